@@ -1,0 +1,57 @@
+"""The errors a user can cause, named by what the one who catches them does.
+
+    PcanError            the root; its text is printed as it stands, without a traceback
+      InputError         fix what was typed or the file that was given      exit 2
+        SweepFileError   fix the sweep file                                 exit 2
+      JobFailed          read the job's log; the trial is FAIL              exit 3
+      NoResult           nothing to show or to export yet                   exit 3
+      StorageError       the study storage cannot be used                   exit 4
+      NotReady           fix the machine: GPU, disk, data, checkpoint       exit 5
+      TrackingError      go on, send to W&B later                           exit 1, never fatal
+
+A bug stays a plain exception with its traceback (exit 1).
+"""
+
+
+class PcanError(Exception):
+    """A sentence for the user: what is wrong, what would be right, the next command."""
+
+    exit_code = 1
+
+
+class InputError(PcanError):
+    """What was typed, or a file that was given, has to be changed."""
+
+    exit_code = 2
+
+
+class SweepFileError(InputError):
+    """The sweep file has to be changed; the text starts with file:line."""
+
+
+class JobFailed(PcanError):
+    """A trial ended as FAIL; the text names the cause and the log."""
+
+    exit_code = 3
+
+
+class NoResult(PcanError):
+    """There is nothing eligible to show or to export yet."""
+
+    exit_code = 3
+
+
+class StorageError(PcanError):
+    """The study storage cannot be opened, read or written."""
+
+    exit_code = 4
+
+
+class NotReady(PcanError):
+    """The machine lacks something the job needs: a GPU, disk space, data, a checkpoint."""
+
+    exit_code = 5
+
+
+class TrackingError(PcanError):
+    """W&B did not take something; training is untouched and `pcan sweep sync` mends it."""

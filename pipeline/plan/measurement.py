@@ -1,0 +1,73 @@
+"""One measurement: what one epoch of a trial gave, and its form on disk.
+
+Both sides use this module, so it keeps to Python 3.8 and the standard library.
+"""
+
+import dataclasses
+import json
+import math
+from typing import Any, Dict, Iterable, List, Optional
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """What one finished epoch gave.
+
+    Args:
+        epoch: 1-based; 0 is the validation of the starting weights.
+        top1: the objective metric, a fraction in [0, 1]; may be NaN.
+        lr: learning rate in force during the epoch; None where it is not known (epoch 0).
+        rgb_top1: the same metric of the RGB branch alone, if the model reports it.
+        pose_top1: the same metric of the pose branch alone.
+        loss: mean training loss of the epoch.
+        extra: loss terms and other metrics by name.
+        seconds: wall time of the epoch, training and validation.
+        attempt: which start of the job measured it, from 1.
+        time: ISO 8601 with offset.
+    """
+
+    epoch: int
+    top1: float
+    lr: Optional[float] = None
+    rgb_top1: Optional[float] = None
+    pose_top1: Optional[float] = None
+    loss: Optional[float] = None
+    extra: Dict[str, float] = dataclasses.field(default_factory=dict)
+    seconds: Optional[float] = None
+    attempt: int = 1
+    time: Optional[str] = None
+
+    def to_line(self) -> str:
+        """Return the JSON line (with its newline) that `measurements.jsonl` holds."""
+        return json.dumps(dataclasses.asdict(self)) + "\n"
+
+    @classmethod
+    def from_line(cls, line: str) -> "Measurement":
+        """Parse one line; raise ValueError if it is not a measurement."""
+        record = json.loads(line)
+        if not isinstance(record, dict):
+            raise ValueError("not a JSON object")
+        epoch, top1 = record.get("epoch"), record.get("top1")
+        if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 0:
+            raise ValueError(f"epoch is {epoch!r}, not a whole number >= 0")
+        if isinstance(top1, bool) or not isinstance(top1, (int, float)):
+            raise ValueError(f"top1 is {top1!r}, not a number")
+        known = {field.name for field in dataclasses.fields(cls)}
+        values: Dict[str, Any] = {k: v for k, v in record.items() if k in known}
+        return cls(**values)
+
+    @property
+    def finite(self) -> bool:
+        """Whether the objective metric is a usable number."""
+        return math.isfinite(self.top1)
+
+
+def by_epoch(measurements: Iterable[Measurement]) -> List[Measurement]:
+    """Sort by epoch and keep the first value of an epoch that was measured twice.
+
+    Optuna keeps the first report of a step too, so both tell the same story.
+    """
+    first: Dict[int, Measurement] = {}
+    for measurement in measurements:
+        first.setdefault(measurement.epoch, measurement)
+    return [first[epoch] for epoch in sorted(first)]
