@@ -53,9 +53,8 @@ def read(path: Path) -> Dict[str, Any]:
     try:
         content = torch.load(str(path), map_location="cpu", weights_only=True)
     except Exception as error:
-        detail = str(error).strip().splitlines() or [type(error).__name__]
         raise JobFailure(
-            "bad_checkpoint", f"{path} ({size} bytes) cannot be opened: {detail[0]}"
+            "bad_checkpoint", f"{path} ({size} bytes) cannot be opened: {_detail(error)}"
         ) from error
     missing = [key for key in KEYS if not isinstance(content, dict) or key not in content]
     if missing:
@@ -63,6 +62,13 @@ def read(path: Path) -> Dict[str, Any]:
             "bad_checkpoint", f"{path} is no checkpoint of a trial: it lacks {', '.join(missing)}."
         )
     return content
+
+
+def _detail(error: Exception) -> str:
+    """Return the line of torch's long text that says what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if line.startswith("WeightsUnpickler error")]
+    return (telling or lines or [type(error).__name__])[0][:300]
 
 
 def epochs_of(rundir: RunDir) -> List[int]:

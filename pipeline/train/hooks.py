@@ -51,7 +51,8 @@ class LossWatch(Hook):
         hub = runner.message_hub
         names = [*(outputs or {}), "grad_norm"]
         scalars = hub.log_scalars
-        values = {n: scalars[f"train/{n}"].current() for n in names if f"train/{n}" in scalars}
+        found = {name: scalars.get(f"train/{name}") for name in names}
+        values = {name: float(v.current()) for name, v in found.items() if v is not None}
         loss = values.get("loss")
         if loss is not None and not math.isfinite(loss):
             terms = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
@@ -92,7 +93,7 @@ class Progress(Hook):
             "iter": step,
             "iters": steps,
             "lr": self._watch.lr,
-            "loss": loss.current() if loss is not None else None,
+            "loss": float(loss.current()) if loss is not None else None,
             "time": time.time(),
             "epoch_started": self._began,
         }
@@ -209,7 +210,7 @@ class EpochEnd(Hook):
         if epoch:
             content = state.take(runner, self._spec, ranks)
             refuse_broken_weights(content["state_dict"], epoch)
-            content["measurement"] = measurement
+            content["measurement"] = checkpoint.plain(measurement)
             checkpoint.write(checkpoint.path_of(self._rundir, epoch), content)
         if measurement is not None:
             append_line(self._rundir.measurements, Measurement(**measurement).to_line())
