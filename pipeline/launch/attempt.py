@@ -17,6 +17,7 @@ from pipeline.job.rundir import RunDir, append_line, read_json, write_json
 from pipeline.job.slots import Slot
 from pipeline.plan.judge import Rules, best, judge
 from pipeline.plan.measurement import Measurement
+from pipeline.plan.project import shown
 from pipeline.plan.verdict import Kind, Verdict, percent
 from pipeline.study.lease import Lease
 
@@ -80,7 +81,8 @@ class Attempt:
         where = f"GPUs {self.slot.shown}" if self.slot.gpus else "the CPU"
         after = f", going on after epoch {self._last_epoch}" if self._last_epoch else ""
         again = f" (attempt {attempt})" if attempt > 1 else ""
-        self._say(f"{self.name} starts on {where}{again}{after}: {self.rundir.root}")
+        folder = shown(self.rundir.root, command.cwd)
+        self._say(f"{self.name} starts on {where}{again}{after}: {folder}")
 
     def follow(self) -> None:
         """Take in new epochs: judge, report, and stop the job where a rule says so."""

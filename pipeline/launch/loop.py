@@ -261,7 +261,7 @@ class Loop:
     def _ending(self, attempt: Attempt, outcome: Outcome) -> str:
         if outcome.state is None:
             return f"{attempt.name} interrupted: {outcome.reason}. Run the same launch to go on."
-        reason = f": {outcome.reason}" if outcome.reason else ""
+        reason = f": {outcome.reason.rstrip('.')}" if outcome.reason else ""
         line = f"{attempt.name} {outcome.state.lower()}{reason}."
         follower = None if attempt.lease.searched else self.context.follower(attempt.lease.variant)
         if follower is None:
