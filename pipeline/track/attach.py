@@ -4,7 +4,6 @@ A process of its own, as all of wandb; started by `sync.attach`, only when a use
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -38,9 +37,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    code = 3
-    try:
-        code = main()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
+    sys.exit(main())

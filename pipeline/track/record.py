@@ -4,6 +4,7 @@ The rows are a fixed sequence: row k is the k-th measurement. So "how many rows 
 is all one has to know to go on after any interruption.
 """
 
+import datetime
 import hashlib
 import json
 import math
@@ -126,9 +127,17 @@ def rows(trial: Trial) -> list[dict[str, Any]]:
             "train/seconds": m.seconds,
             **{f"extra/{name}": value for name, value in m.extra.items()},
             **plan.at(m.epoch),
+            "_timestamp": _unix(m.time),  # W&B's own: when it was measured, not when it was sent
         }
         found.append({key: value for key, value in row.items() if value is not None})
     return found
+
+
+def _unix(time: str | None) -> float | None:
+    try:
+        return datetime.datetime.fromisoformat(time).timestamp() if time else None
+    except ValueError:
+        return None
 
 
 class Course:

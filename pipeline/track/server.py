@@ -96,6 +96,15 @@ def held(entity: str | None, project: str, run_id: str, timeout_s: float = 10.0)
     )
 
 
+def default_entity(timeout_s: float = 10.0) -> str | None:
+    """Return the user or team that the key belongs to."""
+    if given := os.environ.get("WANDB_ENTITY"):
+        return given
+    answer = _ask({"query": "query Viewer { viewer { entity } }", "variables": {}}, timeout_s)
+    entity = ((answer.get("data") or {}).get("viewer") or {}).get("entity")
+    return str(entity) if entity else None
+
+
 def _last_epoch(tail: Any) -> int | None:
     """The epoch of the last row; the tail is a JSON list of JSON strings."""
     try:
@@ -110,7 +119,7 @@ def _ask(question: dict[str, Any], timeout_s: float) -> dict[str, Any]:
     parts = urlsplit(server)
     if key is None:
         raise NoServer(
-            f"There is no W&B key for {parts.netloc}. Log in once: wandb login (or set WANDB_API_KEY)"
+            f"There is no W&B key for {parts.netloc}. Log in once, or set WANDB_API_KEY: wandb login"
         )
     if parts.scheme != "https" and parts.hostname not in _LOCAL_HOSTS:
         raise NoServer(
@@ -141,7 +150,9 @@ def _ask(question: dict[str, Any], timeout_s: float) -> dict[str, Any]:
 
 def _refusal(host: str, status: int) -> str:
     if status in (401, 403):
-        return f"The W&B server {host} refuses the key (status {status}). Log in again: wandb login"
+        return (
+            f"The W&B server {host} refuses the key (status {status}). Log in again: wandb login"
+        )
     if status == 429:
         return f"The W&B server {host} asks to slow down (status 429). Send later: pcan sweep sync"
     return f"The W&B server {host} answers with status {status}. Send later: pcan sweep sync"

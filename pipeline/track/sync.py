@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.job.rundir import RunDir
+from pipeline.errors import InputError, TrackingError
+from pipeline.job.rundir import RunDir, read_json
 from pipeline.track import record, server, state
 from pipeline.track.environment import clean_environment
 from pipeline.track.record import Target, Trial, read_trial
@@ -38,6 +39,15 @@ class Report:
     url: str | None
     message: str | None  # why it is not there, or what is worth knowing
 
+    def line(self) -> str:
+        """Say it in one line."""
+        if self.synced:
+            how = "sent" if self.new else "was complete"
+            told = f"{self.trial}: {how}, {self.epochs} epochs, {self.url or self.id}"
+        else:
+            told = f"{self.trial}: {self.sent} of {self.epochs} epochs are there"
+        return f"{told}. {self.message}" if self.message else told
+
 
 def sync_sweep(
     sweep_dir: Path,
@@ -57,6 +67,8 @@ def sync_sweep(
     Raises:
         NoServer: nothing can be sent at all now.
     """
+    if not sweep_dir.is_dir():
+        raise InputError(f"{sweep_dir} has no trial yet. Start one: pcan sweep launch")
     with state.only_one(sweep_dir, "sync", wait_s=1.0):
         trials = _trials(sweep_dir)
         before = {t.name: state.is_sent(t) for t in trials}
@@ -71,17 +83,42 @@ def sync_sweep(
         return [_report(t, before[t.name], notes) for t in _trials(sweep_dir)]
 
 
-def attach(trial: Trial, target: Target, files: dict[str, Path]) -> None:
-    """Send files as artifacts of a trial's run: {"config": config.py, "weights": weights.pth}."""
+def send_files(
+    sweep_dir: Path, target: Target, configs: bool = False, export: Path | None = None
+) -> None:
+    """Send files as artifacts: every trial's resolved config, the winner's weights.
+
+    Args:
+        export: `exports/<sweep>`, whose best.json names the winner.
+
+    Raises:
+        TrackingError: the server did not take them.
+    """
+    winner = read_json(export / "best.json") if export else None
+    if export and winner is None:
+        raise InputError(f"{export} holds no exported winner. Make it first: pcan sweep best")
+    for trial in _trials(sweep_dir):
+        files = [f"config={RunDir(trial.folder).config}"] if configs else []
+        if export and winner and trial.name == f"{winner['variant']}/{winner['number']}":
+            files.append(f"weights={export / 'weights.pth'}")
+        if files:
+            _attach(trial, target, files)
+
+
+def _attach(trial: Trial, target: Target, files: Sequence[str]) -> None:
     command = [sys.executable, "-m", "pipeline.track.attach", str(trial.folder), *target.argv()]
-    command += [f"{kind}={file}" for kind, file in files.items()]
     _reach(trial, target)
     done = subprocess.run(
-        command, env=clean_environment(with_key=True), capture_output=True, text=True, timeout=3600
+        [*command, *files],
+        env=clean_environment(with_key=True),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=3600,
     )
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise server.NoServer(f"{trial.name}: W&B did not take the files ({last}).")
+        raise TrackingError(f"{trial.name}: W&B did not take the files ({last[:300]}).")
 
 
 def _trials(sweep_dir: Path) -> list[Trial]:
@@ -226,4 +263,3 @@ def _report(trial: Trial, before: bool, notes: dict[str, str]) -> Report:
         url=sent.url,
         message=notes.get(trial.name) or general,
     )
-

@@ -84,7 +84,7 @@ class RunWriter:
             resume="allow",
             reinit="create_new",
             config=record.config(trial),
-            settings=wandb.Settings(**hardened(charts)),
+            settings=wandb.Settings(**hardened(charts), **_of_agent(trial)),
         )
         self.folder = Path(self.run.settings.sync_dir)
         if RunDir(trial.folder).wandb.resolve() not in self.folder.resolve().parents:
@@ -140,6 +140,12 @@ class RunWriter:
         artifact = wandb.Artifact(f"{self.run.id}-{kind}", type=kind)
         artifact.add_file(str(file), name=file.name)
         self.run.log_artifact(artifact)
+
+
+def _of_agent(trial: Trial) -> dict[str, str]:
+    """Keep a run that `wandb agent` opened in its W&B sweep."""
+    sweep = (trial.spec.get("wandb") or {}).get("sweep")
+    return {"sweep_id": str(sweep)} if sweep else {}
 
 
 def require_space(folder: Path) -> None:

@@ -23,7 +23,7 @@ function axes(data, name, extra) {
   const first = Math.min(1, ...data.trials.flatMap((t) => t.epochs));
   const style = { axisLabel: { color: soft }, nameTextStyle: { color: soft }, axisLine: { lineStyle: { color: line } }, splitLine: { lineStyle: { color: line } } };
   return {
-    grid: { left: 8, right: 18, top: 26, bottom: 26, outerBoundsMode: "same" },
+    grid: { left: 8, right: 18, top: 26, bottom: 6, outerBoundsMode: "same" },
     xAxis: { type: "value", min: first, max: Math.max(2, ...planned), minInterval: 1, name: "epoch", nameLocation: "middle", nameGap: 24, ...style, splitLine: { show: false } },
     yAxis: { type: "value", scale: true, name, nameGap: 10, nameTextStyle: { color: soft, align: "left" }, axisLabel: style.axisLabel, splitLine: style.splitLine, ...extra },
   };
@@ -111,7 +111,7 @@ function gateSeries(gates) {
       const left = x < params.coordSys.x + 30;
       return { type: "group", children: [
         { type: "line", shape: { x1: x - half, x2: x + half, y1: y, y2: y }, style: { stroke: color[kind], lineWidth: 3, lineDash: kind === "target" ? [3, 3] : null } },
-        { type: "text", style: { text: words, x: left ? x + half + 5 : x, y: kind === "floor" ? y + 5 : y - 17, fill: color[kind], font: "11px system-ui", textAlign: left ? "left" : "center" } },
+        { type: "text", style: { text: words, x: left ? x + half + 5 : x, y: kind === "floor" ? y + 5 : y - 17, fill: color[kind], stroke: css("--card"), lineWidth: 3, font: "11px system-ui", textAlign: left ? "left" : "center" } },
       ] };
     },
   }];
@@ -123,7 +123,7 @@ function levels(data) {
     name: "~levels", type: "line", data: [], silent: true,
     markLine: {
       symbol: "none", silent: true, lineStyle: { color: css("--goal"), type: [7, 5], width: 1.2 },
-      data: shown.map(([name, y]) => ({ yAxis: y, label: { formatter: `${name} ${percent(y)}`, color: css("--goal"), position: "insideEndTop", fontSize: 11 } })),
+      data: shown.map(([name, y]) => ({ yAxis: y, label: { formatter: `${name} ${percent(y)}`, color: css("--goal"), position: "insideEndTop", fontSize: 11, textBorderColor: css("--card"), textBorderWidth: 3 } })),
     },
   };
 }

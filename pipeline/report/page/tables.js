@@ -22,7 +22,7 @@ function columnsOf(data) {
     { id: "last", name: "Last top-1", get: (t) => t.top1[t.top1.length - 1] ?? null, show: (v) => percent(v), n: true },
     { id: "rgb", name: "RGB at best", get: (t) => at(t, "rgb"), show: (v) => percent(v), n: true },
     { id: "pose", name: "Pose at best", get: (t) => at(t, "pose"), show: (v) => percent(v), n: true },
-    { id: "lr", name: "lr now", get: (t) => t.lr[t.lr.length - 1] ?? null, show: number, n: true },
+    { id: "lr", name: "lr now", get: (t) => t.lr[t.lr.length - 1] ?? null, show: number, n: true, hidden: true },
     { id: "loss", name: "Loss", get: (t) => t.loss[t.loss.length - 1] ?? null, show: number, n: true, hidden: true },
     { id: "hours", name: "GPU hours", get: (t) => t.gpu_hours, show: (v) => (v === null ? UNKNOWN : v.toFixed(1)), n: true, hidden: true },
     { id: "attempts", name: "Attempts", get: (t) => t.attempts, n: true, hidden: true },
@@ -123,10 +123,11 @@ function drawLadder(data) {
   const variant = (name) => data.variants.find((v) => v.name === name) || { name };
   const recipe = (name) => data.trials.find((t) => t.variant === name && t.number === 0);
   const steps = data.ladder.path.map((name, i) => ladderStep(data, variant(name), i, recipe(name)));
-  const untried = data.variants.filter((v) => v.in_ladder && !data.ladder.path.includes(v.name))
-    .map((v) => el("li", { class: "untried" }, el("b", {}, v.name, v.plan ? el("span", { class: "badge" }, ` plan ${v.plan}`) : null), "not needed so far"));
+  const rest = data.variants.filter((v) => v.in_ladder && !data.ladder.path.includes(v.name));
+  const beside = (v) => (recipe(v.name) ? `${stateOf(recipe(v.name))}, run beside the ladder` : "not needed so far");
+  const untried = rest.map((v) => el("li", { class: "untried" }, el("b", {}, v.name, v.plan ? el("span", { class: "badge" }, ` plan ${v.plan}`) : null), beside(v)));
   byId("ladder").replaceChildren(...steps, ...untried);
-  byId("ladder-why").textContent = data.ladder.why ? `${data.ladder.why[0].toUpperCase()}${data.ladder.why.slice(1)}.` : "";
+  byId("ladder-why").textContent = data.ladder.why ? `${data.ladder.why}.` : "";
 }
 
 function drawVerdicts(trials) {

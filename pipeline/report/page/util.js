@@ -28,8 +28,8 @@ function percent(value, digits = 2) {
 function number(value) {
   if (value === null || value === undefined) return UNKNOWN;
   if (typeof value !== "number") return text(value);
-  if (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6)) return value.toExponential().replace("e-", "e-").replace("e+", "e");
-  return String(Number(value.toPrecision(6)));
+  if (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6)) return Number(value.toPrecision(4)).toExponential().replace("e+", "e");
+  return String(Number(value.toPrecision(4)));
 }
 
 function text(value) {
