@@ -14,7 +14,7 @@ def is_trial(folder: Path) -> bool:
     return run.spec.is_file() or run.measurements.is_file()
 
 
-def find_trial(root: Path, sweep: str, trial: str) -> Path:
+def find_trial(runs: Path, sweep: str, trial: str) -> Path:
     """Return the run directory of a trial named VARIANT/NUMBER.
 
     Raises:
@@ -25,7 +25,7 @@ def find_trial(root: Path, sweep: str, trial: str) -> Path:
         raise InputError(
             f'A trial is named VARIANT/NUMBER, for example baseline/0; "{trial}" is not.'
         )
-    folder = root / "runs" / sweep / variant / number
+    folder = runs / sweep / variant / number
     if not is_trial(folder):
         raise InputError(
             f"There is no trial {trial} of {sweep} ({folder} has no spec.json). "

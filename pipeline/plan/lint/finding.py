@@ -76,3 +76,32 @@ class Subject:
 
 
 Check = Callable[[Subject], Iterator[Lint]]
+
+
+def subject(
+    sweep: Sweep,
+    base: Mapping[str, Any],
+    true_lr: Mapping[str, Sequence[float]],
+    clips: int | None = None,
+) -> Subject:
+    """Return a plan as the checks want it.
+
+    Args:
+        base: facts of the base config, empty if it could not be read.
+        true_lr: by variant.
+    """
+    validated, epochs = {}, {}
+    for name, variant in sweep.variants.items():
+        last = variant.epochs or base.get("max_epochs")
+        begin = _setting(variant, base, "val_begin")
+        interval = _setting(variant, base, "val_interval")
+        if isinstance(last, int):
+            epochs[name] = last
+        if isinstance(last, int) and isinstance(begin, int) and isinstance(interval, int):
+            due = {e for e in range(begin, last + 1) if e % max(1, interval) == 0 or e == last}
+            validated[name] = frozenset(due)
+    return Subject(sweep=sweep, clips=clips, true_lr=true_lr, validated=validated, epochs=epochs)
+
+
+def _setting(variant: Variant, base: Mapping[str, Any], key: str) -> Any:
+    return variant.set.get(f"train_cfg.{key}", base.get(key))
