@@ -7,7 +7,7 @@ cannot write another result.
 
 import dataclasses
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -45,12 +45,19 @@ class Busy:
 
 
 def claim(
-    sweep: Sweep, storage: Storage, wanted: Sequence[Wanted], me: Owner | None = None
+    sweep: Sweep,
+    storage: Storage,
+    wanted: Sequence[Wanted],
+    me: Owner | None = None,
+    skip: Collection[int] = (),
 ) -> Lease | None:
     """Claim the first trial that can be run, in the order of `wanted`.
 
     Within a variant a trial whose owner is gone or that was interrupted comes first, then its
     recipe, then newly drawn ones.
+
+    Args:
+        skip: ids of trials to leave alone, such as those this launcher has just given back.
 
     Returns:
         The lease, or None when every wanted trial is finished or run by somebody.
@@ -60,7 +67,7 @@ def claim(
     with storage.lock(), told(storage):
         now = storage.now()
         for want in wanted:
-            row = _claimable(sweep, storage, want, now)
+            row = _claimable(sweep, storage, want, now, skip)
             if row is None:
                 row = _drawn(sweep, storage, want)
             if row is not None:
@@ -115,9 +122,9 @@ def _rows(sweep: Sweep, storage: Storage, variants: Sequence[str]) -> list[Mappi
 
 
 def _claimable(
-    sweep: Sweep, storage: Storage, want: Wanted, now: float
+    sweep: Sweep, storage: Storage, want: Wanted, now: float, skip: Collection[int]
 ) -> Mapping[str, Any] | None:
-    rows = _rows(sweep, storage, [want.variant])
+    rows = [r for r in _rows(sweep, storage, [want.variant]) if r["trial_id"] not in skip]
     started = [r for r in rows if r["state"] == "RUNNING" and owner_is_gone(r, now)]
     waiting = [
         r for r in rows if r["state"] == "WAITING" and r["recipe_hash"] in (None, want.recipe_hash)
@@ -142,6 +149,7 @@ def _drawn(sweep: Sweep, storage: Storage, want: Wanted) -> Mapping[str, Any] | 
     params = {path: _suggest(trial, path, s) for path, s in space.items()}
     row = {
         "trial_id": trial._trial_id,
+        "uid": secrets.token_hex(16),
         "sweep": sweep.name,
         "variant": want.variant,
         "number": trial.number,

@@ -4,6 +4,8 @@ Optuna's tables stay the truth for studies, values and states. This one decides 
 trial (the lease) and lets `status` answer without loading a study.
 """
 
+import secrets
+
 import sqlalchemy as sa
 
 metadata = sa.MetaData()
@@ -15,6 +17,8 @@ trials = sa.Table(
     sa.Column("sweep", sa.String(100), nullable=False, index=True),
     sa.Column("variant", sa.String(100), nullable=False),
     sa.Column("number", sa.Integer, nullable=False),
+    # Tells a trial from one of the same name in another storage.
+    sa.Column("uid", sa.String(32), nullable=False, default=lambda: secrets.token_hex(16)),
     sa.Column("recipe_hash", sa.String(64)),  # null for a searched trial
     sa.Column("params", sa.JSON),  # values of the searched paths
     # The lease. token is null while nobody runs the trial; attempt counts the starts.
