@@ -63,7 +63,7 @@ def _look(
         raise InputError(f"There is no {workdir}. Give the work dir: pcan log WORKDIR")
     folder = newest_work_dir(workdir)
     case = make_case(read_log(folder), metric)
-    verdicts = recorded(folder)
+    verdicts = recorded(folder) if folder.is_dir() else {}
     if plan is not None or variant is not None:
         from pipeline.diagnose.against import choose_variant
         from pipeline.plan.judge import Rules

@@ -92,8 +92,15 @@ def make_case(
         curve=curve,
         series=chosen,
         branches={branch: series(curve, metric, clips) for branch, metric in branches.items()},
-        start=_start(chosen) or curve.facts.start_top1 or start,
+        start=_start(chosen) or curve.facts.start_top1 or (start if _may_be_warm(curve) else None),
     )
+
+
+def _may_be_warm(curve: Curve) -> bool:
+    """Whether the run may have started from a plan's weights: it loaded some, or does not say."""
+    facts = curve.facts
+    says = facts.base_lr is not None or facts.max_epochs is not None
+    return facts.load_from is not None or not says
 
 
 def _start(chosen: Series | None) -> float | None:

@@ -4,6 +4,7 @@ The same judge as for a running trial, epoch by epoch, up to the first verdict t
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,8 +38,11 @@ class Replay:
 
     def record(self) -> dict[str, Any]:
         """Return the replay as `pcan gates replay --json` shows it, without the log's name."""
-        fields = dataclasses.asdict(self)
-        return {**fields, "verdicts": [verdict.record() for verdict in self.verdicts]}
+        verdicts = [verdict.record() for verdict in self.verdicts]
+        for verdict in verdicts:
+            # JSON knows no NaN.
+            verdict["top1"] = verdict["top1"] if math.isfinite(verdict["top1"]) else None
+        return {**dataclasses.asdict(self), "verdicts": verdicts}
 
 
 def replay(
