@@ -4,6 +4,7 @@ Standard library only: the launcher never imports wandb. Whatever W&B does (hang
 fill the disk) happens in a child that training and judging do not know of.
 """
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -81,6 +82,7 @@ class _Child:
             self.troubles.append(f"W&B hangs ({self.mode}); it is started again.")
             self.end(0.0)
         if self.process is not None:
+            self.end(0.0)
             self.process = None
             self.not_before = now + BACKOFF_S[min(self.starts, len(BACKOFF_S)) - 1]
         if now >= self.not_before:
@@ -105,10 +107,8 @@ class _Child:
             self.process.kill()
             self.process.wait()
         if self.process.stdin is not None:
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.close()
-            except BrokenPipeError:
-                pass
 
 
 class Mirror:

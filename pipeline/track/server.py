@@ -119,7 +119,8 @@ def _ask(question: dict[str, Any], timeout_s: float) -> dict[str, Any]:
     parts = urlsplit(server)
     if key is None:
         raise NoServer(
-            f"There is no W&B key for {parts.netloc}. Log in once, or set WANDB_API_KEY: wandb login"
+            f"There is no W&B key for {parts.netloc}. "
+            "Log in once, or set WANDB_API_KEY: wandb login"
         )
     if parts.scheme != "https" and parts.hostname not in _LOCAL_HOSTS:
         raise NoServer(

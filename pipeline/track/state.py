@@ -69,7 +69,7 @@ def trial_folders(sweep_dir: Path) -> list[Path]:
 
 def read_local(trial: Trial) -> Local:
     """Return what the offline files hold; an empty record for a new trial."""
-    record = read_json(_folder(trial) / LOCAL) or {}
+    record = _record(trial, LOCAL)
     try:
         fragments = [Fragment(**f) for f in record.pop("fragments", [])]
         local = Local(**record, fragments=fragments)
@@ -79,9 +79,16 @@ def read_local(trial: Trial) -> Local:
     return local
 
 
+def _record(trial: Trial, name: str) -> dict[str, Any]:
+    try:
+        return read_json(_folder(trial) / name) or {}
+    except OSError:  # unreadable is as good as none: everything can be written anew
+        return {}
+
+
 def read_sent(trial: Trial) -> Sent:
     """Return what the server has confirmed for the run id in use."""
-    record = read_json(_folder(trial) / SENT) or {}
+    record = _record(trial, SENT)
     try:
         sent = Sent(**record)
     except TypeError:
