@@ -149,13 +149,14 @@ def _digest(cfg: Any, model: Any) -> str:
     """Digest all that the means depend on: weights, clips and how they are read."""
     digest = hashlib.sha256(str(CLIPS_PER_CLASS).encode())
     for name, value in model.state_dict().items():
-        if not name.endswith(".prototypes"):
+        if name.startswith("backbone.") or ".project." in name:
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().float().numpy().tobytes())
     train = _innermost(cfg.train_dataloader.dataset)
     validation = cfg.get("val_dataloader")
     pipeline = "" if validation is None else _innermost(validation.dataset)["pipeline"]
-    digest.update(repr((train, pipeline)).encode())
+    shown = (train, pipeline, cfg.model.get("data_preprocessor"))
+    digest.update(repr(shown).encode())
     with contextlib.suppress(OSError):
         state = os.stat(train.get("ann_file", ""))
         digest.update(repr((state.st_size, state.st_mtime_ns)).encode())
