@@ -8,10 +8,12 @@ import contextlib
 import copy
 import hashlib
 import os
+import random
 import tempfile
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Set
 
+import numpy as np
 import torch
 from mmengine import dist
 from torch import Tensor
@@ -132,17 +134,25 @@ def _loader(cfg: Any, dataset: Any, chosen: List[int]) -> Any:
         batch_size=cfg.train_dataloader.get("batch_size", 1),
         num_workers=cfg.train_dataloader.get("num_workers", 0),
         collate_fn=pseudo_collate,
+        generator=torch.Generator(),  # workers' seeds, not drawn from the training's
     )
 
 
 @contextlib.contextmanager
 def _evaluating(model: Any) -> Iterator[None]:
-    before = model.training
+    """Switch to evaluation, and leave no trace in the training that follows.
+
+    MMAction2's test-time sampling reseeds NumPy; with kept means that would not happen, and
+    two starts of one trial would train on different clips.
+    """
+    training, numpy_state, python_state = model.training, np.random.get_state(), random.getstate()
     model.eval()
     try:
         yield
     finally:
-        model.train(before)
+        model.train(training)
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
 
 
 def _digest(cfg: Any, model: Any) -> str:

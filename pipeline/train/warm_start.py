@@ -37,7 +37,8 @@ def load_warm_start(runner: Any, spec: Dict[str, Any]) -> Dict[str, Any]:
     model = getattr(runner.model, "module", runner.model)
     report: Dict[str, Any] = {"checkpoint": path, **compare(tensors, model.state_dict())}
     _refuse_misfit(report, start)
-    runner._init_model_weights()
+    if not getattr(model, "is_init", False):
+        runner._init_model_weights()
     renamed = rename(tensors, model.state_dict())
     model.load_state_dict({name: renamed[name] for name in report["matched"]}, strict=False)
     runner._init_model_weights = _already_initialised
