@@ -208,8 +208,8 @@ class EpochEnd(Hook):
             self._progress.tell(runner, "save", 0, 0, at_once=True)
         epoch = runner.epoch
         if epoch:
+            refuse_broken_weights(state.bare_model(runner), epoch)
             content = state.take(runner, self._spec, ranks)
-            refuse_broken_weights(content["state_dict"], epoch)
             content["measurement"] = checkpoint.plain(measurement)
             checkpoint.write(checkpoint.path_of(self._rundir, epoch), content)
         if measurement is not None:
@@ -283,11 +283,10 @@ def is_number(value: Any) -> bool:
     return not isinstance(value, str)
 
 
-def refuse_broken_weights(weights: Dict[str, Any], epoch: int) -> None:
+def refuse_broken_weights(model: torch.nn.Module, epoch: int) -> None:
     """Raise JobFailure rather than save weights that a last, broken step made non-finite."""
-    for name, value in weights.items():
-        if isinstance(value, torch.Tensor) and value.is_floating_point():
-            if not bool(torch.isfinite(value).all()):
-                raise JobFailure(
-                    "nan", f"The weights are not finite after epoch {epoch} (first: {name})."
-                )
+    for name, weights in model.named_parameters():
+        if not bool(torch.isfinite(weights).all()):
+            raise JobFailure(
+                "nan", f"The weights are not finite after epoch {epoch} (first: {name})."
+            )
