@@ -9,6 +9,7 @@ and of one run from the number of test clips.
 """
 
 import argparse
+import ast
 import json
 import math
 import os
@@ -16,10 +17,17 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 STOCK = {"PCANBackbone": "RGBPoseConv3D", "PCANHead": "RGBPoseHead"}
 HEAD_KEYS = ("num_classes", "in_channels", "dropout", "average_clips", "topk")
 METRICS = ("RGBPose_1:1_top1", "rgb_top1", "pose_top1")
+
+
+def split_pair(text: str) -> tuple:
+    """Split `path=value` at the first equals sign."""
+    path, _, value = text.partition("=")
+    return path, value
 
 
 def as_stock(model) -> None:
@@ -54,7 +62,11 @@ def train(options: argparse.Namespace, kind: str, seed: int) -> dict:
     for loader, split in (("train", "train"), ("val", "val"), ("test", "val")):
         dataset = cfg[f"{loader}_dataloader"].dataset
         dataset.update(data_root=options.data, split=f"{options.split}_{split}")
-    cfg.train_dataloader.batch_size = options.batch
+    cfg.merge_from_dict(
+        {path: ast.literal_eval(value) for path, value in map(split_pair, options.set)}
+    )
+    for schedule in cfg.param_scheduler:
+        schedule.update(end=cfg.train_cfg.max_epochs, T_max=cfg.train_cfg.max_epochs)
     cfg.randomness = dict(seed=seed)
     cfg.train_cfg.val_interval = 1000  # only the last epoch counts
     cfg.log_level = "ERROR"
@@ -72,7 +84,7 @@ def child(options: argparse.Namespace, kind: str, seed: int) -> dict:
     """Run one training in a process of its own."""
     command = [
         *(sys.executable, __file__, "--one", kind, str(seed), "--data", options.data),
-        *("--config", options.config, "--split", options.split, "--batch", str(options.batch)),
+        *("--config", options.config, "--split", options.split, "--set", *options.set),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -109,7 +121,8 @@ def main() -> None:
     parser.add_argument("--data", default="data/utd_mhad_demo8")
     parser.add_argument("--config", default="configs/utd_mhad8.py")
     parser.add_argument("--split", default="xsub", choices=["xsub", "dev"])
-    parser.add_argument("--batch", type=int, default=12)
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--set", nargs="*", default=[], metavar="PATH=VALUE")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--kinds", nargs="+", default=["stock", "pcan"])
     parser.add_argument("--one", nargs=2, metavar=("KIND", "SEED"), help=argparse.SUPPRESS)
@@ -117,7 +130,9 @@ def main() -> None:
     if options.one:
         print(json.dumps(train(options, options.one[0], int(options.one[1]))))
         return
-    runs = [child(options, kind, seed) for seed in options.seeds for kind in options.kinds]
+    wanted = [(options, kind, seed) for seed in options.seeds for kind in options.kinds]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        runs = list(pool.map(lambda one: child(*one), wanted))
     if len(options.kinds) == 2:
         print("\n" + table(runs))
 
