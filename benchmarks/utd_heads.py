@@ -24,10 +24,10 @@ HEAD_KEYS = ("num_classes", "in_channels", "dropout", "average_clips", "topk")
 METRICS = ("RGBPose_1:1_top1", "rgb_top1", "pose_top1")
 
 
-def split_pair(text: str) -> tuple:
-    """Split `path=value` at the first equals sign."""
+def override(text: str) -> tuple:
+    """Turn `path=value` into the path and the Python value."""
     path, _, value = text.partition("=")
-    return path, value
+    return path, ast.literal_eval(value)
 
 
 def as_stock(model) -> None:
@@ -62,9 +62,7 @@ def train(options: argparse.Namespace, kind: str, seed: int) -> dict:
     for loader, split in (("train", "train"), ("val", "val"), ("test", "val")):
         dataset = cfg[f"{loader}_dataloader"].dataset
         dataset.update(data_root=options.data, split=f"{options.split}_{split}")
-    cfg.merge_from_dict(
-        {path: ast.literal_eval(value) for path, value in map(split_pair, options.set)}
-    )
+    cfg.merge_from_dict(dict(map(override, options.set)))
     for schedule in cfg.param_scheduler:
         schedule.update(end=cfg.train_cfg.max_epochs, T_max=cfg.train_cfg.max_epochs)
     cfg.randomness = dict(seed=seed)
