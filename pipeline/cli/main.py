@@ -18,14 +18,22 @@ HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 #: Command -> (where it lives, its line in the list of commands).
 _SWEEP = {
-    "launch": ("pipeline.cli.sweep_launch:launch", "Run a sweep, or go on with it."),
-    "status": ("pipeline.cli.sweep_status:status", "Show what is where."),
-    "list": ("pipeline.cli.sweep_status:list_sweeps", "List the project's sweeps."),
     "best": ("pipeline.cli.sweep_best:best", "Export the winner."),
-    "stop": ("pipeline.cli.sweep_stop:stop", "End running trials cleanly, resumable."),
+    "compare": ("pipeline.cli.sweep_compare:command", "Compare the trials in one HTML file."),
+    "launch": ("pipeline.cli.sweep_launch:launch", "Run a sweep, or go on with it."),
+    "list": ("pipeline.cli.sweep_status:list_sweeps", "List the project's sweeps."),
+    "plan": ("pipeline.cli.sweep_plan:command", "Show what a sweep will do; runs nothing."),
     "register": ("pipeline.cli.sweep_register:register", "Make the studies; runs nothing."),
+    "status": ("pipeline.cli.sweep_status:status", "Show what is where."),
+    "stop": ("pipeline.cli.sweep_stop:stop", "End running trials cleanly, resumable."),
+    "sync": ("pipeline.cli.sweep_sync:command", "Send offline runs to W&B."),
 }
 _ROOT = {
+    "checkpoint": ("pipeline.cli.checkpoint:command", "Say what a checkpoint is, what fits."),
+    "data": ("pipeline.cli.data:command", "Make, check and prepare data."),
+    "diagnose": ("pipeline.cli.diagnose:command", "Say what went wrong in a training log."),
+    "gates": ("pipeline.cli.gates:command", "Check gates, or replay them on old logs."),
+    "log": ("pipeline.cli.log:command", "Show lr and top-1 by epoch of the newest log."),
     "train": ("pipeline.cli.train:train", "Train one variant, without a study."),
 }
 

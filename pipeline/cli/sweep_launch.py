@@ -60,6 +60,7 @@ def launch(
       pcan sweep launch demo --device cpu
     """
     from pipeline.cli.show import Terminal
+    from pipeline.cli.tracking import Tracking
     from pipeline.launch.machine import parse_sets
     from pipeline.launch.policy import Order, candidates, check_order
     from pipeline.launch.ready import find_slots
@@ -72,12 +73,15 @@ def launch(
     facts = parse_sets(sets)
     terminal = Terminal()
     places = find_slots(opened.sweep, device, gpus, slots, terminal.line)
+    tracking = Tracking.of(opened.project, opened.sweep.name, wandb_mode)
     if dry_run:
         for name in candidates(opened.sweep, order):
             click.echo(f"{opened.sweep.name}/{name}")
         where = ", ".join(place.shown for place in places)
         terminal.line(f"In this order, as far as the verdicts call for them, on: {where}.")
         return 0
+    for line in tracking.hints():
+        terminal.line(line)
     study_storage = open_storage(storage, opened.project.runs)
     try:
         finished = run(
@@ -87,9 +91,10 @@ def launch(
             order=order,
             slots=places,
             sets=facts,
-            tracking={"mode": wandb_mode},
+            tracking=tracking.spec(),
             show=terminal,
             wait=wait,
+            mirror=tracking.start,
         )
     finally:
         terminal.close()

@@ -85,7 +85,7 @@ def list_sweeps(storage: str | None, as_json: bool) -> None:
         print_json({"schema": 1, "sweeps": rows})
         return
     for row in rows:
-        states = ", ".join(f"{n} {state.lower()}" for state, n in sorted(row["trials"].items()))
+        counts = ", ".join(f"{n} {state.lower()}" for state, n in sorted(row["trials"].items()))
         click.echo(
-            f"{row['sweep']:<20} {row['file'] or '-':<28} {row['problem'] or states or '-'}"
+            f"{row['sweep']:<20} {row['file'] or '-':<28} {row['problem'] or counts or '-'}"
         )

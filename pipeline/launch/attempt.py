@@ -15,11 +15,11 @@ from pipeline.job.ended import Outcome, explain, last_lines, read_outcome
 from pipeline.job.process import Command, JobProcess
 from pipeline.job.rundir import RunDir, append_line, read_json, write_json
 from pipeline.job.slots import Slot
+from pipeline.launch.held import Held
 from pipeline.plan.judge import Rules, best, judge
 from pipeline.plan.measurement import Measurement
 from pipeline.plan.project import shown
 from pipeline.plan.verdict import Kind, Verdict, percent
-from pipeline.study.lease import Lease
 
 RENEW_S = 30.0
 RETRY_STORAGE_S = 5.0
@@ -39,7 +39,7 @@ class Attempt:
 
     def __init__(
         self,
-        lease: Lease,
+        lease: Held,
         rundir: RunDir,
         rules: Rules,
         slot: Slot,
@@ -84,11 +84,17 @@ class Attempt:
         folder = shown(self.rundir.root, command.cwd)
         self._say(f"{self.name} starts on {where}{again}{after}: {folder}")
 
-    def follow(self) -> None:
-        """Take in new epochs: judge, report, and stop the job where a rule says so."""
-        for measurement in self._new():
+    def follow(self) -> bool:
+        """Take in new epochs: judge, report, and stop the job where a rule says so.
+
+        Returns:
+            Whether there were any.
+        """
+        new = self._new()
+        for measurement in new:
             self._take_in(measurement)
         self._report()
+        return bool(new)
 
     def request_stop(self, outcome: Outcome, grace_s: float | None) -> None:
         """Ask the job to end after its epoch.

@@ -1,7 +1,9 @@
 """Start a launch: check, register, run the loop, mirror to W&B, sum up."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PcanError
@@ -10,6 +12,7 @@ from pipeline.job.slots import Slot
 from pipeline.launch.context import Context
 from pipeline.launch.loop import Loop, Show
 from pipeline.launch.machine import data_root
+from pipeline.launch.mirroring import Mirroring, MirrorLike
 from pipeline.launch.policy import Order, candidates, check_order
 from pipeline.launch.ready import check_ready
 from pipeline.launch.stops import Stops
@@ -80,7 +83,7 @@ def launch(
     tracking: Mapping[str, Any],
     show: Show,
     wait: bool = False,
-    courses: bool = True,
+    mirror: Callable[[Path], MirrorLike] | None = None,
 ) -> Finished:
     """Register if needed, then run until the plan is done.
 
@@ -89,7 +92,7 @@ def launch(
         sets: `--set` by config path.
         tracking: mode, project and entity for W&B.
         wait: wait for GPUs that others hold.
-        courses: also check logged lr against each variant's true schedule.
+        mirror: starts the W&B side for `runs/<sweep>`; None: W&B is told nothing.
 
     Raises:
         PcanError: anything that keeps the launch from starting; nothing is half-written.
@@ -110,28 +113,41 @@ def launch(
         sets=sets,
         data_root=root,
         resolution=resolution,
-        courses=_courses(sweep, project, resolution, variants, show) if courses else {},
+        courses=learn_courses(sweep, project, resolution, variants, show),
         tracking=tracking,
     )
     folder = project.runs / sweep.name
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     stops = Stops(folder, sweep.job.stop_grace_s, show.line)
-    loop = Loop(context, stops, show, wait)
+    watch = Mirroring(folder, mirror)
+    loop = Loop(context, stops, show, wait, changed=watch.changed)
     with stops.listening():
         plan = loop.run()
+    for line in watch.close():
+        show.line(line)
     return _finished(loop, context, plan.why, stops)
 
 
-def _courses(
+def learn_courses(
     sweep: Sweep, project: Project, resolution: Resolution, variants: Sequence[str], show: Show
-) -> dict[str, list[float]]:
-    """Return the true lr courses; without them a launch goes on, only unchecked in this."""
-    wanted = {name: resolution.configs[name] for name in variants}
-    try:
-        return true_lr(sweep, project, wanted)
-    except PcanError as error:
-        show.line(f"The lr is not checked against the schedule: {error}")
-        return {}
+) -> dict[str, Sequence[float]]:
+    """Find out each variant's true lr course beside the first epochs, not before them.
+
+    Returns:
+        A mapping that fills up; without a course the lr of that variant is not checked.
+    """
+    courses: dict[str, Sequence[float]] = {}
+
+    def learn() -> None:
+        for name in variants:
+            config = {name: resolution.configs[name]}
+            try:
+                courses.update(true_lr(sweep, project, config))
+            except PcanError as error:
+                show.line(f"{name}: the lr is not checked against the schedule. {error}")
+
+    threading.Thread(target=learn, daemon=True).start()
+    return courses
 
 
 def _finished(loop: Loop, context: Context, why: str, stops: Stops) -> Finished:

@@ -52,10 +52,9 @@ class JobRunner(Runner):
         from pipeline.train.warm_start import WarmStartError, load_warm_start
 
         try:
-            report = load_warm_start(self, self.spec.raw)
+            load_warm_start(self, self.spec.raw)
         except WarmStartError as error:
             raise JobFailure("warm_start", str(error)) from error
-        self.logger.info("Warm start: %s", report)
 
 
 def reissue(rundir: RunDir, content: Any) -> None:
