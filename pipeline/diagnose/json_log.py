@@ -14,11 +14,11 @@ from typing import Any
 
 from pipeline.diagnose.blocks import blocks
 from pipeline.diagnose.curve import Run
-from pipeline.diagnose.fields import NOT_METRICS
+from pipeline.diagnose.fields import is_metric
 from pipeline.plan.measurement import Measurement
 
 Record = dict[str, Any]
-_POSITION = NOT_METRICS | {"epoch", "step", "mode"}
+_POSITION = frozenset({"epoch", "step", "mode"})
 
 
 def json_format(first_lines: bytes) -> str | None:
@@ -115,7 +115,11 @@ _TAKERS: dict[str, Callable[[Run, Record, int], None]] = {
 
 
 def _metrics(record: Record) -> dict[str, float]:
-    found = {name: _number(value) for name, value in record.items() if name not in _POSITION}
+    found = {
+        name: _number(value)
+        for name, value in record.items()
+        if name not in _POSITION and is_metric(name)
+    }
     return {name: value for name, value in found.items() if value is not None}
 
 

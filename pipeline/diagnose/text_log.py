@@ -180,9 +180,8 @@ def _events(data: bytes) -> Iterator[tuple[int, re.Match[bytes] | None, int]]:
     marks = list(_marks(data))
     if marks:
         found = sorted(found + marks, key=lambda event: event[0])
-    ends = [at for at, _ in found[1:]] + [len(data)]
-    for (at, header), end in zip(found, ends, strict=True):
-        yield at, header, end
+    for i, (at, header) in enumerate(found):
+        yield at, header, found[i + 1][0] if i + 1 < len(found) else len(data)
 
 
 def _marks(data: bytes) -> Iterator[_Event]:
