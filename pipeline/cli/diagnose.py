@@ -84,7 +84,7 @@ def _against(plan: str | None, variant: str | None, trial: str | None) -> "Again
             found = resolved(sweep, project, only=chosen.name)
             return found.true_lr.get(chosen.name), found.problems
         text = RunDir(folder).config.read_text(encoding="utf-8", errors="replace")
-        own = Config(text=text, hash=digest(text), changes=())
+        own = Config(text=text, hash=digest(text), changes=(), facts={})
         rates, problems = schedules(sweep, project, {chosen.name: own})
         return rates.get(chosen.name), problems
 

@@ -40,11 +40,13 @@ class Config:
         text: the whole config as Python source, loadable by plain MMEngine.
         hash: SHA-256 of the text.
         changes: what the overrides changed on the base config.
+        facts: what the plan is checked against, such as max_epochs and val_epochs.
     """
 
     text: str
     hash: str
     changes: tuple[Change, ...]
+    facts: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,7 +158,12 @@ def _version() -> str:
 
 def _config(result: Mapping[str, Any]) -> Config:
     changes = tuple(Change(path=c["path"], old=c["old"], new=c["new"]) for c in result["changes"])
-    return Config(text=result["config"], hash=digest(result["config"]), changes=changes)
+    return Config(
+        text=result["config"],
+        hash=digest(result["config"]),
+        changes=changes,
+        facts=result["facts"],
+    )
 
 
 def _refuse_missing(sweep: Sweep, result: Mapping[str, Any]) -> None:
@@ -164,8 +171,9 @@ def _refuse_missing(sweep: Sweep, result: Mapping[str, Any]) -> None:
     if not missing:
         return
     path, variant = missing[0], result["name"]
+    near = (result.get("near") or {}).get(path)
+    meant = f' Did you mean "{near}"?' if near else " Correct the path, or add it to that config."
     where = sweep.where("variants", variant, "set", path)
     raise SweepFileError(
-        f'{where}: the base config {sweep.config} has no "{path}" ({variant} sets it). Correct '
-        "the path, or add it to that config."
+        f'{where}: the base config {sweep.config} has no "{path}", which {variant} sets.{meant}'
     )

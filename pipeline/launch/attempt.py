@@ -15,10 +15,11 @@ from pipeline.job.ended import Outcome, explain, last_lines, read_outcome
 from pipeline.job.process import Command, JobProcess
 from pipeline.job.rundir import RunDir, append_line, read_json, write_json
 from pipeline.job.slots import Slot
+from pipeline.launch.held import Held
 from pipeline.plan.judge import Rules, best, judge
 from pipeline.plan.measurement import Measurement
+from pipeline.plan.project import shown
 from pipeline.plan.verdict import Kind, Verdict, percent
-from pipeline.study.lease import Lease
 
 RENEW_S = 30.0
 RETRY_STORAGE_S = 5.0
@@ -30,6 +31,7 @@ class Attempt:
     """A trial that this launcher holds the lease of.
 
     Args:
+        rules: asked for anew at each verdict, since some facts come from the running job.
         epochs: how many the trial has in all.
         grace_s: how long the job may take to stop once a rule has stopped it.
         next_of: names the variant that the ladder starts after a verdict that stops.
@@ -38,9 +40,9 @@ class Attempt:
 
     def __init__(
         self,
-        lease: Lease,
+        lease: Held,
         rundir: RunDir,
-        rules: Rules,
+        rules: Callable[[], Rules],
         slot: Slot,
         *,
         epochs: int,
@@ -50,7 +52,7 @@ class Attempt:
     ) -> None:
         self.lease = lease
         self.rundir = rundir
-        self.rules = rules
+        self._rules = rules
         self.slot = slot
         self.epochs = epochs
         self.grace_s = grace_s
@@ -74,19 +76,31 @@ class Attempt:
     def name(self) -> str:
         return self.lease.name
 
+    @property
+    def rules(self) -> Rules:
+        """What the trial is judged by, as far as it is known by now."""
+        return self._rules()
+
     def start(self, command: Command, attempt: int) -> None:
         """Start the trial's job."""
         self.process = JobProcess(self.rundir, self.lease.token, command)
         where = f"GPUs {self.slot.shown}" if self.slot.gpus else "the CPU"
         after = f", going on after epoch {self._last_epoch}" if self._last_epoch else ""
         again = f" (attempt {attempt})" if attempt > 1 else ""
-        self._say(f"{self.name} starts on {where}{again}{after}: {self.rundir.root}")
+        folder = shown(self.rundir.root, command.cwd)
+        self._say(f"{self.name} starts on {where}{again}{after}: {folder}")
 
-    def follow(self) -> None:
-        """Take in new epochs: judge, report, and stop the job where a rule says so."""
-        for measurement in self._new():
+    def follow(self) -> bool:
+        """Take in new epochs: judge, report, and stop the job where a rule says so.
+
+        Returns:
+            Whether there were any.
+        """
+        new = self._new()
+        for measurement in new:
             self._take_in(measurement)
         self._report()
+        return bool(new)
 
     def request_stop(self, outcome: Outcome, grace_s: float | None) -> None:
         """Ask the job to end after its epoch.

@@ -7,7 +7,9 @@ from typing import Any
 from pipeline.job.child import interpreter, job_env
 from pipeline.job.process import Command
 from pipeline.job.resolve import Config, Resolution, resolve
+from pipeline.job.rundir import RunDir, read_json
 from pipeline.job.slots import Slot
+from pipeline.launch.held import Held
 from pipeline.launch.machine import DATA_ROOT
 from pipeline.launch.policy import Next, Order, next_trials
 from pipeline.launch.prepare import Configs, Place
@@ -17,7 +19,6 @@ from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import Verdict
 from pipeline.study.board import TrialRow, read_board
-from pipeline.study.lease import Lease
 from pipeline.study.storage import Storage
 
 
@@ -29,12 +30,13 @@ class Context:
         sets: machine facts by config path (`--set`).
         resolution: every variant's resolved recipe.
         courses: true lr by variant, as far as it is known.
+        storage: None for a job without a study.
         tracking: what the tracker needs in each trial's spec.
     """
 
     sweep: Sweep
     project: Project
-    storage: Storage
+    storage: Storage | None
     order: Order
     slots: Sequence[Slot]
     sets: Mapping[str, Any]
@@ -44,13 +46,19 @@ class Context:
     tracking: Mapping[str, Any]
 
     @property
+    def study_storage(self) -> Storage:
+        """The storage of a launch that has studies."""
+        assert self.storage is not None
+        return self.storage
+
+    @property
     def hashes(self) -> dict[str, str]:
         """Digest of each variant's present recipe."""
         return {name: config.hash for name, config in self.resolution.configs.items()}
 
     def rows(self) -> list[TrialRow]:
         """Return the sweep's trials as the storage has them now."""
-        return read_board(self.sweep.name, self.storage)
+        return read_board(self.sweep.name, self.study_storage)
 
     def plan(self, rows: Sequence[TrialRow]) -> Next:
         """Return what is to be run now."""
@@ -70,10 +78,11 @@ class Context:
         ended = Ended(state=verdict.state, verdict=verdict.record(), cause=verdict.cause)
         return next_variant(self.sweep, ended, tried)
 
-    def rules(self, lease: Lease) -> Rules:
-        """Return what a trial is judged by."""
+    def rules(self, lease: Held, rundir: RunDir) -> Rules:
+        """Return what a trial is judged by; the job says how many clips it validates on."""
         course = None if lease.searched else self.courses.get(lease.variant)
-        return Rules.of(self.sweep.variants[lease.variant], true_lr=course)
+        clips = (read_json(rundir.facts) or {}).get("val_clips")
+        return Rules.of(self.sweep.variants[lease.variant], true_lr=course, clips=clips)
 
     def place(self, slot: Slot) -> Place:
         """Return where a job on this slot runs."""
@@ -95,7 +104,7 @@ class Context:
             visible=slot.visible,
         )
 
-    def configs(self, lease: Lease) -> Configs:
+    def configs(self, lease: Held) -> Configs:
         """Resolve a trial's config, with and without this machine's facts."""
         variant = self.sweep.variants[lease.variant]
         machine = {key: value for key, value in self.sets.items() if key != DATA_ROOT}

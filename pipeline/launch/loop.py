@@ -4,7 +4,7 @@ One process, one thread. It claims a trial, starts its job, follows all running 
 a second, and asks the policy what comes next whenever one has ended.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from pipeline.errors import NotReady, StorageError
@@ -40,9 +40,20 @@ class Loop:
 
     After `run`, `done` holds how each trial ended that was run here, `failed` the names of those
     that failed.
+
+    Args:
+        wait: wait for GPUs that other launches hold.
+        changed: called after an epoch, a start or an end of a trial.
     """
 
-    def __init__(self, context: Context, stops: Stops, show: Show, wait: bool = False) -> None:
+    def __init__(
+        self,
+        context: Context,
+        stops: Stops,
+        show: Show,
+        wait: bool = False,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
         self.context = context
         self.stops = stops
         self.show = show
@@ -50,6 +61,7 @@ class Loop:
         self.done: list[Outcome] = []
         self.failed: list[str] = []
         self._wait_for_gpus = wait
+        self._changed = changed
         self._given_back: set[int] = set()
         self._restarts: dict[str, int] = {}
         self._progress: dict[str, int] = {}
@@ -81,7 +93,7 @@ class Loop:
         for line in export_made(context.sweep, context.project, rows, names):
             self.show.line(line)
         while plan.wanted and not self.stops.asked and (slot := self._hold_slot()) is not None:
-            lease = claim(context.sweep, context.storage, plan.wanted, skip=self._given_back)
+            lease = claim(context.sweep, context.study_storage, plan.wanted, skip=self._given_back)
             if lease is None:
                 slot.free()
                 break
@@ -113,7 +125,7 @@ class Loop:
     def _wait(self, plan: Next) -> bool:
         """Wait while another launcher runs what is wanted; False if there is nothing to await."""
         context = self.context
-        others = busy(context.sweep, context.storage, [want.variant for want in plan.wanted])
+        others = busy(context.sweep, context.study_storage, [want.variant for want in plan.wanted])
         if not others:
             return bool(plan.wanted) and self._wait_for_gpus and bool(self._told)
         told = ", ".join(f"{other.variant}/{other.number} ({other.owner})" for other in others)
@@ -144,7 +156,7 @@ class Loop:
         attempt = Attempt(
             lease,
             rundir,
-            context.rules(lease),
+            lambda: context.rules(lease, rundir),
             slot,
             epochs=int(spec["epochs"]),
             grace_s=context.sweep.job.stop_grace_s,
@@ -177,7 +189,8 @@ class Loop:
         self.stops.sleep(TICK_S)
 
     def _tick_one(self, attempt: Attempt) -> None:
-        attempt.follow()
+        if attempt.follow():
+            self._changed()
         self._apply_stops(attempt)
         attempt.press()
         if not attempt.ended():
@@ -243,12 +256,13 @@ class Loop:
                     raise
         self.done.append(outcome)
         if outcome.state is None:
-            self._given_back.add(attempt.lease.trial_id)
+            self._given_back.add(int(attempt.lease.previous["trial_id"]))
         if outcome.state == "FAIL":
             self.failed.append(attempt.name)
             self.show.line(attempt.failure(outcome))
         else:
             self.show.line(self._ending(attempt, outcome))
+        self._changed()
 
     def _drop(self, attempt: Attempt) -> None:
         """End a job whose trial is no longer ours, without a word in the storage."""
@@ -261,7 +275,7 @@ class Loop:
     def _ending(self, attempt: Attempt, outcome: Outcome) -> str:
         if outcome.state is None:
             return f"{attempt.name} interrupted: {outcome.reason}. Run the same launch to go on."
-        reason = f": {outcome.reason}" if outcome.reason else ""
+        reason = f": {outcome.reason.rstrip('.')}" if outcome.reason else ""
         line = f"{attempt.name} {outcome.state.lower()}{reason}."
         follower = None if attempt.lease.searched else self.context.follower(attempt.lease.variant)
         if follower is None:

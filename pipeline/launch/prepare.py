@@ -12,10 +12,10 @@ from typing import Any
 from pipeline.errors import StorageError
 from pipeline.job.resolve import Config
 from pipeline.job.rundir import RunDir, read_json, write_json, write_text
+from pipeline.launch.held import Held
 from pipeline.launch.machine import apply_data_root
 from pipeline.plan.project import Project, shown
 from pipeline.plan.sweep import Sweep
-from pipeline.study.lease import Lease
 from pipeline.study.register import study_name
 
 #: After an epoch the job waits at most so long to hear whether it may go on.
@@ -33,7 +33,7 @@ class Place:
     tracking: Mapping[str, Any]
 
 
-def run_dir(project: Project, sweep: str, variant: str, number: int) -> RunDir:
+def run_dir(project: Project, sweep: str, variant: str, number: int | str) -> RunDir:
     """Return a trial's run directory."""
     return RunDir(project.runs / sweep / variant / str(number))
 
@@ -47,7 +47,7 @@ class Configs:
 
 
 def prepare(
-    project: Project, sweep: Sweep, lease: Lease, configs: Configs, place: Place, attempt: int
+    project: Project, sweep: Sweep, lease: Held, configs: Configs, place: Place, attempt: int
 ) -> RunDir:
     """Make the run directory of a claimed trial ready for a start of its job.
 
@@ -99,7 +99,7 @@ def prepare(
         "judge_wait_s": JUDGE_WAIT_S,
         "gates": [dataclasses.asdict(gate) for gate in variant.gates],
         "bands": [dataclasses.asdict(band) for band in variant.bands],
-        "wandb": {**place.tracking, "id": f"{trial_key(lease)[:12]}-{lease.number}"},
+        "wandb": {"id": f"{trial_key(lease)[:12]}-{lease.number}", **place.tracking},
         "versions": versions(),
         "created": before.get("created") or _now(),
         "data": dataclasses.asdict(sweep.data),
@@ -108,7 +108,7 @@ def prepare(
     return rundir
 
 
-def trial_key(lease: Lease) -> str:
+def trial_key(lease: Held) -> str:
     """Return what tells this trial from one of the same name in another storage."""
     return str(lease.previous["uid"])
 
@@ -173,13 +173,13 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _refuse_stranger(project: Project, rundir: RunDir, lease: Lease) -> None:
+def _refuse_stranger(project: Project, rundir: RunDir, lease: Held) -> None:
     spec = read_json(rundir.spec)
     if spec is None or spec.get("trial") == trial_key(lease):
         return
     epochs = len(rundir.read_measurements())
     raise StorageError(
-        f"{shown(rundir.root, project.root)} holds {epochs} epochs of a trial that the storage "
-        f"{lease.storage.shown} does not know. Take it up: pcan doctor --rebuild. Or start anew "
-        "with that folder moved away."
+        f"{shown(rundir.root, project.root)} holds {epochs} epochs of a trial that this storage "
+        "does not know. Take it up: pcan doctor --rebuild. Or start anew with that folder moved "
+        "away."
     )

@@ -49,7 +49,8 @@ class Lease:
 
     def begin(self, run_dir: str, gpus: str, facts: Mapping[str, Any]) -> None:
         """Record where and on what the trial runs."""
-        self._update(run_dir=run_dir, gpus=gpus, facts=dict(facts))
+        started = {"attempt_started": self.storage.now()}
+        self._update(run_dir=run_dir, gpus=gpus, facts={**facts, **started})
 
     def renew(self) -> None:
         """Say that the owner lives."""

@@ -1,45 +1,36 @@
-"""Mends for released packages that do not work as they come; each names what it mends."""
+"""What mmaction2's wheel lacks, mended before its first import.
+
+The wheel of mmaction2 1.2.0 was built without `mmaction/models/localizers/drn`, which its
+own `localizers/__init__.py` imports. Nobody here uses that model.
+"""
 
 import importlib.util
+import os
 import sys
 import types
-from pathlib import Path
 
 _DRN = "mmaction.models.localizers.drn"
 
 
-def mend_mmaction() -> bool:
-    """Make `import mmaction.models` work with the released wheel.
+def prepare_mmaction() -> None:
+    """Put a placeholder where the real module is absent; call it before importing mmaction.
 
-    The wheel of mmaction2 1.2.0 lacks `mmaction/models/localizers/drn`, which
-    `localizers/__init__.py` imports. A placeholder takes its place, only where the real
-    module is absent: a user's own checkout has it. Costs no import of mmaction.
-
-    Returns:
-        Whether a placeholder was put in.
+    A checkout of MMAction2 that has the module is left alone, and so is a second call.
     """
-    spec = importlib.util.find_spec("mmaction")
-    if spec is None or _DRN in sys.modules:
-        return False
-    for root in spec.submodule_search_locations or []:
-        localizers = Path(root) / "models" / "localizers"
-        if (localizers / "drn").is_dir() or not localizers.is_dir():
-            return False
+    if _DRN in sys.modules or _has_drn():
+        return
     package = types.ModuleType(_DRN)
-    package.__path__ = []
+    package.__path__ = []  # type: ignore[attr-defined]
     module = types.ModuleType(_DRN + ".drn")
-    module.DRN = type("DRN", (_Absent,), {})
-    package.drn = module
+    module.DRN = type("DRN", (), {"__doc__": "Placeholder: not in this mmaction2 wheel."})  # type: ignore[attr-defined]
     sys.modules[_DRN] = package
     sys.modules[_DRN + ".drn"] = module
-    return True
 
 
-class _Absent:
-    """Stands in for a class that the installed mmaction2 lacks."""
-
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        raise ImportError(
-            f"{type(self).__name__} is missing from the installed mmaction2 1.2.0 wheel; "
-            "use a source checkout of MMAction2 (job.code_root)."
-        )
+def _has_drn() -> bool:
+    """Look for the folder without importing mmaction (`find_spec` of a submodule would)."""
+    spec = importlib.util.find_spec("mmaction")
+    folders = list(spec.submodule_search_locations or []) if spec is not None else []
+    return any(
+        os.path.isdir(os.path.join(folder, "models", "localizers", "drn")) for folder in folders
+    )

@@ -16,8 +16,9 @@ from pipeline.train.tool import ToolError
 
 _SECRET = re.compile(r"\{\{\s*\$(\w*(?:KEY|TOKEN|SECRET|PASSWORD)\w*)", re.IGNORECASE)
 _STYLES = (
-    "A config uses one of two styles, with all its bases: `_base_ = [...]` and no imports but "
-    "the standard library's, or `with read_base(): from .x import *`."
+    "Begin the file with `_base_ = [...]` (empty if it has none) to have it executed, or write "
+    "`with read_base(): from .x import *` and compute nothing with imports; its bases have to "
+    "be of the same style."
 )
 
 

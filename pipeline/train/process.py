@@ -40,9 +40,12 @@ def die_with_parent(parent: Optional[int] = None) -> None:
 
 
 def _same_trial(pid: int) -> bool:
-    """Tell whether `pid` carries our trial marker; a process that adopted us does not."""
+    """Tell whether `pid` carries our trial marker, as our launcher does.
+
+    A process that adopted us after the launcher's death does not.
+    """
     marker = os.environ.get(MARKER)
-    if not marker:
+    if not marker or "TORCHELASTIC_RUN_ID" not in os.environ:
         return True
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")

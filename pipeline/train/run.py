@@ -3,11 +3,11 @@
 import logging
 import os
 import sys
-from typing import Any, Optional
+from typing import Any, Dict, Optional
 
 from mmengine.runner import Runner
 
-from pipeline.job.rundir import RunDir, append_line
+from pipeline.job.rundir import RunDir, append_line, write_json
 from pipeline.plan.measurement import Measurement
 from pipeline.train import checkpoint, group, state
 from pipeline.train.failure import Stage
@@ -52,10 +52,9 @@ class JobRunner(Runner):
         from pipeline.train.warm_start import WarmStartError, load_warm_start
 
         try:
-            report = load_warm_start(self, self.spec.raw)
+            load_warm_start(self, self.spec.raw)
         except WarmStartError as error:
             raise JobFailure("warm_start", str(error)) from error
-        self.logger.info("Warm start: %s", report)
 
 
 def reissue(rundir: RunDir, content: Any) -> None:
@@ -81,10 +80,22 @@ def run_job(rundir: RunDir, spec: Spec, stage: Stage) -> None:
         checkpoint.forget_unfinished(rundir)
     stage.name = "build"
     runner = build(config, rundir, spec, stage)
+    if group.rank() == 0:
+        write_json(rundir.facts, facts(runner))
     runner.train()
     if group.rank() == 0:
         conclude(runner, rundir, spec)
     group.leave()
+
+
+def facts(runner: JobRunner) -> Dict[str, Any]:
+    """Return what only the job knows of a trial and the control side judges or shows."""
+    return {
+        "train_clips": len(runner.train_dataloader.dataset),
+        "val_clips": len(runner.val_dataloader.dataset),
+        "iters_per_epoch": len(runner.train_dataloader),
+        "parameters": sum(p.numel() for p in runner.model.parameters()),
+    }
 
 
 def check_device(device: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, List
 from mmengine.config import Config
 
 from pipeline.job.rundir import RunDir
-from pipeline.train.compat import mend_mmaction
+from pipeline.train.compat import prepare_mmaction
 from pipeline.train.outcome import JobFailure
 from pipeline.train.spec import Spec
 
@@ -29,7 +29,7 @@ NEEDED = (
 
 def job_config(rundir: RunDir, spec: Spec, distributed: bool) -> Config:
     """Load `config.py` and fit it to this job; raise JobFailure if it cannot be loaded."""
-    mend_mmaction()
+    prepare_mmaction()
     try:
         config = Config.fromfile(str(rundir.config))
     except Exception as error:

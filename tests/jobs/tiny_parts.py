@@ -94,7 +94,10 @@ class TinyModel(BaseModel):
         rgb, pose = self.rgb(hidden), self.pose(hidden)
         if mode != "loss":
             time.sleep(self.sleep_val)
-            return [{"rgb": r, "pose": p, "label": int(t)} for r, p, t in zip(rgb, pose, label)]
+            return [
+                {"rgb": r, "pose": p, "label": int(t)}
+                for r, p, t in zip(rgb, pose, label, strict=True)
+            ]
         time.sleep(self.sleep)
         target = torch.as_tensor(label)
         factor = self._fault_now()
@@ -138,8 +141,8 @@ class TinyModel(BaseModel):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 30.00 GiB.")
 
     def _fault_nan_weights(self):
-        with torch.no_grad():
-            self.deep.weight.fill_(float("nan"))
+        # A finite loss whose gradient is not: the step that follows breaks all weights.
+        self.deep.weight.register_hook(lambda gradient: gradient * float("nan"))
         return 1.0
 
 
@@ -178,7 +181,7 @@ class TinyMetric(BaseMetric):
         dictated = self._dictated(MessageHub.get_current_instance())
         if dictated is not None:
             values = [dictated] + [dictated - less for less in self.branch]
-        return dict(zip(self.names, values), seen=len(results))
+        return dict(zip(self.names, values, strict=True), seen=len(results))
 
     def _dictated(self, hub):
         # MMEngine's hub still holds the index of the epoch just trained; it has no

@@ -56,12 +56,21 @@ def start(rundir, nproc=2, **environment):
     """Start the job under torchrun; its output goes into `job.log`."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc_per_node={nproc}", "-m", "pipeline.train", str(rundir.root)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", MARKER: f"test-{rundir.root.name}"}
-    env["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(HERE)])
     with open(rundir.job_log, "ab") as log:
         return subprocess.Popen(
-            command, env={**env, **environment}, stdout=log, stderr=log, start_new_session=True
+            command,
+            env={**environment_of(rundir), **environment},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
+
+
+def environment_of(rundir):
+    """Return the environment of a job: marked, one thread a rank, the parts importable."""
+    path = os.pathsep.join([str(ROOT), str(HERE)])
+    marker = f"test-{rundir.root.name}"
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, MARKER: marker}
 
 
 def run(rundir, nproc=2, timeout=120, **environment):
@@ -115,3 +124,12 @@ def ask(tool, question, cwd=ROOT):
     )
     assert result.stdout.count("\n") == 1, result.stdout + result.stderr
     return result.returncode, json.loads(result.stdout)
+
+
+def run_alone(rundir):
+    """Run the job as a single process without torchrun (half the time); return its exit code."""
+    command = [sys.executable, "-m", "pipeline.train", str(rundir.root)]
+    with open(rundir.job_log, "ab") as log:
+        return subprocess.call(
+            command, env=environment_of(rundir), stdout=log, stderr=log, timeout=120
+        )
