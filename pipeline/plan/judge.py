@@ -71,10 +71,7 @@ def judge(history: Sequence[Measurement], rules: Rules) -> Verdict:
             watching = verdict
     if watching is not None:
         return _with_error(watching, rules)
-    return _with_error(
-        Verdict(epoch=latest.epoch, top1=latest.top1, kind=Kind.GO, reason=_praise(latest, rules)),
-        rules,
-    )
+    return _with_error(_go(latest, rules), rules)
 
 
 def judge_all(history: Sequence[Measurement], rules: Rules) -> list[Verdict]:
@@ -272,15 +269,21 @@ def _compared(latest: Measurement, threshold: float, words: str) -> str:
     return f"epoch {latest.epoch}: top-1 {value} " + words.format(percent(threshold))
 
 
-def _praise(latest: Measurement, rules: Rules) -> str:
+def _go(latest: Measurement, rules: Rules) -> Verdict:
     """Say what was passed, or that this epoch had nothing to pass."""
     value = f"epoch {latest.epoch}: top-1 {percent(latest.top1)}"
     gate = next((g for g in rules.gates if g.epoch == latest.epoch), None)
-    if latest.epoch == 0 or gate is None:
-        return value
-    if gate.target is not None:
-        return f"{value} reaches the target {percent(gate.target)}"
-    return f"{value} passes the gate"
+    if gate is None:
+        return Verdict(epoch=latest.epoch, top1=latest.top1, kind=Kind.GO, reason=value)
+    passed = f"reaches the target {percent(gate.target)}" if gate.target else "passes the gate"
+    return Verdict(
+        epoch=latest.epoch,
+        top1=latest.top1,
+        kind=Kind.GO,
+        rule=f"epoch {gate.epoch} gate",
+        threshold=gate.target,
+        reason=f"{value} {passed}",
+    )
 
 
 def _with_error(verdict: Verdict, rules: Rules) -> Verdict:

@@ -173,7 +173,7 @@ class Resolver:
 
     def _check_recipe_inside(self, name: str, path: str, space: Space, variant: Variant) -> None:
         value = recipe_value(variant, path)
-        if value is _MISSING or space.low is None or space.high is None:
+        if value is MISSING or space.low is None or space.high is None:
             return
         if not isinstance(value, int | float) or not space.low <= value <= space.high:
             problem = (
@@ -224,7 +224,7 @@ class Resolver:
         return SweepFileError(f"{self._shown}:{line_of(self._lines, keys)}: {problem}.")
 
 
-_MISSING = object()
+MISSING = object()
 
 
 def recipe_value(variant: Variant, path: str) -> Any:
@@ -234,10 +234,10 @@ def recipe_value(variant: Variant, path: str) -> Any:
     """
     parts = path.split(".")
     for length in range(len(parts), 0, -1):
-        value = variant.set.get(".".join(parts[:length]), _MISSING)
-        if value is not _MISSING:
+        value = variant.set.get(".".join(parts[:length]), MISSING)
+        if value is not MISSING:
             return _inside(value, parts[length:])
-    return _MISSING
+    return MISSING
 
 
 def _inside(value: Any, parts: list[str]) -> Any:
@@ -247,7 +247,7 @@ def _inside(value: Any, parts: list[str]) -> Any:
         elif isinstance(value, dict) and part in value:
             value = value[part]
         else:
-            return _MISSING
+            return MISSING
     return value
 
 

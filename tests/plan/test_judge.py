@@ -26,7 +26,7 @@ def rules(plan: Sweep) -> Rules:
         (0.88, Kind.WATCH, "epoch 1 target"),
         (0.8801, Kind.WATCH, "epoch 1 target"),
         (0.8849, Kind.WATCH, "epoch 1 target"),
-        (0.885, Kind.GO, None),
+        (0.885, Kind.GO, "epoch 1 gate"),
         (0.8699, Kind.PRUNE, "epoch 1 floor"),
         (0.87, Kind.PRUNE, "epoch 1 floor"),
     ],

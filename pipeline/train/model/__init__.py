@@ -1,0 +1,14 @@
+"""PCAN for MMAction2: importing this module registers its backbone, head and metric.
+
+A config needs nothing else: `custom_imports = dict(imports=['pipeline.train.model'])`.
+"""
+
+from pipeline.train.compat import mend_mmaction
+
+mend_mmaction()
+
+from pipeline.train.model.backbone import PCANBackbone  # noqa: E402
+from pipeline.train.model.head import PCANHead  # noqa: E402
+from pipeline.train.model.metric import CoarseAccMetric  # noqa: E402
+
+__all__ = ["CoarseAccMetric", "PCANBackbone", "PCANHead"]
