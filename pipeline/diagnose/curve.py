@@ -48,9 +48,11 @@ class Facts:
     early_stopping: dict[str, Any] | None = None
     save_best: str | None = None
     num_classes: int | None = None
+    val_clips: int | None = None
     start_top1: float | None = None
     stop_message: tuple[int, str] | None = None
     stop_cause: str | None = None
+    failure: str | None = None
     traceback: tuple[int, str] | None = None
     by_iteration: bool = False
 
