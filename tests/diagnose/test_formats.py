@@ -89,6 +89,21 @@ def test_resumed_runs_are_joined(tmp_path: Path, mmengine_log: MakeLog) -> None:
     assert curve.facts.load_from == "work_dirs/epoch_26.pth"
 
 
+def test_how_an_earlier_run_ended_says_nothing_of_the_one_that_went_on(
+    tmp_path: Path, mmengine_log: MakeLog
+) -> None:
+    stop = f"{STAMP}the monitored metric did not improve in the last 10 records. best score: 0.1\n"
+    crash = "Traceback (most recent call last):\nRuntimeError: x\n"
+    write(tmp_path / "20260101_000000.log", mmengine_log([0.1, 0.2]) + stop + crash)
+    header = f"{STAMP}Config:\nresume = True\n{STAMP}resumed epoch: 2, iter: 200\n"
+    later = mmengine_log([0.3], config="", first=3)
+    write(tmp_path / "20260102_000000.log", header + later)
+    curve = read_log(tmp_path)
+    assert top1(curve) == {1: 0.1, 2: 0.2, 3: 0.3}
+    assert (curve.facts.stop_message, curve.facts.traceback) == (None, None)
+    assert curve.facts.max_epochs == 24
+
+
 def test_resumed_runs_in_one_file_are_joined(tmp_path: Path, mmengine_log: MakeLog) -> None:
     second = f"{STAMP}Config:\nresume = True\n{STAMP}resumed epoch: 1, iter: 100\n"
     text = mmengine_log([0.1, 0.9]) + second + mmengine_log([0.2], config="", first=2)
