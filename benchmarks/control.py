@@ -40,7 +40,8 @@ def main() -> None:
         show("pcan --help", median(lambda: run(project, "--help")), "s", 0.3)
         launch_once(project, "baseline")  # fills the caches, as any first launch does
         show("pcan sweep status", median(lambda: run(project, "sweep", "status")), "s", 0.5)
-        ours, peak = zip(*[launch_once(project, v) for v in ("second", "third", "fourth")])
+        launches = [launch_once(project, v) for v in ("second", "third", "fourth")]
+        ours, peak = [s for s, _ in launches], [mb for _, mb in launches]
         rundir = project / "runs" / "bench" / "fourth" / "0"
         theirs = [by_hand(project, rundir) for _ in ours]
         later = statistics.median(ours) - statistics.median(theirs)

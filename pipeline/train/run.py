@@ -41,6 +41,7 @@ class JobRunner(Runner):
         self.stage.name = "train"
 
     def _go_on(self, name: str) -> None:
+        self._resume = True  # hooks with state of their own (EMAHook) ask for it
         content = checkpoint.read(self.rundir.root / name)
         state.restore(self, self.spec, content)
         self.epoch_end.resume_random(content["ranks"][group.rank()]["random"])
