@@ -33,7 +33,7 @@ def sweep(tmp_path: Path) -> Sweep:
 
 
 @pytest.fixture
-def storage(tmp_path: Path, sweep: Sweep):  # type: ignore[no-untyped-def]
+def storage(tmp_path: Path, sweep: Sweep):
     storage = open_storage(None, tmp_path / "runs")
     register_all(sweep, storage)
     yield storage
@@ -62,7 +62,7 @@ def test_registering_twice_enqueues_each_recipe_once(sweep: Sweep, storage: Stor
     assert len(rows) == len(sweep.variants)
 
 
-def _claim_all(url: str, path: str, barrier, results) -> None:  # type: ignore[no-untyped-def]
+def _claim_all(url: str, path: str, barrier, results) -> None:
     sweep = read_sweep(Path(path), Path(path).parent)
     storage = Storage(url)
     names = [name for name in sweep.variants if name != "searched"]
