@@ -1,0 +1,48 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both stand on `make setup`.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# The CPU build where there is no CUDA machine; a torch in the allowed range that is already in
+# the environment is kept. GPU users elsewhere: make setup TORCH="torch>=2.10,<2.14"
+TORCH ?= torch==2.13.0
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test check slow sample setup bench clean
+
+demo: setup
+	$(BIN)/pcan data demo data/demo
+	$(BIN)/pcan sweep launch demo
+	$(BIN)/pcan sweep status demo
+	$(BIN)/pcan sweep compare demo
+	$(BIN)/pcan sweep best demo
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow"
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+slow: setup
+	$(BIN)/python -m pytest -m slow --timeout 7200
+
+# The part of `slow` that continuous integration runs.
+sample: setup
+	$(BIN)/python -m pytest -m "slow and sample" --timeout 3600
+
+bench: setup
+	$(BIN)/python benchmarks/control.py
+
+setup: $(VENV)/.ready
+
+# Redone only when pyproject.toml changes.
+$(VENV)/.ready: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

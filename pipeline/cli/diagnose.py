@@ -1,0 +1,90 @@
+"""`pcan diagnose`: a training log against known failure causes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.cli.options import json_option, open_sweep, print_json
+
+if TYPE_CHECKING:
+    from pipeline.diagnose.against import Against
+
+
+@click.command()
+@click.argument("logs", metavar="LOG...", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--trial", metavar="VARIANT/N", help="A trial of the sweep instead of a log.")
+@click.option("--plan", metavar="SWEEP", help="Also hold it against a plan: lr and bands.")
+@click.option("--variant", metavar="NAME", help="The plan's variant it is; default: the first.")
+@click.option("--metric", metavar="NAME", help="The metric to judge; default: the log's top-1.")
+@click.option("--clips", type=click.IntRange(1), help="Size of the validation set.")
+@json_option
+def command(
+    logs: tuple[Path, ...],
+    trial: str | None,
+    plan: str | None,
+    variant: str | None,
+    metric: str | None,
+    clips: int | None,
+    as_json: bool,
+) -> None:
+    """Tell what went wrong in a training, with epochs, lines and numbers.
+
+    LOG is a log file (MMEngine or MMCV text, scalars.json, .log.json, measurements.jsonl,
+    CSV of epoch,top1[,lr]) or a work dir. Example:
+
+        pcan diagnose work_dirs/pcan_ntu60 --plan pcan_ntu60
+    """
+    from pipeline.diagnose.case import make_case
+    from pipeline.diagnose.examine import examine, report
+    from pipeline.diagnose.read import read_log
+    from pipeline.diagnose.show import diagnosis_text
+
+    if bool(logs) == bool(trial):
+        raise click.UsageError("Give logs, or a trial of a sweep: --trial VARIANT/N")
+    given = _against(plan, variant, trial)
+    rules, notes = given.rules()
+    reports = []
+    for log in logs or (given.folder,):
+        assert log is not None
+        curve = read_log(log)
+        wanted = metric or given.metric(curve.metric_names())
+        case = make_case(curve, metric=wanted, start=given.start, clips=clips)
+        findings = examine(case, rules)
+        if as_json:
+            entry = report(case, findings)
+            reports.append({**entry, "notes": [*entry["notes"], *notes]})
+        else:
+            click.echo(diagnosis_text(case, findings, notes))
+    if as_json:
+        print_json(reports)
+
+
+def _against(plan: str | None, variant: str | None, trial: str | None) -> "Against":
+    """Return what to hold the logs against."""
+    from pipeline.diagnose.against import Against, choose_variant, of_trial
+
+    if plan is None and trial is None and variant is None:
+        return Against()
+    opened = open_sweep(plan)
+    project, sweep = opened.project, opened.sweep
+    folder = None
+    if trial is not None:
+        chosen, folder = of_trial(sweep, project.runs, trial)
+    else:
+        chosen = choose_variant(sweep, variant)
+
+    def schedule() -> "tuple[list[float] | None, tuple[str, ...]]":
+        from pipeline.cli.resolved import resolved, schedules
+        from pipeline.job.resolve import Config, digest
+        from pipeline.job.rundir import RunDir
+
+        if folder is None or not RunDir(folder).config.is_file():
+            found = resolved(sweep, project, only=chosen.name)
+            return found.true_lr.get(chosen.name), found.problems
+        text = RunDir(folder).config.read_text(encoding="utf-8", errors="replace")
+        own = Config(text=text, hash=digest(text), changes=(), facts={})
+        rates, problems = schedules(sweep, project, {chosen.name: own})
+        return rates.get(chosen.name), problems
+
+    return Against(sweep=sweep, variant=chosen, folder=folder, schedule=schedule)

@@ -1,0 +1,111 @@
+"""`pcan log`: the monitoring of a training as one table."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.cli.options import json_option, open_sweep, print_json
+
+if TYPE_CHECKING:
+    from pipeline.diagnose.case import Case
+    from pipeline.diagnose.table import Row
+
+#: Seconds between two looks at a growing log; a log that takes long to read is read less often.
+EVERY_S = 2.0
+#: Looked into when no folder is named: MMAction2's, then pcan's own.
+DEFAULTS = (Path("work_dirs"), Path("runs"))
+
+
+@click.command()
+@click.argument("workdir", metavar="[WORKDIR]", required=False, type=click.Path(path_type=Path))
+@click.option("--plan", metavar="SWEEP", help="Show the verdicts of a plan's gates.")
+@click.option("--variant", metavar="NAME", help="The plan's variant it is; default: the first.")
+@click.option("--metric", metavar="NAME", help="The metric to show; default: the log's top-1.")
+@click.option("--follow", is_flag=True, help="Go on showing new epochs until Ctrl-C.")
+@json_option
+def command(
+    workdir: Path | None,
+    plan: str | None,
+    variant: str | None,
+    metric: str | None,
+    follow: bool,
+    as_json: bool,
+) -> None:
+    """Show lr and validation top-1 by epoch from the newest log.
+
+    WORKDIR is a work dir, a trial's run directory, a log file, or a folder of work dirs
+    (default: work_dirs, then runs). Example:
+
+        pcan log work_dirs/pcan_ntu60 --plan pcan_ntu60 --follow
+    """
+    if follow and as_json:
+        raise click.UsageError("Use just one of --follow and --json.")
+    workdir = workdir or next((p for p in DEFAULTS if p.is_dir()), DEFAULTS[0])
+    if follow:
+        _follow(workdir, plan, variant, metric)
+        return
+    from pipeline.diagnose.table import record
+
+    case, rows = _look(workdir, plan, variant, metric)
+    if as_json:
+        print_json(record(case, rows))
+    else:
+        click.echo(_text(case, rows))
+
+
+def _look(
+    workdir: Path, plan: str | None, variant: str | None, metric: str | None
+) -> "tuple[Case, list[Row]]":
+    from pipeline.diagnose.case import make_case
+    from pipeline.diagnose.newest import newest_work_dir
+    from pipeline.diagnose.read import read_log
+    from pipeline.diagnose.table import judged, recorded, rows
+    from pipeline.errors import InputError
+
+    if not workdir.exists():
+        raise InputError(f"There is no {workdir}. Give the work dir: pcan log WORKDIR")
+    folder = newest_work_dir(workdir)
+    case = make_case(read_log(folder), metric)
+    verdicts = recorded(folder) if folder.is_dir() else {}
+    if plan is not None or variant is not None:
+        from pipeline.diagnose.against import choose_variant
+        from pipeline.plan.judge import Rules
+
+        sweep = open_sweep(plan).sweep
+        clips = case.series.clips if case.series else None
+        verdicts = judged(case, Rules.of(choose_variant(sweep, variant), clips=clips))
+    return case, rows(case, verdicts)
+
+
+def _text(case: "Case", rows: "list[Row]") -> str:
+    from pipeline.diagnose.show import title
+    from pipeline.diagnose.table import chart, text
+
+    notes = [f"({note})" for note in case.curve.notes]
+    return "\n".join(part for part in (title(case), *notes, text(rows), chart(case)) if part)
+
+
+def _follow(workdir: Path, plan: str | None, variant: str | None, metric: str | None) -> None:
+    """Show the table anew whenever the log has more; on a pipe, only the new rows."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    from pipeline.diagnose.table import text
+
+    console = Console()
+    shown = 0
+    with Live(console=console, auto_refresh=False, transient=False) as live:
+        while True:
+            began = time.monotonic()
+            case, rows = _look(workdir, plan, variant, metric)
+            if console.is_terminal:
+                # The end of a long table is what is new; the chart stays in sight below it.
+                tail = rows[-max(5, console.height - 14) :]
+                live.update(Text(_text(case, tail)), refresh=True)
+            elif len(rows) > shown:
+                click.echo("\n".join(text(rows).split("\n")[(shown + 1 if shown else 0) :]))
+                shown = len(rows)
+            time.sleep(max(EVERY_S, 5 * (time.monotonic() - began)))

@@ -1,0 +1,125 @@
+"""The `pcan` command: which commands there are, and how errors end.
+
+Commands are loaded when they are called, so that `pcan --help` imports nothing but Click. A
+`PcanError` is printed as it stands and decides the exit code; anything else is a bug and shows its
+traceback.
+"""
+
+import importlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from pipeline.errors import PcanError
+
+HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+#: Command -> (where it lives, its line in the list of commands).
+_SWEEP = {
+    "best": ("pipeline.cli.sweep_best:best", "Export the winner."),
+    "compare": ("pipeline.cli.sweep_compare:command", "Compare the trials in one HTML file."),
+    "launch": ("pipeline.cli.sweep_launch:launch", "Run a sweep, or go on with it."),
+    "list": ("pipeline.cli.sweep_status:list_sweeps", "List the project's sweeps."),
+    "plan": ("pipeline.cli.sweep_plan:command", "Show what a sweep will do; runs nothing."),
+    "register": ("pipeline.cli.sweep_register:register", "Make the studies; runs nothing."),
+    "status": ("pipeline.cli.sweep_status:status", "Show what is where."),
+    "stop": ("pipeline.cli.sweep_stop:stop", "End running trials cleanly, resumable."),
+    "sync": ("pipeline.cli.sweep_sync:command", "Send offline runs to W&B."),
+}
+_ROOT = {
+    "checkpoint": ("pipeline.cli.checkpoint:command", "Say what a checkpoint is, what fits."),
+    "data": ("pipeline.cli.data:command", "Make, check and prepare data."),
+    "diagnose": ("pipeline.cli.diagnose:command", "Say what went wrong in a training log."),
+    "gates": ("pipeline.cli.gates:command", "Check gates, or replay them on old logs."),
+    "log": ("pipeline.cli.log:command", "Show lr and top-1 by epoch of the newest log."),
+    "train": ("pipeline.cli.train:train", "Train one variant, without a study."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are used."""
+
+    def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *self._lazy])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._lazy:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = self._lazy[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        rows = []
+        for name in self.list_commands(ctx):
+            if name in self._lazy:
+                rows.append((name, self._lazy[name][1]))
+            else:
+                command = super().get_command(ctx, name)
+                rows.append((name, command.get_short_help_str() if command else ""))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if not value or ctx.resilient_parsing:
+        return
+    from pipeline.launch.prepare import versions
+
+    click.echo(", ".join(f"{name} {version}" for name, version in versions().items()))
+    ctx.exit()
+
+
+@click.group(cls=LazyGroup, lazy=_ROOT, context_settings=HELP)
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Show the versions that matter and exit.",
+)
+def cli() -> None:
+    """Carry out a written training plan: studies, gates, fallbacks, comparison, winner.
+
+    \b
+    A first sweep on made data, then the winner:
+      pcan sweep launch demo
+      pcan sweep status demo
+      pcan sweep best demo
+    """
+
+
+@cli.group("sweep", cls=LazyGroup, lazy=_SWEEP)
+def sweep_group() -> None:
+    """Run a sweep, watch it, compare its trials, export the best."""
+
+
+def main() -> None:
+    """Run the command; this is what the console script calls."""
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except PcanError as error:
+        click.echo(str(error), err=True)
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # `pcan ... | head`: the reader has what it wanted.
+        sys.stderr.close()
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

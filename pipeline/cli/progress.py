@@ -1,0 +1,35 @@
+"""A progress line on stderr with the time left; silent where stderr is no terminal."""
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import Progress, TaskID
+
+
+class Bar:
+    """Show how far a long piece of work is.
+
+    Args:
+        text: what is being done, in a few words.
+    """
+
+    def __init__(self, text: str) -> None:
+        console = Console(stderr=True)
+        self._progress = Progress(console=console, transient=True, disable=not console.is_terminal)
+        self._task: TaskID = self._progress.add_task(text, total=None)
+
+    def __enter__(self) -> "Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def update(self, done: int, total: int) -> None:
+        """Say that `done` of `total` pieces are done."""
+        self._progress.update(self._task, completed=done, total=total)

@@ -1,0 +1,76 @@
+"""What several commands ask of a plan's base config: each variant's config and true lr."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import PcanError
+
+if TYPE_CHECKING:
+    from pipeline.job.resolve import Config
+    from pipeline.plan.project import Project
+    from pipeline.plan.sweep import Sweep
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """The configs and schedules of a plan's variants, as far as they could be had.
+
+    Args:
+        problems: why something is missing, in sentences for the user.
+    """
+
+    base: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    configs: Mapping[str, "Config"] = dataclasses.field(default_factory=dict)
+    true_lr: Mapping[str, list[float]] = dataclasses.field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+def resolved(sweep: "Sweep", project: "Project", only: str | None = None) -> Resolved:
+    """Resolve the variants of a plan; what fails is told, and the rest still comes.
+
+    Args:
+        only: ask for the schedule of this variant alone.
+    """
+    from pipeline.job.resolve import resolve_variants
+
+    try:
+        resolution = resolve_variants(sweep, project)
+    except PcanError as error:
+        return Resolved(problems=(str(error),))
+    wanted = {n: c for n, c in resolution.configs.items() if only in (None, n)}
+    rates, problems = schedules(sweep, project, wanted)
+    return Resolved(
+        base=resolution.base, configs=resolution.configs, true_lr=rates, problems=problems
+    )
+
+
+def schedules(
+    sweep: "Sweep", project: "Project", configs: Mapping[str, "Config"]
+) -> tuple[dict[str, list[float]], tuple[str, ...]]:
+    """Return the true lr of each config, and why one has none.
+
+    Each question costs a child that imports torch, so variants that change nothing of what a
+    schedule is made of share one.
+    """
+    from pipeline.job.resolve import true_lr
+
+    rates: dict[str, list[float]] = {}
+    problems = []
+    asked: dict[str, str] = {}
+    for name, config in configs.items():
+        same = asked.setdefault(_schedule_of(config), name)
+        if same in rates:
+            rates[name] = rates[same]
+            continue
+        try:
+            rates |= true_lr(sweep, project, {name: config})
+        except PcanError as error:
+            problems.append(f"{name}: no lr course. {error}")
+    return rates, tuple(problems)
+
+
+def _schedule_of(config: "Config") -> str:
+    """Return what sets a config's schedule apart from another's of the same base."""
+    other_parts = ("model.", "custom_hooks.", "default_hooks.", "load_from")
+    return repr([c for c in config.changes if not c.path.startswith(other_parts)])

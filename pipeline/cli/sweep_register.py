@@ -1,0 +1,30 @@
+"""`pcan sweep register`: make the studies; runs nothing."""
+
+import click
+
+from pipeline.cli.options import open_sweep, say_to_stderr, storage_option, sweep_argument
+
+
+@click.command()
+@sweep_argument
+@storage_option
+def register(sweep: str | None, storage: str | None) -> None:
+    """Make one Optuna study for each variant of SWEEP and enqueue its recipe once.
+
+    Safe to repeat: what changed in the file since is recorded with its date, a changed recipe gets
+    a new trial, a changed metric is refused.
+
+    \b
+    Example:
+      pcan sweep register pcan_ntu60
+    """
+    from pipeline.launch.start import describe, register_all, resolved
+    from pipeline.study.storage import open_storage
+
+    opened = open_sweep(sweep)
+    store = open_storage(storage, opened.project.runs)
+    done = register_all(opened.sweep, store, resolved(opened.sweep, opened.project))
+    for line in describe(done) or ["Nothing has changed."]:
+        say_to_stderr(line)
+    for one in done:
+        click.echo(one.study)

@@ -1,0 +1,91 @@
+"""`pcan sweep status` and `pcan sweep list`: what is where."""
+
+from typing import Any
+
+import click
+
+from pipeline.cli.options import (
+    json_option,
+    open_sweep,
+    print_json,
+    storage_option,
+    sweep_argument,
+)
+
+
+@click.command()
+@sweep_argument
+@storage_option
+@json_option
+def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
+    """Show every trial of SWEEP: state, epochs, top-1, verdicts, what comes next.
+
+    \b
+    Example:
+      pcan sweep status demo --json
+    """
+    from pipeline.report.status import status_record
+    from pipeline.study.storage import open_storage
+
+    opened = open_sweep(sweep)
+    store = open_storage(storage, opened.project.runs)
+    record = status_record(opened.sweep, opened.project, store)
+    if as_json:
+        print_json(record)
+        return
+    from rich.console import Console
+
+    from pipeline.report.tables import goal_line, next_line, status_table
+
+    console = Console(highlight=False)
+    console.print(status_table(record))
+    console.print()
+    console.print(goal_line(record), markup=False)
+    console.print(next_line(record), markup=False)
+
+
+@click.command("list")
+@storage_option
+@json_option
+def list_sweeps(storage: str | None, as_json: bool) -> None:
+    """List the project's sweep files and the sweeps that its storage holds.
+
+    \b
+    Example:
+      pcan sweep list
+    """
+    from pipeline.errors import SweepFileError
+    from pipeline.plan.project import find_project
+    from pipeline.plan.read import read_sweep
+    from pipeline.study.board import read_board, sweeps_in
+    from pipeline.study.storage import open_storage
+
+    project = find_project()
+    store = open_storage(storage, project.runs, create=False) if project.runs.is_dir() else None
+    known = sweeps_in(store) if store is not None else {}
+    rows: list[dict[str, Any]] = []
+    for file in project.sweep_files():
+        shown = str(file.relative_to(project.root))
+        try:
+            name, problem = read_sweep(file, project.root).name, None
+        except SweepFileError as error:
+            name, problem = file.stem, str(error)
+        trials = read_board(name, store) if store is not None and name in known else []
+        states: dict[str, int] = {}
+        for trial in trials:
+            states[trial.state] = states.get(trial.state, 0) + 1
+        rows.append({"sweep": name, "file": shown, "trials": states, "problem": problem})
+    files = {row["sweep"] for row in rows}
+    rows += [
+        {"sweep": name, "file": None, "trials": {}, "problem": "no file in sweeps/"}
+        for name in known
+        if name not in files
+    ]
+    if as_json:
+        print_json({"schema": 1, "sweeps": rows})
+        return
+    for row in rows:
+        counts = ", ".join(f"{n} {state.lower()}" for state, n in sorted(row["trials"].items()))
+        click.echo(
+            f"{row['sweep']:<20} {row['file'] or '-':<28} {row['problem'] or counts or '-'}"
+        )

@@ -1,0 +1,55 @@
+"""How a command's `--wandb` becomes a mirror and a trial's record."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+from pipeline.plan.project import MARK, Project
+from pipeline.track.mirror import Mirror, start_mirror
+from pipeline.track.project import read_project
+from pipeline.track.record import Target
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tracking:
+    """Where a sweep's runs go in W&B, and how."""
+
+    mode: str
+    group: str
+    target: Target
+
+    @classmethod
+    def of(cls, project: Project, sweep: str, mode: str) -> "Tracking":
+        """Read the project's `wandb.yaml`."""
+        target, _ = read_project(project.root / MARK)
+        return cls(mode=mode, group=sweep, target=target)
+
+    def spec(self) -> dict[str, str | None]:
+        """Return the part of a trial's spec that names its run."""
+        return {
+            "mode": self.mode,
+            "project": self.target.project,
+            "entity": self.target.entity,
+            "group": self.group,
+        }
+
+    def start(self, folder: Path) -> Mirror:
+        """Start the mirror of `runs/<sweep>`."""
+        return start_mirror(folder, self.mode, self.target.project, self.target.entity)
+
+    def hints(self) -> list[str]:
+        """Return what to say about W&B before a launch."""
+        if self.mode == "offline" and has_key():
+            return ["W&B: written offline. A key is here; to send while it trains: --wandb live"]
+        return []
+
+
+def has_key() -> bool:
+    """Whether a W&B key is at hand; its text is never looked at."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    netrc = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
+    try:
+        return "api.wandb.ai" in netrc.read_text(errors="replace")
+    except OSError:
+        return False

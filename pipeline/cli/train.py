@@ -1,0 +1,64 @@
+"""`pcan train`: one variant as one job, without a study."""
+
+import click
+
+from pipeline.cli.options import open_sweep, set_option
+
+
+@click.command()
+@click.argument("sweep")
+@click.option("--variant", required=True, metavar="NAME", help="The recipe to train.")
+@click.option("--gpus", metavar="LIST", help="GPUs to use, such as 0,1.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: GPUs if any]")
+@click.option(
+    "--wandb",
+    "wandb_mode",
+    type=click.Choice(["offline", "live", "disabled"]),
+    help="How W&B is told. [default: offline; live under `wandb agent`]",
+)
+@set_option
+def train(
+    sweep: str,
+    variant: str,
+    gpus: str | None,
+    device: str | None,
+    wandb_mode: str | None,
+    sets: tuple[str, ...],
+) -> int:
+    """Train one variant of SWEEP, judged by the same gates, in a run directory of its own.
+
+    Under `wandb agent` it writes to the run that the agent has opened.
+
+    \b
+    Example:
+      pcan train demo --variant baseline --device cpu
+    """
+    from pipeline.cli.show import Terminal
+    from pipeline.cli.tracking import Tracking
+    from pipeline.launch.machine import parse_sets
+    from pipeline.launch.ready import find_slots
+    from pipeline.launch.single import train_one
+    from pipeline.track.agent import agent_run
+
+    opened = open_sweep(sweep)
+    agent = agent_run()
+    mode = wandb_mode or ("live" if agent else "offline")
+    tracking = Tracking.of(opened.project, opened.sweep.name, mode)
+    spec = {**tracking.spec(), **(agent.spec(opened.sweep.name) if agent else {})}
+    terminal = Terminal()
+    slots = find_slots(opened.sweep, device, gpus, 1, terminal.line)
+    try:
+        folder, code = train_one(
+            opened.sweep,
+            opened.project,
+            variant=variant,
+            slot=slots[0],
+            sets=parse_sets(sets),
+            tracking=spec,
+            show=terminal,
+            mirror=tracking.start,
+        )
+    finally:
+        terminal.close()
+    click.echo(folder)
+    return code

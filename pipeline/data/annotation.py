@@ -1,0 +1,131 @@
+"""Read pose annotations without running what a pickle may contain.
+
+`pickle.load` calls whatever a file names. An annotation needs a handful of constructors, all of
+numpy's arrays; anything else is refused by name. Protocols 2, 4 and 5 as numpy 1 and 2 write them.
+"""
+
+import dataclasses
+import importlib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import InputError, NotReady
+
+# numpy 2 moved the module; files of either version are read by either.
+_CORES = ("numpy.core", "numpy._core")
+ALLOWED = {
+    *((f"{core}.multiarray", name) for core in _CORES for name in ("_reconstruct", "scalar")),
+    *((f"{core}.numeric", "_frombuffer") for core in _CORES),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("_codecs", "encode"),  # protocol 2 writes bytes as latin-1 text
+    ("collections", "OrderedDict"),
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in ALLOWED:
+            raise pickle.UnpicklingError(f"it calls {module}.{name}")
+        if module.startswith(_CORES):
+            module = module.replace("numpy._core", "numpy.core")
+            if np.__version__ >= "2":
+                module = module.replace("numpy.core", "numpy._core")
+        return getattr(importlib.import_module(module), name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotation:
+    """A pose annotation file: its clips and which clips a split has.
+
+    Args:
+        path: where it was read from.
+        clips: one dict a clip, as MMAction2's PoseDataset takes them.
+        splits: clip names by split.
+    """
+
+    path: Path
+    clips: list[dict[str, Any]]
+    splits: dict[str, list[str]]
+
+    def split(self, name: str | None) -> list[dict[str, Any]]:
+        """Return the clips of a split in the file's order; None means all.
+
+        Raises:
+            InputError: the file has no such split.
+        """
+        if name is None:
+            return self.clips
+        if name not in self.splits:
+            have = ", ".join(self.splits) or "none"
+            raise InputError(f'{self.path} has no split "{name}". It has: {have}.')
+        wanted = set(self.splits[name])
+        return [clip for clip in self.clips if clip_name(clip) in wanted]
+
+
+def clip_name(clip: dict[str, Any]) -> str:
+    """Return what a clip is called in the splits, as PoseDataset finds it."""
+    return str(clip["filename"] if "filename" in clip else clip["frame_dir"])
+
+
+def load_pickle(path: Path) -> Any:
+    """Load a pickle of plain data and numpy arrays, and nothing that runs code.
+
+    Raises:
+        NotReady: the file is missing or cannot be read.
+        InputError: the file is damaged, or holds more than plain data and arrays.
+    """
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(64)
+            if head.startswith(b"version https://git-lfs"):
+                raise InputError(f"{path} is a Git LFS pointer, not the data. Run: git lfs pull")
+            stream.seek(0)
+            return _Unpickler(stream).load()
+    except OSError as error:
+        raise NotReady(f"The annotation {path} cannot be read: {error.strerror}.") from error
+    except pickle.UnpicklingError as error:
+        if "it calls" in str(error):
+            raise InputError(
+                f"{path} is refused: {error}, which no annotation needs and which could run code. "
+                "Use a file from its publisher, or write it anew from plain arrays."
+            ) from error
+        raise InputError(f"{path} is damaged or no pickle ({error}). Get it again.") from error
+    except Exception as error:  # a damaged pickle raises nearly anything
+        kind = type(error).__name__
+        raise InputError(
+            f"{path} is damaged or no pickle ({kind}: {error}). Get it again."
+        ) from error
+
+
+def load_annotation(path: Path) -> Annotation:
+    """Read an annotation file with or without splits.
+
+    Raises:
+        NotReady: the file is missing or cannot be read.
+        InputError: it is damaged, unsafe, or of another form.
+    """
+    content = load_pickle(path)
+    splits: Any = {}
+    if isinstance(content, dict) and "annotations" in content:
+        content, splits = content["annotations"], content.get("split") or {}
+    is_list = isinstance(content, list) and content and isinstance(splits, dict)
+    if not is_list or not all(isinstance(clip, dict) for clip in content):
+        raise InputError(
+            f"{path} is no pose annotation: it should hold a list of clips, or a dict with "
+            '"split" and "annotations", as PoseDataset reads them.'
+        )
+    for number, clip in enumerate(content):
+        if "frame_dir" not in clip and "filename" not in clip:
+            raise InputError(f'{path}: clip {number} has neither "frame_dir" nor "filename".')
+    return Annotation(path, content, {str(k): [str(n) for n in v] for k, v in splits.items()})
+
+
+def joints_of(clip: dict[str, Any]) -> npt.NDArray[np.float32]:
+    """Return a clip's joints (M, T, V, 2), NaN as missing, in pixels of the annotation."""
+    joints = np.asarray(clip["keypoint"])[..., :2].astype(np.float32)
+    return np.nan_to_num(joints, nan=0.0)

@@ -1,0 +1,242 @@
+"""Make a prepared store: plan what is missing, tell what it needs, make it, sum it up.
+
+Resumable: a pack that is there, whole and of the same source and recipe is kept. The manifest is
+written last.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.annotation import Annotation, clip_name, joints_of, load_annotation
+from pipeline.data.make import PROFILES, Recipe, Task, head_of, make, quiet_worker
+from pipeline.data.pack import Pack, PackError, replace_file
+from pipeline.data.pool import Done, run
+from pipeline.data.region import Compact
+from pipeline.data.store import MAKER, MANIFEST, digest_of, pack_path
+from pipeline.data.video import VideoError, frames, video_path
+from pipeline.errors import InputError, NotReady
+
+LIMIT_S = 120.0
+#: Measured bytes a pixel of region: seeded texture and real clips, JPEG q95 and lossless WebP.
+BYTES_A_PIXEL = {"jpeg95": 0.20, "webp": 0.45}
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The clips of one loader: a split of an annotation and its videos."""
+
+    kind: str  # "train" or "val", as in `store.KINDS`
+    ann_file: Path
+    split: str | None
+    videos: str
+    clip_len: dict[str, int]
+    compact: Compact
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What there is to do: all tasks, and those that are not done yet."""
+
+    root: Path
+    profile: str
+    sources: Sequence[Source]
+    tasks: Sequence[Task]
+    missing: Sequence[Task]
+    annotation_sha256: dict[str, str]
+    limit: int | None
+
+    @property
+    def packs(self) -> Iterator[tuple[Path, Task]]:
+        """All packs the finished store has."""
+        return ((path, task) for task in self.tasks for path in task.packs)
+
+
+def plan(root: Path, sources: Sequence[Source], profile: str, limit: int | None = None) -> Plan:
+    """Read the annotations and find out which packs are missing.
+
+    Args:
+        limit: only so many clips of each source, for trying.
+
+    Raises:
+        InputError, NotReady: an annotation cannot be used, or nothing is to be prepared.
+    """
+    if len({json.dumps(_chain(source), sort_keys=True) for source in sources}) != 1:
+        raise InputError(
+            "The loaders of this config sample or cut differently; one store serves one chain. "
+            "Prepare them one by one: pcan data prepare --ann FILE --videos DIR"
+        )
+    found: dict[Path, Annotation] = {}
+    packs: dict[str, Task] = {}
+    for source in sources:
+        annotation = found.setdefault(source.ann_file, load_annotation(source.ann_file))
+        codec = PROFILES[profile] if source.kind == "train" else "webp"
+        recipe = Recipe(codec, source.clip_len, source.compact, fixed=source.kind == "val")
+        for clip in annotation.split(source.split)[:limit]:
+            name = clip_name(clip)
+            video = video_path(source.videos, name)
+            task = packs.setdefault(f"{video}", Task(name, clip, video, {}))
+            task.packs[pack_path(root, source.kind, name)] = recipe
+    tasks = list(packs.values())
+    return Plan(
+        root=root,
+        profile=profile,
+        sources=sources,
+        tasks=tasks,
+        missing=[task for task in map(unfinished, tasks) if task.packs],
+        annotation_sha256={path.name: _sha256(path) for path in found},
+        limit=limit,
+    )
+
+
+def unfinished(task: Task) -> Task:
+    """Return the task with only those packs that are not there yet, or are stale or cut."""
+    missing = {
+        path: recipe for path, recipe in task.packs.items() if not _made(task, path, recipe)
+    }
+    return dataclasses.replace(task, packs=missing)
+
+
+def _made(task: Task, path: Path, recipe: Recipe) -> bool:
+    try:
+        with Pack(path) as pack:
+            wanted = head_of(task, recipe)
+            return all(pack.meta.get(key) == value for key, value in wanted.items())
+    except (OSError, PackError):
+        return False
+
+
+def needed_bytes(todo: Plan) -> int:
+    """Estimate what the missing packs will take on the disk, from some of them."""
+    some = todo.missing[:: max(1, len(todo.missing) // 100)]
+    total = 0.0
+    for task in some:
+        joints = joints_of(task.clip)
+        height, width = task.clip["img_shape"]
+        scale = _picture_area(some) / (height * width)
+        for recipe in task.packs.values():
+            left, top, right, bottom = recipe.box(joints, (height, width))
+            pixels = (right - left) * (bottom - top) * scale * len(recipe.frames(joints.shape[1]))
+            total += pixels * BYTES_A_PIXEL[recipe.codec]
+    return int(total / max(1, len(some)) * len(todo.missing))
+
+
+def _picture_area(tasks: Sequence[Task]) -> float:
+    """Return the pixels of a picture of the first video that can be decoded."""
+    for task in tasks:
+        try:
+            height, width = next(frames(task.video)).shape[:2]
+            return float(height * width)
+        except (VideoError, StopIteration):
+            continue
+    raise NotReady(f"None of the videos can be decoded; the first is {tasks[0].video}.")
+
+
+def check_disk(todo: Plan, need: int) -> None:
+    """Raise NotReady if the packs will not fit."""
+    folder = next(p for p in (todo.root, *todo.root.parents) if p.exists())
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise NotReady(
+            f"The packs need about {need / 1e9:.1f} GB, {folder} has {free / 1e9:.1f} GB free. "
+            "Name a folder on another disk: --out DIR"
+        )
+
+
+def prepare(
+    todo: Plan,
+    workers: int,
+    max_bad: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    limit_s: float = LIMIT_S,
+) -> dict[str, Any]:
+    """Make the missing packs and write the manifest.
+
+    Args:
+        max_bad: so many clips may fail; they stay on their videos.
+        progress: called with clips done and clips in all.
+        limit_s: for one clip.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        NotReady: more clips failed.
+    """
+    bad: dict[str, str] = {}
+    done = len(todo.tasks) - len(todo.missing)
+    for outcome in _results(todo.missing, workers, limit_s):
+        done += 1
+        progress(done, len(todo.tasks))
+        if outcome.error is not None:
+            bad[outcome.task.name] = outcome.error
+            if len(bad) > max_bad:
+                raise NotReady(too_many(bad, max_bad))
+    manifest = summary(todo, bad)
+    text = json.dumps(manifest, indent=1) + "\n"
+    replace_file(todo.root / MANIFEST, [text.encode()])
+    return manifest
+
+
+def _results(tasks: Sequence[Task], workers: int, limit_s: float) -> Iterable[Done]:
+    workers = max(1, min(workers, len(tasks)))
+    return run(make, tasks, workers, limit_s, quiet_worker, expected=(VideoError,))
+
+
+def too_many(bad: dict[str, str], max_bad: int) -> str:
+    """Say which clips failed; what is made stays, so that the next run goes on."""
+    shown = "; ".join(list(bad.values())[:5])
+    return (
+        f"{len(bad)} clips could not be prepared, more than --max-bad {max_bad}: {shown}. "
+        "Get these videos again, or allow more; what is done is kept."
+    )
+
+
+def summary(todo: Plan, bad: dict[str, str]) -> dict[str, Any]:
+    """Return the manifest of a store whose packs are all made."""
+    heads, size = [], 0
+    counts = dict.fromkeys(("train", "val"), 0)
+    for path, task in todo.packs:
+        if task.name in bad:
+            continue
+        kind = path.relative_to(todo.root).parts[0]
+        with Pack(path) as pack:
+            heads.append((kind, task.name, pack.checksum))
+        counts[kind] += 1
+        size += path.stat().st_size
+    return {
+        "schema": 1,
+        "maker": MAKER,
+        "profile": todo.profile,
+        "digest": digest_of(heads),
+        "chain": _chain(todo.sources[0]),
+        "counts": counts,
+        "bytes": size,
+        "annotations": todo.annotation_sha256,
+        "splits": [[source.kind, source.split] for source in todo.sources],
+        "limit": todo.limit,
+        "skipped": bad,
+    }
+
+
+def _chain(source: Source) -> dict[str, Any]:
+    """Return what the regions are proven for, in the form of `pipeline.train.data_chain`."""
+    compact = dataclasses.asdict(source.compact)
+    if source.compact.hw_ratio is not None:
+        compact["hw_ratio"] = list(source.compact.hw_ratio)
+    return {"clip_len": source.clip_len, "compact": compact}
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,67 @@
+"""Compare packs with their videos, picture by picture."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from pipeline.data.pack import Pack
+from pipeline.data.prepare import Plan
+from pipeline.data.video import frames
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """One pack against its video."""
+
+    clip: str
+    kind: str
+    psnr: float  # dB over all its pictures; infinite if they are the same
+    largest: int  # difference of a pixel, of 255
+
+
+def verify(todo: Plan, count: int) -> list[Compared]:
+    """Decode `count` clips' videos again, evenly spread over each kind, and compare."""
+    found = []
+    for kind in ("train", "val"):
+        packs = [
+            (path, task)
+            for path, task in todo.packs
+            if path.is_relative_to(todo.root / kind) and path.exists()
+        ]
+        for path, task in spread(packs, count):
+            with Pack(path) as pack:
+                squares, largest = _differences(pack, task.video)
+            psnr = 10 * math.log10(255**2 / squares) if squares else math.inf
+            found.append(Compared(task.name, kind, psnr, largest))
+    return found
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """Return `count` items, evenly spread."""
+    if count >= len(items):
+        return list(items)
+    return [items[round(i * (len(items) - 1) / max(1, count - 1))] for i in range(count)]
+
+
+def _differences(pack: Pack, video: Path) -> tuple[float, int]:
+    """Return the mean squared and the largest difference over a pack's pictures."""
+    import cv2
+
+    left, top, right, bottom = pack.box
+    wanted = set(pack.frames.tolist())
+    squares, largest = [], 0
+    for number, picture in enumerate(frames(video)):
+        if number not in wanted:
+            continue
+        still = np.frombuffer(pack.still(number), np.uint8)
+        stored = cv2.cvtColor(cv2.imdecode(still, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        difference = stored.astype(np.int16) - picture[top:bottom, left:right]
+        squares.append(float(np.mean(np.square(difference, dtype=np.float64))))
+        largest = max(largest, int(np.abs(difference).max()))
+    return float(np.mean(squares)), largest

@@ -1,0 +1,128 @@
+"""What a configuration, printed into a log or saved beside it, says about the run.
+
+A configuration is Python, but it comes with a log from anywhere, so it is never executed:
+each top-level assignment is parsed and only literals and `dict(..)` calls are taken. A
+statement that is damaged or clever is passed over, the others still count.
+"""
+
+import ast
+import re
+from typing import Any
+
+from pipeline.diagnose.curve import Facts
+
+#: A top-level assignment begins at the start of a line; what follows is indented or closes it.
+_STATEMENT = re.compile(r"^(?=[A-Za-z_]\w* *= *)", re.MULTILINE)
+_WANTED = frozenset(
+    "train_cfg val_cfg param_scheduler lr_config optim_wrapper optimizer load_from resume_from "
+    "custom_hooks default_hooks total_epochs runner evaluation model max_epochs".split()
+)
+
+
+def read_config(text: str) -> Facts:
+    """Return what the configuration says; anything it does not say stays None."""
+    return _facts(_assignments(text.replace("\r\n", "\n").strip()))
+
+
+def _assignments(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for statement in _STATEMENT.split(text):
+        name, equals, value = statement.partition("=")
+        if not equals or name.strip() not in _WANTED:
+            continue
+        try:
+            found[name.strip()] = _literal(ast.parse(value.strip(), mode="eval").body)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+    return found
+
+
+def _literal(node: ast.expr) -> Any:
+    """Return the value of a literal; None for any other expression."""
+    match node:
+        case ast.Constant():
+            return node.value
+        case ast.List() | ast.Tuple() | ast.Set():
+            return [_literal(item) for item in node.elts]
+        case ast.Dict():
+            keys = [_literal(key) if key is not None else None for key in node.keys]
+            values = [_literal(value) for value in node.values]
+            return {
+                key: value for key, value in zip(keys, values, strict=True) if isinstance(key, str)
+            }
+        case ast.Call(func=ast.Name(id="dict")):
+            return {item.arg: _literal(item.value) for item in node.keywords if item.arg}
+        case ast.UnaryOp(op=ast.USub()):
+            value = _literal(node.operand)
+            return -value if _is_number(value) else None
+    return None
+
+
+def _facts(config: dict[str, Any]) -> Facts:
+    train, runner = _dict(config.get("train_cfg")), _dict(config.get("runner"))
+    optimizer = _dict(_dict(config.get("optim_wrapper")).get("optimizer")) or _dict(
+        config.get("optimizer")
+    )
+    checkpointing = _dict(_dict(config.get("default_hooks")).get("checkpoint"))
+    evaluation = _dict(config.get("evaluation"))
+    return Facts(
+        max_epochs=_whole(train.get("max_epochs"))
+        or _whole(runner.get("max_epochs"))
+        or _whole(config.get("total_epochs")),
+        val_interval=_whole(train.get("val_interval")) or _whole(evaluation.get("interval")),
+        base_lr=_number(optimizer.get("lr")),
+        schedulers=_schedulers(config),
+        load_from=_text(config.get("load_from")),
+        early_stopping=_early_stopping(config),
+        save_best=_text(checkpointing.get("save_best")),
+        num_classes=_num_classes(config.get("model")),
+        by_iteration=_text(train.get("type")) == "IterBasedTrainLoop"
+        or train.get("by_epoch") is False,
+    )
+
+
+def _schedulers(config: dict[str, Any]) -> list[dict[str, Any]]:
+    found = config.get("param_scheduler")
+    if isinstance(found, dict):
+        found = [found]
+    if isinstance(found, list):
+        return [item for item in found if isinstance(item, dict)]
+    policy = _dict(config.get("lr_config"))
+    return [policy] if policy else []
+
+
+def _early_stopping(config: dict[str, Any]) -> dict[str, Any] | None:
+    hooks = list(_dict(config.get("default_hooks")).values())
+    custom = config.get("custom_hooks")
+    for hook in hooks + (custom if isinstance(custom, list) else []):
+        if isinstance(hook, dict) and hook.get("type") == "EarlyStoppingHook":
+            return hook
+    return None
+
+
+def _num_classes(model: Any) -> int | None:
+    for head in ("cls_head", "head"):
+        found = _whole(_dict(_dict(model).get(head)).get("num_classes"))
+        if found:
+            return found
+    return None
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if _is_number(value) else None
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,146 @@
+"""Logs of one JSON object a line: MMEngine's scalars.json, MMCV's .log.json, our own.
+
+scalars.json   {"lr": .., "loss": .., "epoch": 1, "iter": 20, "step": 20}   training
+               {"acc/top1": 0.7251, "time": .., "step": 5}                  validation of epoch 5
+.log.json      {"mode": "train", "epoch": 1, "iter": 50, "lr": .., "loss": ..}
+               {"mode": "val", "epoch": 4, "iter": 26, "lr": .., "top1_acc": 0.9939}
+measurements   {"epoch": 1, "lr": 0.003, "top1": 0.8832, "rgb_top1": .., "loss": 2.1, ..}
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.diagnose.blocks import blocks
+from pipeline.diagnose.fields import is_metric
+from pipeline.diagnose.run import Run
+from pipeline.plan.measurement import Measurement
+
+Record = dict[str, Any]
+_decode = json.JSONDecoder().raw_decode
+_POSITION = frozenset({"epoch", "step", "mode"})
+
+
+def json_format(first_lines: bytes) -> str | None:
+    """Name the JSON format that the first lines show; None if it is none of the three."""
+    for line in first_lines.decode("utf-8", "replace").splitlines()[:200]:
+        record = _parse(line)
+        if record is None:
+            continue
+        if "top1" in record and "epoch" in record and "mode" not in record:
+            return "measurements"
+        if record.get("mode") in ("train", "val"):
+            return "MMCV json log"
+        if "step" in record:
+            return "MMEngine scalars"
+    return None
+
+
+def json_run(path: Path, format: str) -> Run:
+    """Read a JSON log of the named format."""
+    take = _TAKERS[format]
+    run = Run()
+    for line, record in _records(path):
+        take(run, record, line)
+    return run
+
+
+def _records(path: Path) -> Iterator[tuple[int, Record]]:
+    for block in blocks(path):
+        if not block.complete:
+            # A line without its newline may be cut or half written, even if it parses.
+            continue
+        text = block.data.decode("utf-8", "replace")
+        for number, line in enumerate(text.split("\n"), block.line):
+            record = _parse(line)
+            if record is not None:
+                yield number, record
+
+
+def _parse(line: str) -> Record | None:
+    if line[:1] != "{":
+        return None
+    try:
+        # What `json.loads` does, without its checks of the type: half the time.
+        record, end = _decode(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and not line[end:].strip() else None
+
+
+def _take_scalars(run: Run, record: Record, line: int) -> None:
+    epoch, step = _whole(record.get("epoch")), _whole(record.get("step"))
+    if "loss" in record or "lr" in record:
+        if epoch is None:
+            run.facts.by_iteration = run.facts.by_iteration or "iter" in record
+        else:
+            run.train(epoch, _lr(record), _number(record.get("loss")), line)
+        return
+    if epoch is None and step is not None and not run.facts.by_iteration:
+        run.validate(step, _metrics(record), line)
+
+
+def _take_mmcv(run: Run, record: Record, line: int) -> None:
+    epoch, mode = _whole(record.get("epoch")), record.get("mode")
+    if epoch is None:
+        return
+    if mode == "train":
+        run.train(epoch, _lr(record), _number(record.get("loss")), line)
+    elif mode == "val":
+        run.validate(epoch, _metrics(record), line)
+
+
+def _take_measurement(run: Run, record: Record, line: int) -> None:
+    try:
+        measured = Measurement.from_line(json.dumps(record))
+    except (ValueError, TypeError):
+        return
+    if run.has(measured.epoch):
+        # The first report of an epoch counts, here as in the study.
+        return
+    named = {
+        "top1": record["top1"],
+        "rgb_top1": measured.rgb_top1,
+        "pose_top1": measured.pose_top1,
+    }
+    extra = measured.extra if isinstance(measured.extra, dict) else {}
+    run.train(measured.epoch, _number(measured.lr), _number(measured.loss), line)
+    run.validate(measured.epoch, _metrics(named) | _metrics(extra), line)
+
+
+_TAKERS: dict[str, Callable[[Run, Record, int], None]] = {
+    "MMEngine scalars": _take_scalars,
+    "MMCV json log": _take_mmcv,
+    "measurements": _take_measurement,
+}
+
+
+def _metrics(record: Record) -> dict[str, float]:
+    found = {
+        name: _number(value)
+        for name, value in record.items()
+        if name not in _POSITION and is_metric(name)
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _lr(record: Record) -> float | None:
+    lr = record.get("base_lr", record.get("lr"))
+    if isinstance(lr, dict):
+        # Several optimisers: MMCV logs {name: rate}.
+        lr = next(iter(lr.values()), None)
+    return _number(lr)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -1,0 +1,74 @@
+"""Conformance to a plan: the logged rate against the true schedule, top-1 against the bands."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from pipeline.diagnose.case import Case, Finding
+from pipeline.plan.course import off_band, off_schedule
+from pipeline.plan.sweep import Variant
+from pipeline.plan.verdict import percent
+
+
+def conformance(
+    variant: Variant, true_lr: Sequence[float] | None
+) -> list[Callable[[Case], Iterator[Finding]]]:
+    """Return the rules that hold a run against a variant of a plan.
+
+    Args:
+        true_lr: the rate in force during epochs 1, 2, ..; without it rates are not checked.
+    """
+
+    def schedule(case: Case) -> Iterator[Finding]:
+        yield from off_the_schedule(case, variant.name, true_lr or ())
+
+    def bands(case: Case) -> Iterator[Finding]:
+        yield from outside_band(case, variant)
+
+    return [schedule, bands]
+
+
+def off_the_schedule(case: Case, name: str, true_lr: Sequence[float]) -> Iterator[Finding]:
+    """Find rates that the plan's own schedule does not give (its rounded table is not asked)."""
+    rates = [(point.epoch, point.lr) for point in case.rates if point.lr is not None]
+    different = off_schedule(rates, true_lr)
+    if not different:
+        return
+    compared = sum(1 <= epoch <= len(true_lr) for epoch, _ in rates)
+    worst = max(different, key=lambda d: d.relative)
+    first = different[0]
+    yield Finding(
+        id="off_schedule",
+        severity="warning",
+        epoch=first.epoch,
+        evidence=(
+            f"{len(different)} of {compared} logged rates are not those of {name}: epoch "
+            f"{first.epoch} has {first.shown:g}, the schedule gives {first.true:g}"
+            + (
+                f"; most at epoch {worst.epoch}: {worst.shown:g}, {worst.true:g}"
+                if worst != first
+                else ""
+            )
+        ),
+        remedy="Compare optim_wrapper.optimizer.lr, param_scheduler and auto_scale_lr of the "
+        "run's config with the plan's, or name the variant it is: --variant NAME",
+    )
+
+
+def outside_band(case: Case, variant: Variant) -> Iterator[Finding]:
+    """Say where top-1 left the expected band; a band is a forecast, so this is a note."""
+    off = off_band({point.epoch: value for point, value in case.values}, variant.bands)
+    if not off:
+        return
+    shown = "; ".join(
+        f"epoch {o.epoch}: {percent(o.top1)}, expected {percent(o.low)}-{percent(o.high)}"
+        for o in off
+    )
+    under = [o for o in off if o.below]
+    yield Finding(
+        id="below_band" if under else "above_band",
+        severity="note",
+        epoch=(under or off)[0].epoch,
+        evidence=shown,
+        remedy="Nothing by itself: the gates decide."
+        if under
+        else "Nothing: better than expected.",
+    )

@@ -1,0 +1,162 @@
+"""The one metric a judgement is about, as fractions, with the size of its chance error.
+
+A log calls its metrics what it likes and prints them as fractions or in percent. This is the
+only place that decides which metric is meant and in which unit it is.
+"""
+
+import dataclasses
+import math
+import re
+import statistics
+from collections.abc import Iterable, Sequence
+
+from pipeline.diagnose.curve import Curve, Point
+from pipeline.plan.judge import standard_error
+from pipeline.plan.measurement import Measurement
+
+#: Asked for in this order when nobody names a metric; PCAN's fused top-1 first.
+_PREFERRED = ("acc/RGBPose_1:1_top1", "top1", "acc/top1", "accuracy/top1", "top1_acc", "val_top1")
+_TOP1 = re.compile(r"top[-_]?1(?!\d)", re.IGNORECASE)
+_BRANCH = re.compile(r"(?:^|[/_])(rgb|pose)_top[-_]?1$", re.IGNORECASE)
+#: MMPretrain and mmcls print `accuracy/top1`, `accuracy_top-1` in percent, whatever the value.
+_ALWAYS_PERCENT = re.compile(r"^accuracy[/_]top", re.IGNORECASE)
+#: Values on a grid no finer than this are recognised; beyond, chance fits too well.
+_MOST_CLIPS = 200_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Series:
+    """One validation metric over the epochs.
+
+    Args:
+        metric: its name in the log.
+        points: the validated epochs that have it.
+        values: one a point: fractions; NaN where it is not finite.
+        percent: whether the log has it in percent.
+        clips: number of validation clips, given or read off the values; None if unknown.
+    """
+
+    metric: str
+    points: tuple[Point, ...]
+    values: tuple[float, ...]
+    percent: bool
+    clips: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def finite(self) -> list[tuple[Point, float]]:
+        """The trained epochs whose value is a number, ascending; epoch 0 is no result."""
+        pairs = zip(self.points, self.values, strict=True)
+        return [(p, v) for p, v in pairs if math.isfinite(v) and p.epoch > 0]
+
+    @property
+    def best(self) -> tuple[Point, float] | None:
+        """The best trained epoch, the first of equals."""
+        return max(self.finite, key=lambda pair: (pair[1], -pair[0].epoch), default=None)
+
+    def noise(self, at_least: float = 0.005) -> float:
+        """Return a difference that chance alone rarely makes: two standard errors.
+
+        Args:
+            at_least: half a point, for a validation set whose size is unknown or large.
+        """
+        values = [value for _, value in self.finite]
+        if not values:
+            return at_least
+        return max(at_least, 2 * (standard_error(statistics.median(values), self.clips) or 0.0))
+
+    def measurements(self) -> list[Measurement]:
+        """Return the metric as the judge takes it."""
+        return [
+            Measurement(epoch=p.epoch, top1=v, lr=p.lr, loss=p.loss)
+            for p, v in zip(self.points, self.values, strict=True)
+        ]
+
+
+def choose_metric(curve: Curve, wanted: str | None = None) -> str | None:
+    """Return the metric to look at: the wanted one, else the top-1 that the log is about.
+
+    Returns None if the log lacks the wanted metric, or has no top-1.
+    """
+    names = curve.metric_names()
+    if wanted is not None:
+        return wanted if wanted in names else None
+    saved = curve.facts.save_best
+    if saved in names and saved is not None and _TOP1.search(saved):
+        return saved
+    for name in _PREFERRED:
+        if name in names:
+            return name
+    top1 = [name for name in names if _TOP1.search(name)]
+    fused = [name for name in top1 if not _BRANCH.search(name)]
+    return next(iter(fused or top1), None)
+
+
+def branch_metrics(curve: Curve, metric: str) -> dict[str, str]:
+    """Return the metrics of the RGB and the pose branch by branch, where the log has them."""
+    found: dict[str, str] = {}
+    for name in curve.metric_names():
+        match = _BRANCH.search(name)
+        if match and name != metric:
+            found.setdefault(match[1].lower(), name)
+    return found
+
+
+def series(curve: Curve, metric: str, clips: int | None = None) -> Series:
+    """Return one metric of a curve as fractions.
+
+    Args:
+        clips: size of the validation set, if known; otherwise it is read off the values
+            where they show it (whole multiples of 1/57 are 57 clips).
+    """
+    points = [point for point in curve.points if metric in point.metrics]
+    logged = [point.metrics[metric] for point in points]
+    percent = _is_percent(metric, logged)
+    values = [value / 100 if percent else value for value in logged]
+    possible = [not math.isfinite(v) or 0 <= v <= 1 + 1e-9 for v in values]
+    notes = [
+        f"epoch {point.epoch} (line {point.line}): {metric} is {value:g}, no accuracy; left out"
+        for point, value, ok in zip(points, logged, possible, strict=True)
+        if not ok
+    ][:5]
+    kept = [(p, v) for p, v, ok in zip(points, values, possible, strict=True) if ok]
+    # 99.99999 / 100 may round above 1 by a bit.
+    fractions = tuple(min(v, 1.0) if math.isfinite(v) else math.nan for _, v in kept)
+    return Series(
+        metric=metric,
+        points=tuple(p for p, _ in kept),
+        values=fractions,
+        percent=percent,
+        clips=clips or infer_clips(fractions),
+        notes=tuple(notes),
+    )
+
+
+def _is_percent(metric: str, values: Iterable[float]) -> bool:
+    """Tell percent from fractions; a single damaged value must not turn a whole curve."""
+    if _ALWAYS_PERCENT.search(metric):
+        return True
+    finite = [value for value in values if math.isfinite(value)]
+    return 2 * sum(value > 1 for value in finite) > len(finite)
+
+
+def infer_clips(values: Sequence[float]) -> int | None:
+    """Read the size of a validation set off its accuracies, which are multiples of 1/size.
+
+    Returns:
+        The smallest size that explains every value (off by one or two for a set of
+        thousands, which a standard error does not mind), or None if too few values differ
+        or they are printed too coarsely to tell.
+    """
+    distinct = sorted({value for value in values if math.isfinite(value) and 0 < value < 1})
+    if len(distinct) < 5:
+        return None
+    digits = next(
+        (d for d in range(1, 7) if all(abs(v - round(v, d)) < 1e-9 for v in distinct)), 8
+    )
+    error = 0.5 * 10**-digits
+    # A random value fits a size n with probability 2 n error: at most 1/5, five times in a row.
+    for size in range(2, min(_MOST_CLIPS, int(0.1 / error)) + 1):
+        if all(abs(value * size - round(value * size)) <= size * error for value in distinct):
+            return size
+    return None

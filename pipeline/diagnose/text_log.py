@@ -1,0 +1,211 @@
+"""Text logs of MMEngine (MMAction2 1.x, MMPretrain, ..) and of MMCV 1.x (mmaction2 0.x, PYSKL).
+
+    2024/10/19 23:58:00 - mmengine - INFO - Epoch(val) [50][4/4]    acc/top1: 0.7368  ..
+    2023-03-07 14:43:09,747 - pyskl - INFO - Epoch(val) [4][26]     top1_acc: 0.9939, ..
+
+Only lines with an epoch header and a few markers are looked at; whatever else a program
+prints (tensors, progress bars, tables of weights) is passed over without a Python loop.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pipeline.diagnose.blocks import Block, blocks
+from pipeline.diagnose.config_facts import read_config
+from pipeline.diagnose.fields import metrics
+from pipeline.diagnose.run import Run
+from pipeline.errors import InputError
+
+_HEADER = re.compile(
+    rb"Epoch(?:\((train|val)\))? *\[ *(\d{1,9})\]\[ *(\d{1,12})(?:/(\d{1,12}))?\]"
+)
+_LR = re.compile(rb"[\s](?:base_)?lr: (\d[^\s,]*)[\s,]")
+_LOSS = re.compile(rb"[\s]loss: ([-\d.eE+]+|-?nan|-?inf)(?=[\s,]|$)")
+_STAMP = re.compile(rb"^(?:\x1b\[[\d;]*m)*\d{4}[-/]\d\d[-/]\d\d \d\d:\d\d:\d\d", re.MULTILINE)
+_LOGGED = re.compile(
+    _STAMP.pattern + rb"[^\n]{0,200} - (?:\x1b\[[\d;]*m)*(?:INFO|WARNING|ERROR)", re.M
+)
+_RESUMED = re.compile(rb"resumed (?:from )?epoch:? (\d{1,9})")
+_WORKFLOW = re.compile(rb"max: (\d{1,9}) epochs")
+_CHECKPOINT = re.compile(rb"oads? checkpoint from (?:local path: |http path: |path: )?(\S+)")
+_ERROR = re.compile(rb"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt)\b[^\n\r]*", re.MULTILINE)
+_STOPPED = re.compile(rb"the monitored metric did not improve in the last (\d+) records[^\n\r]*")
+#: What a run prints about itself besides its epochs, searched block by block.
+_MARKERS = (
+    b"Config:",
+    b"resumed ",
+    b"workflow: [",
+    b"oad checkpoint from",
+    b"did not improve in the last",
+    b"Traceback (most recent",
+    b"Iter(val)",
+    b"Iter [",
+)
+#: A longer configuration is damage.
+_LONGEST_CONFIG = 2 << 20
+
+_Event = tuple[int, re.Match[bytes] | None]
+
+
+def text_runs(pieces: Iterable[Path]) -> tuple[list[Run], str]:
+    """Read a text log.
+
+    Args:
+        pieces: the files it was rotated into, oldest first; mostly one.
+
+    Returns:
+        The runs in the order they were started, and the name of the format.
+
+    Raises:
+        InputError: nothing in it is from a training program.
+    """
+    reader, last = _Reader(), None
+    for last in pieces:
+        for block in blocks(last):
+            reader.take(block)
+    runs = reader.finish()
+    if not reader.recognised:
+        raise InputError(
+            f"{last} is no training log that pcan knows (MMEngine or MMCV text, scalars.json, "
+            ".log.json, measurements.jsonl, or a CSV that starts with epoch,top1[,lr])."
+        )
+    return runs, reader.format
+
+
+class _Reader:
+    """Goes through a text log once, block by block."""
+
+    def __init__(self) -> None:
+        self.format = "text log"
+        self.runs = [Run()]
+        self._config: bytearray | None = None
+        self._stamped = False
+
+    def take(self, block: Block) -> None:
+        """Take the next block of whole lines."""
+        data = block.data
+        self._stamped = self._stamped or _LOGGED.search(data) is not None
+        line, counted = block.line, 0
+        if self._config is not None:
+            self._collect_config(data, 0)
+        for at, header, end in _events(data):
+            line += data.count(b"\n", counted, at)
+            counted = at
+            if header is None:
+                self._marker(data, at, line)
+            else:
+                stop = data.find(b"\n", header.end(), end)
+                whole = stop >= 0
+                if header[1] == b"val":
+                    self._validation(
+                        header, data[header.end() : stop if whole else end], whole, line
+                    )
+                else:
+                    self._training(header, data, stop if whole else end, whole, line)
+
+    @property
+    def recognised(self) -> bool:
+        """Whether anything so far looks like a training program's log."""
+        return self._stamped or any(run or run.has_header for run in self.runs)
+
+    def finish(self) -> list[Run]:
+        """Return the runs found, in order."""
+        self._end_config()
+        return self.runs
+
+    def _validation(self, header: re.Match[bytes], rest: bytes, whole: bool, line: int) -> None:
+        _, epoch, step, total = header.groups()
+        # A validation prints its progress under the same header; only its end counts.
+        if total is None or int(step) == int(total):
+            self.format = "MMEngine text log" if total else "MMCV text log"
+            self.runs[-1].validate(int(epoch), metrics(rest, whole), line)
+
+    def _training(
+        self, header: re.Match[bytes], data: bytes, stop: int, whole: bool, line: int
+    ) -> None:
+        # Searched in place, without a copy: these lines are nearly all of a large log.
+        rate, loss = _LR.search(data, header.end(), stop), _LOSS.search(data, header.end(), stop)
+        if not (rate or loss):
+            return
+        run = self.runs[-1]
+        run.facts.traceback = None
+        self.format = "MMEngine text log" if header[1] else "MMCV text log"
+        cut = loss is not None and loss.end() == stop and not whole
+        run.train(
+            int(header[2]),
+            _float(rate[1]) if rate else None,
+            _float(loss[1]) if loss and not cut else None,
+            line,
+        )
+
+    def _marker(self, data: bytes, at: int, line: int) -> None:
+        stop = data.find(b"\n", at)
+        text = data[data.rfind(b"\n", 0, at) + 1 : stop if stop >= 0 else len(data)]
+        facts = self.runs[-1].facts
+        if data.startswith(b"Config:", at):
+            self._begin_run()
+            self._collect_config(data, at + len(b"Config:"))
+        elif found := _RESUMED.search(text):
+            facts.resumed_epoch = int(found[1])
+        elif found := _WORKFLOW.search(text):
+            facts.max_epochs = facts.max_epochs or int(found[1])
+        elif found := _STOPPED.search(text):
+            facts.stop_message = (line, _text(found[0]))
+        elif b"Traceback (most recent" in text:
+            error = _ERROR.search(data, at)
+            facts.traceback = (line, _text(error[0]) if error else "Traceback")
+        elif b"Iter(val)" in text or b" Iter [" in text:
+            facts.by_iteration = True
+        elif (found := _CHECKPOINT.search(text)) and not self.runs[-1]:
+            facts.load_from = facts.load_from or _text(found[1])
+
+    def _begin_run(self) -> None:
+        self._end_config()
+        if self.runs[-1]:
+            self.runs.append(Run())
+        self.runs[-1].has_header = True
+        self._config = bytearray()
+
+    def _collect_config(self, data: bytes, start: int) -> None:
+        assert self._config is not None
+        end = _STAMP.search(data, start)
+        self._config += data[start : end.start() if end else len(data)]
+        if end or len(self._config) > _LONGEST_CONFIG:
+            self._end_config()
+
+    def _end_config(self) -> None:
+        if self._config is not None:
+            said = read_config(bytes(self._config[:_LONGEST_CONFIG]).decode("utf-8", "replace"))
+            known, self.runs[-1].facts = self.runs[-1].facts, said
+            said.fill(known)
+            self._config = None
+
+
+def _events(data: bytes) -> Iterator[tuple[int, re.Match[bytes] | None, int]]:
+    """Yield (position, epoch header or None for a marker, where the next event begins)."""
+    found: list[_Event] = [(m.start(), m) for m in _HEADER.finditer(data)]
+    marks = list(_marks(data))
+    if marks:
+        found = sorted(found + marks, key=lambda event: event[0])
+    for i, (at, header) in enumerate(found):
+        yield at, header, found[i + 1][0] if i + 1 < len(found) else len(data)
+
+
+def _marks(data: bytes) -> Iterator[_Event]:
+    for marker in _MARKERS:
+        at = data.find(marker)
+        while at >= 0:
+            yield at, None
+            at = data.find(marker, at + len(marker))
+
+
+def _float(text: bytes) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _text(text: bytes) -> str:
+    return text.decode("utf-8", "replace").strip()[:300]

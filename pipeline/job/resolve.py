@@ -1,0 +1,179 @@
+"""From a base config and overrides to the full config of a trial, by a child process.
+
+Answers are kept under `runs/.cache`, by the digest of everything that went in, so a second launch
+starts without asking again.
+"""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError, SweepFileError
+from pipeline.job.child import ask, interpreter
+from pipeline.job.rundir import read_json, write_json
+from pipeline.plan.project import Project
+from pipeline.plan.sweep import Sweep
+
+#: Raised when the answer of the tools changes its form.
+CACHE_FORM = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Change:
+    """One config path that differs from the base config."""
+
+    path: str
+    old: Any
+    new: Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """A resolved config.
+
+    Args:
+        text: the whole config as Python source, loadable by plain MMEngine.
+        hash: SHA-256 of the text.
+        changes: what the overrides changed on the base config.
+        facts: what the plan is checked against, such as max_epochs and val_epochs.
+    """
+
+    text: str
+    hash: str
+    changes: tuple[Change, ...]
+    facts: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Resolution:
+    """The base config's facts, and the configs that were asked for, by name."""
+
+    base: Mapping[str, Any]
+    configs: Mapping[str, Config]
+
+
+def resolve_variants(sweep: Sweep, project: Project) -> Resolution:
+    """Resolve every variant's recipe.
+
+    Raises:
+        SweepFileError: an override names a path the base config lacks.
+        InputError: the base config cannot be read.
+    """
+    sets = {name: dict(variant.set) for name, variant in sweep.variants.items()}
+    return resolve(sweep, project, sets)
+
+
+def resolve(sweep: Sweep, project: Project, sets: Mapping[str, Mapping[str, Any]]) -> Resolution:
+    """Resolve the base config with each named set of overrides; see `resolve_variants`."""
+    config = _config_file(sweep, project)
+    request = {
+        "config": str(config),
+        "sets": [{"name": n, "overrides": dict(o)} for n, o in sets.items()],
+        "code_root": sweep.job.code_root,
+    }
+    answer = _cached("resolve", request, sweep, project)
+    for result in answer["results"]:
+        _refuse_missing(sweep, result)
+    return Resolution(
+        base=answer["base"],
+        configs={r["name"]: _config(r) for r in answer["results"]},
+    )
+
+
+def true_lr(
+    sweep: Sweep, project: Project, configs: Mapping[str, Config]
+) -> dict[str, list[float]]:
+    """Return the lr in force during epochs 1, 2, ... of each config, by its own schedulers."""
+    return {
+        name: [
+            float(lr) for lr in _cached("schedule", {"config": config.text}, sweep, project)["lr"]
+        ]
+        for name, config in configs.items()
+    }
+
+
+def reroot(text: str, old: str, new: str) -> str:
+    """Put the data elsewhere: replace the leading `old` of every path in a resolved config."""
+    pattern = re.compile(rf"(['\"]){re.escape(old.rstrip('/'))}(?=/|\1)")
+    quoted = repr(new.rstrip("/"))[1:-1]
+    return pattern.sub(lambda match: match.group(1) + quoted, text)
+
+
+def digest(text: str) -> str:
+    """Return the SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _config_file(sweep: Sweep, project: Project) -> Path:
+    path = Path(sweep.config)
+    path = path if path.is_absolute() else project.root / path
+    if not path.is_file():
+        raise InputError(
+            f'{sweep.where("config")}: the base config "{sweep.config}" is missing. Paths are '
+            f"relative to {project.root}."
+        )
+    return path
+
+
+def _cached(tool: str, request: dict[str, Any], sweep: Sweep, project: Project) -> dict[str, Any]:
+    key = digest(
+        json.dumps(
+            [CACHE_FORM, tool, request, interpreter(sweep.job, project.root), _version()],
+            sort_keys=True,
+        )
+    )
+    file = project.cache / f"{tool}-{key[:32]}.json"
+    kept = read_json(file)
+    if kept is not None and _unchanged(kept.get("files", {})):
+        return dict(kept["answer"])
+    answer = ask(tool, request, sweep.job, project.cache, project.root)
+    project.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files = {path: _file_digest(Path(path)) for path in answer.get("files", [])}
+    write_json(file, {"files": files, "answer": answer}, durable=False)
+    return answer
+
+
+def _unchanged(files: Mapping[str, str]) -> bool:
+    return all(_file_digest(Path(path)) == old for path, old in files.items())
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("mmengine")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _config(result: Mapping[str, Any]) -> Config:
+    changes = tuple(Change(path=c["path"], old=c["old"], new=c["new"]) for c in result["changes"])
+    return Config(
+        text=result["config"],
+        hash=digest(result["config"]),
+        changes=changes,
+        facts=result["facts"],
+    )
+
+
+def _refuse_missing(sweep: Sweep, result: Mapping[str, Any]) -> None:
+    missing = result.get("missing") or []
+    if not missing:
+        return
+    path, variant = missing[0], result["name"]
+    near = (result.get("near") or {}).get(path)
+    meant = f' Did you mean "{near}"?' if near else " Correct the path, or add it to that config."
+    where = sweep.where("variants", variant, "set", path)
+    raise SweepFileError(
+        f'{where}: the base config {sweep.config} has no "{path}", which {variant} sets.{meant}'
+    )

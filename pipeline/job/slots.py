@@ -1,0 +1,114 @@
+"""Slots: the GPUs (or the CPU place) that one job holds while it lives.
+
+A GPU is held by a lock on a file that all users of the machine share. The lock belongs to the
+launcher's process, so it vanishes with it, however that ends.
+"""
+
+import dataclasses
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.errors import NotReady
+from pipeline.job.gpus import Gpu
+
+
+@dataclasses.dataclass
+class Slot:
+    """A place for one job; `gpus` is empty on the CPU."""
+
+    number: int
+    gpus: tuple[Gpu, ...]
+    _handles: list[int] = dataclasses.field(default_factory=list, repr=False)
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.gpus else "cpu"
+
+    @property
+    def visible(self) -> str:
+        """CUDA_VISIBLE_DEVICES for the job."""
+        return ",".join(gpu.uuid for gpu in self.gpus)
+
+    @property
+    def shown(self) -> str:
+        """The slot as people name it: "0,1" or "cpu"."""
+        return ",".join(str(gpu.index) for gpu in self.gpus) or "cpu"
+
+    def hold(self, trial: str) -> str | None:
+        """Lock the slot's GPUs for a trial.
+
+        Returns:
+            None on success, else who holds one of them.
+        """
+        for gpu in self.gpus:
+            handle = _open(gpu)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                holder = _holder(handle)
+                os.close(handle)
+                self.free()
+                return f"GPU {gpu.index} is used by {holder}"
+            self._handles.append(handle)
+            note = json.dumps({"pid": os.getpid(), "trial": trial, "user": os.getuid()})
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, note.encode(), 0)
+        return None
+
+    def free(self) -> None:
+        """Give the GPUs back."""
+        while self._handles:
+            os.close(self._handles.pop())
+
+
+def gpu_slots(gpus: Sequence[Gpu], per_job: int, most: int | None) -> list[Slot]:
+    """Return the slots that these GPUs make.
+
+    Raises:
+        NotReady: fewer GPUs than one job needs, or than `most` slots need.
+    """
+    count = len(gpus) // per_job
+    shown = ", ".join(str(gpu.index) for gpu in gpus) or "none"
+    if count < (most or 1):
+        needs = f"{most} slots of {per_job} GPUs" if most else f"A job needs {per_job} GPUs"
+        remedy = f"Use --slots {count}." if count else "On this machine: --device cpu"
+        verb = " need" if most else ""
+        raise NotReady(f"{needs}{verb}, and {len(gpus)} can be used here ({shown}). {remedy}")
+    count = min(count, most) if most else count
+    return [
+        Slot(number=i, gpus=tuple(gpus[i * per_job : (i + 1) * per_job])) for i in range(count)
+    ]
+
+
+def cpu_slots(most: int | None) -> list[Slot]:
+    """Return slots on the CPU; one unless more are asked for."""
+    return [Slot(number=i, gpus=()) for i in range(most or 1)]
+
+
+def _open(gpu: Gpu) -> int:
+    """Open a GPU's lock file, made for all users of the machine."""
+    folder = Path(os.environ.get("PCAN_LOCKS") or Path(tempfile.gettempdir()) / "pcan-gpus")
+    folder.mkdir(exist_ok=True)
+    if folder.stat().st_uid == os.getuid():
+        folder.chmod(0o1777)
+    file = folder / f"{gpu.uuid}.lock"
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        handle = os.open(file, flags, 0o666)
+    except PermissionError:  # protected_regular forbids O_CREAT on others' files in sticky folders
+        handle = os.open(file, flags & ~os.O_CREAT)
+    if os.fstat(handle).st_uid == os.getuid():
+        os.fchmod(handle, 0o666)
+    return handle
+
+
+def _holder(handle: int) -> str:
+    try:
+        note = json.loads(os.pread(handle, 4096, 0))
+        return f"pcan trial {note['trial']} (pid {note['pid']})"
+    except (ValueError, KeyError, TypeError):
+        return "another pcan launch"

@@ -1,0 +1,296 @@
+"""One claimed trial while this launcher runs it: follow its job, judge, report, end it.
+
+The job only reports; every decision is made here, from the measurements, by `plan.judge`. The
+storage may be away for a while: the job goes on and what happened is reported when it is back.
+"""
+
+import datetime
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pipeline.errors import StorageError
+from pipeline.job.ended import Outcome, explain, last_lines, read_outcome
+from pipeline.job.process import Command, JobProcess
+from pipeline.job.rundir import RunDir, append_line, read_json, write_json
+from pipeline.job.slots import Slot
+from pipeline.launch.held import Held
+from pipeline.plan.judge import Rules, best, judge
+from pipeline.plan.measurement import Measurement
+from pipeline.plan.project import shown
+from pipeline.plan.verdict import Kind, Verdict, percent
+
+RENEW_S = 30.0
+RETRY_STORAGE_S = 5.0
+
+Say = Callable[[str], None]
+
+
+class Attempt:
+    """A trial that this launcher holds the lease of.
+
+    Args:
+        rules: asked for anew at each verdict, since some facts come from the running job.
+        epochs: how many the trial has in all.
+        grace_s: how long the job may take to stop once a rule has stopped it.
+        next_of: names the variant that the ladder starts after a verdict that stops.
+        say: prints one line for the user.
+    """
+
+    def __init__(
+        self,
+        lease: Held,
+        rundir: RunDir,
+        rules: Callable[[], Rules],
+        slot: Slot,
+        *,
+        epochs: int,
+        grace_s: float,
+        next_of: Callable[[Verdict], str | None],
+        say: Say,
+    ) -> None:
+        self.lease = lease
+        self.rundir = rundir
+        self._rules = rules
+        self.slot = slot
+        self.epochs = epochs
+        self.grace_s = grace_s
+        self.history: list[Measurement] = []
+        self.verdicts: list[dict[str, Any]] = []
+        self.process: JobProcess | None = None
+        self.stopping: Outcome | None = None
+        self.ending: Verdict | None = None
+        self.seconds = 0.0
+        self.trouble: str | None = None
+        self._next_of = next_of
+        self._say = say
+        self._size = -1
+        self._unreported = False
+        self._renewed = time.monotonic()
+        self._retry_at = 0.0
+        self._deadline: float | None = None
+        self._read_earlier()
+
+    @property
+    def name(self) -> str:
+        return self.lease.name
+
+    @property
+    def rules(self) -> Rules:
+        """What the trial is judged by, as far as it is known by now."""
+        return self._rules()
+
+    def start(self, command: Command, attempt: int) -> None:
+        """Start the trial's job."""
+        self.process = JobProcess(self.rundir, self.lease.token, command)
+        where = f"GPUs {self.slot.shown}" if self.slot.gpus else "the CPU"
+        after = f", going on after epoch {self._last_epoch}" if self._last_epoch else ""
+        again = f" (attempt {attempt})" if attempt > 1 else ""
+        folder = shown(self.rundir.root, command.cwd)
+        self._say(f"{self.name} starts on {where}{again}{after}: {folder}")
+
+    def follow(self) -> bool:
+        """Take in new epochs: judge, report, and stop the job where a rule says so.
+
+        Returns:
+            Whether there were any.
+        """
+        new = self._new()
+        for measurement in new:
+            self._take_in(measurement)
+        self._report()
+        return bool(new)
+
+    def request_stop(self, outcome: Outcome, grace_s: float | None) -> None:
+        """Ask the job to end after its epoch.
+
+        Args:
+            outcome: what the job writes down when it stops.
+            grace_s: how long it may take before its processes are ended; None: no limit.
+        """
+        if self.stopping is None:
+            self.stopping = outcome
+            record = {"state": outcome.state, "cause": outcome.cause, "reason": outcome.reason}
+            write_json(self.rundir.stop, record)
+        if grace_s is not None:
+            self._deadline = time.monotonic() + grace_s
+
+    def press(self) -> None:
+        """End the processes of a job that has not stopped in time; call it again and again."""
+        if self.process is None or self._deadline is None:
+            return
+        if time.monotonic() > self._deadline:
+            self.process.terminate()
+            self.process.press()
+
+    def ended(self) -> bool:
+        """Whether the job's launcher has ended."""
+        return self.process is None or not self.process.running()
+
+    def collect(self) -> Outcome:
+        """Take in the last epochs of an ended job and find out how it ended.
+
+        Returns:
+            The judge's word if a rule stopped the trial, else what the job says, else what
+            its logs tell. No process of the trial is left.
+        """
+        process = self.process
+        left = process.sweep_up() if process is not None else []
+        if process is not None:
+            self.seconds += process.seconds
+        self.process = None
+        self.follow()
+        if left:
+            self._say(f"{self.name}: processes {left} would not end; end them by hand.")
+        if self.ending is not None and self.ending.state is not None:
+            return Outcome(
+                state=self.ending.state, cause=self.ending.cause, reason=self.ending.reason
+            )
+        outcome = read_outcome(self.rundir)
+        if outcome is not None:
+            return outcome
+        if self.stopping is not None:
+            return self.stopping
+        ranks = read_json(self.rundir.spec) or {}
+        return explain(
+            self.rundir, process.returncode if process else None, int(ranks.get("nproc", 1))
+        )
+
+    def finish(self, outcome: Outcome) -> None:
+        """Write the outcome and end the trial in the storage, or give it back unfinished."""
+        self.write_outcome(outcome)
+        if outcome.state is None:
+            self.lease.release(
+                "interrupted", cause=outcome.cause, reason=outcome.reason, seconds=self.seconds
+            )
+            return
+        self.lease.tell(
+            outcome.state,
+            self.history,
+            cause=outcome.cause,
+            reason=outcome.reason,
+            verdicts=self.verdicts,
+            seconds=self.seconds,
+        )
+
+    def write_outcome(self, outcome: Outcome) -> None:
+        """Write `outcome.json`; what the run directory says is what the storage will say."""
+        top = best(self.history)
+        checkpoint = self.rundir.checkpoints / f"epoch_{top.epoch}.pth" if top else None
+        kept = checkpoint is not None and checkpoint.exists()
+        record = {
+            "state": outcome.state,
+            "cause": outcome.cause,
+            "reason": outcome.reason,
+            "epochs": self._last_epoch,
+            "best_epoch": top.epoch if top else None,
+            "best_top1": top.top1 if top else None,
+            "checkpoint": f"checkpoints/{checkpoint.name}" if checkpoint and kept else None,
+        }
+        write_json(self.rundir.outcome, record)
+
+    def failure(self, outcome: Outcome) -> str:
+        """Return the message for a failed trial: the cause, then where to read on."""
+        rank_log = self.rundir.rank_log(0)
+        log = rank_log if rank_log.exists() and rank_log.stat().st_size else self.rundir.job_log
+        lines = "\n".join(f"    {line}" for line in last_lines(log))
+        head = f"{self.name} failed after {self._last_epoch} epochs ({outcome.cause}): "
+        return f"{head}{outcome.reason}\n  Last lines of {log}:\n{lines}"
+
+    def expect_more(self) -> None:
+        """Forget requests of an earlier start of the job."""
+        self.stopping = None
+        self._deadline = None
+
+    @property
+    def _last_epoch(self) -> int:
+        return self.history[-1].epoch if self.history else 0
+
+    def _read_earlier(self) -> None:
+        """Take up what earlier attempts measured; verdicts are judged anew, by today's rules."""
+        self.history = []
+        for measurement in self.rundir.read_measurements():
+            self.history.append(measurement)
+            self._note(judge(self.history, self.rules))
+        self._unreported = bool(self.history)
+
+    def _new(self) -> list[Measurement]:
+        try:
+            size = self.rundir.measurements.stat().st_size
+        except FileNotFoundError:
+            return []
+        if size == self._size:
+            return []
+        self._size = size
+        known = {m.epoch for m in self.history}
+        return [m for m in self.rundir.read_measurements() if m.epoch not in known]
+
+    def _take_in(self, measurement: Measurement) -> None:
+        self.history = sorted([*self.history, measurement], key=lambda m: m.epoch)
+        verdict = judge(self.history, self.rules)
+        self._note(verdict)
+        record = {**verdict.record(), "next": self._next(verdict), "time": _now()}
+        append_line(self.rundir.verdicts, json.dumps(record))
+        self._unreported = True
+        self._say(self._line(measurement, verdict))
+        if verdict.ends and self.process is not None:
+            stop = Outcome(state=verdict.state, cause=verdict.cause, reason=verdict.reason)
+            self.request_stop(stop, self.grace_s)
+        write_json(self.rundir.judged, {"epoch": measurement.epoch}, durable=False)
+
+    def _note(self, verdict: Verdict) -> None:
+        """Keep a verdict that had something to say; the first that ends the trial stands."""
+        if verdict.rule is not None and self.ending is None:
+            self.verdicts.append({**verdict.record(), "next": self._next(verdict)})
+        if verdict.ends and self.ending is None:
+            self.ending = verdict
+
+    def _next(self, verdict: Verdict) -> str | None:
+        return self._next_of(verdict) if verdict.kind is Kind.PRUNE else None
+
+    def _report(self) -> None:
+        """Bring the storage up to date; while it is away, try again now and then."""
+        now = time.monotonic()
+        due = self._unreported or now - self._renewed > RENEW_S
+        if not due or now < self._retry_at:
+            return
+        try:
+            if self._unreported:
+                self.lease.report(self.history, self.verdicts)
+            else:
+                self.lease.renew()
+        except StorageError as error:
+            self._retry_at = now + RETRY_STORAGE_S
+            if self.trouble is None:
+                self._say(f"{self.name}: {error} Training goes on; reported later.")
+            self.trouble = str(error)
+            return
+        if self.trouble is not None:
+            self._say(f"{self.name}: the storage is back, all epochs are reported.")
+        self.trouble, self._unreported, self._renewed = None, False, now
+
+    def _line(self, m: Measurement, verdict: Verdict) -> str:
+        branches = [
+            f"{name} {percent(value, 1)}"
+            for name, value in (("rgb", m.rgb_top1), ("pose", m.pose_top1))
+            if value is not None
+        ]
+        inside = f" ({', '.join(branches)})" if branches else ""
+        lr = f", lr {m.lr:.3g}" if m.lr is not None else ""
+        took = f", {m.seconds:.0f} s" if m.seconds is not None else ""
+        head = f"{self.name} epoch {m.epoch}/{self.epochs}: top-1 {percent(m.top1)}"
+        head = f"{head}{inside}{lr}{took}"
+        if verdict.kind is Kind.GO:
+            return head
+        reason = verdict.reason.removeprefix(f"epoch {m.epoch}: ")
+        return f"{head}\n  {verdict.kind.value}: {reason}"
+
+
+def live(attempt: Attempt) -> Mapping[str, Any]:
+    """Return where a running job is inside its epoch, empty while it starts."""
+    return read_json(attempt.rundir.progress) or {}
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,118 @@
+"""What a launch works with, and how a trial's config, place and command follow from it."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.job.child import interpreter, job_env
+from pipeline.job.process import Command
+from pipeline.job.resolve import Config, Resolution, resolve
+from pipeline.job.rundir import RunDir, read_json
+from pipeline.job.slots import Slot
+from pipeline.launch.held import Held
+from pipeline.launch.machine import DATA_ROOT
+from pipeline.launch.policy import Next, Order, next_trials
+from pipeline.launch.prepare import Configs, Place
+from pipeline.plan.judge import Rules
+from pipeline.plan.ladder import Ended, next_variant
+from pipeline.plan.project import Project
+from pipeline.plan.sweep import Sweep
+from pipeline.plan.verdict import Verdict
+from pipeline.study.board import TrialRow, read_board
+from pipeline.study.storage import Storage
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Context:
+    """The facts of a launch.
+
+    Args:
+        sets: machine facts by config path (`--set`).
+        resolution: every variant's resolved recipe.
+        courses: true lr by variant, as far as it is known.
+        storage: None for a job without a study.
+        tracking: what the tracker needs in each trial's spec.
+    """
+
+    sweep: Sweep
+    project: Project
+    storage: Storage | None
+    order: Order
+    slots: Sequence[Slot]
+    sets: Mapping[str, Any]
+    data_root: str | None
+    resolution: Resolution
+    courses: Mapping[str, Sequence[float]]
+    tracking: Mapping[str, Any]
+
+    @property
+    def study_storage(self) -> Storage:
+        """The storage of a launch that has studies."""
+        assert self.storage is not None
+        return self.storage
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Digest of each variant's present recipe."""
+        return {name: config.hash for name, config in self.resolution.configs.items()}
+
+    def rows(self) -> list[TrialRow]:
+        """Return the sweep's trials as the storage has them now."""
+        return read_board(self.sweep.name, self.study_storage)
+
+    def plan(self, rows: Sequence[TrialRow]) -> Next:
+        """Return what is to be run now."""
+        return next_trials(self.sweep, self.order, rows, self.hashes)
+
+    def follower(self, variant: str) -> str | None:
+        """Return the variant that the ladder has reached after `variant` ended."""
+        if self.order.variants or self.order.policy != "ladder":
+            return None
+        step = self.plan(self.rows()).step
+        if step is None or step.variant in (None, variant):
+            return None
+        return step.variant
+
+    def next_of(self, verdict: Verdict, tried: Sequence[str]) -> str | None:
+        """Return the variant that the ladder names after a verdict that stops."""
+        ended = Ended(state=verdict.state, verdict=verdict.record(), cause=verdict.cause)
+        return next_variant(self.sweep, ended, tried)
+
+    def rules(self, lease: Held, rundir: RunDir) -> Rules:
+        """Return what a trial is judged by; the job says how many clips it validates on."""
+        course = None if lease.searched else self.courses.get(lease.variant)
+        clips = (read_json(rundir.facts) or {}).get("val_clips")
+        return Rules.of(self.sweep.variants[lease.variant], true_lr=course, clips=clips)
+
+    def place(self, slot: Slot) -> Place:
+        """Return where a job on this slot runs."""
+        return Place(
+            device=slot.device,
+            nproc=self.sweep.job.gpus,
+            data_root=self.data_root,
+            tracking=self.tracking,
+        )
+
+    def command(self, slot: Slot) -> Command:
+        """Return how a job on this slot is started."""
+        job = self.sweep.job
+        return Command(
+            python=interpreter(job, self.project.root),
+            nproc=job.gpus,
+            cwd=self.project.root,
+            env=job_env(job, self.project.cache, self.project.root),
+            visible=slot.visible,
+        )
+
+    def configs(self, lease: Held) -> Configs:
+        """Resolve a trial's config, with and without this machine's facts."""
+        variant = self.sweep.variants[lease.variant]
+        machine = {key: value for key, value in self.sets.items() if key != DATA_ROOT}
+        drawn = lease.params if lease.searched else {}
+        if not drawn and not machine:
+            pure = self.resolution.configs[lease.variant]
+            return Configs(pure=pure, placed=pure)
+        recipe = {**variant.set, **drawn}
+        sets = {"pure": recipe, "placed": {**recipe, **machine}}
+        found: Mapping[str, Config] = resolve(self.sweep, self.project, sets).configs
+        return Configs(pure=found["pure"], placed=found["placed"])

@@ -1,0 +1,98 @@
+"""Machine facts of a launch: where the data lies and how many workers load it.
+
+They change a trial's config but not its recipe; everything that changes the science stays in the
+sweep file, so `--set` takes a known few keys only.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from pipeline.errors import InputError, NotReady
+from pipeline.job.resolve import reroot
+from pipeline.plan.project import Project
+from pipeline.plan.sweep import Sweep
+
+DATA_ROOT = "data_root"
+#: Config paths whose last part (or whole) is a fact of the machine.
+_MACHINE_KEYS = (
+    "num_workers",
+    "persistent_workers",
+    "prefetch_factor",
+    "pin_memory",
+    "ann_file",
+    "data_prefix",
+    "env_cfg",
+)
+
+
+def parse_sets(pairs: Sequence[str]) -> dict[str, Any]:
+    """Parse `--set KEY=VALUE`.
+
+    Raises:
+        InputError: no `=`, or a key that is not a fact of the machine.
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, sign, text = pair.partition("=")
+        if not sign or not key:
+            raise InputError(
+                f'--set "{pair}" has no KEY=VALUE. Example: --set data_root=/data/ntu'
+            )
+        parts = key.split(".")
+        if key != DATA_ROOT and not any(part in _MACHINE_KEYS for part in parts):
+            allowed = ", ".join((DATA_ROOT, *_MACHINE_KEYS))
+            raise InputError(
+                f"--set {key} is no fact of this machine ({allowed}). A value that changes the "
+                "science belongs in the sweep file, where it leaves a record."
+            )
+        found[key] = yaml.safe_load(text) if key != DATA_ROOT else text
+    return found
+
+
+def data_root(sweep: Sweep, project: Project, sets: Mapping[str, Any]) -> str | None:
+    """Return where the data lies, None to leave it to the config.
+
+    Raises:
+        NotReady: the sweep file names an environment variable that is not set, or the folder
+            is missing.
+    """
+    given = sets.get(DATA_ROOT)
+    source = "--set data_root"
+    if given is None:
+        if sweep.data.root is None:
+            return None
+        given, source = sweep.data.root, sweep.where("data", "root")
+    text = re.sub(r"^\$(\w+)", lambda m: _variable(m.group(1), source), str(given))
+    path = project.root / os.path.expanduser(text)
+    if not path.is_dir():
+        raise NotReady(
+            f"There is no data folder {path} ({source}). Say where: --set data_root=DIR"
+        )
+    return os.path.expanduser(text)
+
+
+def apply_data_root(text: str, root: str | None) -> str:
+    """Move the paths of a resolved config below another data root."""
+    if root is None:
+        return text
+    found = re.search(r"^data_root = (['\"])(.*)\1$", text, re.M)
+    if found is None:
+        raise InputError(
+            "The base config has no variable `data_root`, so --set data_root has nothing to "
+            "move. Set the paths themselves: --set train_dataloader.dataset.ann_file=..."
+        )
+    return reroot(text, found.group(2), root)
+
+
+def _variable(name: str, source: str) -> str:
+    value = os.environ.get(name)
+    if not value:
+        raise NotReady(
+            f"{source} begins with ${name}, which is not set. Run: export {name}=FOLDER, or say "
+            "where the data lies: --set data_root=DIR"
+        )
+    return value

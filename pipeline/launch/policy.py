@@ -1,0 +1,107 @@
+"""What to run next: the ladder, all variants, or those that were named."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from pipeline.errors import InputError
+from pipeline.plan.ladder import Step, walk
+from pipeline.plan.sweep import Sweep
+from pipeline.study.board import TrialRow, ended_recipes, recipe_row
+from pipeline.study.claim import Wanted
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Order:
+    """What a launch was asked to run.
+
+    Args:
+        policy: "ladder" or "all"; ignored where variants are named.
+        variants: named variants, in order.
+        trials: trials per study; 1 is the recipe alone.
+    """
+
+    policy: str = "ladder"
+    variants: tuple[str, ...] = ()
+    trials: int = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Next:
+    """The trials wanted now, and why nothing more is wanted once they are done."""
+
+    wanted: tuple[Wanted, ...]
+    why: str = ""
+    step: Step | None = None
+
+
+def check_order(sweep: Sweep, order: Order) -> None:
+    """Refuse an order that names variants the sweep lacks.
+
+    Raises:
+        InputError: with the names there are.
+    """
+    for name in order.variants:
+        if name not in sweep.variants:
+            known = ", ".join(sweep.variants)
+            raise InputError(f'{sweep.shown_path} has no variant "{name}"; it has: {known}.')
+
+
+def all_variants(sweep: Sweep) -> list[str]:
+    """Return the variants of `--policy all`: those of the ladder, not the makers of weights."""
+    return [n for n, v in sweep.variants.items() if v.in_ladder and n not in sweep.makers]
+
+
+def candidates(sweep: Sweep, order: Order) -> list[str]:
+    """Return every variant that this order may come to run, the makers of weights first."""
+    if order.variants:
+        chosen = list(order.variants)
+    elif order.policy == "all":
+        chosen = all_variants(sweep)
+    else:
+        named = [name for rule in sweep.ladder.after for name in rule.next]
+        chosen = list(dict.fromkeys([sweep.ladder.start, *named]))
+    return [*makers_of(sweep, chosen), *chosen]
+
+
+def makers_of(sweep: Sweep, variants: Sequence[str]) -> list[str]:
+    """Return the variants that make the starting weights of these."""
+    starts = [sweep.variants[name].warm_start for name in variants]
+    made = [start.make for start in starts if start is not None and start.make is not None]
+    return [name for name in dict.fromkeys(made) if name not in variants]
+
+
+def next_trials(
+    sweep: Sweep, order: Order, rows: Sequence[TrialRow], hashes: Mapping[str, str]
+) -> Next:
+    """Return what to run now, from how everything so far has ended."""
+    step = None
+    if order.variants:
+        chosen, why = list(order.variants), "the named variants are done"
+    elif order.policy == "all":
+        chosen, why = all_variants(sweep), "all variants are done"
+    else:
+        step = walk(sweep, ended_recipes(sweep, rows, hashes))
+        chosen, why = list(step.path), step.why
+    unmade = [name for name in makers_of(sweep, chosen) if not _complete(rows, name, hashes)]
+    if unmade:
+        failed = next((n for n in unmade if _ended(rows, n, hashes)), None)
+        if failed is not None:
+            why = f"{failed}, which makes the starting weights, did not complete"
+            return Next(wanted=(), why=why, step=step)
+        return Next(wanted=tuple(_wanted(n, 1, hashes) for n in unmade), step=step)
+    wanted = tuple(_wanted(name, order.trials, hashes) for name in chosen)
+    return Next(wanted=wanted, why=why, step=step)
+
+
+def _wanted(name: str, trials: int, hashes: Mapping[str, str]) -> Wanted:
+    return Wanted(variant=name, trials=trials, recipe_hash=hashes[name])
+
+
+def _complete(rows: Sequence[TrialRow], variant: str, hashes: Mapping[str, str]) -> bool:
+    row = recipe_row(rows, variant, hashes[variant])
+    return row is not None and row.state == "COMPLETE"
+
+
+def _ended(rows: Sequence[TrialRow], variant: str, hashes: Mapping[str, str]) -> bool:
+    row = recipe_row(rows, variant, hashes[variant])
+    return row is not None and row.finished

@@ -1,0 +1,185 @@
+"""Write a trial's run directory, and choose the checkpoint it goes on from."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import StorageError
+from pipeline.job.resolve import Config
+from pipeline.job.rundir import RunDir, read_json, write_json, write_text
+from pipeline.launch.held import Held
+from pipeline.launch.machine import apply_data_root
+from pipeline.plan.project import Project, shown
+from pipeline.plan.sweep import Sweep
+from pipeline.study.names import study_name
+
+#: After an epoch the job waits at most so long to hear whether it may go on.
+JUDGE_WAIT_S = 10
+_VERSIONS = ("pcan", "torch", "mmengine", "mmaction2", "mmcv-lite", "mmcv", "numpy", "optuna")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where and with what a trial's job runs."""
+
+    device: str
+    nproc: int
+    data_root: str | None
+    tracking: Mapping[str, Any]
+
+
+def run_dir(project: Project, sweep: str, variant: str, number: int | str) -> RunDir:
+    """Return a trial's run directory."""
+    return RunDir(project.runs / sweep / variant / str(number))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Configs:
+    """A trial's config without facts of the machine (`pure`), and as it is run here."""
+
+    pure: Config
+    placed: Config
+
+
+def prepare(
+    project: Project, sweep: Sweep, lease: Held, configs: Configs, place: Place, attempt: int
+) -> RunDir:
+    """Make the run directory of a claimed trial ready for a start of its job.
+
+    A trial keeps the science it was first started with: where the sweep file or the base config
+    has changed since, the recorded config is run again.
+
+    Returns:
+        The run directory; `spec.json` and `config.py` are written, requests of an earlier
+        start are gone.
+
+    Raises:
+        StorageError: the folder belongs to a trial that this storage does not know.
+    """
+    rundir = run_dir(project, sweep.name, lease.variant, lease.number)
+    rundir.checkpoints.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _refuse_stranger(project, rundir, lease)
+    before = read_json(rundir.spec) or {}
+    kept = before.get("config_hash") not in (None, configs.pure.hash)
+    text = rundir.config.read_text() if kept else configs.placed.text
+    text = apply_data_root(text, place.data_root)
+    for request in (rundir.stop, rundir.judged, rundir.outcome, rundir.progress):
+        request.unlink(missing_ok=True)
+    write_text(rundir.config, text)
+    resume = newest_checkpoint(rundir)
+    variant = sweep.variants[lease.variant]
+    spec = {
+        "schema": 1,
+        "sweep": sweep.name,
+        "variant": lease.variant,
+        "number": lease.number,
+        "study": study_name(sweep, lease.variant),
+        "plan": variant.plan,
+        "trial": trial_key(lease),
+        "attempt": attempt,
+        "values": lease.params,
+        "overrides": before.get("overrides") if kept else overrides_of(configs.pure),
+        "epochs": epochs_of(text),
+        "metric": sweep.objective.metric,
+        "branches": dict(sweep.objective.branches),
+        "goal": sweep.objective.goal,
+        "best_known": sweep.objective.best_known,
+        "seed": 0,
+        "config_hash": before.get("config_hash") if kept else configs.pure.hash,
+        "recipe_hash": lease.previous["recipe_hash"],
+        "nproc": place.nproc,
+        "device": place.device,
+        "warm_start": _warm_start(project, variant.warm_start),
+        "resume": shown(resume, rundir.root) if resume else None,
+        "judge_wait_s": JUDGE_WAIT_S,
+        "gates": [dataclasses.asdict(gate) for gate in variant.gates],
+        "bands": [dataclasses.asdict(band) for band in variant.bands],
+        "wandb": {"id": f"{trial_key(lease)[:12]}-{lease.number}", **place.tracking},
+        "versions": versions(),
+        "created": before.get("created") or _now(),
+        "data": dataclasses.asdict(sweep.data),
+    }
+    write_json(rundir.spec, spec)
+    return rundir
+
+
+def trial_key(lease: Held) -> str:
+    """Return what tells this trial from one of the same name in another storage."""
+    return str(lease.previous["uid"])
+
+
+def overrides_of(config: Config) -> dict[str, Any]:
+    """Return what a config changes on the base config, by path."""
+    return {change.path: change.new for change in config.changes}
+
+
+def epochs_of(config_text: str) -> int:
+    """Return max_epochs of a resolved config."""
+    found = re.search(r"\bmax_epochs=(\d+)", config_text)
+    return int(found.group(1)) if found else 0
+
+
+def newest_checkpoint(rundir: RunDir) -> Path | None:
+    """Return the newest checkpoint that is whole as a file; the job checks its content."""
+    files = [
+        (int(f.stem.removeprefix("epoch_")), f)
+        for f in rundir.checkpoints.glob("epoch_*.pth")
+        if f.stem.removeprefix("epoch_").isdigit()
+    ]
+    return next((file for _, file in sorted(files, reverse=True) if _whole(file)), None)
+
+
+def set_aside(rundir: RunDir, name: str) -> None:
+    """Rename a checkpoint that the job refused, so that the one before is taken."""
+    file = rundir.root / name
+    if file.exists():
+        file.rename(file.with_suffix(".damaged"))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that matter, as this environment has them."""
+    found = {}
+    for name in _VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _whole(file: Path) -> bool:
+    """Whether the archive's directory, which is written last, is there."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return bool(archive.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
+def _warm_start(project: Project, warm_start: Any) -> dict[str, Any] | None:
+    if warm_start is None:
+        return None
+    fields = dataclasses.asdict(warm_start)
+    fields["checkpoint"] = str(project.root / warm_start.checkpoint)
+    return fields
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _refuse_stranger(project: Project, rundir: RunDir, lease: Held) -> None:
+    spec = read_json(rundir.spec)
+    if spec is None or spec.get("trial") == trial_key(lease):
+        return
+    epochs = len(rundir.read_measurements())
+    raise StorageError(
+        f"{shown(rundir.root, project.root)} holds {epochs} epochs of a trial that this storage "
+        "does not know. Take it up: pcan doctor --rebuild. Or start anew with that folder moved "
+        "away."
+    )

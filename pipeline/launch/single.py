@@ -1,0 +1,156 @@
+"""One job without a study: `pcan train`. The same run directory, judge and stop as in a sweep."""
+
+import dataclasses
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError
+from pipeline.job.rundir import read_json
+from pipeline.job.slots import Slot
+from pipeline.launch.attempt import Attempt
+from pipeline.launch.context import Context
+from pipeline.launch.loop import TICK_S, Show
+from pipeline.launch.machine import data_root
+from pipeline.launch.mirroring import Mirroring, MirrorLike
+from pipeline.launch.policy import Order
+from pipeline.launch.prepare import prepare
+from pipeline.launch.ready import check_ready
+from pipeline.launch.start import learn_courses, resolved
+from pipeline.launch.stops import Stops
+from pipeline.plan.measurement import Measurement
+from pipeline.plan.project import Project
+from pipeline.plan.sweep import Sweep
+
+
+@dataclasses.dataclass(kw_only=True)
+class Alone:
+    """Stands where a lease stands: the right to run, but no storage to tell."""
+
+    variant: str
+    number: str
+    token: str
+    params: Mapping[str, Any]
+    attempt: int = 1
+    searched: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant}/{self.number}"
+
+    @property
+    def previous(self) -> Mapping[str, Any]:
+        return {"uid": self.token, "recipe_hash": None}
+
+    def renew(self) -> None:
+        """Nobody asks whether we live."""
+
+    def report(
+        self, history: Sequence[Measurement], verdicts: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """The run directory holds everything."""
+
+    def tell(self, state: str, history: Sequence[Measurement], **why: Any) -> None:
+        """`outcome.json` holds it."""
+
+    def release(self, phase: str, **why: Any) -> None:
+        """`outcome.json` holds it."""
+
+
+def train_one(
+    sweep: Sweep,
+    project: Project,
+    *,
+    variant: str,
+    slot: Slot,
+    sets: Mapping[str, Any],
+    tracking: Mapping[str, Any],
+    show: Show,
+    mirror: Callable[[Path], MirrorLike] | None = None,
+) -> tuple[str, int]:
+    """Train one variant as written.
+
+    Returns:
+        Where the run lies, and the exit code.
+
+    Raises:
+        InputError: no such variant.
+    """
+    if variant not in sweep.variants:
+        known = ", ".join(sweep.variants)
+        raise InputError(f'{sweep.shown_path} has no variant "{variant}"; it has: {known}.')
+    root = data_root(sweep, project, sets)
+    check_ready(sweep, project, [variant])
+    resolution = resolved(sweep, project)
+    context = Context(
+        sweep=sweep,
+        project=project,
+        storage=None,
+        order=Order(variants=(variant,)),
+        slots=[slot],
+        sets=sets,
+        data_root=root,
+        resolution=resolution,
+        courses=learn_courses(sweep, project, resolution, [variant], show),
+        tracking=tracking,
+    )
+    lease = Alone(
+        variant=variant,
+        number=_free_number(project, sweep, variant),
+        token=secrets.token_hex(16),
+        params={},
+    )
+    held = slot.hold(lease.name)
+    if held is not None:
+        raise InputError(f"{held}. Use other GPUs: --gpus")
+    rundir = prepare(project, sweep, lease, context.configs(lease), context.place(slot), 1)
+    attempt = Attempt(
+        lease,
+        rundir,
+        lambda: context.rules(lease, rundir),
+        slot,
+        epochs=int((read_json(rundir.spec) or {})["epochs"]),
+        grace_s=sweep.job.stop_grace_s,
+        next_of=lambda verdict: context.next_of(verdict, [variant]),
+        say=show.line,
+    )
+    watch = Mirroring(project.runs / sweep.name, mirror)
+    stops = Stops(project.runs / sweep.name, sweep.job.stop_grace_s, show.line)
+    with stops.listening():
+        code = _follow(attempt, context, stops, show, watch)
+    for line in watch.close():
+        show.line(line)
+    return str(rundir.root.relative_to(project.root)), code
+
+
+def _follow(attempt: Attempt, context: Context, stops: Stops, show: Show, watch: Mirroring) -> int:
+    attempt.start(context.command(attempt.slot), 1)
+    try:
+        while not attempt.ended():
+            if attempt.follow():
+                watch.changed()
+            if stops.asked:
+                attempt.request_stop(stops.outcome(), stops.grace_s)
+            attempt.press()
+            show.live([attempt])
+            stops.sleep(TICK_S)
+    finally:
+        if attempt.process is not None and not attempt.ended():
+            attempt.process.kill()
+    outcome = attempt.collect()
+    attempt.finish(outcome)
+    watch.changed()
+    if outcome.state == "FAIL":
+        show.line(attempt.failure(outcome))
+        return 3
+    state = (outcome.state or "interrupted").lower()
+    show.line(f"{attempt.name} {state}: {outcome.reason.rstrip('.')}.")
+    return stops.exit_code
+
+
+def _free_number(project: Project, sweep: Sweep, variant: str) -> str:
+    """Return a folder name of its own; studies number their trials, these are `train-N`."""
+    folder = project.runs / sweep.name / variant
+    taken = {path.name for path in folder.glob("train-*")}
+    return next(f"train-{n}" for n in range(len(taken) + 1) if f"train-{n}" not in taken)

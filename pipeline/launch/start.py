@@ -1,0 +1,166 @@
+"""Start a launch: check, register, run the loop, mirror to W&B, sum up."""
+
+import dataclasses
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PcanError
+from pipeline.job.resolve import Resolution, resolve_variants, true_lr
+from pipeline.job.slots import Slot
+from pipeline.launch.context import Context
+from pipeline.launch.loop import Loop, Show
+from pipeline.launch.machine import data_root
+from pipeline.launch.mirroring import Mirroring, MirrorLike
+from pipeline.launch.policy import Order, candidates, check_order
+from pipeline.launch.ready import check_ready
+from pipeline.launch.stops import Stops
+from pipeline.plan.against import check_against
+from pipeline.plan.project import Project
+from pipeline.plan.sweep import Sweep
+from pipeline.study.register import Registered, recipe_of, register
+from pipeline.study.storage import Storage
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finished:
+    """How a launch ended.
+
+    Args:
+        why: why nothing more is to be run, in the policy's words.
+        failed: trials that failed here.
+        interrupted: whether trials were given back unfinished.
+        exit_code: as a script sees it; 0 also when gates pruned everything but a winner exists.
+    """
+
+    why: str
+    failed: tuple[str, ...]
+    interrupted: bool
+    exit_code: int
+
+
+def resolved(sweep: Sweep, project: Project) -> Resolution:
+    """Resolve every variant and check the plan against the result.
+
+    Raises:
+        SweepFileError, InputError, NotReady: as `resolve_variants` and `check_against`.
+    """
+    resolution = resolve_variants(sweep, project)
+    check_against(sweep, {name: c.facts for name, c in resolution.configs.items()})
+    return resolution
+
+
+def register_all(sweep: Sweep, storage: Storage, resolution: Resolution) -> list[Registered]:
+    """Register every variant with its resolved recipe."""
+    recipes = {
+        name: recipe_of(variant, resolution.configs[name].hash)
+        for name, variant in sweep.variants.items()
+    }
+    return register(sweep, storage, recipes)
+
+
+def describe(done: Sequence[Registered]) -> list[str]:
+    """Return a line for each thing that registering changed."""
+    new = [r.variant for r in done if r.created]
+    lines = [f"Registered: {', '.join(new)}."] if new else []
+    for r in done:
+        if r.new_recipe:
+            lines.append(f"{r.variant}: the recipe has changed; it gets a new trial.")
+        if r.changed:
+            lines.append(f"{r.variant}: {', '.join(r.changed)} changed; recorded with the date.")
+    return lines
+
+
+def launch(
+    sweep: Sweep,
+    project: Project,
+    storage: Storage,
+    *,
+    order: Order,
+    slots: Sequence[Slot],
+    sets: Mapping[str, Any],
+    tracking: Mapping[str, Any],
+    show: Show,
+    wait: bool = False,
+    mirror: Callable[[Path], MirrorLike] | None = None,
+) -> Finished:
+    """Register if needed, then run until the plan is done.
+
+    Args:
+        order: which variants, how many trials.
+        sets: `--set` by config path.
+        tracking: mode, project and entity for W&B.
+        wait: wait for GPUs that others hold.
+        mirror: starts the W&B side for `runs/<sweep>`; None: W&B is told nothing.
+
+    Raises:
+        PcanError: anything that keeps the launch from starting; nothing is half-written.
+    """
+    check_order(sweep, order)
+    variants = candidates(sweep, order)
+    root = data_root(sweep, project, sets)
+    check_ready(sweep, project, variants)
+    resolution = resolved(sweep, project)
+    for line in describe(register_all(sweep, storage, resolution)):
+        show.line(line)
+    context = Context(
+        sweep=sweep,
+        project=project,
+        storage=storage,
+        order=order,
+        slots=slots,
+        sets=sets,
+        data_root=root,
+        resolution=resolution,
+        courses=learn_courses(sweep, project, resolution, variants, show),
+        tracking=tracking,
+    )
+    folder = project.runs / sweep.name
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    stops = Stops(folder, sweep.job.stop_grace_s, show.line)
+    watch = Mirroring(folder, mirror)
+    loop = Loop(context, stops, show, wait, changed=watch.changed)
+    with stops.listening():
+        plan = loop.run()
+    for line in watch.close():
+        show.line(line)
+    return _finished(loop, context, plan.why, stops)
+
+
+def learn_courses(
+    sweep: Sweep, project: Project, resolution: Resolution, variants: Sequence[str], show: Show
+) -> dict[str, Sequence[float]]:
+    """Find out each variant's true lr course beside the first epochs, not before them.
+
+    Returns:
+        A mapping that fills up; without a course the lr of that variant is not checked.
+    """
+    courses: dict[str, Sequence[float]] = {}
+
+    def learn() -> None:
+        for name in variants:
+            config = {name: resolution.configs[name]}
+            try:
+                courses.update(true_lr(sweep, project, config))
+            except PcanError as error:
+                show.line(f"{name}: the lr is not checked against the schedule. {error}")
+
+    threading.Thread(target=learn, daemon=True).start()
+    return courses
+
+
+def _finished(loop: Loop, context: Context, why: str, stops: Stops) -> Finished:
+    interrupted = any(outcome.state is None for outcome in loop.done)
+    code = stops.exit_code
+    if code == 0 and interrupted:
+        code = 75
+    if code == 0 and (loop.failed or not _eligible(context)):
+        code = 3
+    return Finished(why=why, failed=tuple(loop.failed), interrupted=interrupted, exit_code=code)
+
+
+def _eligible(context: Context) -> bool:
+    """Whether a variant of the plan completed; a maker of weights is no winner."""
+    makers = context.sweep.makers
+    return any(row.state == "COMPLETE" and row.variant not in makers for row in context.rows())

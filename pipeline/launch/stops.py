@@ -1,0 +1,114 @@
+"""How a running launch is asked to stop: signals, and the file that `pcan sweep stop` writes."""
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+from pipeline.job.ended import Outcome
+from pipeline.job.rundir import read_json
+
+STOP_FILE = "stop.json"
+
+
+class Stops:
+    """What was asked for so far, as a level that only rises.
+
+    0 nothing; 1 stop after the running epoch; 2 stop now, without the epoch; 3 kill.
+
+    Args:
+        folder: `runs/<sweep>`, where `pcan sweep stop` leaves its request.
+        grace_s: how long a job may take to stop after SIGTERM or SIGHUP.
+    """
+
+    def __init__(self, folder: Path, grace_s: float, say: Callable[[str], None]) -> None:
+        self.level = 0
+        self.signal: signal.Signals | None = None
+        self.grace_s: float | None = None
+        self._file = folder / STOP_FILE
+        self._patience = grace_s
+        self._say = say
+        self._began = time.time()
+        self._by_file = False
+        self._polled = 0.0
+
+    @property
+    def asked(self) -> bool:
+        """Whether this launch is to end."""
+        self._poll()
+        return self.level > 0
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code for a launch that was stopped; 0 if it was not."""
+        if self.level == 0:
+            return 0
+        if self.signal is signal.SIGINT:
+            return 130
+        return 75
+
+    def outcome(self) -> Outcome:
+        """Return what the stopped trials are told; they stay resumable."""
+        if self._by_file:
+            reason = "stopped by `pcan sweep stop`"
+        else:
+            reason = f"stopped by {self.signal.name if self.signal else 'the user'}"
+        return Outcome(state=None, cause="interrupted", reason=reason)
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Handle SIGINT, SIGTERM and SIGHUP while the launch runs."""
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {number: signal.signal(number, self._on_signal) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, but wake when something is asked for."""
+        deadline, level = time.monotonic() + seconds, self.level
+        while (left := deadline - time.monotonic()) > 0 and self.level == level:
+            time.sleep(min(left, 0.1))
+
+    def patient(self, seconds: float) -> bool:
+        """Sleep; return False when the user has lost patience (level 2)."""
+        self.sleep(seconds)
+        return self.level < 2
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        self.signal = self.signal or signal.Signals(number)
+        if number == signal.SIGINT:
+            self.level = min(3, self.level + 1)
+            self.grace_s = {1: None, 2: 0.0, 3: 0.0}[self.level]
+            self._say(
+                {
+                    1: "Stopping after the running epoch. Press Ctrl-C again to stop now.",
+                    2: "Stopping now; the running epoch is lost. Again: kill at once.",
+                    3: "Killing every process of the running trials.",
+                }[self.level]
+            )
+            return
+        if self.level == 0:
+            self.level, self.grace_s = 1, self._patience
+            name = signal.Signals(number).name
+            self._say(f"{name}: stopping at the next checkpoint, within {self._patience:g} s.")
+
+    def _poll(self) -> None:
+        """Look for the stop file now and then; one from before this launch means nothing."""
+        now = time.monotonic()
+        if self.level > 0 or now - self._polled < 0.5:
+            return
+        self._polled = now
+        request = read_json(self._file)
+        if request is None or float(request.get("time", 0)) < self._began:
+            return
+        self._by_file = True
+        self.level = 2 if request.get("now") else 1
+        self.grace_s = 0.0 if request.get("now") else None
+        self._say(
+            "pcan sweep stop: " + ("stopping now." if self.level == 2 else "after the epoch.")
+        )

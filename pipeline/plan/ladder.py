@@ -1,0 +1,94 @@
+"""The ladder: which variant follows what a trial ended with. Pure, and data of the sweep file.
+
+Each variant is run at most once in the ladder. A completed variant ends it; a failure other
+than a non-finite loss stops it, because no other recipe would mend a broken job.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.plan.sweep import LadderRule, Sweep
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How the recipe of a variant ended, as far as the ladder cares.
+
+    Args:
+        state: Optuna's state name; None while it runs, waits or is interrupted.
+        verdict: the record of the verdict that stopped it, if one did.
+        cause: the outcome's cause.
+    """
+
+    state: str | None
+    verdict: Mapping[str, Any] | None = None
+    cause: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Step:
+    """Where the ladder stands: the variant to run now, or why it ended.
+
+    `path` lists the variants in the order the ladder took them, the current one last.
+    """
+
+    variant: str | None
+    path: tuple[str, ...]
+    why: str
+
+
+def matching_rule(sweep: Sweep, ended: Ended) -> LadderRule | None:
+    """Return the first rule of the ladder that matches how a trial ended."""
+    return next((rule for rule in sweep.ladder.after if _matches(rule, ended)), None)
+
+
+def next_variant(sweep: Sweep, ended: Ended, tried: Sequence[str]) -> str | None:
+    """Return the variant that follows, None if no rule matches or all were tried."""
+    rule = matching_rule(sweep, ended)
+    if rule is None:
+        return None
+    return next((name for name in rule.next if name not in tried), None)
+
+
+def walk(sweep: Sweep, ended: Mapping[str, Ended]) -> Step:
+    """Follow the ladder from its start through the variants that have ended.
+
+    Args:
+        ended: how each variant's recipe ended; one that is missing has not been run.
+    """
+    current, path = sweep.ladder.start, [sweep.ladder.start]
+    while True:
+        outcome = ended.get(current)
+        if outcome is None or outcome.state is None:
+            return Step(variant=current, path=tuple(path), why="")
+        if outcome.state == "COMPLETE":
+            why = f"{current} is complete, which ends the ladder"
+            return Step(variant=None, path=tuple(path), why=why)
+        follower = next_variant(sweep, outcome, path)
+        if follower is None:
+            return Step(variant=None, path=tuple(path), why=_why_none(sweep, current, outcome))
+        current = follower
+        path.append(current)
+
+
+def _matches(rule: LadderRule, ended: Ended) -> bool:
+    if rule.cause is not None:
+        return ended.cause == rule.cause
+    if ended.state != "PRUNED" or ended.verdict is None:
+        return False
+    if ended.verdict.get("epoch") != rule.epoch:
+        return False
+    if rule.rule is not None:
+        return str(ended.verdict.get("rule", "")).endswith(rule.rule)
+    top1 = ended.verdict.get("top1")
+    return rule.below is not None and isinstance(top1, float) and top1 < rule.below
+
+
+def _why_none(sweep: Sweep, current: str, ended: Ended) -> str:
+    rule = matching_rule(sweep, ended)
+    if rule is not None:
+        return f"{current} did not hold and every fallback ({', '.join(rule.next)}) was tried"
+    if ended.state == "FAIL":
+        return f"{current} failed ({ended.cause or 'no cause known'}), which no other recipe mends"
+    return f"{current} was stopped and the ladder names nothing that follows"

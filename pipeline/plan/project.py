@@ -1,0 +1,79 @@
+"""The project's folder: where it begins, which sweeps it has, where runs and exports go."""
+
+import dataclasses
+from pathlib import Path
+
+from pipeline.errors import InputError
+
+#: The file that marks the project's root.
+MARK = "wandb.yaml"
+DEFAULT_SWEEP = "pcan_ntu60"
+
+
+@dataclasses.dataclass(frozen=True)
+class Project:
+    """Paths below a project's root."""
+
+    root: Path
+
+    @property
+    def sweeps(self) -> Path:
+        return self.root / "sweeps"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def cache(self) -> Path:
+        return self.runs / ".cache"
+
+    def exports(self, sweep: str) -> Path:
+        return self.root / "exports" / sweep
+
+    def sweep_files(self) -> list[Path]:
+        """Return the sweep files of the project, by name."""
+        return sorted(self.sweeps.glob("*.yaml"))
+
+    def sweep_file(self, given: str | None) -> Path:
+        """Return the file that SWEEP on the command line means.
+
+        Args:
+            given: a name in `sweeps/`, a path, or None for the default.
+
+        Raises:
+            InputError: there is no such sweep; the text lists those there are.
+        """
+        files = self.sweep_files()
+        if given is None:
+            named = self.sweeps / f"{DEFAULT_SWEEP}.yaml"
+            if named in files or len(files) != 1:
+                given = DEFAULT_SWEEP
+            else:
+                return files[0]
+        for path in (self.sweeps / f"{given}.yaml", Path(given)):
+            if path.suffix in (".yaml", ".yml") and path.is_file():
+                return path.resolve()
+        known = ", ".join(file.stem for file in files) or "none"
+        raise InputError(f'There is no sweep "{given}". In {self.sweeps} there are: {known}.')
+
+
+def find_project(start: Path | None = None) -> Project:
+    """Return the project around a folder (the working directory by default).
+
+    Raises:
+        InputError: the folder lies in no project.
+    """
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / MARK).is_file() and (folder / "sweeps").is_dir():
+            return Project(folder)
+    raise InputError(
+        f"{here} is in no pcan project (a folder with {MARK} and sweeps/). "
+        "Go to one, or make one: pcan init DIR"
+    )
+
+
+def shown(path: Path, root: Path) -> str:
+    """Return a path as it is typed from the project's root."""
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)

@@ -1,0 +1,139 @@
+"""What a plan's rules would have done on a run that is already over.
+
+The same judge as for a running trial, epoch by epoch, up to the first verdict that stops it.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.plan.cost import gpu_hours
+from pipeline.plan.judge import Rules, judge_all
+from pipeline.plan.ladder import Ended, next_variant
+from pipeline.plan.measurement import Measurement
+from pipeline.plan.sweep import LadderRule, Sweep, Variant
+from pipeline.plan.verdict import Kind, Verdict
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Replay:
+    """The verdicts of a plan on one finished run.
+
+    Args:
+        stopped_by: "gate", "patience", "nan", or another cause; None: it would have run on.
+        next: the variant that the ladder would have started then.
+        silent_gates: epochs of gates that the log has no validation for.
+        epochs_logged: the last epoch the run reached.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    stopped_epoch: int | None
+    stopped_by: str | None
+    next: str | None
+    silent_gates: tuple[int, ...]
+    epochs_logged: int
+    epochs_saved: int
+    gpu_hours_saved: float | None
+
+    def record(self) -> dict[str, Any]:
+        """Return the replay as `pcan gates replay --json` shows it, without the log's name."""
+        verdicts = [verdict.record() for verdict in self.verdicts]
+        for verdict in verdicts:
+            # JSON knows no NaN.
+            verdict["top1"] = verdict["top1"] if math.isfinite(verdict["top1"]) else None
+        return {**dataclasses.asdict(self), "verdicts": verdicts}
+
+
+def replay(
+    sweep: Sweep,
+    variant: Variant,
+    history: Sequence[Measurement],
+    epochs_logged: int,
+    nan_epoch: int | None = None,
+    clips: int | None = None,
+) -> Replay:
+    """Judge a finished run by the rules of a variant.
+
+    Args:
+        history: what was measured; epochs without a validation are simply missing.
+        epochs_logged: the last epoch the run reached, validated or not.
+        nan_epoch: the first epoch with a non-finite training loss, which ends a job at once.
+        clips: size of the validation set, so that a close verdict can say how close it is.
+    """
+    seen = [m for m in history if nan_epoch is None or m.epoch < nan_epoch]
+    verdicts = judge_all(seen, Rules.of(variant, clips=clips)) if seen else []
+    ended = _ended(verdicts)
+    if ended is None and nan_epoch is not None:
+        verdicts.append(_nan(nan_epoch))
+        ended = _ended(verdicts)
+    stopped = verdicts[-1] if ended else None
+    follower = next_variant(sweep, ended, (variant.name,)) if ended else None
+    if stopped is not None:
+        stopped = dataclasses.replace(stopped, next=follower)
+        verdicts[-1] = stopped
+    saved = max(0, epochs_logged - stopped.epoch) if stopped else 0
+    reached = stopped.epoch if stopped else epochs_logged
+    measured = {m.epoch for m in history}
+    return Replay(
+        verdicts=tuple(verdicts),
+        stopped_epoch=stopped.epoch if stopped else None,
+        stopped_by=stopped.cause if stopped else None,
+        next=follower,
+        silent_gates=tuple(
+            g.epoch for g in variant.gates if g.epoch <= reached and g.epoch not in measured
+        ),
+        epochs_logged=epochs_logged,
+        epochs_saved=saved,
+        gpu_hours_saved=gpu_hours(sweep, saved),
+    )
+
+
+def with_best_known(sweep: Sweep, best_known: float) -> Sweep:
+    """Return the plan with another best known accuracy wherever it stands for `best_known`.
+
+    For a log of another task or data set: gates and ladder rules that are numbers stay.
+    """
+    old = sweep.objective.best_known
+    variants = {
+        name: dataclasses.replace(
+            variant,
+            gates=tuple(
+                dataclasses.replace(g, floor=best_known) if g.floor_is_best_known else g
+                for g in variant.gates
+            ),
+        )
+        for name, variant in sweep.variants.items()
+    }
+    after = tuple(_moved(rule, old, best_known) for rule in sweep.ladder.after)
+    return dataclasses.replace(
+        sweep,
+        objective=dataclasses.replace(sweep.objective, best_known=best_known),
+        variants=variants,
+        ladder=dataclasses.replace(sweep.ladder, after=after),
+    )
+
+
+def _moved(rule: LadderRule, old: float | None, new: float) -> LadderRule:
+    if old is None or rule.below != old:
+        return rule
+    return dataclasses.replace(rule, below=new)
+
+
+def _ended(verdicts: Sequence[Verdict]) -> Ended | None:
+    if not verdicts or not verdicts[-1].ends:
+        return None
+    last = verdicts[-1]
+    return Ended(state=last.state, verdict=last.record(), cause=last.cause)
+
+
+def _nan(epoch: int) -> Verdict:
+    return Verdict(
+        epoch=epoch,
+        top1=float("nan"),
+        kind=Kind.PRUNE,
+        rule="non-finite loss",
+        reason=f"epoch {epoch}: the training loss is not finite, which ends a job at once",
+        state="FAIL",
+        cause="nan",
+    )

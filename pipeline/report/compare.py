@@ -1,0 +1,261 @@
+"""One HTML file in which all trials of a sweep can be compared, without network or account.
+
+`collect` turns the sweep file and the run directories into plain data, `build_page` puts the
+data into the page. The page's own files lie in `page/`; how they draw is their matter.
+"""
+
+import base64
+import dataclasses
+import datetime
+import hashlib
+import html
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pipeline.job.rundir import RunDir, parse_measurements, read_json, read_lines
+from pipeline.plan.ladder import Ended, walk
+from pipeline.plan.measurement import Measurement, by_epoch
+from pipeline.plan.sweep import Sweep, Variant
+
+#: Order matters: the page's parts use the library, `app.js` uses the parts.
+SCRIPTS = ("echarts.min.js", "util.js", "charts.js", "tables.js", "app.js")
+#: What one accepts from the page itself. Scripts are named by their digest.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
+
+
+def collect(
+    sweep_dir: Path,
+    sweep: Sweep | None = None,
+    lr_courses: Mapping[str, Sequence[float]] | None = None,
+    phases: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Gather what the page shows.
+
+    Args:
+        sweep_dir: `runs/<sweep>`.
+        sweep: the plan; without it gates and bands come from the trials' own specs.
+        lr_courses: by variant, the true learning rate of epochs 1, 2, ...
+        phases: by trial name, what only the study storage knows (waiting, paused).
+    """
+    folders = sorted(
+        (spec.parent for spec in sweep_dir.glob("*/*/spec.json")),
+        key=lambda p: (p.parent.name, len(p.name), p.name),
+    )
+    found = [(folder, read_json(RunDir(folder).spec)) for folder in folders]
+    specs = [(folder, spec) for folder, spec in found if spec is not None]
+    trials = [_trial(folder, spec, phases or {}) for folder, spec in specs]
+    first = specs[0][1] if specs else {}
+    variants = _variants(sweep, specs, lr_courses or {})
+    return {
+        "schema": 1,
+        "sweep": sweep.name if sweep else str(first.get("sweep") or sweep_dir.name),
+        "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "metric": sweep.objective.metric if sweep else first.get("metric"),
+        "goal": sweep.objective.goal if sweep else first.get("goal"),
+        "best_known": sweep.objective.best_known if sweep else first.get("best_known"),
+        "variants": variants,
+        "trials": trials,
+        "ladder": _ladder(sweep, trials),
+    }
+
+
+def build_page(data: Mapping[str, Any], out: Path | None = None, live: bool = False) -> str:
+    """Return the page with the data inside; also write it where `out` says.
+
+    Args:
+        live: the page asks its own server for news (`--serve`).
+    """
+    scripts = [_asset(name) for name in SCRIPTS]
+    allowed = " ".join(f"'sha256-{_digest(text)}'" for text in scripts)
+    connect = "; connect-src 'self'" if live else ""
+    parts = {
+        "policy": f"{POLICY}; script-src {allowed}{connect}",
+        "title": html.escape(str(data["sweep"])),
+        "live": "true" if live else "false",
+        "style": _asset("style.css"),
+        "data": as_script(data),
+        "scripts": "\n".join(f"<script>{text}</script>" for text in scripts),
+    }
+    page = re.sub(r"{{(\w+)}}", lambda mark: parts[mark[1]], _asset("page.html"))
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(page, encoding="utf-8")
+    return page
+
+
+def as_script(data: Mapping[str, Any]) -> str:
+    """Return JSON that can stand inside a script element whatever its strings hold."""
+    text = json.dumps(_plain(data), separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _asset(name: str) -> str:
+    return resources.files("pipeline.report").joinpath("page", name).read_text(encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """Make NaN and infinities null: the page draws a gap there."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _trial(folder: Path, spec: Mapping[str, Any], phases: Mapping[str, str]) -> dict[str, Any]:
+    run = RunDir(folder)
+    measured = parse_measurements(read_lines(run.measurements))
+    outcome = read_json(run.outcome) or {}
+    name = f"{spec.get('variant')}/{spec.get('number')}"
+    ended = bool(outcome.get("state"))
+    phase = "done" if ended else "interrupted" if outcome else "running"
+    return {
+        "id": name,
+        "variant": str(spec.get("variant")),
+        "number": spec.get("number"),
+        "recipe": spec.get("recipe_hash") is not None or spec.get("number") == 0,
+        "plan": spec.get("plan"),
+        "state": outcome.get("state") or "RUNNING",
+        "phase": phase if ended else phases.get(name, phase),
+        "cause": outcome.get("cause"),
+        "reason": outcome.get("reason"),
+        "planned": spec.get("epochs"),
+        "attempts": max((m.attempt for m in measured), default=spec.get("attempt") or 1),
+        "gpu_hours": _gpu_hours(measured, spec),
+        "params": spec.get("values") or {},
+        "config": {**(spec.get("overrides") or {}), **_circumstances(spec)},
+        "verdicts": _verdicts(run),
+        "wandb": _wandb_url(run),
+        **_curves(by_epoch(measured)),
+    }
+
+
+def _circumstances(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts beside the config that also explain a difference between two trials."""
+    warm = spec.get("warm_start") or {}
+    versions = spec.get("versions") or {}
+    told = {
+        "(seed)": spec.get("seed"),
+        "(device)": spec.get("device"),
+        "(processes)": spec.get("nproc"),
+        "(starting weights)": warm.get("checkpoint"),
+        "(data store)": (spec.get("data") or {}).get("store"),
+        **{f"(version) {name}": value for name, value in versions.items()},
+    }
+    return {key: value for key, value in told.items() if value is not None}
+
+
+def _curves(measured: Sequence[Measurement]) -> dict[str, list[Any]]:
+    """Columns, not rows: half the size, and what a chart wants."""
+    return {
+        "epochs": [m.epoch for m in measured],
+        "top1": [_short(m.top1) for m in measured],
+        "rgb": [_short(m.rgb_top1) for m in measured],
+        "pose": [_short(m.pose_top1) for m in measured],
+        "lr": [_short(m.lr) for m in measured],
+        "loss": [_short(m.loss) for m in measured],
+    }
+
+
+def _short(value: float | None) -> float | None:
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.6g}")
+
+
+def _gpu_hours(measured: Sequence[Measurement], spec: Mapping[str, Any]) -> float | None:
+    seconds = sum(m.seconds or 0.0 for m in measured)
+    return round(seconds * int(spec.get("nproc") or 1) / 3600, 3) if seconds else None
+
+
+def _verdicts(run: RunDir) -> list[dict[str, Any]]:
+    found = []
+    for line in read_lines(run.verdicts):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            keys = ("epoch", "top1", "verdict", "rule", "threshold", "reason", "next")
+            found.append({key: record.get(key) for key in keys})
+    return found
+
+
+def _wandb_url(run: RunDir) -> str | None:
+    url = (read_json(run.wandb / "pcan_sent.json") or {}).get("url")
+    return url if isinstance(url, str) and url.startswith(("https://", "http://")) else None
+
+
+def _variants(
+    sweep: Sweep | None,
+    specs: Sequence[tuple[Path, Mapping[str, Any]]],
+    lr_courses: Mapping[str, Sequence[float]],
+) -> list[dict[str, Any]]:
+    """The plan's side of each variant: from the sweep file, else from its first trial."""
+    told: dict[str, dict[str, Any]] = {}
+    if sweep is not None:
+        told = {name: _planned(variant) for name, variant in sweep.variants.items()}
+    for _, spec in specs:
+        name = str(spec.get("variant"))
+        told.setdefault(name, _from_spec(name, spec))
+        told[name].setdefault("lr", spec.get("lr_course"))
+    for name, course in lr_courses.items():
+        if name in told:
+            told[name]["lr"] = [_short(value) for value in course]
+    return list(told.values())
+
+
+def _planned(variant: Variant) -> dict[str, Any]:
+    return {
+        "name": variant.name,
+        "plan": variant.plan,
+        "epochs": variant.epochs,
+        "in_ladder": variant.in_ladder,
+        "gates": [dataclasses.asdict(gate) for gate in variant.gates],
+        "bands": [dataclasses.asdict(band) for band in variant.bands],
+    }
+
+
+def _from_spec(name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    best_known = spec.get("best_known")
+    gates = [
+        {**gate, "floor": best_known if gate.get("floor") == "best_known" else gate.get("floor")}
+        for gate in spec.get("gates") or []
+    ]
+    return {
+        "name": name,
+        "plan": spec.get("plan"),
+        "epochs": spec.get("epochs"),
+        "in_ladder": True,
+        "gates": gates,
+        "bands": spec.get("bands") or [],
+    }
+
+
+def _ladder(sweep: Sweep | None, trials: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """How the ladder went: the recipes in the order in which they were tried."""
+    if sweep is None:
+        return None
+    recipes = {t["variant"]: t for t in trials if t["recipe"]}  # the latest, if it was changed
+    ended = {name: _ended(trial) for name, trial in recipes.items()}
+    step = walk(sweep, ended)
+    rules = [{"when": rule.condition(), "next": list(rule.next)} for rule in sweep.ladder.after]
+    return {"path": list(step.path), "why": step.why, "rules": rules}
+
+
+def _ended(trial: Mapping[str, Any]) -> Ended:
+    state = trial["state"] if trial["phase"] == "done" else None
+    stopping = [v for v in trial["verdicts"] if v["verdict"] == "prune"]
+    verdict = stopping[-1] if stopping else None
+    return Ended(state=state, verdict=verdict, cause=trial["cause"])

@@ -1,0 +1,83 @@
+"""The config of an export: self-contained, movable, with the framework's own early stopping."""
+
+import ast
+import re
+from typing import Any
+
+from pipeline.plan.sweep import Patience
+
+#: The one installed module that brings the model and mends the released mmaction2.
+MODULE = "pipeline.train.model"
+ROOT_VARIABLE = "PCAN_DATA_ROOT"
+
+
+def exported_config(text: str, metric: str, patience: Patience | None, head: str) -> str:
+    """Return the config text of an export.
+
+    Args:
+        text: the resolved config of the trial, without facts of a machine.
+        metric: what early stopping watches.
+        head: comment lines that stand on top.
+    """
+    text = _with_import(text)
+    if patience is not None:
+        hook = (
+            f"dict(type='EarlyStoppingHook', monitor={metric!r}, rule='greater', "
+            f"patience={patience.epochs}, min_delta={patience.min_delta!r})"
+        )
+        text = _with_hook(text, hook)
+    comment = "".join(f"# {line}\n" for line in head.splitlines())
+    return f"{comment}\n{_movable(text)}"
+
+
+def _movable(text: str) -> str:
+    """Let an environment variable say where the data lies, with the old place as default."""
+    found = re.search(r"^data_root = (['\"])(.*)\1$", text, re.M)
+    if found is None:
+        return text
+    root = found.group(2).rstrip("/")
+    if not root or "{" in root:
+        return text
+    pattern = re.compile(rf"(['\"]){re.escape(root)}(?=/|\1)")
+    return pattern.sub(lambda m: f"{m.group(1)}{{{{${ROOT_VARIABLE}:{root}}}}}", text)
+
+
+def _with_hook(text: str, hook: str) -> str:
+    statement = _assignment(text, "custom_hooks")
+    if statement is None:
+        return f"{text.rstrip()}\ncustom_hooks = [{hook}]\n"
+    old = ast.get_source_segment(text, statement.value) or "[]"
+    new = f"[{hook}]" if old.strip() in ("[]", "None") else f"[*{old}, {hook}]"
+    return text.replace(ast.get_source_segment(text, statement) or "", f"custom_hooks = {new}")
+
+
+def _with_import(text: str) -> str:
+    statement = _assignment(text, "custom_imports")
+    if statement is None:
+        added = f"custom_imports = dict(imports=[{MODULE!r}], allow_failed_imports=False)\n"
+        return added + text
+    modules = _imports(statement.value)
+    if MODULE in modules:
+        return text
+    new = f"custom_imports = dict(imports={[MODULE, *modules]!r}, allow_failed_imports=False)"
+    return text.replace(ast.get_source_segment(text, statement) or "", new)
+
+
+def _assignment(text: str, name: str) -> ast.Assign | None:
+    for statement in ast.parse(text).body:
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            if statement.targets[0].id == name:
+                return statement
+    return None
+
+
+def _imports(value: ast.expr) -> list[str]:
+    """Return the modules of `dict(imports=[...])` or `{'imports': [...]}`."""
+    found: Any = None
+    if isinstance(value, ast.Call):
+        found = next((k.value for k in value.keywords if k.arg == "imports"), None)
+    elif isinstance(value, ast.Dict):
+        keys = [k.value if isinstance(k, ast.Constant) else None for k in value.keys]
+        found = value.values[keys.index("imports")] if "imports" in keys else None
+    modules = ast.literal_eval(found) if found is not None else []
+    return [modules] if isinstance(modules, str) else list(modules)

@@ -1,0 +1,169 @@
+"use strict";
+/* The page's state and what the controls do. Charts and tables are drawn from it, always whole. */
+
+const state = {
+  data: JSON.parse(byId("data").textContent),
+  columns: [], hidden: new Set(), known: new Set(), picked: new Set(),
+  sort: { id: "best", down: true }, search: "",
+};
+
+function remembered(key) { try { return localStorage.getItem(`pcan.${key}`); } catch { return null; } }
+function remember(key, value) { try { localStorage.setItem(`pcan.${key}`, value); } catch { /* a file may not store */ } }
+
+function best(count) {
+  return [...state.data.trials].filter((t) => bestTop1(t) !== null).sort((a, b) => bestTop1(b) - bestTop1(a)).slice(0, count);
+}
+
+/* At first: each variant's own recipe (what the ladder tried), else the best; never a crowd. */
+function firstPicks() {
+  const recipes = state.data.trials.filter((t) => t.recipe && t.epochs.length).slice(0, 6);
+  return (recipes.length ? [...recipes, ...best(2)] : best(5)).map((t) => t.id);
+}
+
+function picked() { return state.data.trials.filter((t) => state.picked.has(t.id)); }
+
+function say(words) { byId("news").textContent = words; }
+
+function pick(id) {
+  state.picked.has(id) ? state.picked.delete(id) : state.picked.add(id);
+  say(`${state.picked.size} runs picked`);
+  render();
+  const box = [...document.querySelectorAll("[data-pick]")].find((b) => b.dataset.pick === id);
+  if (box && document.activeElement === document.body) box.focus();
+}
+
+function sortBy(id) {
+  const column = state.columns.find((c) => c.id === id);
+  state.sort = { id, down: state.sort.id === id ? !state.sort.down : Boolean(column.n) };
+  renderTable();
+  document.querySelector(`[data-sort="${CSS.escape(id)}"]`)?.focus();
+}
+
+function standing() {
+  const { data } = state, [top] = best(1);
+  const counts = {};
+  for (const t of data.trials) counts[stateOf(t)] = (counts[stateOf(t)] || 0) + 1;
+  const trials = data.trials.length === 1 ? "1 trial" : `${data.trials.length} trials`;
+  const parts = Object.entries(counts).map(([name, n]) => `${n} ${name}`);
+  const so = top ? ` Best so far: ${top.id} with ${percent(bestTop1(top))} at epoch ${at(top, "epochs")}` : " Nothing is measured yet";
+  const missing = top && data.goal ? data.goal - bestTop1(top) : null;
+  const goal = data.goal ? (missing === null ? `; the goal is ${percent(data.goal)}.` : missing <= 0 ? `; the goal of ${percent(data.goal)} is reached.` : `; ${(100 * missing).toFixed(2)} points below the goal of ${percent(data.goal)}.`) : ".";
+  return `${trials}${parts.length ? ` (${parts.join(", ")})` : ""}.${so}${goal}`;
+}
+
+/* Says in words where a run did not train at the rate its schedule gives. */
+function lrNote(trials) {
+  const off = [];
+  for (const t of trials) {
+    const course = (state.data.variants.find((v) => v.name === t.variant) || {}).lr;
+    if (!course) continue;
+    const wrong = t.epochs.filter((e, i) => e > 0 && course[e - 1] && t.lr[i] !== null && !t.params["optim_wrapper.optimizer.lr"] && Math.abs(t.lr[i] / course[e - 1] - 1) > 0.01);
+    if (wrong.length) off.push(`${t.id} from epoch ${wrong[0]}`);
+  }
+  const key = "Broad line: what the schedule gives. Line with symbols: logged. Diamonds: the plan's table, rounded by hand.";
+  return off.length ? `${key} Logged and true rate differ in ${off.join(", ")}.` : key;
+}
+
+function renderPicks(trials) {
+  const chips = trials.map((t) => el("button", { type: "button", class: "pick", "aria-label": `Remove ${t.id}`, title: "Remove from the charts", onclick: () => pick(t.id) }, swatch(look(state.data, t)), `${t.id} ${percent(bestTop1(t))}`, el("span", { "aria-hidden": "true" }, "×")));
+  byId("picks").replaceChildren(...(chips.length ? chips : [el("span", { class: "note" }, "No run is picked; tick some in the table below.")]));
+}
+
+function renderTable() {
+  const column = state.columns.find((c) => c.id === state.sort.id) || state.columns[0];
+  const rows = sorted(state.data.trials.filter((t) => matches(t, state.search)), column, state.sort.down);
+  trialsTable(state, rows, { sort: sortBy, pick });
+  byId("count").textContent = rows.length === state.data.trials.length ? `${rows.length} trials` : `${rows.length} of ${state.data.trials.length} trials match`;
+}
+
+function renderCharts() {
+  const chosen = picked(), { data } = state;
+  const others = data.trials.filter((t) => !state.picked.has(t.id));
+  const options = { range: byId("range").value, plan: byId("show-plan").checked, others: byId("show-others").checked };
+  drawTop1(data, chosen, others, options);
+  drawBranch(data, chosen, "rgb");
+  drawBranch(data, chosen, "pose");
+  drawLr(data, chosen, byId("lr-log").checked);
+  drawParallel(data, chosen);
+  byId("lr-note").textContent = lrNote(chosen);
+}
+
+function render() {
+  const chosen = picked();
+  byId("name").textContent = state.data.sweep;
+  byId("standing").textContent = standing();
+  byId("foot").textContent = `Made ${state.data.made.replace("T", " ").replace("+00:00", " UTC")} by pcan sweep compare. Metric: ${text(state.data.metric)}.`;
+  drawLadder(state.data);
+  renderPicks(chosen);
+  renderTable();
+  renderCharts();
+  byId("numbers").replaceChildren(numbersTable(chosen));
+  byId("diff").replaceChildren(diffTable(chosen, byId("diff-all").checked));
+  drawVerdicts(state.data.trials.filter((t) => state.picked.has(t.id) || state.data.trials.length <= 12));
+}
+
+function renderColumns() {
+  state.columns = columnsOf(state.data);
+  for (const c of state.columns) {
+    if (!state.known.has(c.id) && c.hidden) state.hidden.add(c.id);
+    state.known.add(c.id);
+  }
+  const toggle = (id) => { state.hidden.has(id) ? state.hidden.delete(id) : state.hidden.add(id); renderTable(); };
+  byId("columns").replaceChildren(...state.columns.slice(1).map((c) => el("label", { class: "check" }, el("input", { type: "checkbox", "data-column": c.id, checked: !state.hidden.has(c.id), onchange: () => toggle(c.id) }), c.name)));
+}
+
+const dark = matchMedia("(prefers-color-scheme: dark)");
+let theme = remembered("theme") || "auto";
+
+function applyTheme(forced) {
+  const shown = forced || (theme === "auto" ? (dark.matches ? "dark" : "light") : theme);
+  document.documentElement.dataset.theme = shown;
+  byId("theme").textContent = `Theme: ${theme}`;
+}
+
+function connect() {
+  byId("theme").addEventListener("click", () => {
+    theme = { auto: "light", light: "dark", dark: "auto" }[theme];
+    remember("theme", theme);
+    applyTheme();
+    render();
+  });
+  dark.addEventListener("change", () => { applyTheme(); render(); });
+  byId("print").addEventListener("click", () => window.print());
+  window.addEventListener("beforeprint", () => { applyTheme("light"); renderCharts(); DRAWN.forEach((c) => c.resize()); });
+  window.addEventListener("afterprint", () => { applyTheme(); renderCharts(); });
+  for (const id of ["range", "show-plan", "show-others", "lr-log"]) byId(id).addEventListener("change", renderCharts);
+  byId("diff-all").addEventListener("change", render);
+  byId("search").addEventListener("input", (event) => { state.search = event.target.value.trim(); renderTable(); });
+  byId("pick-best").addEventListener("click", () => { state.picked = new Set(best(5).map((t) => t.id)); render(); });
+  byId("pick-none").addEventListener("click", () => { state.picked.clear(); render(); });
+}
+
+/* With --serve: ask our own server; a sweep that is at rest answers 304 and nothing is drawn. */
+async function follow() {
+  let tag = null;
+  for (;;) {
+    try {
+      const reply = await fetch("data.json", { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
+      if (reply.status === 200) {
+        tag = reply.headers.get("ETag");
+        const known = new Set(state.data.trials.map((t) => t.id));
+        state.data = await reply.json();
+        for (const t of state.data.trials) if (!known.has(t.id) && t.recipe) state.picked.add(t.id);
+        renderColumns();
+        render();
+      }
+      document.body.dataset.reached = "yes";
+    } catch {
+      document.body.dataset.reached = "no";
+    }
+    await new Promise((done) => setTimeout(done, 3000));
+  }
+}
+
+state.picked = new Set(firstPicks());
+applyTheme();
+renderColumns();
+connect();
+render();
+if (document.body.dataset.live === "true") follow();

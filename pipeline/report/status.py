@@ -1,0 +1,130 @@
+"""Where a sweep stands: one record for scripts, one table for people. Reads only."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.plan.project import Project
+from pipeline.plan.sweep import Gate, Sweep, Variant
+from pipeline.study.board import TrialRow, read_board
+from pipeline.study.names import study_name
+from pipeline.study.owner import shown_host
+from pipeline.study.storage import Storage
+from pipeline.track.state import wandb_state
+
+
+def status_record(sweep: Sweep, project: Project, storage: Storage) -> dict[str, Any]:
+    """Return what `status --json` prints; trials of variants that left the file are kept."""
+    rows = read_board(sweep.name, storage)
+    names = list(dict.fromkeys([*sweep.variants, *(row.variant for row in rows)]))
+    winner = best_row(sweep, rows)
+    return {
+        "schema": 1,
+        "sweep": sweep.name,
+        "studies": [
+            {
+                "variant": name,
+                "study": study_name(sweep, name),
+                "plan": sweep.variants[name].plan if name in sweep.variants else None,
+                "trials": [
+                    trial_record(row, sweep, project)
+                    for row in rows
+                    if row.variant == name and not row.superseded
+                ],
+            }
+            for name in names
+        ],
+        "goal": sweep.objective.goal,
+        "best": None
+        if winner is None
+        else {
+            "variant": winner.variant,
+            "number": winner.number,
+            "top1": winner.best_top1,
+            "epoch": winner.best_epoch,
+        },
+    }
+
+
+def best_row(sweep: Sweep, rows: Sequence[TrialRow]) -> TrialRow | None:
+    """Return the complete trial with the best top-1; makers of starting weights don't count."""
+    complete = [
+        row
+        for row in rows
+        if row.state == "COMPLETE"
+        and row.best_top1 is not None
+        and row.variant not in sweep.makers
+    ]
+    return max(complete, key=lambda row: row.best_top1 or 0.0, default=None)
+
+
+def trial_record(row: TrialRow, sweep: Sweep, project: Project) -> dict[str, Any]:
+    """Return one trial as `status --json` shows it."""
+    variant = sweep.variants.get(row.variant)
+    gate = _next_gate(variant, row)
+    return {
+        "number": row.number,
+        "state": row.state,
+        "epochs": row.epoch,
+        "best_top1": row.best_top1,
+        "best_epoch": row.best_epoch,
+        "last_top1": row.last_top1,
+        "lr": row.lr,
+        "params": dict(row.params),
+        "phase": row.phase,
+        "reason": row.reason,
+        "cause": row.cause,
+        "verdicts": [dict(v) for v in row.verdicts],
+        "next_gate": dataclasses.asdict(gate) if gate is not None else None,
+        "eta_s": eta_s(row, sweep),
+        "gpu_hours": round(gpu_hours(row), 4),
+        "host": shown_host(row.host) if row.host else None,
+        "gpus": row.gpus,
+        "attempts": row.attempt,
+        "data_store": (row.facts.get("data") or {}).get("store"),
+        "wandb": wandb_state(project.root / row.run_dir) if row.run_dir else None,
+        "run_dir": row.run_dir,
+    }
+
+
+def total_epochs(row: TrialRow, sweep: Sweep) -> int | None:
+    """Return how many epochs the trial has in all, None before its first start if unknown."""
+    epochs = row.facts.get("epochs")
+    if isinstance(epochs, int):
+        return epochs
+    variant = sweep.variants.get(row.variant)
+    return variant.epochs if variant is not None else None
+
+
+def job_seconds(row: TrialRow) -> float:
+    """Return the time that jobs of this trial have run, over all attempts."""
+    begun = row.facts.get("attempt_started")
+    if row.phase != "running" or not isinstance(begun, int | float):
+        return row.seconds
+    return row.seconds + max(0.0, time.time() - begun)
+
+
+def gpu_hours(row: TrialRow) -> float:
+    """Return the GPU hours spent on this trial (on the CPU: process hours)."""
+    return job_seconds(row) * int(row.facts.get("nproc", 0)) / 3600
+
+
+def eta_s(row: TrialRow, sweep: Sweep) -> float | None:
+    """Return the seconds that a running trial still needs if nothing stops it."""
+    epochs = total_epochs(row, sweep)
+    if row.phase != "running" or epochs is None:
+        return None
+    if row.epoch > 0:
+        per_epoch = job_seconds(row) / row.epoch
+    elif sweep.job.epoch_minutes is not None:
+        per_epoch = 60 * sweep.job.epoch_minutes
+    else:
+        return None
+    return round(max(0, epochs - row.epoch) * per_epoch, 1)
+
+
+def _next_gate(variant: Variant | None, row: TrialRow) -> Gate | None:
+    if variant is None or row.phase == "done":
+        return None
+    return next((gate for gate in variant.gates if gate.epoch > row.epoch), None)

@@ -1,0 +1,111 @@
+"""The tables people read: a sweep's trials, and the sweeps of a project."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from pipeline.plan.verdict import percent
+
+_STYLE = {
+    "COMPLETE": "green",
+    "PRUNED": "yellow",
+    "FAIL": "red",
+    "RUNNING": "cyan",
+    "WAITING": "dim",
+}
+
+
+def status_table(record: Mapping[str, Any]) -> Table:
+    """Return the trials of a sweep, one a row, from the record of `status --json`."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, justify in (
+        ("trial", "left"),
+        ("plan", "left"),
+        ("state", "left"),
+        ("epochs", "right"),
+        ("best top-1", "right"),
+        ("last", "right"),
+        ("GPU h", "right"),
+        ("what happened, what is next", "left"),
+    ):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    best = record["best"]
+    for study in record["studies"]:
+        for trial in study["trials"]:
+            won = best is not None and (best["variant"], best["number"]) == (
+                study["variant"],
+                trial["number"],
+            )
+            table.add_row(*_cells(study, trial, won), style=_STYLE.get(trial["state"], ""))
+        if not study["trials"]:
+            table.add_row(study["variant"], study["plan"] or "", "-", style="dim")
+    return table
+
+
+def goal_line(record: Mapping[str, Any]) -> str:
+    """Return one line on the goal and the best trial so far."""
+    goal, best = record["goal"], record["best"]
+    wanted = f"Goal {percent(goal)}. " if goal is not None else ""
+    if best is None:
+        return f"{wanted}No trial is complete yet."
+    reached = ""
+    if goal is not None:
+        reached = ": the goal is reached" if best["top1"] >= goal else ": below the goal"
+    name = f"{best['variant']}/{best['number']}"
+    return f"{wanted}Best: {name} with {percent(best['top1'])} at epoch {best['epoch']}{reached}."
+
+
+def next_line(record: Mapping[str, Any]) -> str:
+    """Return the command that a user wants next."""
+    sweep = record["sweep"]
+    trials = [t for study in record["studies"] for t in study["trials"]]
+    phases = {t["phase"] for t in trials}
+    if not trials:
+        return f"Nothing is registered yet. Start: pcan sweep launch {sweep}"
+    if "running" in phases:
+        return f"Watch it: pcan sweep watch {sweep}"
+    if phases & {"interrupted", "paused"}:
+        return f"Go on: pcan sweep launch {sweep}"
+    if record["best"] is not None:
+        return f"Compare: pcan sweep compare {sweep}   Export: pcan sweep best {sweep}"
+    return f"Go on: pcan sweep launch {sweep}"
+
+
+def _cells(study: Mapping[str, Any], trial: Mapping[str, Any], won: bool) -> list[str]:
+    state = trial["state"]
+    if state == "RUNNING" and trial["phase"] != "running":
+        state = f"{state} ({trial['phase']})"
+    best = "" if trial["best_top1"] is None else percent(trial["best_top1"])
+    if best and trial["best_epoch"] is not None:
+        best += f" @{trial['best_epoch']}"
+    last = "" if trial["last_top1"] is None else percent(trial["last_top1"])
+    return [
+        f"{study['variant']}/{trial['number']}",
+        study["plan"] or "",
+        f"{state} *" if won else state,
+        str(trial["epochs"]),
+        best,
+        last,
+        f"{trial['gpu_hours']:.2f}" if trial["gpu_hours"] else "",
+        _story(trial),
+    ]
+
+
+def _story(trial: Mapping[str, Any]) -> str:
+    parts = []
+    if trial["phase"] == "running":
+        gate = trial["next_gate"]
+        if gate is not None:
+            parts.append(f"next gate: epoch {gate['epoch']}")
+        if trial["eta_s"] is not None:
+            parts.append(f"{trial['eta_s'] / 60:.0f} min left")
+        watched = [v for v in trial["verdicts"] if v["verdict"] == "watch"]
+        if watched:
+            parts.append(f"watch: {watched[-1]['reason']}")
+    elif trial["reason"]:
+        parts.append(trial["reason"])
+        follows = [v["next"] for v in trial["verdicts"] if v.get("next")]
+        if follows:
+            parts.append(f"next: {follows[-1]}")
+    return "; ".join(parts)

@@ -1,0 +1,204 @@
+"""Register a sweep: one Optuna study a variant, each recipe enqueued once.
+
+Safe to repeat and to run from several launchers at once. What may change in the sweep file after
+that (gates, patience, ladder, bands, resources) is recorded with its date; a changed recipe makes
+a new trial of its study; a changed metric is refused.
+"""
+
+import dataclasses
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from pipeline.errors import InputError
+from pipeline.plan.sweep import Sweep, Variant
+from pipeline.plan.variants import MISSING, recipe_value
+from pipeline.study.names import study_name
+from pipeline.study.storage import Storage, told
+from pipeline.study.table import trials
+
+META = "pcan"
+DIRECTION = "maximize"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What is registered of a variant.
+
+    Args:
+        hash: digest of the resolved config, without machine facts.
+        values: what the recipe has at the paths of its `space`.
+    """
+
+    hash: str
+    values: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Registered:
+    """What `register` found or did for one variant."""
+
+    variant: str
+    study: str
+    created: bool
+    new_recipe: bool
+    changed: tuple[str, ...]
+
+
+def recipe_of(variant: Variant, config_hash: str, base: Mapping[str, Any] | None = None) -> Recipe:
+    """Return a variant's recipe.
+
+    Args:
+        config_hash: digest of the variant's resolved config.
+        base: values of the resolved config by path, for searched paths the recipe leaves alone.
+    """
+    values = {}
+    for path in variant.space:
+        value = recipe_value(variant, path)
+        if value is MISSING:
+            value = (base or {}).get(path, MISSING)
+        if value is not MISSING:
+            values[path] = value
+    return Recipe(hash=config_hash, values=values)
+
+
+def register(sweep: Sweep, storage: Storage, recipes: Mapping[str, Recipe]) -> list[Registered]:
+    """Make the studies that are missing and enqueue each recipe once.
+
+    Raises:
+        InputError: a study was made for another metric or direction.
+        StorageError: the storage cannot be used.
+    """
+    rdb = storage.rdb
+    with storage.lock(), told(storage):
+        known = {s.study_name: s for s in rdb.get_all_studies()}
+        return [
+            _register_one(sweep, name, recipe, storage, known.get(study_name(sweep, name)))
+            for name, recipe in recipes.items()
+        ]
+
+
+def _register_one(
+    sweep: Sweep, variant: str, recipe: Recipe, storage: Storage, stored: Any
+) -> Registered:
+    from optuna.study import StudyDirection
+
+    rdb = storage.rdb
+    name = study_name(sweep, variant)
+    created = stored is None
+    if created:
+        study_id = rdb.create_new_study([StudyDirection.MAXIMIZE], name)
+        before: dict[str, Any] = {}
+    else:
+        study_id = stored._study_id
+        before = stored.user_attrs.get(META, {})
+        _check_same(sweep, name, before, stored)
+    now = _facts(sweep, variant, recipe)
+    changed = tuple(
+        key for key in now if key not in ("recipe_hash", "metric") and before.get(key) != now[key]
+    )
+    new_recipe = before.get("recipe_hash") != recipe.hash
+    if new_recipe:
+        _enqueue(sweep, variant, recipe, storage, study_id)
+    if new_recipe or changed:
+        history = before.get("history", [])
+        if before:
+            what = [*changed, *(["recipe"] if new_recipe else [])]
+            history = [*history, {"time": _now(), "changed": what}]
+        rdb.set_study_user_attr(study_id, META, {**now, "history": history})
+    return Registered(
+        variant=variant,
+        study=name,
+        created=created,
+        new_recipe=new_recipe and not created,
+        changed=() if created else changed,
+    )
+
+
+def _facts(sweep: Sweep, variant: str, recipe: Recipe) -> dict[str, Any]:
+    v = sweep.variants[variant]
+    return {
+        "metric": sweep.objective.metric,
+        "recipe_hash": recipe.hash,
+        "plan": v.plan,
+        "gates": [dataclasses.asdict(gate) for gate in v.gates],
+        "bands": [{**dataclasses.asdict(band), "top1": list(band.top1)} for band in v.bands],
+        "patience": dataclasses.asdict(v.patience) if v.patience else None,
+        "space": {
+            path: {k: w for k, w in dataclasses.asdict(s).items() if w is not None and w != ()}
+            for path, s in v.space.items()
+        },
+        "ladder": [
+            rule.condition() + " -> " + ", ".join(rule.next) for rule in sweep.ladder.after
+        ],
+    }
+
+
+def _check_same(sweep: Sweep, name: str, before: Mapping[str, Any], stored: Any) -> None:
+    metric = before.get("metric")
+    if metric is not None and metric != sweep.objective.metric:
+        raise InputError(
+            f'{sweep.where("objective", "metric")}: study "{name}" was made for the metric '
+            f'"{metric}", this file says "{sweep.objective.metric}". Change it back, or give the '
+            "sweep another name."
+        )
+    direction = stored.directions[0].name.lower()
+    if direction != DIRECTION:
+        raise InputError(
+            f'Study "{name}" in this storage is to {direction}, a sweep is to {DIRECTION}. Give '
+            "the sweep another name, or use another storage."
+        )
+
+
+def _enqueue(sweep: Sweep, variant: str, recipe: Recipe, storage: Storage, study_id: int) -> None:
+    """Add the recipe as a WAITING trial; an older recipe that never ran is withdrawn."""
+    from optuna.trial import TrialState, create_trial
+
+    rdb = storage.rdb
+    _withdraw_unstarted(sweep, variant, storage)
+    template = create_trial(
+        state=TrialState.WAITING,
+        system_attrs={"fixed_params": dict(recipe.values)},
+        user_attrs={"recipe_hash": recipe.hash},
+    )
+    trial_id = rdb.create_new_trial(study_id, template)
+    number = rdb.get_trial(trial_id).number
+    with storage.engine.begin() as connection:
+        connection.execute(
+            sa.insert(trials).values(
+                trial_id=trial_id,
+                sweep=sweep.name,
+                variant=variant,
+                number=number,
+                recipe_hash=recipe.hash,
+                params=dict(recipe.values),
+                phase="waiting",
+                attempt=0,
+                epoch=0,
+                seconds=0.0,
+            )
+        )
+
+
+def _withdraw_unstarted(sweep: Sweep, variant: str, storage: Storage) -> None:
+    """End recipes that are still waiting; the file has replaced them."""
+    from optuna.trial import TrialState
+
+    mine = (trials.c.sweep == sweep.name) & (trials.c.variant == variant)
+    unstarted = mine & trials.c.recipe_hash.is_not(None) & (trials.c.attempt == 0)
+    with storage.engine.connect().execution_options(reading=True) as connection:
+        ids = list(connection.execute(sa.select(trials.c.trial_id).where(unstarted)).scalars())
+    for trial_id in ids:
+        if storage.rdb.get_trial(trial_id).state is TrialState.WAITING:
+            storage.rdb.set_trial_state_values(trial_id, TrialState.FAIL)
+    why = {"cause": "superseded", "reason": "the recipe changed before it was run"}
+    with storage.engine.begin() as connection:
+        connection.execute(
+            sa.update(trials).where(trials.c.trial_id.in_(ids)).values(phase="done", **why)
+        )
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

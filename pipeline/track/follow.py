@@ -1,0 +1,223 @@
+"""Keep W&B runs in step with the run directories of a sweep. Runs in a child process.
+
+It only reads what the job and the control side write. Two modes share one loop:
+    offline   writes W&B's offline files below each run directory
+    live      sends to the server, going on where the server's rows end
+What has to reach the launcher goes to `tell`, one event at a time. A fault of one trial sets
+that trial aside for a while; a fault of wandb's own process ends this one, to be started anew.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.errors import TrackingError
+from pipeline.job.rundir import RunDir
+from pipeline.track import record, server, state
+from pipeline.track.record import Target, Trial, read_trial
+from pipeline.track.state import Fragment
+from pipeline.track.writer import RunWriter
+
+ASIDE_S = 60.0
+PAUSE_S = 30.0
+CONFIRM_S = 20.0
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+class Session(Protocol):
+    """A trial's W&B run while it is open."""
+
+    def advance(self, trial: Trial) -> None:
+        """Write what is new."""
+
+    def close(self, trial: Trial) -> None:
+        """End the run and note what it holds."""
+
+    def abandon(self) -> None:
+        """Let the run go after a fault, so that it can be opened again."""
+
+
+class OfflineSession:
+    """Write the rest of a trial's rows as one more offline fragment."""
+
+    def __init__(self, trial: Trial, target: Target) -> None:
+        self.local = state.read_local(trial)
+        state.drop_unproven(trial, self.local)
+        self.next = self.local.rows
+        filed = record.identity(trial, self.local.id, target)
+        self.writer = RunWriter(trial, filed, "offline")
+        self.fragment = Fragment(folder=self.writer.folder.name, first=self.next)
+        self.local.fragments.append(self.fragment)
+        state.write_state(trial, self.local)
+
+    def advance(self, trial: Trial) -> None:
+        rows = record.rows(trial)
+        self.writer.log(rows[self.next :])
+        self.next = max(self.next, len(rows))
+        self.writer.tell(trial)
+
+    def close(self, trial: Trial) -> None:
+        self.writer.finish()
+        self.fragment.rows = self.next - self.fragment.first
+        self.fragment.closed = True
+        self.local.status = trial.status
+        state.write_state(trial, self.local)
+
+    def abandon(self) -> None:
+        self.writer.abandon()
+
+
+class LiveSession:
+    """Send a trial's rows, beginning behind those the server already holds."""
+
+    def __init__(self, trial: Trial, target: Target, mode: str) -> None:
+        self.sent = state.read_sent(trial)
+        self.sent.id, self.sent.mode = state.read_local(trial).id, mode
+        self.sent.server = server.base_url()
+        self.filed = record.identity(trial, self.sent.id, target)
+        self.check(trial, self.ask())
+        self.writer = RunWriter(trial, self.filed, "online")
+        self.next = self.writer.held
+        self.sent.url = self.writer.url
+
+    def ask(self) -> server.Held:
+        return server.held(self.filed["entity"], self.filed["project"], self.sent.id)
+
+    def check(self, trial: Trial, held: server.Held) -> None:
+        """Refuse to add to a run that is not a beginning of this trial."""
+        known = [m.epoch for m in trial.measurements]
+        expected = known[held.rows - 1] if 0 < held.rows <= len(known) else None
+        told = held.last_epoch if held.last_epoch is not None else expected
+        if held.rows > len(known) or (held.rows and told != expected):
+            raise TrackingError(
+                f"{trial.name}: W&B holds {held.rows} rows of run {self.sent.id} that are not "
+                f"the {len(known)} of the run directory. Make a new run: pcan sweep sync --rebuild"
+            )
+
+    def advance(self, trial: Trial) -> None:
+        rows = record.rows(trial)
+        self.writer.log(rows[self.next :])
+        self.next = max(self.next, len(rows))
+        self.writer.tell(trial)
+
+    def close(self, trial: Trial) -> None:
+        self.writer.finish()
+        held = self.confirmed()
+        self.sent.rows, self.sent.status = held.rows, trial.status
+        state.write_state(trial, self.sent)
+        if held.rows != self.next:
+            raise TrackingError(
+                f"{trial.name}: W&B has confirmed {held.rows} of {self.next} epochs. "
+                "Send the rest later: pcan sweep sync"
+            )
+        state.mark_synced(trial, state.read_local(trial))
+        # What wandb kept while sending repeats the run directory.
+        shutil.rmtree(self.writer.folder, ignore_errors=True)
+
+    def abandon(self) -> None:
+        self.writer.abandon()
+
+    def confirmed(self) -> server.Held:
+        """Ask until the server has what was sent; finish() also returns when it was refused."""
+        deadline = time.monotonic() + CONFIRM_S
+        while (held := self.ask()).rows < self.next and time.monotonic() < deadline:
+            time.sleep(0.5)
+        return held
+
+
+class Follower:
+    """Open, advance and close the runs of all trials of a sweep.
+
+    Args:
+        sweep_dir: `runs/<sweep>`.
+        mode: "offline", "live", or "sync" (live for trials that are not at work).
+        target: where runs go whose spec does not say.
+        tell: receives one event at a time.
+    """
+
+    def __init__(self, sweep_dir: Path, mode: str, target: Target, tell: Tell) -> None:
+        self.sweep_dir, self.mode, self.target, self.tell = sweep_dir, mode, target, tell
+        self.open: dict[Path, Session] = {}
+        self.seen: dict[Path, tuple[Any, ...]] = {}
+        self.aside: dict[Path, float] = {}
+        self.paused_until = 0.0
+
+    def pass_over(self, closing: bool = False) -> None:
+        """Bring every trial up to date once; when closing, also end what is open."""
+        if time.monotonic() < self.paused_until and not closing:
+            return
+        for folder in state.trial_folders(self.sweep_dir):
+            try:
+                self._bring(folder, closing)
+            except ConnectionError:
+                raise  # wandb's core process is gone, and with it every open run
+            except server.NoServer as error:
+                self._set_aside(folder, error)
+                self.aside.clear()
+                self.paused_until = time.monotonic() + PAUSE_S
+                return
+            except (TrackingError, OSError) as error:
+                self._set_aside(folder, error)
+
+    def _bring(self, folder: Path, closing: bool) -> None:
+        stamp = _stamp(folder)
+        session = self.open.get(folder)
+        if self.aside.get(folder, 0.0) > time.monotonic() and not closing:
+            return
+        if self.seen.get(folder) == stamp and not (closing and session):
+            return
+        trial = read_trial(folder)
+        if trial is None or (session is None and not self._wants(trial)):
+            self.seen[folder] = stamp
+            return
+        self.tell({"event": "at", "trial": trial.name})
+        session = session or self._start(trial)
+        self.open[folder] = session
+        session.advance(trial)
+        if trial.ended or closing or self.mode == "sync":
+            self.open.pop(folder)
+            session.close(trial)
+            self.tell({"event": "done", "trial": trial.name, "rows": len(trial.measurements)})
+        self.seen[folder] = stamp
+
+    def _wants(self, trial: Trial) -> bool:
+        """Whether anything of the trial is not yet where this mode brings it."""
+        if self.mode == "sync":
+            return not state.is_sent(trial)
+        if not trial.ended:
+            return True
+        if self.mode == "live":
+            return not state.is_sent(trial)
+        local = state.read_local(trial)
+        return local.rows != len(trial.measurements) or local.status != trial.status
+
+    def _start(self, trial: Trial) -> Session:
+        if self.mode == "offline":
+            return OfflineSession(trial, self.target)
+        return LiveSession(trial, self.target, self.mode)
+
+    def _set_aside(self, folder: Path, error: Exception) -> None:
+        if session := self.open.pop(folder, None):
+            session.abandon()
+        self.aside[folder] = time.monotonic() + ASIDE_S
+        self.seen.pop(folder, None)
+        name = f"{folder.parent.name}/{folder.name}"
+        self.tell({"event": "trouble", "trial": name, "message": str(error)})
+
+
+def _stamp(folder: Path) -> tuple[Any, ...]:
+    """What changes when there is something new to tell."""
+    run = RunDir(folder)
+    return tuple(_size_and_time((run.measurements, run.verdicts, run.outcome, run.spec)))
+
+
+def _size_and_time(files: Iterable[Path]) -> Iterable[tuple[int, int] | None]:
+    for file in files:
+        try:
+            found = file.stat()
+            yield found.st_size, found.st_mtime_ns
+        except OSError:
+            yield None

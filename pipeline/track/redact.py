@@ -1,0 +1,45 @@
+"""What must not leave the machine, taken out of everything that is told to W&B.
+
+One function for config, summary, notes and tables. It goes by key names, by the form of known
+credentials, and by paths; it cannot know a secret that looks like an ordinary word.
+"""
+
+import re
+from typing import Any
+
+HIDDEN = "<hidden>"
+
+_SECRET_KEY = re.compile(
+    r"(?i)(^|[^a-z])(api_?key|access_?key|token|secret|passw(or)?d|pwd|credentials?|authorization)"
+    r"([^a-z]|$)"
+)
+_SECRET_VALUE = re.compile(r"\b(?:hf|gh[pousr]|sk|wandb_v1|local|AKIA)[-_]?[A-Za-z0-9_-]{16,}")
+_USERINFO = re.compile(r"([a-z][a-z0-9+.-]*://)[^\s/@]+@")
+_ABSOLUTE = re.compile(r"(?<![\w/:.])(?:~|/(?:[^\s/'\",:;()]+/)+)(?=[^\s/'\",:;()])")
+
+
+def redact(value: Any, key: str = "") -> Any:
+    """Return `value` without credentials and without the folders of this machine.
+
+    Args:
+        value: a scalar, list or mapping, as JSON knows them.
+        key: the name it is stored under, which may be what gives it away.
+    """
+    if isinstance(value, dict):
+        return {str(k): redact(v, str(k)) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact(item, key) for item in value]
+    if value is not None and not isinstance(value, bool) and _SECRET_KEY.search(_words(key)):
+        return HIDDEN
+    return _text(value) if isinstance(value, str) else value
+
+
+def _words(key: str) -> str:
+    """`dbPassword` and `db.password` read alike."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key)
+
+
+def _text(text: str) -> str:
+    text = _USERINFO.sub(rf"\1{HIDDEN}@", text)
+    text = _SECRET_VALUE.sub(HIDDEN, text)
+    return _ABSOLUTE.sub("", text)

@@ -1,0 +1,265 @@
+"""`pcan sweep sync`: bring to the W&B server whatever it does not hold yet.
+
+What is sent comes from the run directories, beginning where the server's rows end, so it may be
+repeated and interrupted at will. Only where an offline file holds more than the run directory
+(the GPU charts of a trial on a GPU) is W&B's own `wandb sync` used for it.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError, TrackingError
+from pipeline.job.rundir import RunDir, read_json
+from pipeline.track import record, server, state
+from pipeline.track.environment import clean_environment
+from pipeline.track.record import Target, Trial, read_trial
+
+#: A killed uploader loses nothing; a silent one holds up the others.
+SILENCE_S = 120.0
+CHARTS_S = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """How one trial stands with the server after a sync."""
+
+    trial: str
+    id: str
+    epochs: int
+    sent: int  # epochs the server has confirmed
+    synced: bool
+    new: bool  # whether this call brought it there
+    url: str | None
+    message: str | None  # why it is not there, or what is worth knowing
+
+    def line(self) -> str:
+        """Say it in one line."""
+        if self.synced:
+            how = "sent" if self.new else "was complete"
+            told = f"{self.trial}: {how}, {self.epochs} epochs, {self.url or self.id}"
+        else:
+            told = f"{self.trial}: {self.sent} of {self.epochs} epochs are there"
+        return f"{told}. {self.message}" if self.message else told
+
+
+def sync_sweep(
+    sweep_dir: Path,
+    target: Target,
+    rebuild: bool = False,
+    progress: Callable[[str], None] = lambda text: None,
+) -> list[Report]:
+    """Send what is left of a sweep.
+
+    Args:
+        sweep_dir: `runs/<sweep>`.
+        target: where runs go whose spec does not say.
+        rebuild: make new W&B runs from the measurements, for trials whose runs were damaged or
+            deleted on the server.
+        progress: is told the name of each trial as it is sent.
+
+    Raises:
+        NoServer: nothing can be sent at all now.
+    """
+    if not sweep_dir.is_dir():
+        raise InputError(f"{sweep_dir} has no trial yet. Start one: pcan sweep launch")
+    with state.only_one(sweep_dir, "sync", wait_s=1.0):
+        trials = _trials(sweep_dir)
+        before = {t.name: state.is_sent(t) for t in trials}
+        notes = _rebuild(trials, target) if rebuild else {}
+        waiting = [t for t in trials if not state.is_sent(t)]
+        if waiting:
+            _reach(waiting[0], target)
+        for trial in waiting:
+            _send_charts(trial, target)
+        if waiting:
+            notes |= _send(sweep_dir, target, progress)
+        return [_report(t, before[t.name], notes) for t in _trials(sweep_dir)]
+
+
+def send_files(
+    sweep_dir: Path, target: Target, configs: bool = False, export: Path | None = None
+) -> None:
+    """Send files as artifacts: every trial's resolved config, the winner's weights.
+
+    Args:
+        export: `exports/<sweep>`, whose best.json names the winner.
+
+    Raises:
+        TrackingError: the server did not take them.
+    """
+    winner = read_json(export / "best.json") if export else None
+    if export and winner is None:
+        raise InputError(f"{export} holds no exported winner. Make it first: pcan sweep best")
+    for trial in _trials(sweep_dir):
+        files = [f"config={RunDir(trial.folder).config}"] if configs else []
+        if export and winner and trial.name == f"{winner['variant']}/{winner['number']}":
+            files.append(f"weights={export / 'weights.pth'}")
+        if files:
+            _attach(trial, target, files)
+
+
+def _attach(trial: Trial, target: Target, files: Sequence[str]) -> None:
+    command = [sys.executable, "-m", "pipeline.track.attach", str(trial.folder), *target.argv()]
+    _reach(trial, target)
+    done = subprocess.run(
+        [*command, *files],
+        env=clean_environment(with_key=True),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=3600,
+    )
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise TrackingError(f"{trial.name}: W&B did not take the files ({last[:300]}).")
+
+
+def _trials(sweep_dir: Path) -> list[Trial]:
+    found = [read_trial(folder) for folder in state.trial_folders(sweep_dir)]
+    return [trial for trial in found if trial is not None]
+
+
+def _reach(trial: Trial, target: Target) -> server.Held:
+    """Ask the server about a trial's run; raise NoServer at once if it cannot be used."""
+    filed = record.identity(trial, state.read_local(trial).id, target)
+    return server.held(filed["entity"], filed["project"], filed["id"])
+
+
+def _rebuild(trials: Sequence[Trial], target: Target) -> dict[str, str]:
+    """Forget what was written and sent; a run the server knows gets a new id."""
+    notes = {}
+    for trial in trials:
+        local = state.read_local(trial)
+        known = _reach(trial, target).exists or state.read_sent(trial).rows > 0
+        old = local.id
+        local.fragments, local.status = [], None
+        state.drop_unproven(trial, local)
+        if known:
+            local.id = next_id(old)
+            notes[trial.name] = f"the old run {old} stays on the server until you delete it there"
+        state.write_state(trial, local)
+    return notes
+
+
+def next_id(run_id: str) -> str:
+    """W&B takes no deleted id again, and a run's rows cannot be replaced: `x` -> `x-r2`."""
+    match = re.fullmatch(r"(.*)-r(\d+)", run_id)
+    return f"{match[1]}-r{int(match[2]) + 1}" if match else f"{run_id}-r2"
+
+
+def _send_charts(trial: Trial, target: Target) -> None:
+    """Upload the offline files of a GPU trial; whatever is missing afterwards is sent as rows."""
+    local = state.read_local(trial)
+    folders = [RunDir(trial.folder).wandb / f.folder for f in local.fragments if f.closed]
+    if trial.spec.get("device") != "cuda" or not trial.ended or not folders:
+        return
+    whole = local.rows <= len(trial.measurements) and local.status == trial.status
+    if not whole or _reach(trial, target).rows > 0 or not _proven(folders, trial):
+        return
+    filed = record.identity(trial, local.id, target)
+    where = ["--project", filed["project"]]
+    where += ["--entity", filed["entity"]] if filed["entity"] else []
+    command = [sys.executable, "-m", "wandb", "sync", "--yes", *where, *map(str, folders)]
+    try:
+        subprocess.run(
+            command,
+            env=clean_environment(with_key=True),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=CHARTS_S,
+        )
+    except subprocess.TimeoutExpired:
+        return
+
+
+def _proven(folders: Sequence[Path], trial: Trial) -> bool:
+    """Whether the files hold exactly the trial's first epochs (a full disk leaves holes)."""
+    epochs = [epoch for folder in folders for epoch in offline_epochs(folder)]
+    return epochs == [m.epoch for m in trial.measurements][: len(epochs)] and bool(epochs)
+
+
+def offline_epochs(folder: Path) -> list[int]:
+    """Read the epochs in an offline folder with W&B's own reader."""
+    epochs = []
+    for file in folder.glob("run-*.wandb"):
+        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+        told = subprocess.run(
+            command,
+            env=clean_environment(with_key=False),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        for line in told.stdout.splitlines():
+            entry = json.loads(line)
+            if entry.get("type") == "history":
+                epochs.append(int(entry["history"]["item"]["epoch"]))
+    return epochs
+
+
+def _send(sweep_dir: Path, target: Target, progress: Callable[[str], None]) -> dict[str, str]:
+    """Run the sending child to its end; return what it says about trials that failed."""
+    command = [sys.executable, "-m", "pipeline.track", str(sweep_dir.resolve()), "--mode", "sync"]
+    with (sweep_dir / "tracker.log").open("ab") as log:
+        child = subprocess.Popen(
+            [*command, *target.argv()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=clean_environment(with_key=True),
+            cwd=sweep_dir,
+        )
+    try:
+        return _listen(child, progress)
+    finally:
+        child.kill()
+        child.wait()
+        if child.stdout is not None:
+            child.stdout.close()
+
+
+def _listen(child: "subprocess.Popen[bytes]", progress: Callable[[str], None]) -> dict[str, str]:
+    import select
+
+    notes: dict[str, str] = {}
+    at, heard, buffer = "", time.monotonic(), b""
+    assert child.stdout is not None
+    while time.monotonic() - heard < SILENCE_S:
+        if not select.select([child.stdout], [], [], 1.0)[0]:
+            continue
+        chunk = child.stdout.read1(65536)  # type: ignore[attr-defined]
+        if not chunk:
+            return notes
+        heard, buffer = time.monotonic(), buffer + chunk
+        *lines, buffer = buffer.split(b"\n")
+        for event in map(json.loads, lines):
+            at = event.get("trial", at)
+            if event["event"] == "at":
+                progress(at)
+            if event["event"] == "trouble":
+                notes[at] = event["message"]
+    notes[at] = "W&B hangs; send the rest later: pcan sweep sync"
+    return notes
+
+
+def _report(trial: Trial, before: bool, notes: dict[str, str]) -> Report:
+    sent, synced = state.read_sent(trial), state.is_sent(trial)
+    general: Any = notes.get("") if not synced else None
+    return Report(
+        trial=trial.name,
+        id=state.read_local(trial).id,
+        epochs=len(trial.measurements),
+        sent=sent.rows,
+        synced=synced,
+        new=synced and not before,
+        url=sent.url,
+        message=notes.get(trial.name) or general,
+    )

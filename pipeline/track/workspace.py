@@ -1,0 +1,156 @@
+"""The saved W&B view of a sweep: curves against the gates, bars, what differs, what was searched.
+
+Needs the optional package wandb-workspaces. `python -m pipeline.track.workspace SWEEP_DIR` is the
+child process that saves it; `save` is what the command calls. The view's id is kept in the
+sweep's folder, so that the second call updates the first one's view.
+"""
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError, TrackingError
+from pipeline.job.rundir import read_json, write_json
+from pipeline.track import server, state
+from pipeline.track.environment import clean_environment
+from pipeline.track.record import Target, Trial, read_trial
+
+KEPT = "wandb_workspace.json"
+DEADLINE_S = 90.0
+GATES = ["plan/floor", "plan/target", "plan/goal"]
+BAND = ["plan/band_low", "plan/band_high"]
+
+
+def save(sweep_dir: Path, target: Target) -> str:
+    """Create or update the sweep's workspace and return its address.
+
+    Raises:
+        InputError: the optional package is missing, or there is nothing to show.
+        TrackingError: the server cannot be used or did not take it.
+    """
+    if importlib.util.find_spec("wandb_workspaces") is None:
+        raise InputError(
+            "compare --wandb needs a package that is not installed. "
+            "Install it: pip install 'pcan[workspace]'"
+        )
+    trials = [t for t in map(read_trial, state.trial_folders(sweep_dir)) if t is not None]
+    if not trials:
+        raise InputError(f"{sweep_dir} has no trial yet. Start one: pcan sweep launch")
+    given = trials[0].spec.get("wandb") or {}
+    target = Target(
+        project=given.get("project") or target.project or "pcan",
+        entity=given.get("entity") or target.entity or server.default_entity(),
+    )
+    command = [sys.executable, "-m", "pipeline.track.workspace", str(sweep_dir), *target.argv()]
+    try:
+        done = subprocess.run(
+            command,
+            env=clean_environment(with_key=True),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise TrackingError("The W&B server did not answer in time. Try again later.") from None
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise TrackingError(f"W&B did not take the workspace ({last[:300]}).")
+    return str(json.loads(done.stdout.strip().splitlines()[-1])["url"])
+
+
+def build(trials: list[Trial], target: Target) -> Any:
+    """Return the workspace as an object of wandb-workspaces; needs no network.
+
+    Args:
+        trials: decide which searched values become axes.
+        target: project and entity, both known.
+    """
+    import wandb_workspaces.reports.v2 as wr
+    import wandb_workspaces.workspaces as ws
+
+    sweep = str(trials[0].spec.get("wandb", {}).get("group") or trials[0].spec.get("sweep"))
+
+    def lines(title: str, keys: list[str], **more: Any) -> Any:
+        return wr.LinePlot(title=title, x="epoch", y=keys, **more)
+
+    by_variant: dict[str, Any] = {"groupby": wr.Config("variant"), "groupby_aggfunc": "mean"}
+    axes = [wr.ParallelCoordinatesPlotColumn(metric=wr.Config(path)) for path in searched(trials)]
+    result = wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric("best_top1"))
+    panels = {
+        "Top-1 against the plan": [
+            lines("Top-1, fused, with gates", ["val/top1", *GATES]),
+            lines("Top-1, fused, with the expected band", ["val/top1", *BAND]),
+            lines("Top-1 by variant", ["val/top1"], groupby_rangefunc="minmax", **by_variant),
+            lines("Best so far", ["val/best_top1", "plan/goal"]),
+        ],
+        "Branches": [
+            lines("RGB", ["val/rgb_top1"], groupby_rangefunc="minmax", **by_variant),
+            lines("Pose", ["val/pose_top1"], groupby_rangefunc="minmax", **by_variant),
+        ],
+        "Training": [
+            lines("Learning rate", ["train/lr"], log_y=True),
+            lines("Loss", ["train/loss"]),
+        ],
+        "Outcome": [
+            wr.BarPlot(title="Best top-1", metrics=[wr.SummaryMetric("best_top1")]),
+            wr.BarPlot(title="Epochs run", metrics=[wr.SummaryMetric("epochs_done")]),
+            wr.RunComparer(diff_only=True),
+            *([wr.ParallelCoordinatesPlot(columns=[*axes, result])] if axes else []),
+        ],
+    }
+    columns = ["status", "best_top1", "best_epoch", "final_top1", "gate", "reason"]
+    return ws.Workspace(
+        entity=str(target.entity),
+        project=str(target.project),
+        name=f"pcan {sweep}",
+        sections=[
+            ws.Section(name=name, panels=made, is_open=True) for name, made in panels.items()
+        ],
+        settings=ws.WorkspaceSettings(x_axis="epoch", max_runs=50),
+        runset_settings=ws.RunsetSettings(
+            filters=[ws.Metric("Group") == sweep],
+            groupby=[ws.Config("variant")],
+            order=[ws.Ordering(ws.Summary("best_top1"), ascending=False)],
+            pinned_columns=["run:displayName", *(f"summary:{name}" for name in columns)],
+        ),
+    )
+
+
+def searched(trials: list[Trial]) -> list[str]:
+    """Return the config paths whose searched values differ between trials."""
+    values: dict[str, set[str]] = {}
+    for trial in trials:
+        for path, value in (trial.spec.get("values") or {}).items():
+            values.setdefault(path, set()).add(json.dumps(value))
+    return sorted(path for path, found in values.items() if len(found) > 1)
+
+
+def main() -> int:
+    """Save the workspace and print its address as the last line."""
+    parser = argparse.ArgumentParser(prog="pipeline.track.workspace")
+    parser.add_argument("sweep_dir", type=Path)
+    parser.add_argument("--project", required=True)
+    parser.add_argument("--entity", required=True)
+    asked = parser.parse_args()
+    trials = [t for t in map(read_trial, state.trial_folders(asked.sweep_dir)) if t is not None]
+    target = Target(project=asked.project, entity=asked.entity)
+    workspace = build(trials, target)
+    kept = read_json(asked.sweep_dir / KEPT) or {}
+    if kept.get("entity") == target.entity and kept.get("project") == target.project:
+        # wandb-workspaces 0.4 has no public way to save over a view that was made earlier.
+        workspace._internal_name, workspace._internal_id = kept["name"], kept["id"]
+    workspace.save()
+    record = {"entity": target.entity, "project": target.project}
+    names = {"name": workspace._internal_name, "id": workspace._internal_id}
+    write_json(asked.sweep_dir / KEPT, {"schema": 1, **record, **names, "url": workspace.url})
+    print(json.dumps({"url": workspace.url}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

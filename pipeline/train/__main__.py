@@ -1,0 +1,94 @@
+"""One rank of a trial's job: `torchrun ... -m pipeline.train RUNDIR`.
+
+Nothing heavy is imported before the process is safe (it dies with its parent) and its
+output goes into its own log.
+"""
+
+import os
+import sys
+import traceback
+from typing import List, NoReturn
+
+from pipeline.job.rundir import RunDir
+from pipeline.train.outcome import JobFailure, record_outcome
+from pipeline.train.process import die_with_parent, dump_stacks_on_request, log_to
+
+
+def main(arguments: List[str]) -> int:
+    """Run this rank to its end and return its exit code."""
+    if len(arguments) != 1 or not os.path.isdir(arguments[0]):
+        print("Give the run directory: python -m pipeline.train RUNDIR", file=sys.stderr)
+        return 2
+    die_with_parent()
+    rundir, rank = RunDir(os.path.abspath(arguments[0])), int(os.environ.get("RANK", "0"))
+    log_to(rundir.rank_log(rank))
+    dump_stacks_on_request()
+    from pipeline.train.failure import Stage, diagnose
+    from pipeline.train.spec import read_spec
+
+    stage, attempt = Stage(), 1
+    try:
+        spec = read_spec(rundir)
+        attempt = spec.attempt
+        starting(rundir, rank)
+        limit_threads(spec.device, spec.nproc)
+        from pipeline.train.run import run_job
+
+        run_job(rundir, spec, stage)
+    except BaseException as error:
+        traceback.print_exc()
+        failure = diagnose(error, stage.name)
+        if failure is not None:
+            give_reason(rundir, attempt, rank, failure)
+        leave_at_once(1)
+    leave_at_once(0)
+
+
+def starting(rundir: RunDir, rank: int) -> None:
+    """Say that the job is up, before the slow imports."""
+    import time
+
+    from pipeline.job.rundir import write_json
+
+    if rank == 0:
+        now = time.time()
+        record = {"epoch": 0, "phase": "starting", "iter": 0, "iters": 0, "lr": None}
+        write_json(
+            rundir.progress, {**record, "loss": None, "time": now, "epoch_started": now}, False
+        )
+
+
+def limit_threads(device: str, nproc: int) -> None:
+    """Share the processors among the ranks, unless OMP_NUM_THREADS says otherwise.
+
+    Has to come before torch is imported, as does hiding GPUs from a job that is to run on
+    processors: MMEngine takes a GPU wherever it sees one.
+    """
+    if device != "cpu":
+        return
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    share = max(1, len(os.sched_getaffinity(0)) // max(1, nproc))
+    threads = os.environ.setdefault("OMP_NUM_THREADS", str(share))
+    os.environ.setdefault("MKL_NUM_THREADS", threads)
+
+
+def give_reason(rundir: RunDir, attempt: int, rank: int, failure: JobFailure) -> None:
+    """Write the outcome; on a full disk there may be no room for it, and that is all right."""
+    try:
+        record_outcome(rundir, attempt, "FAIL", failure.cause, failure.reason, rank)
+    except OSError as error:
+        print(f"outcome.json cannot be written: {error}", file=sys.stderr)
+
+
+def leave_at_once(code: int) -> NoReturn:
+    """End this process without waiting for threads, workers, or ranks that will never answer.
+
+    All that matters is on the disk by now; data workers end with this process.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

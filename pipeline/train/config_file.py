@@ -1,0 +1,139 @@
+"""Reads an MMEngine config file in either of its styles, with all it is based on.
+
+Text style (`_base_ = [...]`) is executed, as MMEngine does; import style (`with
+read_base():`) is read without importing what it names. Errors name file and line.
+"""
+
+import ast
+import os
+import re
+import traceback
+from typing import Any, Dict, List, Tuple
+
+from mmengine.config import Config
+
+from pipeline.train.tool import ToolError
+
+_SECRET = re.compile(r"\{\{\s*\$(\w*(?:KEY|TOKEN|SECRET|PASSWORD)\w*)", re.IGNORECASE)
+_STYLES = (
+    "Begin the file with `_base_ = [...]` (empty if it has none) to have it executed, or write "
+    "`with read_base(): from .x import *` and compute nothing with imports; its bases have to "
+    "be of the same style."
+)
+
+
+def load(path: str) -> Tuple[Dict[str, Any], List[str]]:
+    """Return a config as plain dicts and the files it was read from, itself first."""
+    files = files_of(path)
+    try:
+        config = Config.fromfile(files[0], import_custom_modules=False)
+    except Exception as error:
+        raise ToolError(_explain(error, path, files)) from error
+    return config.to_dict(), files
+
+
+def files_of(path: str) -> List[str]:
+    """Return `path` and every file it is based on; raise ToolError for one that cannot be read."""
+    found: List[str] = []
+    waiting = [(os.path.abspath(os.path.expanduser(path)), "")]
+    while waiting:
+        file, via = waiting.pop(0)
+        if file in found:
+            continue
+        if not os.path.isfile(file):
+            if via:
+                raise ToolError(f"{via} is based on {shown(file)}, which does not exist.")
+            raise ToolError(f"The config {shown(file)} does not exist.")
+        found.append(file)
+        waiting += [(base, shown(file)) for base in _bases(file)]
+    return found
+
+
+def shown(file: str) -> str:
+    """Return a path as the user would write it: relative where that is shorter."""
+    return min(file, os.path.relpath(file), key=len)
+
+
+def _bases(file: str) -> List[str]:
+    if not file.endswith(".py"):
+        return [_resolve(base, file) for base in Config._get_base_files(file)]
+    tree = _parse(file)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and _assigns_base(node):
+            return [_resolve(base, file) for base in _literal(node.value, file)]
+        if isinstance(node, ast.With):
+            return [_module_file(n, file) for n in node.body if isinstance(n, ast.ImportFrom)]
+    return []
+
+
+def _parse(file: str) -> ast.Module:
+    """Parse a Python config; refuse bad syntax, encoding, and secrets taken into the text."""
+    try:
+        with open(file, encoding="utf-8") as stream:
+            text = stream.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ToolError(f"{shown(file)} cannot be read: {error}.") from error
+    secret = _SECRET.search(text)
+    if secret:
+        raise ToolError(
+            f"{shown(file)} takes {secret.group(1)} from the environment into the config, where "
+            "logs would show it. Take it out; the job does not need it."
+        )
+    try:
+        # MMEngine's placeholders are no Python until it has replaced them.
+        return ast.parse(re.sub(r"\{\{[^{}]*\}\}", "_", text))
+    except SyntaxError as error:
+        raise ToolError(f"{shown(file)}:{error.lineno}: {error.msg}.") from error
+
+
+def _assigns_base(node: ast.Assign) -> bool:
+    target = node.targets[0]
+    return isinstance(target, ast.Name) and target.id == "_base_"
+
+
+def _literal(node: ast.expr, file: str) -> List[str]:
+    try:
+        bases = ast.literal_eval(node)
+    except ValueError as error:
+        raise ToolError(
+            f"{shown(file)}:{node.lineno}: _base_ has to be a list of file names."
+        ) from error
+    return list(bases) if isinstance(bases, (list, tuple)) else [bases]
+
+
+def _resolve(base: str, file: str) -> str:
+    """Return the file a `_base_` entry means, also one of an installed package (`mmaction::`)."""
+    try:
+        return os.path.abspath(Config._get_cfg_path(base, file)[0])
+    except Exception as error:
+        raise ToolError(
+            f"{shown(file)}: _base_ names {base}, not found: {error}. Write its path."
+        ) from error
+
+
+def _module_file(node: ast.ImportFrom, file: str) -> str:
+    """Return the file that an import inside `with read_base():` means."""
+    words = (node.module or "").split(".")
+    if node.level:
+        root = os.path.join(os.path.dirname(file), *[os.pardir] * (node.level - 1))
+    else:
+        from mmengine.utils import get_installed_path
+
+        root, words = get_installed_path(words[0]), words[1:]
+    return os.path.abspath(os.path.join(root, *words)) + ".py"
+
+
+def _explain(error: Exception, path: str, files: List[str]) -> str:
+    """Say in one or two sentences why MMEngine could not read the config."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
+    place = f"{shown(frames[-1].filename)}:{frames[-1].lineno}" if frames else shown(path)
+    text = " ".join(str(error).split())
+    if isinstance(error, RuntimeError) and (not text or "inheritance chain" in text):
+        called = f": `{frames[-1].line}` computes with an import" if frames else ""
+        return f"{place} mixes the styles of configs{called}. {_STYLES}"
+    if isinstance(error, KeyError):
+        text = str(error.args[0]) if error.args else "a key is missing"
+    text = text.replace(os.getcwd() + os.sep, "")
+    return (
+        f"{place}: {type(error).__name__}: {text}" if text else f"{place}: {type(error).__name__}"
+    )

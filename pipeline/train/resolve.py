@@ -1,0 +1,110 @@
+"""`python -m pipeline.train.resolve`: a config and its variants, fully resolved.
+
+stdin: `{"config": path, "sets": [{"name", "overrides": {dotted path: value}}], "code_root":
+path or null}`. stdout: `{"files", "base", "results": [{"name", "config", "changes", "missing",
+"near", "facts"}]}`. A resolved config is one text without `_base_` that plain MMEngine reads.
+Imports mmengine.config only (no torch) unless the config itself imports more.
+"""
+
+import copy
+import sys
+from typing import Any, Dict
+
+from pipeline.train.config_file import load
+from pipeline.train.config_text import to_text
+from pipeline.train.override import apply, changes, nearest
+from pipeline.train.tool import ToolError, serve
+
+
+def resolve(question: Dict[str, Any]) -> Dict[str, Any]:
+    """Answer one question, as the module says."""
+    path = question.get("config")
+    if not isinstance(path, str):
+        raise ToolError('The question has no "config".')
+    if question.get("code_root"):
+        sys.path.insert(0, question["code_root"])
+    base, files = load(path)
+    results = [variant(base, entry, path) for entry in question.get("sets") or []]
+    return {"files": files, "base": facts(base), "results": results}
+
+
+def variant(base: Dict[str, Any], entry: Dict[str, Any], path: str) -> Dict[str, Any]:
+    """Apply one set of overrides to the base config and write the result as text."""
+    config = copy.deepcopy(base)
+    overrides = entry.get("overrides") or {}
+    missing = apply(config, overrides)
+    return {
+        "name": entry.get("name"),
+        "config": to_text(config, path),
+        "changes": changes(base, config),
+        "missing": missing,
+        "near": {name: nearest(base, name) for name in missing},
+        "facts": facts(config),
+    }
+
+
+def facts(config: Dict[str, Any]) -> Dict[str, Any]:
+    """Return what the plan is checked against; None where a config does not say."""
+    loop = config.get("train_cfg") or {}
+    head = _inside(config, "model", "cls_head") or {}
+    return {
+        "by_epoch": bool(loop.get("by_epoch") or loop.get("type") == "EpochBasedTrainLoop"),
+        "max_epochs": loop.get("max_epochs"),
+        "val_begin": loop.get("val_begin", 1),
+        "val_interval": loop.get("val_interval", 1),
+        "val_epochs": validated(loop),
+        "model": _inside(config, "model", "type"),
+        "num_classes": head.get("num_classes"),
+        "loss_weights": head.get("loss_weights"),
+        "batch_size": _inside(config, "train_dataloader", "batch_size"),
+        "val_batch_size": _inside(config, "val_dataloader", "batch_size"),
+        "num_workers": _inside(config, "train_dataloader", "num_workers"),
+        "optimizer": _inside(config, "optim_wrapper", "optimizer", "type"),
+        "lr": _inside(config, "optim_wrapper", "optimizer", "lr"),
+        "clip_grad": _inside(config, "optim_wrapper", "clip_grad"),
+        "param_scheduler": config.get("param_scheduler"),
+        "val_evaluator": config.get("val_evaluator"),
+        "has_validation": all(
+            config.get(k) is not None for k in ("val_dataloader", "val_cfg", "val_evaluator")
+        ),
+        "ann_files": annotation_files(config),
+        "load_from": config.get("load_from"),
+        "custom_imports": config.get("custom_imports"),
+    }
+
+
+def validated(loop: Dict[str, Any]) -> Any:
+    """Return the epochs that MMEngine's loop validates after, or None if it counts none."""
+    last = loop.get("max_epochs")
+    if not isinstance(last, int):
+        return None
+    begin, interval = loop.get("val_begin", 1), loop.get("val_interval", 1)
+    stages = sorted(loop.get("dynamic_intervals") or [])
+
+    def due(epoch: int) -> bool:
+        every = next((n for start, n in reversed(stages) if start <= epoch + 1), interval)
+        return epoch >= begin and (epoch % every == 0 or epoch == last)
+
+    return [epoch for epoch in range(1, last + 1) if due(epoch)]
+
+
+def annotation_files(config: Dict[str, Any]) -> Any:
+    """Return each data set's annotation file by the name of its loader."""
+    found = {}
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        dataset = _inside(config, name, "dataset")
+        while isinstance(dataset, dict) and isinstance(dataset.get("dataset"), dict):
+            dataset = dataset["dataset"]  # a repeated or sliced data set
+        if isinstance(dataset, dict) and "ann_file" in dataset:
+            found[name] = dataset["ann_file"]
+    return found
+
+
+def _inside(config: Any, *keys: str) -> Any:
+    for key in keys:
+        config = config.get(key) if isinstance(config, dict) else None
+    return config
+
+
+if __name__ == "__main__":
+    sys.exit(serve(resolve))

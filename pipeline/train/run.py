@@ -1,0 +1,143 @@
+"""One training: from a run directory to an outcome. What each rank of a job does."""
+
+import logging
+import os
+import sys
+from typing import Any, Dict, Optional
+
+from mmengine.runner import Runner
+
+from pipeline.job.rundir import RunDir, append_line, write_json
+from pipeline.plan.measurement import Measurement
+from pipeline.train import checkpoint, group, state
+from pipeline.train.failure import Stage
+from pipeline.train.hooks import EpochEnd, LoaderStart, LossWatch, Progress
+from pipeline.train.outcome import JobFailure, record_outcome
+from pipeline.train.seeding import LoaderSeeds
+from pipeline.train.settings import job_config
+from pipeline.train.spec import Spec
+
+log = logging.getLogger(__name__)
+
+
+class JobRunner(Runner):
+    """MMEngine's Runner, but for where its starting state comes from."""
+
+    rundir: RunDir
+    spec: Spec
+    stage: Stage
+    epoch_end: EpochEnd
+
+    def load_or_resume(self) -> None:
+        """Load what the specification names: a checkpoint of this trial, or warm weights.
+
+        MMEngine calls this when everything is built and before it counts iterations.
+        """
+        if self.spec.resume is not None:
+            self._go_on(self.spec.resume)
+        elif self.spec.warm_start is not None:
+            self._start_warm()
+        self._has_loaded = True
+        self.stage.name = "train"
+
+    def _go_on(self, name: str) -> None:
+        self._resume = True  # hooks with state of their own (EMAHook) ask for it
+        content = checkpoint.read(self.rundir.root / name)
+        state.restore(self, self.spec, content)
+        self.epoch_end.resume_random(content["ranks"][group.rank()]["random"])
+        if group.rank() == 0:
+            reissue(self.rundir, content)
+        self.logger.info("Going on after epoch %d, from %s.", self.epoch, name)
+
+    def _start_warm(self) -> None:
+        from pipeline.train.warm_start import WarmStartError, load_warm_start
+
+        try:
+            load_warm_start(self, self.spec.raw)
+        except WarmStartError as error:
+            raise JobFailure("warm_start", str(error)) from error
+
+
+def reissue(rundir: RunDir, content: Any) -> None:
+    """Make the run directory tell the story up to a checkpoint, and nothing beyond it.
+
+    A job killed between writing a checkpoint and its measurement left that line out.
+    """
+    epoch, measurement = content["meta"]["epoch"], content["measurement"]
+    checkpoint.forget_after(rundir, epoch)
+    measured = {m.epoch for m in rundir.read_measurements()}
+    if measurement is not None and epoch not in measured:
+        append_line(rundir.measurements, Measurement(**measurement).to_line())
+
+
+def run_job(rundir: RunDir, spec: Spec, stage: Stage) -> None:
+    """Train as the run directory says; on return the outcome is written."""
+    check_device(spec.device)
+    config = job_config(rundir, spec, "WORLD_SIZE" in os.environ)
+    stage.name = "join"
+    timeout = ((config.get("env_cfg") or {}).get("dist_cfg") or {}).get("timeout")
+    group.join(spec.device, timeout)
+    if group.rank() == 0:
+        checkpoint.forget_unfinished(rundir)
+    stage.name = "build"
+    runner = build(config, rundir, spec, stage)
+    if group.rank() == 0:
+        write_json(rundir.facts, facts(runner))
+    runner.train()
+    if group.rank() == 0:
+        conclude(runner, rundir, spec)
+    group.leave()
+
+
+def facts(runner: JobRunner) -> Dict[str, Any]:
+    """Return what only the job knows of a trial and the control side judges or shows."""
+    return {
+        "train_clips": len(runner.train_dataloader.dataset),
+        "val_clips": len(runner.val_dataloader.dataset),
+        "iters_per_epoch": len(runner.train_dataloader),
+        "parameters": sum(p.numel() for p in runner.model.parameters()),
+    }
+
+
+def check_device(device: str) -> None:
+    """Raise JobFailure if the device the trial was given is not there."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise JobFailure("no_gpu", "The trial was given GPUs, but the job sees none.")
+
+
+def build(config: Any, rundir: RunDir, spec: Spec, stage: Stage) -> JobRunner:
+    """Build the runner with its loops and our hooks, ready to train."""
+    runner = JobRunner.from_cfg(config)
+    runner.rundir, runner.spec, runner.stage = rundir, spec, stage
+    # Building the loops here tells an unusable config or data set from a failing training.
+    train_loop, val_loop = runner.train_loop, runner.val_loop
+    seed, rank = int(runner.seed), group.rank()
+    watch = LossWatch()
+    progress = Progress(rundir, watch) if rank == 0 else None
+    runner.epoch_end = EpochEnd(rundir, spec, watch, progress)
+    seeds = [
+        LoaderSeeds(loop.dataloader, seed, rank, name)
+        for loop, name in ((train_loop, "train"), (val_loop, "val"))
+    ]
+    hooks = [LoaderStart(*seeds), watch, progress, runner.epoch_end]
+    for hook in hooks:
+        if hook is not None:
+            runner.register_hook(hook)
+    return runner
+
+
+def conclude(runner: JobRunner, rundir: RunDir, spec: Spec) -> None:
+    """Write how the training ended."""
+    stop: Optional[Any] = runner.epoch_end.stop
+    finished = runner.epoch >= runner.max_epochs
+    if stop is not None and not (finished and stop.get("state") is None):
+        ending = stop.get("state"), stop.get("cause"), stop.get("reason")
+    elif finished:
+        ending = "COMPLETE", None, f"All {runner.max_epochs} epochs are done."
+    else:
+        reason = f"A hook of the config ended the training after epoch {runner.epoch}."
+        ending = "COMPLETE", None, reason
+    record_outcome(rundir, spec.attempt, *ending)
+    print(f"Outcome: {ending}", file=sys.stderr)

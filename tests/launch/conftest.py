@@ -1,0 +1,137 @@
+"""A small project whose jobs are real: two gloo ranks, about 0.1 s an epoch."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SWEEP = """\
+name: tiny
+config: jobs/tiny.py
+objective:
+  metric: acc/RGBPose_1:1_top1
+  branches: {rgb: acc/rgb_top1, pose: acc/pose_top1}
+  goal: 0.9
+  best_known: 0.8
+job: {gpus: 2, code_root: jobs, stop_grace_s: 20, retry: {lost_worker: 2}}
+patience: {epochs: 3, min_delta: 0.001}
+gates:
+  - {epoch: 1, floor: 0.5, target: 0.6}
+variants:
+"""
+
+
+class Project:
+    """A project folder, and the command run in it as a user would."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "sweeps").mkdir()
+        shutil.copytree(ROOT / "tests" / "jobs", root / "jobs")
+        shutil.copy(ROOT / "wandb.yaml", root)
+
+    def sweep(self, variants: str, after: str = "[]") -> None:
+        text = f"{SWEEP}{variants}ladder: {{start: baseline, after: {after}}}\n"
+        (self.root / "sweeps" / "tiny.yaml").write_text(text)
+
+    def run(self, *words: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.argv(*words),
+            cwd=self.root,
+            env=self.env(),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.argv(*words),
+            cwd=self.root,
+            env=self.env(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def launch(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.run(*self.launch_words(*words))
+
+    def launch_words(self, *words: str) -> list[str]:
+        return ["sweep", "launch", "tiny", "--device", "cpu", "--wandb", "disabled", *words]
+
+    def argv(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "pipeline.cli.main", *words]
+
+    def env(self) -> dict[str, str]:
+        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+        return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+    def status(self) -> dict[str, Any]:
+        """Return every trial by name."""
+        record = json.loads(self.run("sweep", "status", "tiny", "--json").stdout)
+        return {
+            f"{study['variant']}/{trial['number']}": trial
+            for study in record["studies"]
+            for trial in study["trials"]
+        }
+
+    def folder(self, trial: str) -> Path:
+        return self.root / "runs" / "tiny" / trial
+
+    def epochs(self, trial: str) -> list[int]:
+        file = self.folder(trial) / "measurements.jsonl"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [json.loads(line)["epoch"] for line in lines]
+
+    def job_pids(self) -> list[int]:
+        """Return the processes of any trial of this project that are alive."""
+        return [pid for pid in _pids() if self._is_ours(pid)]
+
+    def _is_ours(self, pid: int) -> bool:
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return False
+        return "pipeline.train" in command and str(self.root) in command and state != "Z"
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
+
+
+@pytest.fixture
+def project(tmp_path: Path):
+    """An empty project; whatever a test leaves running is a failure of the test."""
+    made = Project(tmp_path)
+    yield made
+    left = made.job_pids()
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left, f"left running: {left}"
+
+
+@pytest.fixture
+def until() -> Callable[..., None]:
+    """Wait for a condition; the limit is for a machine that is very busy."""
+
+    def wait(condition: Callable[[], bool], what: str, limit_s: float = 120) -> None:
+        deadline = time.monotonic() + limit_s
+        while not condition():
+            assert time.monotonic() < deadline, f"never happened: {what}"
+            time.sleep(0.05)
+
+    return wait

@@ -1,0 +1,176 @@
+"""Launching real two-process jobs: gates, ladder, two launchers, interruptions."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+BASELINE = (
+    "  baseline: {set: {train_cfg.max_epochs: 4, val_evaluator.top1: [0.4, 0.5, 0.6, 0.7]}}\n"
+)
+BETTER = "  better: {plan: A, like: baseline, set: {val_evaluator.top1: [0.55, 0.6, 0.9, 0.7]}}\n"
+SLOW = (
+    "  baseline: {set: {train_cfg.max_epochs: 4, model.sleep: 0.25, "
+    "val_evaluator.top1: [0.6, 0.7, 0.8, 0.85]}}\n"
+)
+
+
+def test_a_failed_gate_is_followed_by_the_fallback_and_the_winner_is_exported(project) -> None:
+    project.sweep(BASELINE + BETTER, "[{epoch: 1, below: 0.5, next: [better]}]")
+    done = project.launch()
+    assert done.returncode == 0, done.stderr
+    assert "under the floor 50.00 %. The plan's next step: better (A)." in done.stderr
+    trials = project.status()
+    low, best = trials["baseline/0"], trials["better/0"]
+    assert (low["state"], low["cause"], low["epochs"]) == ("PRUNED", "gate", 1)
+    assert low["verdicts"][-1]["next"] == "better"
+    assert (best["state"], best["best_top1"], best["best_epoch"]) == ("COMPLETE", 0.9, 3)
+    assert project.epochs("baseline/0") == [1]
+    outcome = json.loads((project.folder("better/0") / "outcome.json").read_text())
+    assert outcome["checkpoint"] == "checkpoints/epoch_3.pth"
+
+    again = project.launch()
+    assert again.returncode == 0 and "starts" not in again.stderr
+
+    exported = project.run("sweep", "best", "tiny", "--json")
+    record = json.loads(exported.stdout)
+    assert (record["variant"], record["top1"], record["goal_reached"]) == ("better", 0.9, True)
+    stored = json.loads((project.root / "exports" / "tiny" / "best.json").read_text())
+    assert [m["epoch"] for m in stored["measurements"]] == [1, 2, 3, 4]
+    assert str(project.root) not in json.dumps(stored)
+
+
+def test_nothing_eligible_is_said_and_has_its_exit_code(project) -> None:
+    project.sweep(BASELINE)
+    done = project.launch()
+    assert done.returncode == 3
+    best = project.run("sweep", "best", "tiny")
+    assert best.returncode == 3 and "Traceback" not in best.stderr
+    assert "no complete trial to export (1 pruned)" in best.stderr
+    assert "pcan sweep best tiny --trial baseline/0" in best.stderr
+    forced = project.run("sweep", "best", "tiny", "--trial", "baseline/0", "--json")
+    assert json.loads(forced.stdout)["eligible"] is False
+
+
+def test_two_launches_together_run_every_trial_once(project) -> None:
+    project.sweep(BASELINE.replace("0.4,", "0.6,") + BETTER + BETTER.replace("better", "other"))
+    words = project.launch_words("--policy", "all")
+    both = [project.start(*words), project.start(*words)]
+    texts = [process.communicate(timeout=240)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], texts
+    starts = [line for text in texts for line in text.splitlines() if " starts on " in line]
+    assert sorted(line.split()[0] for line in starts) == ["baseline/0", "better/0", "other/0"]
+    assert {t["state"] for t in project.status().values()} == {"COMPLETE"}
+    assert all(t["attempts"] == 1 for t in project.status().values())
+
+
+def test_ctrl_c_in_mid_epoch_goes_on_from_the_last_checkpoint(
+    project, until: Callable[..., None]
+) -> None:
+    project.sweep(SLOW)
+    first = project.start(*project.launch_words())
+    until(lambda: project.epochs("baseline/0")[-1:] == [1], "epoch 1")
+    os.kill(first.pid, signal.SIGINT)
+    wait_for_line(first, "Press Ctrl-C again")
+    os.kill(first.pid, signal.SIGINT)
+    text = first.communicate(timeout=60)[0]
+    assert first.returncode == 130, text
+    trial = project.status()["baseline/0"]
+    assert (trial["state"], trial["phase"], trial["cause"]) == (
+        "RUNNING",
+        "interrupted",
+        "interrupted",
+    )
+    assert project.job_pids() == []
+    second = project.launch()
+    assert second.returncode == 0, second.stderr
+    assert "going on after epoch" in second.stderr
+    trial = project.status()["baseline/0"]
+    assert (trial["state"], trial["epochs"], trial["attempts"]) == ("COMPLETE", 4, 2)
+    assert project.epochs("baseline/0") == [1, 2, 3, 4]
+
+
+def wait_for_line(process, text: str) -> None:
+    """Read what a launch prints up to a line with this text."""
+    while text not in (line := process.stdout.readline()):
+        assert line, f"the launch ended without a word about: {text}"
+
+
+def test_kill_of_the_launch_leaves_no_process_and_the_trial_is_taken_up(
+    project, until: Callable[..., None]
+) -> None:
+    project.sweep(SLOW)
+    first = project.start(*project.launch_words())
+    until(lambda: project.epochs("baseline/0")[-1:] == [1], "epoch 1")
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate()
+    until(lambda: project.job_pids() == [], "no process is left", limit_s=5)
+    assert project.status()["baseline/0"]["phase"] == "interrupted"
+    second = project.launch()
+    assert second.returncode == 0, second.stderr
+    assert "is gone; it is taken up again as the same trial" in second.stderr
+    assert project.epochs("baseline/0") == [1, 2, 3, 4]
+    assert project.status()["baseline/0"]["attempts"] == 2
+
+
+def test_sweep_stop_ends_after_the_epoch_and_stays_resumable(
+    project, until: Callable[..., None]
+) -> None:
+    project.sweep(SLOW)
+    first = project.start(*project.launch_words())
+    until(lambda: project.epochs("baseline/0")[-1:] == [1], "epoch 1")
+    stopped = project.run("sweep", "stop", "tiny")
+    assert stopped.returncode == 0, stopped.stderr
+    assert first.wait(timeout=30) == 75
+    first.communicate()
+    assert project.status()["baseline/0"]["phase"] == "interrupted"
+
+
+def test_a_non_finite_loss_ends_the_job_and_calls_for_the_next(project) -> None:
+    fault = "{set: {train_cfg.max_epochs: 3, model.fault: {kind: nan, epoch: 2}}}"
+    fine = (
+        "{plan: B, like: baseline, set: {model.fault: null, val_evaluator.top1: [0.6, 0.7, 0.9]}}"
+    )
+    project.sweep(
+        f"  baseline: {fault[:-2]}, val_evaluator.top1: [0.6, 0.6, 0.6]}}}}\n  lower: {fine}\n",
+        "[{cause: nan, next: [lower]}]",
+    )
+    done = project.launch()
+    trials = project.status()
+    assert (trials["baseline/0"]["state"], trials["baseline/0"]["cause"]) == ("FAIL", "nan")
+    assert trials["lower/0"]["state"] == "COMPLETE", done.stderr
+    assert project.epochs("baseline/0") == [1]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["sweep", "launch", "nope"], 2, 'There is no sweep "nope"'),
+        (["sweep", "launch", "tiny", "--variant", "x"], 2, 'has no variant "x"'),
+        (["sweep", "launch", "tiny", "--device", "cuda"], 5, "shows no GPU"),
+        (["sweep", "launch", "tiny", "--storage", "x.db"], 4, "write sqlite:///x.db"),
+        (["sweep", "launch", "tiny", "--set", "model.width=3"], 2, "no fact of this machine"),
+        (["sweep", "launch", "tiny", "--set", "data_root=/nope"], 5, "no data folder"),
+        (["sweep", "launch", "tiny", "--trials", "-1"], 2, "--trials"),
+        (["sweep", "best", "tiny"], 3, "no complete trial to export (no trial yet)"),
+        (["sweep", "launch", "warm"], 5, "The checkpoint to start from is missing: w.pth"),
+        (["sweep", "register", "typo"], 2, 'has no "optim_wrapper.optimiser.lr"'),
+        (["sweep", "register", "gate"], 2, "which baseline does not validate"),
+    ],
+)
+def test_bad_input_is_a_sentence_with_the_right_exit_code(project, words, code, told) -> None:
+    project.sweep(BASELINE)
+    text = (project.root / "sweeps" / "tiny.yaml").read_text()
+    files = {
+        "warm": text.replace("name: tiny", "name: warm\nwarm_start: {checkpoint: w.pth}"),
+        "typo": text.replace("train_cfg.max_epochs: 4", "optim_wrapper.optimiser.lr: 4"),
+        "gate": text.replace("train_cfg.max_epochs: 4", "train_cfg.val_begin: 2"),
+    }
+    for name, content in files.items():
+        (project.root / "sweeps" / f"{name}.yaml").write_text(content)
+    done = project.run(*words)
+    assert told in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == code
+    assert not (project.root / "runs" / "tiny").exists()

@@ -1,0 +1,79 @@
+"""A job that cannot go on says why, where only the job can know."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
+import tiny_run  # noqa: E402
+
+ONE = {"nproc": 1}
+
+
+def test_nan_loss_on_one_rank_ends_the_job_at_once(tmp_path):
+    fault = {"kind": "nan", "rank": 1, "epoch": 2, "step": 2}
+    rundir = tiny_run.make_run(tmp_path / "nan", {"model.fault": fault})
+    assert tiny_run.run(rundir) != 0
+    ended = tiny_run.outcome(rundir)
+    assert (ended["state"], ended["cause"], ended["rank"]) == ("FAIL", "nan", 1)
+    assert "epoch 2, iteration 2" in ended["reason"] and "loss_rgb nan" in ended["reason"]
+    assert (ended["epochs"], ended["last_checkpoint"]) == (1, "checkpoints/epoch_1.pth")
+    assert [m.epoch for m in rundir.read_measurements()] == [1]
+
+
+def test_exception_in_one_rank_leaves_the_verdict_to_the_supervisor(tmp_path):
+    fault = {"kind": "raise", "rank": 1, "epoch": 1, "step": 3}
+    rundir = tiny_run.make_run(tmp_path / "raises", {"model.fault": fault})
+    assert tiny_run.run(rundir) != 0
+    assert not rundir.outcome.exists()
+    assert "RuntimeError: this rank was told to fail" in rundir.rank_log(1).read_text()
+
+
+CAUSES = {
+    "oom_cuda": ({"model.fault": {"kind": "oom"}}, {}, "Tried to allocate 30.00 GiB"),
+    "nan": ({"model.fault": {"kind": "nan_weights", "step": 8}}, {}, "not finite"),
+    "no_metric": ({}, {"metric": "acc/top1"}, "It has: acc/RGBPose_1:1_top1, acc/pose_top1"),
+    "bad_config": ({"model.type": "NoSuchModel"}, {}, "NoSuchModel"),
+    "bad_data": ({"train_dataloader.dataset.bad_index": 3}, {}, "clip_3.avi has 0 frames"),
+}
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_cause_is_named(cause, tmp_path):
+    overrides, spec, words = CAUSES[cause]
+    rundir = tiny_run.make_run(tmp_path / cause, overrides, **{**ONE, **spec})
+    assert tiny_run.run_alone(rundir) == 1, tiny_run.logs(rundir)
+    ended = tiny_run.outcome(rundir)
+    assert (ended["state"], ended["cause"]) == ("FAIL", cause), ended
+    assert words in ended["reason"]
+    assert ended["epochs"] == 0 and not list(rundir.checkpoints.glob("*"))
+
+
+BAD_DATA = {
+    "in a worker": {
+        "train_dataloader.dataset.bad_index": 3,
+        "train_dataloader.num_workers": 1,
+    },
+    "missing folder": {"train_dataloader.dataset.root": "/no/such/folder"},
+}
+
+
+@pytest.mark.parametrize("where", BAD_DATA)
+def test_bad_data_is_told_from_a_bad_config(where, tmp_path):
+    rundir = tiny_run.make_run(tmp_path / "data", BAD_DATA[where], **ONE)
+    assert tiny_run.run_alone(rundir) == 1
+    ended = tiny_run.outcome(rundir)
+    assert ended["cause"] == "bad_data", ended
+    assert "clip_3.avi" in ended["reason"] or "/no/such/folder" in ended["reason"]
+
+
+def test_checkpoint_of_another_config_is_refused(tmp_path):
+    rundir = tiny_run.make_run(tmp_path / "run", {"train_cfg.max_epochs": 1}, **ONE)
+    assert tiny_run.run_alone(rundir) == 0, tiny_run.logs(rundir)
+    change = {"attempt": 2, "resume": "checkpoints/epoch_1.pth", "config_hash": "abc"}
+    tiny_run.change_spec(rundir, **change)
+    assert tiny_run.run_alone(rundir) == 1
+    ended = tiny_run.outcome(rundir)
+    assert (ended["cause"], ended["attempt"]) == ("bad_checkpoint", 2)
+    assert "written with another config" in ended["reason"]

@@ -1,0 +1,108 @@
+"""A job that was stopped and goes on gives what an unbroken one gives, bit for bit."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.job.rundir import write_json
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
+import tiny_run  # noqa: E402
+
+#: Everything that could differ: workers that persist, dropout, momentum, batch norm of each
+#: rank's own, schedulers by epoch and by iteration, augmentation from three generators.
+HARD = {
+    "custom_hooks": [{"type": "EMAHook"}],
+    "train_dataloader.num_workers": 2,
+    "train_dataloader.persistent_workers": True,
+    "val_dataloader.num_workers": 1,
+    "val_dataloader.persistent_workers": True,
+    "param_scheduler": [
+        {"type": "OneCycleLR", "eta_max": 0.05, "total_steps": 16, "by_epoch": False},
+        {"type": "MultiStepLR", "milestones": [2, 3], "gamma": 0.5, "by_epoch": True},
+    ],
+}
+
+
+def same(one, other, where=""):
+    """Return the first place where two checkpoints differ, or None."""
+    if isinstance(one, torch.Tensor):
+        return None if torch.equal(one, other) else where
+    if isinstance(one, dict):
+        if set(one) != set(other):
+            return f"{where}: {set(one) ^ set(other)}"
+        parts = ((one[k], other[k], f"{where}.{k}") for k in one)
+    elif isinstance(one, (list, tuple)):
+        parts = ((a, b, f"{where}[{i}]") for i, (a, b) in enumerate(zip(one, other, strict=True)))
+    else:
+        return None if one == other else f"{where}: {one!r} != {other!r}"
+    return next((found for found in (same(*part) for part in parts) if found), None)
+
+
+def opened(rundir, epoch):
+    """Open a checkpoint the way anyone may: no class allowed by hand."""
+    content = torch.load(rundir.checkpoints / f"epoch_{epoch}.pth", weights_only=True)
+    for name in ("time", "attempt"):
+        content["meta"].pop(name)
+    for name in ("time", "attempt", "seconds"):
+        content["measurement"].pop(name)
+    return content
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    rundir = tiny_run.make_run(tmp_path_factory.mktemp("jobs") / "unbroken", HARD)
+    assert tiny_run.run(rundir) == 0, tiny_run.logs(rundir)
+    return rundir
+
+
+def test_resumed_job_equals_the_unbroken_one(unbroken, tmp_path):
+    rundir = tiny_run.make_run(tmp_path / "broken", HARD)
+    write_json(rundir.stop, {"state": None, "cause": "interrupted", "reason": "Ctrl-C."})
+    assert tiny_run.run(rundir) == 0, tiny_run.logs(rundir)
+    stopped = tiny_run.outcome(rundir)
+    assert (stopped["state"], stopped["cause"], stopped["epochs"]) == (None, "interrupted", 1)
+    rundir.stop.unlink()
+    # Killed after the checkpoint and before its line; and once while writing the next one.
+    rundir.measurements.unlink()
+    torn = rundir.checkpoints / ".epoch_2.pth.abc"
+    torn.write_bytes(b"half")
+    (rundir.checkpoints / "epoch_3.pth").write_bytes(b"of a lost past")
+
+    tiny_run.change_spec(rundir, attempt=2, resume="checkpoints/epoch_1.pth")
+    assert tiny_run.run(rundir) == 0, tiny_run.logs(rundir)
+
+    assert tiny_run.outcome(rundir)["state"] == "COMPLETE"
+    assert not torn.exists()
+    pairs = [[m for m in r.read_measurements()] for r in (unbroken, rundir)]
+    assert [m.attempt for m in pairs[1]] == [1, 2, 2, 2]
+    facts = [[(m.epoch, m.top1, m.lr, m.loss, m.extra) for m in run] for run in pairs]
+    assert facts[0] == facts[1]
+    for epoch in (3, 4):
+        assert same(opened(unbroken, epoch), opened(rundir, epoch)) is None
+
+
+def test_checkpoint_holds_all_ranks_and_its_measurement(unbroken):
+    content = opened(unbroken, 4)
+    assert len(content["ranks"]) == 2
+    first, second = content["ranks"]
+    assert second["buffers"], "the ranks' batch-norm statistics differ here"
+    assert not torch.equal(first["random"]["torch"], torch.zeros_like(first["random"]["torch"]))
+    line = json.loads(unbroken.measurements.read_text().splitlines()[-1])
+    assert content["measurement"]["top1"] == line["top1"]
+
+
+def test_augmentation_differs_between_epochs(unbroken):
+    losses = [m.loss for m in unbroken.read_measurements()]
+    assert len(set(losses)) == 4
+
+
+def test_report_carries_the_true_lr_of_each_epoch(unbroken):
+    code, answer = tiny_run.ask(
+        "schedule", {"config": unbroken.config.read_text(), "iters_per_epoch": 4}
+    )
+    assert code == 0
+    assert [m.lr for m in unbroken.read_measurements()] == answer["lr"]

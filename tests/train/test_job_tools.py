@@ -1,0 +1,194 @@
+"""The tools that answer the control side: resolve, schedule, export."""
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
+import tiny_run  # noqa: E402
+
+from pipeline.train.config_file import load  # noqa: E402
+from pipeline.train.config_text import to_text  # noqa: E402
+from pipeline.train.override import apply, changes, nearest  # noqa: E402
+from pipeline.train.resolve import facts, resolve, validated  # noqa: E402
+from pipeline.train.schedule import schedule  # noqa: E402
+from pipeline.train.tool import ToolError  # noqa: E402
+
+#: torch, imported through mmengine, warns of its own parts.
+of_torch = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+TINY = str(tiny_run.HERE / "tiny.py")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(folder, **files):
+    for name, text in files.items():
+        (folder / f"{name}.py").write_text(text)
+
+
+def test_resolved_config_changes_only_what_it_names():
+    overrides = {"model.loss_weights.1": 1.5, "train_cfg.max_epochs": 2}
+    code, answer = tiny_run.ask(
+        "resolve", {"config": TINY, "sets": [{"name": "a", "overrides": overrides}]}
+    )
+    assert code == 0 and answer["files"] == [TINY]
+    (result,) = answer["results"]
+    assert result["changes"] == [
+        {"path": "model.loss_weights.1", "old": 2.0, "new": 1.5},
+        {"path": "train_cfg.max_epochs", "old": 4, "new": 2},
+    ]
+    assert (answer["base"]["max_epochs"], result["facts"]["max_epochs"]) == (4, 2)
+    assert result["facts"]["val_epochs"] == [1, 2]
+
+
+def test_resolved_text_is_read_back_by_mmengine_to_the_same(folder):
+    write(folder, base="a = dict(x=1, y=[1, (2,)])\nold = 3\n")
+    text = (
+        '_base_ = ["base.py"]\na = dict(x=5)\nb = {{_base_.old}}\nc = "{{fileBasename}}"\n'
+        'd = {1: None, "a.b": float("-inf"), "class": True}\ne = "{" "{ left }}" + chr(39)\n'
+        "f = dict(_delete_=True, z=1e-5)\nlong = list(range(60))\n"
+    )
+    write(folder, child=text)
+    config, files = load("child.py")
+    assert [Path(f).name for f in files] == ["child.py", "base.py"]
+    write(folder, out=to_text(config, "child.py"))
+    assert Config.fromfile("out.py").to_dict() == config
+    assert list(Config.fromfile("out.py").to_dict()) == list(config), "the order is kept"
+    assert config["c"] == "child.py" and "_base_" not in (folder / "out.py").read_text()
+    assert max(map(len, (folder / "out.py").read_text().splitlines())) < 200
+
+
+def test_import_style_is_resolved_without_importing(folder):
+    write(folder, base="lr = 0.1\n")
+    write(
+        folder,
+        child="from mmengine.config import read_base\nwith read_base():\n    from .base import *\n"
+        "from no_such_package import Net\nmodel = dict(type=Net, lr=lr)\n",
+    )
+    config, files = load("child.py")
+    assert config["model"] == {"type": "no_such_package.Net", "lr": 0.1}
+    assert [Path(f).name for f in files] == ["child.py", "base.py"]
+
+
+BAD = {
+    "x = (1\n": "bad.py:1: ",
+    '_base_ = ["gone.py"]\n': "bad.py is based on gone.py, which does not exist.",
+    "import numpy as np\nx = np.arange(3)\n": "bad.py:2 mixes the styles of configs",
+    'import torch\n_base_ = ["one.py"]\n': "mixes the styles of configs",
+    '_base_ = ["one.py", "two.py"]\n': "Duplicate key is not allowed among bases",
+    'k = "{{$WANDB_API_KEY:}}"\n': "takes WANDB_API_KEY from the environment",
+    "raise ValueError('boo')\n": "bad.py:1: ValueError: boo",
+}
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_bad_config_is_named_with_its_line(text, folder):
+    write(folder, bad=text, one="a = 1\n", two="a = 2\n")
+    code, answer = tiny_run.ask("resolve", {"config": "bad.py"}, cwd=folder)
+    assert code == 2 and BAD[text] in answer["error"], answer
+
+
+def test_value_without_a_text_form_is_refused_by_its_path(folder):
+    write(folder, bad="_base_ = []\nimport fractions\nm = dict(k=[fractions.Fraction(1, 2)])\n")
+    with pytest.raises(ToolError, match=r"bad.py: m.k.0 is Fraction\(1, 2\) \(Fraction\)"):
+        resolve({"config": "bad.py", "sets": [{"name": "a"}]})
+
+
+def test_path_that_the_base_lacks_is_missing_and_nothing_is_added():
+    base = {"model": {"head": {"weights": (1.0, 2.0)}}, "lr": 1}
+    config = {"model": {"head": {"weights": (1.0, 2.0)}}, "lr": 1}
+    wrong = {"model.head.wieghts.1": 3, "model.head.weights.2": 3, "model.neck": {}, "lr.x": 1}
+    assert apply(config, wrong) == list(wrong)
+    assert config == base
+    assert nearest(base, "model.head.wieghts.1") == "model.head.weights.1"
+
+
+def test_whole_value_goes_before_its_part():
+    config = {"s": [{"a": 1}], "t": (1, 2)}
+    assert apply(config, {"s.1.a": 7, "s": [{"a": 2}, {"a": 3}], "t.0": 9}) == []
+    assert config == {"s": [{"a": 2}, {"a": 7}], "t": (9, 2)}
+
+
+def test_changes_are_as_deep_as_the_shapes_agree():
+    old = {"w": [1, 2], "s": [{"a": 1}], "flag": 1, "same": {"x": 1}}
+    new = {"w": [1, 3], "s": [{"b": 1}], "flag": True, "same": {"x": 1}}
+    assert changes(old, new) == [
+        {"path": "w.1", "old": 2, "new": 3},
+        {"path": "s.0", "old": {"a": 1}, "new": {"b": 1}},
+        {"path": "flag", "old": 1, "new": True},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("loop", "epochs"),
+    [
+        ({"max_epochs": 5, "val_interval": 2}, [2, 4, 5]),
+        ({"max_epochs": 5, "val_begin": 4}, [4, 5]),
+        ({"max_epochs": 6, "val_interval": 3, "dynamic_intervals": [(5, 1)]}, [3, 4, 5, 6]),
+        ({"max_iters": 100}, None),
+    ],
+)
+def test_validated_epochs_follow_mmengine(loop, epochs):
+    assert validated(loop) == epochs
+
+
+def test_facts_of_a_config_that_says_little():
+    assert facts({})["max_epochs"] is None and facts({})["has_validation"] is False
+
+
+def config_with(lr, epochs, *schedulers):
+    config = {
+        "train_cfg": {"by_epoch": True, "max_epochs": epochs},
+        "optim_wrapper": {"optimizer": {"type": "SGD", "lr": lr, "momentum": 0.9}},
+        "param_scheduler": list(schedulers),
+    }
+    return to_text(config, "test")
+
+
+@of_torch
+def test_schedule_is_the_cosine_of_the_plan():
+    cosine = {"type": "CosineAnnealingLR", "T_max": 30, "eta_min": 1e-5, "end": 30}
+    lr = schedule({"config": config_with(3e-3, 30, cosine)})["lr"]
+    expected = [1e-5 + (3e-3 - 1e-5) * (1 + math.cos(math.pi * e / 30)) / 2 for e in range(30)]
+    assert lr == pytest.approx(expected, rel=1e-9)
+
+
+@of_torch
+def test_schedule_follows_a_warm_up_by_iteration():
+    warm_up = {"type": "LinearLR", "start_factor": 0.1, "by_epoch": True, "begin": 0, "end": 2}
+    steps = {"type": "MultiStepLR", "milestones": [3], "gamma": 0.1, "by_epoch": True}
+    text = config_with(0.01, 4, {**warm_up, "convert_to_iter_based": True}, steps)
+    with pytest.raises(ToolError, match="say how many an epoch has"):
+        schedule({"config": text})
+    answer = schedule({"config": text, "iters_per_epoch": 10})
+    assert answer["lr"][0] == pytest.approx(0.001)
+    assert answer["lr"][2:] == pytest.approx([0.01, 0.001])
+    assert answer["lr"][0] < answer["lr_end"][0] < answer["lr"][1]
+
+
+@of_torch
+def test_schedule_leaves_out_what_waits_for_a_metric():
+    plateau = {"type": "ReduceOnPlateauLR", "monitor": "loss"}
+    answer = schedule({"config": config_with(0.01, 2, plateau)})
+    assert answer["lr"] == [0.01, 0.01] and answer["metric_driven"] == ["ReduceOnPlateauLR"]
+
+
+def test_export_holds_the_weights_alone(tmp_path):
+    rundir = tiny_run.make_run(tmp_path / "run", {"train_cfg.max_epochs": 1}, nproc=1)
+    assert tiny_run.run_alone(rundir) == 0, tiny_run.logs(rundir)
+    source, out = rundir.checkpoints / "epoch_1.pth", tmp_path / "out" / "weights.pth"
+    code, answer = tiny_run.ask("export", {"checkpoint": str(source), "out": str(out)})
+    assert code == 0 and answer["bytes"] == out.stat().st_size and answer["epoch"] == 1
+    weights = torch.load(out, weights_only=True)
+    assert list(weights) == ["state_dict"] and len(weights["state_dict"]) == answer["keys"]
+    code, answer = tiny_run.ask("export", {"checkpoint": str(out), "out": str(tmp_path / "x")})
+    assert code == 2 and "is no checkpoint of a trial" in answer["error"]
+    assert not (tmp_path / "x").exists()
