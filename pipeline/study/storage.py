@@ -8,20 +8,21 @@ calls and ours is done under `Storage.lock`, which dies with its holder.
 import contextlib
 import fcntl
 import os
+import sqlite3
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
 from pipeline.errors import StorageError
-from pipeline.study.table import metadata
 from pipeline.study.urls import check_sqlite, check_url, mask
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
     from optuna.storages import RDBStorage
+
+_SQLITE = "sqlite:///"
 
 #: How long a busy storage is waited for, and how long while jobs have to be looked after.
 BUSY_TIMEOUT_S = 60.0
@@ -55,23 +56,17 @@ class Storage:
     @property
     def sqlite_file(self) -> Path | None:
         """The database file, None for a server."""
-        made = sa.make_url(self.url)
-        return Path(made.database) if made.drivername == "sqlite" and made.database else None
+        if not self.url.startswith(_SQLITE):
+            return None
+        return Path(self.url.removeprefix(_SQLITE).split("?", 1)[0])
 
     @property
-    def engine(self) -> sa.Engine:
+    def engine(self) -> "sa.Engine":
         """An engine for our own SQL; writes begin immediate on SQLite."""
         if self._engine is None:
             with told(self):
-                self._engine = self._new_engine()
+                self._engine = _engine(self)
         return self._engine
-
-    def _new_engine(self) -> sa.Engine:
-        if self.sqlite_file is None:
-            return sa.create_engine(self.url, pool_pre_ping=True)
-        engine = sa.create_engine(self.url, connect_args={"timeout": self.patience_s})
-        _prepare_sqlite(engine, self)
-        return engine
 
     @property
     def rdb(self) -> "RDBStorage":
@@ -84,6 +79,8 @@ class Storage:
     def _open_rdb(self) -> "RDBStorage":
         import optuna
         from optuna.storages import RDBStorage
+
+        from pipeline.study.table import metadata
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         file = self.sqlite_file
@@ -172,6 +169,8 @@ class Storage:
 
     @contextlib.contextmanager
     def _server_lock(self) -> Iterator[None]:
+        import sqlalchemy as sa
+
         with told(self):
             connection = self.engine.connect()
         try:
@@ -185,20 +184,46 @@ class Storage:
             connection.close()
 
     def exists(self) -> bool:
-        """Return whether the database is there and holds Optuna's tables."""
+        """Return whether the database is there and holds our table and Optuna's."""
         file = self.sqlite_file
-        if file is not None and (not file.exists() or file.stat().st_size == 0):
-            return False
+        if file is not None:
+            self.check_there()
+            if not file.exists() or file.stat().st_size == 0:
+                return False
+            return bool(self.read("SELECT 1 FROM sqlite_master WHERE name = 'pcan_trials'"))
+        import sqlalchemy as sa
+
         with told(self):
-            return bool(sa.inspect(self.engine).has_table("studies"))
+            return bool(sa.inspect(self.engine).has_table("pcan_trials"))
+
+    def read(self, sql: str, **values: Any) -> list[dict[str, Any]]:
+        """Run one query without waiting for writers; named parameters are `:name`.
+
+        SQLite is read by the standard library, which is there 0.2 s sooner than SQLAlchemy.
+        """
+        file = self.sqlite_file
+        if file is None:
+            return self._read_server(sql, values)
+        with told(self):
+            connection = sqlite3.connect(f"file:{_quoted(file)}?mode=ro", timeout=60, uri=True)
+            connection.execute(f"PRAGMA busy_timeout={int(1000 * self.patience_s)}")
+            try:
+                connection.row_factory = sqlite3.Row
+                return [dict(row) for row in connection.execute(sql, values)]
+            finally:
+                connection.close()
+
+    def _read_server(self, sql: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+        import sqlalchemy as sa
+
+        with told(self), self.engine.connect() as connection:
+            return [dict(row) for row in connection.execute(sa.text(sql), values).mappings()]
 
     def now(self) -> float:
         """Return the database's clock, in seconds since 1970."""
         if self.sqlite_file is not None:
             return time.time()
-        with told(self), self.engine.connect() as connection:
-            query = sa.text("SELECT extract(epoch FROM clock_timestamp())")
-            return float(connection.execute(query).scalar_one())
+        return float(self.read("SELECT extract(epoch FROM clock_timestamp()) AS now")[0]["now"])
 
     def close(self) -> None:
         """Close every connection."""
@@ -224,8 +249,9 @@ def open_storage(url: str | None, runs: Path, create: bool = True) -> Storage:
     if url is None:
         if create:
             runs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        url = f"sqlite:///{runs / 'pcan.db'}"
-    check_url(url)
+        url = f"{_SQLITE}{runs / 'pcan.db'}"
+    else:
+        check_url(url)
     storage = Storage(url)
     file = storage.sqlite_file
     if file is not None:
@@ -236,12 +262,12 @@ def open_storage(url: str | None, runs: Path, create: bool = True) -> Storage:
 @contextlib.contextmanager
 def told(storage: Storage) -> Iterator[None]:
     """Turn what the database layer raises into one sentence of ours."""
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
         storage.check_there()
         yield
-    except SQLAlchemyError as error:
+    except StorageError:
+        raise
+    except sqlite3.Error as error:
         raise StorageError(_sentence(storage, error)) from error
     except RuntimeError as error:
         if "version" not in str(error):
@@ -251,9 +277,11 @@ def told(storage: Storage) -> Iterator[None]:
             "Make a copy first: pcan sweep backup"
         ) from error
     except Exception as error:
-        if type(error).__name__ != "StorageInternalError":
-            raise
-        raise StorageError(_sentence(storage, error.__cause__ or error)) from error
+        if type(error).__name__ == "StorageInternalError":
+            raise StorageError(_sentence(storage, error.__cause__ or error)) from error
+        if type(error).__module__.startswith("sqlalchemy."):
+            raise StorageError(_sentence(storage, error)) from error
+        raise
 
 
 def _sentence(storage: Storage, error: BaseException) -> str:
@@ -269,14 +297,30 @@ def _sentence(storage: Storage, error: BaseException) -> str:
     elif "full" in lowered or "no space" in lowered:
         remedy = "The disk is full; make room, then run again"
     elif "no such table" in lowered:
-        remedy = (
-            "It is empty or another one; refill it from the run directories: pcan doctor --rebuild"
-        )
+        remedy = "It is empty or another one; refill it from the run directories with "
+        remedy += "pcan doctor --rebuild"
     return f"The storage {storage.shown} cannot be used: {text[:300]}. {remedy}."
 
 
-def _prepare_sqlite(engine: sa.Engine, storage: Storage) -> None:
+def _quoted(file: Path) -> str:
+    from urllib.parse import quote
+
+    return quote(str(file.absolute()))
+
+
+def _engine(storage: Storage) -> "sa.Engine":
+    import sqlalchemy as sa
+
+    if storage.sqlite_file is None:
+        return sa.create_engine(storage.url, pool_pre_ping=True)
+    engine = sa.create_engine(storage.url, connect_args={"timeout": storage.patience_s})
+    _prepare_sqlite(engine, storage)
+    return engine
+
+
+def _prepare_sqlite(engine: "sa.Engine", storage: Storage) -> None:
     """Give every connection of an SQLite engine the write-ahead log and immediate writes."""
+    import sqlalchemy as sa
 
     @sa.event.listens_for(engine, "connect")
     def _connect(connection: Any, _: Any) -> None:
@@ -294,7 +338,7 @@ def _prepare_sqlite(engine: sa.Engine, storage: Storage) -> None:
             record.info["patience_s"] = storage.patience_s
 
     @sa.event.listens_for(engine, "begin")
-    def _begin(connection: sa.Connection) -> None:
+    def _begin(connection: "sa.Connection") -> None:
         # A read that later writes would fail at once where another has written in between.
         reading = connection.get_execution_options().get("reading", False)
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

@@ -4,8 +4,6 @@ import os
 import re
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from pipeline.errors import StorageError
 from pipeline.study.network import network_kind
 
@@ -22,6 +20,8 @@ def check_url(url: str) -> None:
     Raises:
         StorageError: in words that name the part that is wrong.
     """
+    import sqlalchemy as sa
+
     try:
         made = sa.make_url(url)
     except sa.exc.ArgumentError:
