@@ -68,7 +68,7 @@ def faulty(module_project):
     project.sweep(variants)
     file = project.root / "sweeps" / "tiny.yaml"
     file.write_text(file.read_text().replace("retry: {lost_worker: 2}", "retry: {}"))
-    os.environ["PCAN_STALL_S"] = "12"
+    os.environ["PCAN_STALL_S"] = "8"
     try:
         done = project.launch("--policy", "all")
     finally:
@@ -109,6 +109,40 @@ def test_the_stacks_of_a_stuck_job_are_in_its_logs(faulty) -> None:
     folder = project.folder("sleeps/0")
     assert "_fault_hang" in (folder / "rank1.log").read_text()
     assert "most recent call first" in (folder / "rank0.log").read_text()
+
+
+def told_by_status(project, storage: str) -> dict[str, tuple[object, ...]]:
+    done = project.run("sweep", "status", "tiny", "--json", "--storage", storage)
+    return {
+        f"{study['variant']}/{trial['number']}": tuple(
+            trial[key] for key in ("state", "cause", "reason", "epochs", "best_top1", "verdicts")
+        )
+        for study in json.loads(done.stdout)["studies"]
+        for trial in study["trials"]
+    }
+
+
+def test_a_lost_storage_is_refilled_from_the_run_directories(faulty) -> None:
+    project, _, trials = faulty
+    old, new = (f"sqlite:///{project.root}/runs/{name}.db" for name in ("pcan", "new"))
+    for _ in range(2):  # safe to repeat
+        done = project.run("doctor", "tiny", "--rebuild", "--storage", new)
+        assert done.returncode == 0, done.stderr
+    assert told_by_status(project, new) == told_by_status(project, old)
+    with sqlite3.connect(project.root / "runs" / "new.db") as database:
+        count = "SELECT count(*) FROM trial_intermediate_values"
+        assert database.execute(count).fetchone() == (2 + len(FAULTS),)
+    again = project.launch("--policy", "all", "--storage", new)
+    assert " starts on " not in again.stderr, again.stderr
+
+
+def test_a_backup_is_a_whole_storage(faulty) -> None:
+    project, _, _ = faulty
+    done = project.run("sweep", "backup", "--out", "copy.db")
+    assert done.returncode == 0, done.stderr
+    assert (project.root / "copy.db").stat().st_mode & 0o077 == 0
+    copy, old = (f"sqlite:///{project.root}/{name}" for name in ("copy.db", "runs/pcan.db"))
+    assert told_by_status(project, copy) == told_by_status(project, old)
 
 
 def test_kills_of_torchrun_and_of_a_data_worker_cost_no_epoch(project, until) -> None:

@@ -51,14 +51,14 @@ def test_a_fast_job_still_gets_the_floor() -> None:
 
 def test_a_phase_that_was_never_seen_gets_more_time() -> None:
     dog, clock = trained(steps=20, pace=1)
-    assert watch(dog, clock, 58, at(0, "val")) is None
+    assert watch(dog, clock, 19, at(0, "val")) is None
     assert watch(dog, clock, 10, at(0, "val")) is not None
 
 
 def test_a_job_that_never_gives_a_sign_of_life_is_stuck_at_its_start() -> None:
     clock = Clock()
     dog = Watchdog(floor_s=10, clock=clock)
-    assert watch(dog, clock, 59, {}) is None
+    assert watch(dog, clock, 119, {}) is None
     told = watch(dog, clock, 5, {})
     assert told is not None and "before its first sign of life" in told
 
