@@ -18,6 +18,7 @@ from pipeline.job.slots import Slot
 from pipeline.launch.attempt import Attempt
 from pipeline.launch.context import Context
 from pipeline.launch.endings import Endings, settled
+from pipeline.launch.places import Places
 from pipeline.launch.policy import Next
 from pipeline.launch.prepare import prepare, refuse_stranger, run_dir, set_aside
 from pipeline.launch.retry import Retries, spoiled
@@ -31,8 +32,6 @@ TICK_S = 0.1
 IDLE_S = 2.0
 #: How often a free slot asks the storage for work while other jobs run.
 FILL_S = 5.0
-#: How long after a trial of ours the driver may still show its memory.
-GPU_LAG_S = 30.0
 
 
 class Show(Protocol):
@@ -69,9 +68,7 @@ class Loop:
         self.show = show
         self.attempts: list[Attempt] = []
         self.endings = Endings(context, stops, show.line)
-        self._wait_for_gpus = wait
-        self._blocked = False
-        self._gpus_until = 0.0
+        self._places = Places(context.slots, context.sweep.name, wait, self._tell_once, stops)
         self._changed = changed
         self._retries = Retries(context.sweep.job.retry)
         self._told = ""
@@ -129,13 +126,12 @@ class Loop:
     def _fill(self) -> Next:
         """Claim and start trials while there are free slots and something is wanted."""
         context = self.context
-        self._blocked = False
         rows = context.rows()
         plan = context.plan(rows)
         names = [want.variant for want in plan.wanted]
         for line in export_made(context.sweep, context.project, rows, names):
             self.show.line(line)
-        while plan.wanted and self._open() and (slot := self._hold_slot()) is not None:
+        while plan.wanted and self._open() and (slot := self._slot()) is not None:
             skip = self.endings.given_back
             lease = claim(context.sweep, context.study_storage, plan.wanted, skip=skip)
             if lease is None:
@@ -148,36 +144,16 @@ class Loop:
         """Whether trials may be begun."""
         return self._error is None and not self.stops.asked
 
-    def _hold_slot(self) -> Slot | None:
-        """Return a slot that no job of ours uses and whose GPUs nobody else uses.
-
-        Raises:
-            NotReady: others use them all, we run nothing, and were not asked to wait.
-        """
+    def _slot(self) -> Slot | None:
         used = {attempt.slot.number for attempt in self.attempts}
-        held = []
-        for slot in self.context.slots:
-            if slot.number in used:
-                continue
-            holder = slot.hold(self.context.sweep.name) or slot.used_by_stranger()
-            if holder is None:
-                return slot
-            slot.free()
-            held.append(holder)
-        if held and not self.attempts and not self.endings.pending:
-            self._blocked = True
-            if not self._wait_for_gpus and time.monotonic() > self._gpus_until:
-                raise NotReady(f"{'; '.join(held)}. Wait for them with --wait, or name others.")
-            self._tell_once(f"{'; '.join(held)}; waiting.")
-            self.stops.sleep(IDLE_S)
-        return None
+        return self._places.hold(used, idle=not self.attempts and not self.endings.pending)
 
     def _wait(self, plan: Next) -> bool:
         """Wait while another launcher runs what is wanted; False if there is nothing to await."""
         context = self.context
         others = busy(context.sweep, context.study_storage, [want.variant for want in plan.wanted])
         if not others:
-            return bool(plan.wanted) and self._blocked
+            return bool(plan.wanted) and self._places.blocked
         told = ", ".join(f"{other.variant}/{other.number} ({other.owner})" for other in others)
         self._tell_once(f"Another launch runs {told}; waiting to take over what it leaves.")
         self.stops.sleep(IDLE_S)
@@ -300,9 +276,7 @@ class Loop:
 
     def _close(self, attempt: Attempt, outcome: Outcome) -> None:
         """Give the slot to the next, and have the end of the trial told."""
-        if attempt.slot.gpus:
-            self._gpus_until = time.monotonic() + GPU_LAG_S
-        attempt.slot.free()
+        self._places.free(attempt.slot)
         wrong = self.endings.add(attempt, outcome)
         self._error = self._error or wrong
         with contextlib.suppress(StorageError):
@@ -320,6 +294,12 @@ class Loop:
 
     def _give_back(self, lease: Any, error: Exception) -> None:
         """Leave a trial to the next launch; this one ends with `error`, after its running jobs."""
+        if isinstance(error, OSError):  # a folder that cannot be written, a full disk
+            where = f": {error.filename}" if error.filename else ""
+            error = NotReady(
+                f"{lease.name} cannot go on here: {error.strerror or error}{where}. Mend that, "
+                "then run the same launch."
+            )
         told = isinstance(error, PcanError)
         what = str(error) if told else f"{type(error).__name__}: {error}"
         with contextlib.suppress(PcanError):  # its lease ends with this process in any case

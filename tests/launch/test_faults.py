@@ -230,3 +230,18 @@ def test_training_goes_on_without_its_storage_and_the_next_launch_reports_it(
     assert again.returncode == 0 and " starts on " not in again.stderr, again.stderr
     assert project.status()["baseline/0"]["state"] == "COMPLETE"
     assert values_in_optuna(project, "baseline") == {1: 0.6, 2: 0.7, 3: 0.8, 4: 0.85}
+
+
+def test_a_run_directory_that_cannot_be_made_ends_no_running_trial(project) -> None:
+    project.sweep(SLOW.replace("0.25", "0.05") + "  other: {like: baseline}\n")
+    (project.root / "runs" / "tiny" / "other").mkdir(parents=True)
+    (project.root / "runs" / "tiny" / "other" / "0").write_text("in the way")
+    done = project.launch("--policy", "all", "--slots", "2")
+    assert done.returncode == 5 and "Traceback" not in done.stderr, done.stderr
+    assert "other/0 cannot go on here: " in done.stderr
+    assert "The running trials go on; no other is begun." in done.stderr
+    trials = project.status()
+    assert (trials["baseline/0"]["state"], trials["other/0"]["phase"]) == (
+        "COMPLETE",
+        "interrupted",
+    )
