@@ -50,7 +50,9 @@ def make(epochs, resume):
         optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.01)),
         param_scheduler=[dict(type="CosineAnnealingLR", T_max=20, eta_min=1e-5, end=20)],
         default_hooks=dict(logger=dict(type="LoggerHook", interval=1)),
-        custom_hooks=[dict(type="EarlyStoppingHook", monitor="acc/top1", patience=3, min_delta=0.001)],
+        custom_hooks=[
+            dict(type="EarlyStoppingHook", monitor="acc/top1", patience=3, min_delta=0.001)
+        ],
         default_scope="mmengine", experiment_name=f"to {epochs}", resume=resume,
         cfg=dict(load_from=None, train_cfg=dict(by_epoch=True, max_epochs=epochs)),
     )
@@ -102,4 +104,5 @@ def test_the_rates_are_the_schedules(work_dir: Path) -> None:
 def test_its_early_stopping_is_recognised(work_dir: Path) -> None:
     found = {f.id: f for f in examine(make_case(read_log(work_dir)))}
     assert "did not improve in the last 3 records" in found["stopped_early"].evidence
+    assert ".log)" in found["stopped_early"].evidence  # the line is not one of scalars.json
     assert "13 of 20 planned epochs left" in found["early_stop_too_strict"].evidence
