@@ -166,4 +166,5 @@ applyTheme();
 renderColumns();
 connect();
 render();
+document.body.dataset.drawn = "yes";
 if (document.body.dataset.live === "true") follow();
