@@ -5,9 +5,9 @@ Importing this package registers them, so that a config can name them
 `use_store` puts them into a config that was written without them.
 """
 
-from pipeline.train.compat import mend_mmaction
+from pipeline.train.compat import prepare_mmaction
 
-mend_mmaction()
+prepare_mmaction()
 
 from pipeline.train.transforms.decode import PackDecode  # noqa: E402
 from pipeline.train.transforms.heatmaps import PoseHeatmaps  # noqa: E402
