@@ -132,12 +132,12 @@ def stock_config(options: argparse.Namespace, videos: Path):
 def measure(options: argparse.Namespace, store: Path) -> dict:
     """Draw the samples by every chain in turn."""
     warnings.simplefilter("ignore")
-    from pipeline.train.transforms import use_store  # noqa: F401  (registers, mends mmaction)
-
     import cv2
     import torch
     from mmaction.registry import DATASETS
     from mmaction.utils import register_all_modules
+
+    from pipeline.train.transforms import use_store  # noqa: F401  (registers, mends mmaction)
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

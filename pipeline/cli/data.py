@@ -1,11 +1,13 @@
 """`pcan data ...`: make, check and prepare a data set."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import set_option, sweep_argument
+from pipeline.cli.options import json_option, set_option, sweep_argument
+from pipeline.errors import NotReady
 
 if TYPE_CHECKING:
     from pipeline.data.prepare import Plan
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
 FOLDER = click.Path(path_type=Path)
 ann_option = click.option("--ann", type=FOLDER, help="An annotation, instead of a sweep's.")
 videos_option = click.option("--videos", type=FOLDER, help="With --ann: the folder of its videos.")
+train_option = click.option(
+    "--train-split", metavar="NAME", help="With --ann: its training split."
+)
+val_option = click.option("--val-split", metavar="NAME", help="With --ann: its validation split.")
 
 
 @click.group("data")
@@ -45,8 +51,8 @@ def demo(folder: Path, clips: int, seed: int) -> None:
 @sweep_argument
 @ann_option
 @videos_option
-@click.option("--train-split", metavar="NAME", help="With --ann: the split that is trained on.")
-@click.option("--val-split", metavar="NAME", help="With --ann: the split that is validated on.")
+@train_option
+@val_option
 @set_option
 @click.option("--out", type=FOLDER, help="The store's folder. [default: data/prepared/NAME]")
 @click.option("--profile", type=click.Choice(["fine", "exact"]), default="fine", show_default=True)
@@ -84,15 +90,77 @@ def prepare_command(
     from pipeline.data.prepare import plan
 
     if ann is not None:
-        sources = _named_sources(ann, videos, train_split, val_split)
-        name = ann.stem
+        sources, place = _named_sources(ann, videos, train_split, val_split), store_of(ann.stem)
     else:
-        sources, name = _sweep_sources(sweep, sets)
-    todo = plan(out or Path("data", "prepared", name), sources, profile, limit)
+        sources, place = _sweep_sources(sweep, sets)
+    todo = plan(out or place, sources, profile, limit)
     if _announce(todo) and not dry_run:
         _make(todo, workers, max_bad)
     if verify and not dry_run:
         _verify(todo, verify)
+
+
+@command.command("check")
+@sweep_argument
+@ann_option
+@videos_option
+@train_option
+@val_option
+@set_option
+@click.option("--decode", default=8, show_default=True, help="So many videos of each split.")
+@click.option("--speed", is_flag=True, help="Measure the sample chain too (half a minute).")
+@click.option("--store", type=FOLDER, help="The prepared store. [default: data/prepared/NAME]")
+@json_option
+def check_command(
+    sweep: str | None,
+    ann: Path | None,
+    videos: Path | None,
+    train_split: str | None,
+    val_split: str | None,
+    sets: tuple[str, ...],
+    decode: int,
+    speed: bool,
+    store: Path | None,
+    as_json: bool,
+) -> None:
+    """Look over annotation, splits, labels, joints and videos before training on them.
+
+    With --speed also: milliseconds of each stage, videos against packs, and what bounds an
+    epoch for the sweep's job size. Exit code 5 if something would end or falsify a training.
+
+    \b
+    Example: pcan data check pcan_ntu60 --set data_root=/data/ntu --speed
+    """
+    from pipeline.cli.data_report import print_findings, print_speed, speed_of
+    from pipeline.cli.options import print_json
+    from pipeline.data.check import ERROR, check
+    from pipeline.data.prepare import cores
+    from pipeline.data.store import store_at
+
+    if ann is not None:
+        sources, place = _named_sources(ann, videos, train_split, val_split), store_of(ann.stem)
+    else:
+        sources, place = _sweep_sources(sweep, sets)
+    findings = check(sources, decode, cores())
+    folder = store or place
+    record: dict[str, Any] = {
+        "schema": 1,
+        "findings": [dataclasses.asdict(one) for one in findings],
+        "store": store_at(folder),
+        "speed": speed_of(sweep, sets, folder) if speed and ann is None else None,
+    }
+    if as_json:
+        print_json(record)
+    else:
+        print_findings(findings, record["store"], folder)
+        print_speed(record["speed"])
+    if any(one.severity == ERROR for one in findings):
+        raise NotReady("This data is not ready to be trained on; see the errors above.")
+
+
+def store_of(name: str, root: Path = Path()) -> Path:
+    """Return where the store of a sweep, or of an annotation, lies unless a place is named."""
+    return root / "data" / "prepared" / name
 
 
 def _named_sources(
@@ -105,14 +173,15 @@ def _named_sources(
     return of_files(ann, videos, train, val)
 
 
-def _sweep_sources(sweep: str | None, sets: tuple[str, ...]) -> tuple[list["Source"], str]:
-    """Return the sources of a sweep's config and the sweep's name."""
+def _sweep_sources(sweep: str | None, sets: tuple[str, ...]) -> tuple[list["Source"], Path]:
+    """Return the sources of a sweep's config, and where its store lies."""
     from pipeline.cli.options import open_sweep
     from pipeline.data.sources import of_config
 
     opened = open_sweep(sweep)
     facts = loader_facts(opened.sweep, opened.project, sets)
-    return of_config(facts["loaders"], opened.project.root), opened.sweep.name
+    sources = of_config(facts["loaders"], opened.project.root)
+    return sources, store_of(opened.sweep.name, opened.project.root)
 
 
 def loader_facts(sweep: Any, project: Any, sets: tuple[str, ...]) -> dict[str, Any]:

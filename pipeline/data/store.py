@@ -68,6 +68,16 @@ def store_record(root: Union[str, Path, None]) -> Dict[str, Optional[str]]:
     return {"store": "prepared", "profile": manifest["profile"], "digest": manifest["digest"]}
 
 
+def store_at(root: Union[str, Path]) -> Dict[str, Any]:
+    """Return a store's record with its counts, or why there is none; never raises."""
+    try:
+        manifest = read_manifest(root)
+    except StoreError as error:
+        return {"store": None, "problem": str(error)}
+    shown = ("counts", "bytes", "limit", "skipped")
+    return {**store_record(root), **{key: manifest[key] for key in shown}}
+
+
 def digest_of(packs: Iterable[Tuple[str, str, int]]) -> str:
     """Return the digest over (kind, clip, checksum of the pack's head), in any order.
 

@@ -111,7 +111,9 @@ def test_fine_packs_are_close_to_the_stock_pictures(demo, tmp_path):
     ours, _ = samples(config_of(demo, tmp_path), "train_dataloader")
     for one, other in zip(stock, ours, strict=True):
         difference = one["inputs"]["imgs"].double() - other["inputs"]["imgs"].double()
-        assert 10 * np.log10(255**2 / difference.square().mean().item()) > 42  # of a noisy 96 px video
+        assert (
+            10 * np.log10(255**2 / difference.square().mean().item()) > 42
+        )  # of a noisy 96 px video
 
 
 def test_random_numbers_go_on_as_in_stock(demo, exact):
