@@ -1,12 +1,14 @@
-"""RGBPoseConv3D cut down to learn the drawn set of `pcan data demo` on two CPU cores.
+"""PCAN cut down to learn the drawn set of `pcan data demo` on two CPU cores.
 
 The same network, pipeline and schedule as configs/pcan_ntu60.py with smaller numbers. What is
 not marked as cut down is the stock RGBPoseConv3D config of MMAction2 1.2.0
-(configs/skeleton/posec3d/rgbpose_conv3d/rgbpose_conv3d.py).
+(configs/skeleton/posec3d/rgbpose_conv3d/rgbpose_conv3d.py) and PCAN's own parts.
 """
 
 default_scope = "mmaction"
-custom_imports = dict(imports=["pipeline.train.transforms"], allow_failed_imports=False)
+custom_imports = dict(
+    imports=["pipeline.train.model", "pipeline.train.transforms"], allow_failed_imports=False
+)
 
 data_root = "data/demo"
 
@@ -14,7 +16,12 @@ data_root = "data/demo"
 model = dict(
     type="MMRecognizer3D",
     backbone=dict(
-        type="RGBPoseConv3D",
+        type="PCANBackbone",
+        rgb_frames=8,
+        pose_frames=32,
+        cross_channels=(16, 32),  # an eighth of (128, 256), like the widths
+        cross_heads=4,
+        cross_dropout=0.1,
         speed_ratio=4,
         channel_ratio=4,
         rgb_pathway=dict(
@@ -53,12 +60,13 @@ model = dict(
         ),
     ),
     cls_head=dict(
-        type="RGBPoseHead",
+        type="PCANHead",
         num_classes=8,
         in_channels=[256, 64],
+        fine_to_coarse=[0, 0, 1, 1, 2, 2, 3, 3],  # pairs of related motions
+        loss_weights=[1.0, 2.0, 0.5, 0.8],  # the plan's
+        prototype_channels=[32, 16],  # an eighth of the paper's 256 and 128
         dropout=0.2,  # 0.5 is too much for these widths
-        loss_components=["rgb", "pose"],
-        loss_weights=[1.0, 2.0],  # the plan's first two
         average_clips="prob",
     ),
     data_preprocessor=dict(
@@ -120,7 +128,7 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = [dict(type="AccMetric")]
+val_evaluator = [dict(type="AccMetric"), dict(type="CoarseAccMetric")]
 test_evaluator = val_evaluator
 
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=12, val_begin=1, val_interval=1)

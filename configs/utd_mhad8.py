@@ -11,7 +11,7 @@ data_root = "data/utd_mhad_demo8"
 
 model = dict(
     backbone=dict(rgb_pathway=dict(base_channels=16), pose_pathway=dict(base_channels=8)),
-    cls_head=dict(in_channels=[512, 128]),
+    cls_head=dict(in_channels=[512, 128], fine_to_coarse=[0, 0, 1, 1, 1, 2, 2, 2]),
 )
 
 clip_len = dict(RGB=8, Pose=32)

@@ -86,14 +86,21 @@ def make_case(
             then the trial's own record come first.
     """
     name = choose_metric(curve, metric)
+    clips = clips or curve.facts.val_clips
     chosen = series(curve, name, clips) if name else None
     branches = branch_metrics(curve, name) if name else {}
     return Case(
         curve=curve,
         series=chosen,
         branches={branch: series(curve, metric, clips) for branch, metric in branches.items()},
-        start=_start(chosen) or curve.facts.start_top1 or (start if _may_be_warm(curve) else None),
+        start=_first_known(
+            _start(chosen), curve.facts.start_top1, start if _may_be_warm(curve) else None
+        ),
     )
+
+
+def _first_known(*values: float | None) -> float | None:
+    return next((value for value in values if value is not None), None)
 
 
 def _may_be_warm(curve: Curve) -> bool:

@@ -10,9 +10,14 @@ import re
 _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|nan|inf)"
 _SEPARATOR = re.compile(r"\s{2,}|\t|, ")
 _FIELD = re.compile(rf"(.*\S):\s({_NUMBER})")
-_OPEN_FIELD = re.compile(r".*\S:")
+#: "acc/RGBPose_1:1_top1", "coco/AP .5": spaces occur, brackets and double spaces do not.
+_NAME = re.compile(r"[A-Za-z_](?:[\w./:@%+()=-]| (?! )){0,119}")
+#: "confusion:" before a tensor's lines, "eta: 0:05:28": no number, but a field all the same.
+_OTHER_FIELD = re.compile(r"\S+:|\S+: \S.*")
 #: Where another process's line begins inside this one.
 _INTRUDER = re.compile(rb"\d{4}[-/]\d\d[-/]\d\d \d\d:\d\d|Epoch[ (]|\x1b")
+#: Stands for the decimals of a number that is not printed with a fixed count of them.
+_FREE = 99
 #: Fields that are about the machine, not about the model.
 NOT_METRICS = frozenset(
     {"eta", "time", "data_time", "memory", "lr", "base_lr", "momentum", "iter"}
@@ -29,31 +34,50 @@ def fields(rest: bytes, whole: bool) -> dict[str, float]:
     intruder = _INTRUDER.search(rest)
     if intruder:
         rest, whole = rest[: intruder.start()], False
-    # An intruder without a space before it may have cut into the last number too, and a
-    # carriage return is a progress bar that overwrote the line.
-    text = rest.decode("utf-8", "replace").rstrip("\r\n")
-    text, bar, _ = text.partition("\r")
-    items = [item for item in _SEPARATOR.split(text.strip()) if item]
-    found: dict[str, float] = {}
+    # A carriage return inside is a progress bar that overwrote the rest.
+    text, bar, _ = rest.decode("utf-8", "replace").rstrip("\r\n").partition("\r")
+    found: dict[str, str] = {}
     last: str | None = None
-    for item in items:
+    for item in filter(None, _SEPARATOR.split(text.strip())):
         match = _FIELD.fullmatch(item.strip())
-        if match:
+        if match and ": " not in match[1]:
             last = match[1]
-            found[last] = float(match[2])
-        elif _OPEN_FIELD.fullmatch(item.strip()) or ": " in item:
-            # "confusion: " before a tensor's lines, or "eta: 0:05:28": what precedes is whole.
+            found[last] = match[2]
+        elif _OTHER_FIELD.fullmatch(item.strip()):
+            if last is not None and _may_be_cut(last, found):
+                del found[last]
             last = None
         else:
-            # No field at all: another writer's text, which may have cut the number before it.
-            if last is not None:
-                found.pop(last, None)
-            last = None
-    if (not whole or bar) and last is not None:
-        found.pop(last, None)
-    return found
+            # Another writer's text: it may have cut the number before, and what follows may
+            # be the rest of any line.
+            whole = False
+            break
+    if last is not None and (not whole or bar or _may_be_cut(last, found)):
+        del found[last]
+    return {name: float(number) for name, number in found.items()}
+
+
+def _may_be_cut(last: str, found: dict[str, str]) -> bool:
+    """Tell whether a number that no other number follows has fewer digits than its neighbours.
+
+    Programs print all numbers of a line with the same number of decimals (four, if nobody
+    chose otherwise); a line break in the middle of one leaves fewer.
+    """
+    others = [_decimals(number) for name, number in found.items() if name != last]
+    return _decimals(found[last]) < max((n for n in others if 0 < n < _FREE), default=4)
+
+
+def _decimals(number: str) -> int:
+    if "e" in number.lower() or number.lstrip("+-") in ("nan", "inf"):
+        return _FREE
+    return len(number.partition(".")[2])
+
+
+def is_metric(name: str) -> bool:
+    """Whether a name can be a validation metric's: not the machine's, and not torn text."""
+    return name not in NOT_METRICS and _NAME.fullmatch(name) is not None
 
 
 def metrics(rest: bytes, whole: bool) -> dict[str, float]:
     """Return only the metrics among the fields of a validation line."""
-    return {k: v for k, v in fields(rest, whole).items() if k not in NOT_METRICS}
+    return {name: value for name, value in fields(rest, whole).items() if is_metric(name)}

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pipeline.diagnose.blocks import Block, blocks
 from pipeline.diagnose.config_facts import read_config
-from pipeline.diagnose.curve import Run
 from pipeline.diagnose.fields import metrics
+from pipeline.diagnose.run import Run
 from pipeline.errors import InputError
 
 _HEADER = re.compile(
@@ -95,9 +95,14 @@ class _Reader:
             if header is None:
                 self._marker(data, at, line)
             else:
-                stop = data.find(b"\n", header.end())
-                whole = stop >= 0 and stop <= end
-                self._epoch_line(header, data[header.end() : stop if whole else end], whole, line)
+                stop = data.find(b"\n", header.end(), end)
+                whole = stop >= 0
+                if header[1] == b"val":
+                    self._validation(
+                        header, data[header.end() : stop if whole else end], whole, line
+                    )
+                else:
+                    self._training(header, data, stop if whole else end, whole, line)
 
     @property
     def recognised(self) -> bool:
@@ -109,23 +114,26 @@ class _Reader:
         self._end_config()
         return self.runs
 
-    def _epoch_line(self, header: re.Match[bytes], rest: bytes, whole: bool, line: int) -> None:
-        mode, epoch, step, total = header.groups()
-        run = self.runs[-1]
-        if mode == b"val":
-            # A validation prints its progress under the same header; only its end counts.
-            if total is None or int(step) == int(total):
-                self.format = "MMEngine text log" if total else "MMCV text log"
-                run.validate(int(epoch), metrics(rest, whole), line)
-            return
-        rate, loss = _LR.search(rest), _LOSS.search(rest)
+    def _validation(self, header: re.Match[bytes], rest: bytes, whole: bool, line: int) -> None:
+        _, epoch, step, total = header.groups()
+        # A validation prints its progress under the same header; only its end counts.
+        if total is None or int(step) == int(total):
+            self.format = "MMEngine text log" if total else "MMCV text log"
+            self.runs[-1].validate(int(epoch), metrics(rest, whole), line)
+
+    def _training(
+        self, header: re.Match[bytes], data: bytes, stop: int, whole: bool, line: int
+    ) -> None:
+        # Searched in place, without a copy: these lines are nearly all of a large log.
+        rate, loss = _LR.search(data, header.end(), stop), _LOSS.search(data, header.end(), stop)
         if not (rate or loss):
             return
+        run = self.runs[-1]
         run.facts.traceback = None
-        self.format = "MMEngine text log" if mode else "MMCV text log"
-        cut = loss is not None and loss.end() == len(rest) and not whole
+        self.format = "MMEngine text log" if header[1] else "MMCV text log"
+        cut = loss is not None and loss.end() == stop and not whole
         run.train(
-            int(epoch),
+            int(header[2]),
             _float(rate[1]) if rate else None,
             _float(loss[1]) if loss and not cut else None,
             line,
@@ -180,9 +188,8 @@ def _events(data: bytes) -> Iterator[tuple[int, re.Match[bytes] | None, int]]:
     marks = list(_marks(data))
     if marks:
         found = sorted(found + marks, key=lambda event: event[0])
-    ends = [at for at, _ in found[1:]] + [len(data)]
-    for (at, header), end in zip(found, ends, strict=True):
-        yield at, header, end
+    for i, (at, header) in enumerate(found):
+        yield at, header, found[i + 1][0] if i + 1 < len(found) else len(data)
 
 
 def _marks(data: bytes) -> Iterator[_Event]:

@@ -52,6 +52,11 @@ class RunDir:
         return self.root / "progress.json"
 
     @property
+    def facts(self) -> Path:
+        """What only the job knows: numbers of clips, iterations, parameters; from rank 0."""
+        return self.root / "facts.json"
+
+    @property
     def judged(self) -> Path:
         """`{"epoch": n}`: the latest epoch the control side has judged."""
         return self.root / "judged.json"

@@ -31,6 +31,7 @@ class Attempt:
     """A trial that this launcher holds the lease of.
 
     Args:
+        rules: asked for anew at each verdict, since some facts come from the running job.
         epochs: how many the trial has in all.
         grace_s: how long the job may take to stop once a rule has stopped it.
         next_of: names the variant that the ladder starts after a verdict that stops.
@@ -41,7 +42,7 @@ class Attempt:
         self,
         lease: Held,
         rundir: RunDir,
-        rules: Rules,
+        rules: Callable[[], Rules],
         slot: Slot,
         *,
         epochs: int,
@@ -51,7 +52,7 @@ class Attempt:
     ) -> None:
         self.lease = lease
         self.rundir = rundir
-        self.rules = rules
+        self._rules = rules
         self.slot = slot
         self.epochs = epochs
         self.grace_s = grace_s
@@ -74,6 +75,11 @@ class Attempt:
     @property
     def name(self) -> str:
         return self.lease.name
+
+    @property
+    def rules(self) -> Rules:
+        """What the trial is judged by, as far as it is known by now."""
+        return self._rules()
 
     def start(self, command: Command, attempt: int) -> None:
         """Start the trial's job."""

@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.job.child import interpreter, job_env
 from pipeline.job.process import Command
 from pipeline.job.resolve import Config, Resolution, resolve
+from pipeline.job.rundir import RunDir, read_json
 from pipeline.job.slots import Slot
 from pipeline.launch.held import Held
 from pipeline.launch.machine import DATA_ROOT
@@ -77,10 +78,11 @@ class Context:
         ended = Ended(state=verdict.state, verdict=verdict.record(), cause=verdict.cause)
         return next_variant(self.sweep, ended, tried)
 
-    def rules(self, lease: Held) -> Rules:
-        """Return what a trial is judged by."""
+    def rules(self, lease: Held, rundir: RunDir) -> Rules:
+        """Return what a trial is judged by; the job says how many clips it validates on."""
         course = None if lease.searched else self.courses.get(lease.variant)
-        return Rules.of(self.sweep.variants[lease.variant], true_lr=course)
+        clips = (read_json(rundir.facts) or {}).get("val_clips")
+        return Rules.of(self.sweep.variants[lease.variant], true_lr=course, clips=clips)
 
     def place(self, slot: Slot) -> Place:
         """Return where a job on this slot runs."""

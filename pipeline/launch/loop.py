@@ -156,7 +156,7 @@ class Loop:
         attempt = Attempt(
             lease,
             rundir,
-            context.rules(lease),
+            lambda: context.rules(lease, rundir),
             slot,
             epochs=int(spec["epochs"]),
             grace_s=context.sweep.job.stop_grace_s,
@@ -189,7 +189,6 @@ class Loop:
         self.stops.sleep(TICK_S)
 
     def _tick_one(self, attempt: Attempt) -> None:
-        attempt.rules = self.context.rules(attempt.lease)
         if attempt.follow():
             self._changed()
         self._apply_stops(attempt)

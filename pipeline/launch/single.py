@@ -108,7 +108,7 @@ def train_one(
     attempt = Attempt(
         lease,
         rundir,
-        context.rules(lease),
+        lambda: context.rules(lease, rundir),
         slot,
         epochs=int((read_json(rundir.spec) or {})["epochs"]),
         grace_s=sweep.job.stop_grace_s,
@@ -128,7 +128,6 @@ def _follow(attempt: Attempt, context: Context, stops: Stops, show: Show, watch:
     attempt.start(context.command(attempt.slot), 1)
     try:
         while not attempt.ended():
-            attempt.rules = context.rules(attempt.lease)
             if attempt.follow():
                 watch.changed()
             if stops.asked:

@@ -44,7 +44,7 @@ def hardened(charts: bool) -> dict[str, Any]:
         "finish_timeout": FINISH_TIMEOUT_S,
         "x_executable": "",
         "x_disable_meta": True,
-        "x_disable_machine_info": True,
+        "x_disable_machine_info": not charts,  # also switches the charts off
         "x_disable_stats": not charts,
         "x_disable_viewer": True,
         "x_save_requirements": False,
@@ -52,6 +52,7 @@ def hardened(charts: bool) -> dict[str, Any]:
         "x_transaction_log_flush_interval": 1.0,
         "x_graphql_retry_max": 2,
         "x_graphql_timeout_seconds": 10.0,
+        "x_file_stream_transmit_interval": 5.0,  # default 15; a row an epoch is little to send
         "x_file_stream_retry_max": 4,
         "x_file_stream_timeout_seconds": 20.0,
         "x_file_transfer_retry_max": 2,

@@ -7,7 +7,7 @@ output goes into its own log.
 import os
 import sys
 import traceback
-from typing import Any, List
+from typing import List, NoReturn
 
 from pipeline.job.rundir import RunDir
 from pipeline.train.outcome import JobFailure, record_outcome
@@ -41,7 +41,7 @@ def main(arguments: List[str]) -> int:
         if failure is not None:
             give_reason(rundir, attempt, rank, failure)
         leave_at_once(1)
-    return 0
+    leave_at_once(0)
 
 
 def starting(rundir: RunDir, rank: int) -> None:
@@ -80,8 +80,11 @@ def give_reason(rundir: RunDir, attempt: int, rank: int, failure: JobFailure) ->
         print(f"outcome.json cannot be written: {error}", file=sys.stderr)
 
 
-def leave_at_once(code: int) -> Any:
-    """End this process without waiting for threads or for ranks that will never answer."""
+def leave_at_once(code: int) -> NoReturn:
+    """End this process without waiting for threads, workers, or ranks that will never answer.
+
+    All that matters is on the disk by now; data workers end with this process.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from typing import Any, Dict
 
-from pipeline.train.compat import mend_mmaction
+from pipeline.train.compat import prepare_mmaction
 from pipeline.train.tool import ToolError, serve
 
 
@@ -20,7 +20,7 @@ def evaluate(question: Dict[str, Any]) -> Dict[str, Any]:
     for name in ("config", "weights"):
         if not isinstance(question.get(name), str):
             raise ToolError(f'The question has no "{name}".')
-    mend_mmaction()
+    prepare_mmaction()
     from mmengine.config import Config
 
     found = {}

@@ -6,7 +6,6 @@ MMEngine's own loop.
 """
 
 import bisect
-import datetime
 import math
 import time
 from typing import Any, Dict, List, Optional
@@ -18,6 +17,7 @@ from pipeline.job.rundir import RunDir, append_line, write_json
 from pipeline.plan.measurement import Measurement
 from pipeline.train import checkpoint, state
 from pipeline.train.group import gather, rank, tell_all
+from pipeline.train.measuring import mean_of, measure
 from pipeline.train.outcome import JobFailure
 from pipeline.train.seeding import LoaderSeeds
 from pipeline.train.spec import Spec
@@ -208,8 +208,8 @@ class EpochEnd(Hook):
             self._progress.tell(runner, "save", 0, 0, at_once=True)
         epoch = runner.epoch
         if epoch:
+            refuse_broken_weights(state.bare_model(runner), epoch)
             content = state.take(runner, self._spec, ranks)
-            refuse_broken_weights(content["state_dict"], epoch)
             content["measurement"] = checkpoint.plain(measurement)
             checkpoint.write(checkpoint.path_of(self._rundir, epoch), content)
         if measurement is not None:
@@ -238,56 +238,10 @@ def will_validate(runner: Any, epoch: int) -> bool:
     return epoch >= loop.val_begin and (epoch % interval == 0 or epoch == loop.max_epochs)
 
 
-def mean_of(losses: List[Dict[str, float]]) -> Dict[str, float]:
-    """Return the mean over ranks of each term that every rank has."""
-    shared = [name for name in losses[0] if all(name in other for other in losses)]
-    return {name: sum(rank[name] for rank in losses) / len(losses) for name in shared}
-
-
-def measure(
-    spec: Spec, epoch: int, metrics: Dict[str, float], losses: Dict[str, float]
-) -> Dict[str, Any]:
-    """Return the fields of an epoch's Measurement; raise JobFailure if its metric is absent."""
-    scalars = {name: float(value) for name, value in metrics.items() if is_number(value)}
-    wanted = [spec.metric, *spec.branches.values()]
-    absent = [name for name in wanted if name not in scalars]
-    if absent:
-        raise JobFailure(
-            "no_metric",
-            f'The validation has no metric "{absent[0]}". It has: {", ".join(sorted(scalars))}. '
-            "Set objective.metric and objective.branches in the sweep file.",
-        )
-    fields = {f"{branch}_top1": scalars[name] for branch, name in spec.branches.items()}
-    extra = {n: v for n, v in scalars.items() if n not in wanted}
-    for name, value in losses.items():
-        if name != "loss":
-            extra[name if "loss" in name else f"train/{name}"] = value
-    return {
-        "epoch": epoch,
-        "top1": scalars[spec.metric],
-        "rgb_top1": fields.pop("rgb_top1", None),
-        "pose_top1": fields.pop("pose_top1", None),
-        "loss": losses.get("loss"),
-        "extra": {**extra, **fields},
-        "attempt": spec.attempt,
-        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-    }
-
-
-def is_number(value: Any) -> bool:
-    """Tell whether a metric is a single number of any of the kinds metrics come in."""
-    try:
-        float(value)
-    except (TypeError, ValueError, RuntimeError):
-        return False
-    return not isinstance(value, str)
-
-
-def refuse_broken_weights(weights: Dict[str, Any], epoch: int) -> None:
+def refuse_broken_weights(model: torch.nn.Module, epoch: int) -> None:
     """Raise JobFailure rather than save weights that a last, broken step made non-finite."""
-    for name, value in weights.items():
-        if isinstance(value, torch.Tensor) and value.is_floating_point():
-            if not bool(torch.isfinite(value).all()):
-                raise JobFailure(
-                    "nan", f"The weights are not finite after epoch {epoch} (first: {name})."
-                )
+    for name, weights in model.named_parameters():
+        if not bool(torch.isfinite(weights).all()):
+            raise JobFailure(
+                "nan", f"The weights are not finite after epoch {epoch} (first: {name})."
+            )

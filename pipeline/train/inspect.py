@@ -67,9 +67,9 @@ def build(path: str) -> Any:
     from mmengine.config import Config
     from mmengine.registry import init_default_scope
 
-    from pipeline.train.compat import mend_mmaction
+    from pipeline.train.compat import prepare_mmaction
 
-    mend_mmaction()
+    prepare_mmaction()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -15,6 +15,9 @@ from typing import Optional
 from pipeline.job.rundir import MARKER
 
 _PR_SET_PDEATHSIG = 1
+# Opened here and not when it is used: a data worker is forked from a process with threads,
+# where the dynamic loader's lock may be held for ever.
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
 
 
 def die_with_parent(parent: Optional[int] = None) -> None:
@@ -28,11 +31,10 @@ def die_with_parent(parent: Optional[int] = None) -> None:
         parent: pid of the process that must still be the parent; None takes the present
             one, if it carries this trial's marker.
     """
-    if not sys.platform.startswith("linux"):
+    if _LIBC is None:
         return
     expected = os.getppid() if parent is None else parent
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
+    if _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
     # The parent may have died before the request was made; nobody would tell us then.
     if os.getppid() != expected or (parent is None and not _same_trial(expected)):

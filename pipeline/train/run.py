@@ -3,11 +3,11 @@
 import logging
 import os
 import sys
-from typing import Any, Optional
+from typing import Any, Dict, Optional
 
 from mmengine.runner import Runner
 
-from pipeline.job.rundir import RunDir, append_line
+from pipeline.job.rundir import RunDir, append_line, write_json
 from pipeline.plan.measurement import Measurement
 from pipeline.train import checkpoint, group, state
 from pipeline.train.failure import Stage
@@ -41,6 +41,7 @@ class JobRunner(Runner):
         self.stage.name = "train"
 
     def _go_on(self, name: str) -> None:
+        self._resume = True  # hooks with state of their own (EMAHook) ask for it
         content = checkpoint.read(self.rundir.root / name)
         state.restore(self, self.spec, content)
         self.epoch_end.resume_random(content["ranks"][group.rank()]["random"])
@@ -80,10 +81,22 @@ def run_job(rundir: RunDir, spec: Spec, stage: Stage) -> None:
         checkpoint.forget_unfinished(rundir)
     stage.name = "build"
     runner = build(config, rundir, spec, stage)
+    if group.rank() == 0:
+        write_json(rundir.facts, facts(runner))
     runner.train()
     if group.rank() == 0:
         conclude(runner, rundir, spec)
     group.leave()
+
+
+def facts(runner: JobRunner) -> Dict[str, Any]:
+    """Return what only the job knows of a trial and the control side judges or shows."""
+    return {
+        "train_clips": len(runner.train_dataloader.dataset),
+        "val_clips": len(runner.val_dataloader.dataset),
+        "iters_per_epoch": len(runner.train_dataloader),
+        "parameters": sum(p.numel() for p in runner.model.parameters()),
+    }
 
 
 def check_device(device: str) -> None:

@@ -40,3 +40,4 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", T_max=4, eta_min=1e-5, by_epoch=True, begin=0, end=4)
 ]
 default_hooks = dict(logger=dict(type="LoggerHook", interval=4))
+custom_hooks = []

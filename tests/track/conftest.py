@@ -6,10 +6,10 @@ of history is laid at the offset the client gives. It can also refuse, hang, or 
 """
 
 import gzip
+import importlib.util
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +25,9 @@ from pipeline.plan.measurement import Measurement
 from pipeline.track.record import id_of
 
 KEY = "local-" + "5" * 40
+#: What `wandb leet inspect` runs, without a second to import wandb first.
+CORE = Path(importlib.util.find_spec("wandb").submodule_search_locations[0]) / "bin/wandb-core"
+READER = [str(CORE), "leet", "inspect", "--json"]
 
 
 @dataclass
@@ -145,7 +148,11 @@ class Server:
         run.upserts.append(given)
         run.config = json.loads(given.get("config") or "{}") or run.config
         project = {"id": "p", "name": given.get("project"), "entity": {"id": "e", "name": "lab"}}
-        bucket = {**(self.bucket(run.id) or {}), "displayName": run.id, "project": project}
+        bucket = {
+            **(self.bucket(run.id) or {}),
+            "displayName": run.last("displayName"),
+            "project": project,
+        }
         return {"upsertBucket": {"bucket": bucket, "inserted": not known}}
 
 
@@ -281,7 +288,7 @@ class Job:
         """Every history row in the offline files, read by W&B's own tool."""
         rows = []
         for file in sorted(self.folder.glob("wandb/offline-run-*/run-*.wandb")):
-            command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+            command = [*READER, "--run-file", str(file), str(file.parents[1])]
             told = subprocess.run(command, capture_output=True, text=True, check=False)
             for line in told.stdout.splitlines():
                 entry = json.loads(line)

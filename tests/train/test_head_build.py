@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # mmcv-lite and torch.jit warn once when imported
@@ -149,6 +150,28 @@ def test_a_model_in_bfloat16_trains():
     loss = total(head.loss(features(5, torch.bfloat16), samples([0, 1, 2, 3, 5])))
     loss.backward()
     assert torch.isfinite(loss)
+
+
+class Operations(TorchDispatchMode):
+    """Note the name of every operation, of the backward pass too."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.add(function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_step_never_waits_for_a_value():
+    """These operations bring a number, or a size that depends on numbers, to the host."""
+    head, feats, labelled = build(), features(5), samples([0, 1, 2, 3, 5])
+    with Operations() as operations:
+        total(head.loss(feats, labelled)).backward()
+    waiting = {"_local_scalar_dense", "item", "nonzero", "masked_select", "equal", "_unique2"}
+    assert not waiting & operations.names
+    assert "copy_" in operations.names  # the prototypes' update was seen
 
 
 def test_same_seed_same_losses():

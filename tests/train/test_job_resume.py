@@ -15,6 +15,7 @@ import tiny_run  # noqa: E402
 #: Everything that could differ: workers that persist, dropout, momentum, batch norm of each
 #: rank's own, schedulers by epoch and by iteration, augmentation from three generators.
 HARD = {
+    "custom_hooks": [{"type": "EMAHook"}],
     "train_dataloader.num_workers": 2,
     "train_dataloader.persistent_workers": True,
     "val_dataloader.num_workers": 1,

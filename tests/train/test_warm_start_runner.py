@@ -1,7 +1,11 @@
 """Warm starts through MMEngine's real runner, on clips made of noise."""
 
 import logging
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -196,3 +200,41 @@ def test_validation_reports_what_the_sweep_file_names(runner, start):
     load_warm_start(runner, {"warm_start": start})
     metrics = runner.val()
     assert {"acc/rgb_top1", "acc/RGBPose_1:1_top1", "acc/rgb_coarse_top1"} <= set(metrics)
+
+
+def test_two_ranks_share_the_clips_and_get_the_same_means(runner, start, tmp_path):
+    torch.manual_seed(1)
+    load_warm_start(runner, {"warm_start": start})
+    for kept in tmp_path.glob("plain.pth.prototypes-*.pth"):
+        kept.unlink()
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, __file__, start["checkpoint"], str(tmp_path)],
+        env=environment, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    ranks = [torch.load(tmp_path / f"means{rank}.pth", weights_only=True) for rank in (0, 1)]
+    for name, bank in runner.model.cls_head.named_children():
+        if name.startswith("prototypes_"):
+            assert torch.equal(ranks[0][name], ranks[1][name])
+            torch.testing.assert_close(ranks[0][name], bank.prototypes)
+
+
+def rank_main(checkpoint, folder):
+    """One of two ranks: a warm start like the test's; writes its prototypes."""
+    warnings.simplefilter("ignore")
+    torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank()
+    runner = Runner.from_cfg(config(Path(folder) / "ranks"))
+    torch.manual_seed(1)
+    load_warm_start(runner, {"warm_start": {"checkpoint": checkpoint}})
+    head = runner.model.cls_head
+    means = {n: b.prototypes for n, b in head.named_children() if n.startswith("prototypes_")}
+    torch.save(means, Path(folder) / f"means{rank}.pth")
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    rank_main(*sys.argv[1:])

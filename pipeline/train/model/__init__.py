@@ -3,9 +3,9 @@
 A config needs nothing else: `custom_imports = dict(imports=['pipeline.train.model'])`.
 """
 
-from pipeline.train.compat import mend_mmaction
+from pipeline.train.compat import prepare_mmaction
 
-mend_mmaction()
+prepare_mmaction()
 
 from pipeline.train.model.backbone import PCANBackbone  # noqa: E402
 from pipeline.train.model.head import PCANHead  # noqa: E402

@@ -3,6 +3,7 @@
 Shapes: N batch, K fine classes, Kc coarse classes, C channels of a stream's features.
 """
 
+import itertools
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
@@ -87,20 +88,16 @@ class PCANHead(RGBPoseHead):
         self.gamma = gamma
         # Beside the weights, so that no step copies it to the device; not in checkpoints.
         self.register_buffer("parents", torch.tensor(parents), persistent=False)
-        for number, stream in enumerate(STREAMS):
-            channels = in_channels[number]
-            fine, coarse = (
-                proto.PrototypeBank(
-                    channels, classes, width, prototype_momentum, prototype_seed + offset
-                )
-                for classes, width, offset in (
-                    (num_classes, prototype_channels[0], 2 * number),
-                    (self.num_coarse, prototype_channels[1], 2 * number + 1),
-                )
-            )
+        sizes = {
+            "": (num_classes, prototype_channels[0]),
+            "_coarse": (self.num_coarse, prototype_channels[1]),
+        }
+        seeds = itertools.count(prototype_seed)
+        for stream, channels in zip(STREAMS, in_channels):
             setattr(self, f"fc_{stream}_coarse", nn.Linear(channels, self.num_coarse))
-            setattr(self, f"prototypes_{stream}", fine)
-            setattr(self, f"prototypes_{stream}_coarse", coarse)
+            for suffix, size in sizes.items():
+                bank = proto.PrototypeBank(channels, *size, prototype_momentum, next(seeds))
+                setattr(self, f"prototypes_{stream}{suffix}", bank)
 
     def init_weights(self) -> None:
         """Initialise the four classifiers; the prototypes are seeded when built."""

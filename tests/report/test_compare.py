@@ -1,0 +1,161 @@
+"""What the comparison page is given, and what the file promises: small, closed, inert."""
+
+import hashlib
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.job.rundir import append_line, write_json
+from pipeline.plan.measurement import Measurement
+from pipeline.plan.read import read_sweep
+from pipeline.report import compare
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "pipeline" / "report" / "page"
+GATES = [{"epoch": 1, "floor": 0.88, "target": 0.885}, {"epoch": 10, "floor": "best_known"}]
+BANDS = [{"epoch": 1, "lr": 0.003, "top1": [0.885, 0.895]}, {"epoch": 30, "top1": [0.91, 0.915]}]
+
+
+def trial(sweep_dir, variant, number=0, epochs=(), state=None, values=None, verdicts=(), **spec):
+    folder = sweep_dir / variant / str(number)
+    folder.mkdir(parents=True)
+    base = {"sweep": sweep_dir.name, "variant": variant, "number": number, "epochs": 30}
+    base |= {"gates": GATES, "bands": BANDS, "goal": 0.91, "best_known": 0.8919, "nproc": 2}
+    write_json(folder / "spec.json", {**base, "values": values or {}, **spec}, durable=False)
+    lines = [
+        Measurement(epoch=e, top1=top1, lr=0.003, rgb_top1=top1 - 0.01, seconds=900).to_line()
+        for e, top1 in epochs
+    ]
+    (folder / "measurements.jsonl").write_text("".join(lines))
+    for verdict in verdicts:
+        append_line(folder / "verdicts.jsonl", json.dumps(verdict))
+    if state:
+        outcome = {"state": state, "cause": "gate", "reason": "under the floor"}
+        write_json(folder / "outcome.json", outcome, durable=False)
+    return folder
+
+
+@pytest.fixture
+def sweep_dir(tmp_path):
+    folder = tmp_path / "runs" / "pcan_ntu60"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def plan():
+    return read_sweep(ROOT / "sweeps" / "pcan_ntu60.yaml", ROOT)
+
+
+def test_collects_curves_plan_and_verdicts(sweep_dir):
+    stop = {"epoch": 1, "top1": 0.87, "verdict": "prune", "rule": "epoch 1 floor", "reason": "x"}
+    trial(sweep_dir, "baseline", epochs=[(0, 0.8919), (1, 0.87)], state="PRUNED", verdicts=[stop])
+    data = compare.collect(sweep_dir)
+    [found] = data["trials"]
+    assert found["epochs"] == [0, 1]
+    assert found["top1"] == [0.8919, 0.87]
+    assert found["rgb"] == [0.8819, 0.86]
+    assert found["pose"] == [None, None]
+    assert (found["state"], found["phase"], found["reason"]) == (
+        "PRUNED",
+        "done",
+        "under the floor",
+    )
+    assert found["verdicts"][0]["rule"] == "epoch 1 floor"
+    assert found["gpu_hours"] == 1.0
+    assert data["variants"][0]["gates"][1]["floor"] == 0.8919
+    assert data["goal"] == 0.91
+
+
+def test_the_ladder_follows_what_the_recipes_ended_with(sweep_dir, plan):
+    stop = {"epoch": 1, "top1": 0.8669, "verdict": "prune", "rule": "epoch 1 floor"}
+    trial(sweep_dir, "baseline", epochs=[(1, 0.8669)], state="PRUNED", verdicts=[stop])
+    trial(sweep_dir, "lr-0.001", epochs=[(1, 0.886)])
+    ladder = compare.collect(sweep_dir, plan)["ladder"]
+    assert ladder["path"] == ["baseline", "lr-0.001"]
+
+
+def test_a_sweep_without_trials_is_a_page_of_its_plan(sweep_dir, plan):
+    data = compare.collect(sweep_dir, plan)
+    assert data["trials"] == []
+    assert "baseline" in [v["name"] for v in data["variants"]]
+    compare.build_page(data)
+
+
+def test_interrupted_running_and_unknown_phases(sweep_dir):
+    trial(sweep_dir, "a")
+    folder = trial(sweep_dir, "b")
+    write_json(folder / "outcome.json", {"state": None, "cause": "interrupted"})
+    trial(sweep_dir, "c")
+    data = compare.collect(sweep_dir, phases={"c/0": "paused"})
+    assert [t["phase"] for t in data["trials"]] == ["running", "interrupted", "paused"]
+
+
+def test_the_true_learning_rate_comes_from_the_caller_or_the_spec(sweep_dir):
+    trial(sweep_dir, "a", lr_course=[0.003, 0.002])
+    trial(sweep_dir, "b")
+    data = compare.collect(sweep_dir, lr_courses={"b": [0.1]})
+    assert [v["lr"] for v in data["variants"]] == [[0.003, 0.002], [0.1]]
+
+
+def test_one_closed_file_without_a_foreign_address(sweep_dir, tmp_path):
+    trial(sweep_dir, "baseline", epochs=[(1, 0.88)])
+    out = tmp_path / "new" / "c.html"
+    page = compare.build_page(compare.collect(sweep_dir), out)
+    assert out.read_text(encoding="utf-8") == page
+    own = page.replace((PAGE / "echarts.min.js").read_text(encoding="utf-8"), "")
+    assert not re.findall(r"(?:src|href)=[\"'](?!data:|#)", own)
+    assert set(re.findall(r"https?://[\w.]+", own)) == {"http://www.w3.org"}  # SVG's namespace
+    assert "default-src 'none'" in page
+    assert "unsafe-eval" not in page
+
+
+@pytest.mark.parametrize(
+    "name", ["<script>alert(1)</script>", "</script><img src=x>", "{{scripts}}", "&lt;b&gt;"]
+)
+def test_names_are_data_and_never_markup(sweep_dir, name):
+    folder = trial(sweep_dir, "baseline", epochs=[(1, 0.88)])
+    spec = json.loads((folder / "spec.json").read_text())
+    write_json(folder / "spec.json", {**spec, "variant": name, "sweep": name})
+    page = compare.build_page(compare.collect(sweep_dir))
+    inside = re.search(r'id="data">(.*?)</script>', page, re.S)[1]
+    assert json.loads(inside)["trials"][0]["variant"] == name
+    assert "<script>alert" not in page
+    assert "<img src=x>" not in page
+    assert page.count("<script>") == len(compare.SCRIPTS)
+
+
+def test_not_a_number_is_a_gap(sweep_dir):
+    trial(sweep_dir, "baseline", epochs=[(1, float("nan"))])
+    assert '"top1":[null]' in compare.build_page(compare.collect(sweep_dir))
+
+
+def many(sweep_dir, trials, epochs):
+    for number in range(trials):
+        values = {"optim_wrapper.optimizer.lr": 0.001 + number * 1e-5, "weight": number % 7}
+        curve = [(e, 0.88 + 0.0001 * ((e * 7 + number) % 300)) for e in range(1, epochs + 1)]
+        trial(sweep_dir, "baseline", number, curve, "COMPLETE", values, overrides=values)
+
+
+def test_fifty_trials_of_fifty_epochs_stay_under_two_megabytes(sweep_dir):
+    many(sweep_dir, 50, 50)
+    page = compare.build_page(compare.collect(sweep_dir))
+    assert len(page.encode()) < 2_000_000
+
+
+@pytest.mark.slow
+@pytest.mark.sample
+def test_five_hundred_trials_build_in_three_seconds(sweep_dir):
+    many(sweep_dir, 500, 50)
+    before = time.process_time()
+    compare.build_page(compare.collect(sweep_dir))
+    assert time.process_time() - before < 3
+
+
+def test_the_bundled_library_is_the_one_named():
+    digest = hashlib.sha256((PAGE / "echarts.min.js").read_bytes()).hexdigest()
+    assert digest in (PAGE / "VENDORED.md").read_text()
+    assert (PAGE / "echarts.LICENSE").exists()

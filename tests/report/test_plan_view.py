@@ -1,0 +1,133 @@
+"""`pcan sweep plan` on a real, resolved config: ladder, changes, true lr, lint and cost."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pipeline.cli import sweep_plan
+from pipeline.plan.lint.finding import Subject
+from pipeline.plan.sweep import Sweep
+from pipeline.report.plan_text import plan_text
+from pipeline.report.plan_view import plan_view, record
+
+#: A base config small enough to read, with every path that the shipped plan sets.
+BASE = """\
+model = dict(type='R', cls_head=dict(type='H', num_classes=60, loss_weights=[1.0, 1.0, 1.0, 1.0]))
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=24, val_begin=1, val_interval=1)
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-4))
+param_scheduler = [dict(type='MultiStepLR', milestones=[10, 20], by_epoch=True)]
+load_from = None
+"""
+
+
+@pytest.fixture(scope="module")
+def told(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """The JSON of one run of the command, with real child processes."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("sweeps", "configs"):
+        (folder / name).mkdir()
+    shipped = (root / "sweeps" / "pcan_ntu60.yaml").read_text()
+    # Each schedule costs a child that imports torch: `legacy` would be one more.
+    before, _, after = shipped.partition("  legacy:")
+    shipped = before + "ladder:" + after.partition("\nladder:")[2]
+    (folder / "sweeps" / "pcan_ntu60.yaml").write_text(shipped)
+    (folder / "configs" / "pcan_ntu60.py").write_text(BASE)
+    (folder / "wandb.yaml").write_text("project: x\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        result = CliRunner().invoke(sweep_plan.command, ["--json"], catch_exceptions=False)
+    return json.loads(result.stdout)
+
+
+def variant(told: dict, name: str) -> dict:
+    return next(v for v in told["variants"] if v["name"] == name)
+
+
+def test_nothing_stood_in_the_way(told: dict) -> None:
+    assert (told["schema"], told["sweep"], told["problems"]) == (1, "pcan_ntu60", [])
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("pose-1.5", [{"path": "model.cls_head.loss_weights.1", "old": 2.0, "new": 1.5}]),
+        ("lr-0.001", [{"path": "optim_wrapper.optimizer.lr", "old": 0.003, "new": 0.001}]),
+    ],
+)
+def test_a_fallback_differs_from_the_baseline_only_in_what_it_names(
+    told: dict, name: str, changes: list
+) -> None:
+    assert variant(told, name)["changes"] == changes
+    assert not any(f["id"] == "changes_more_than_named" for f in told["lint"])
+
+
+def test_the_true_lr_of_each_variant(told: dict) -> None:
+    base = variant(told, "baseline")["lr"]
+    cosine = [1e-5 + (3e-3 - 1e-5) * (1 + math.cos(math.pi * e / 30)) / 2 for e in range(30)]
+    assert base == pytest.approx(cosine, rel=1e-6)
+    scratch = variant(told, "scratch")["lr"]
+    assert (len(scratch), scratch[0], scratch[5]) == (50, pytest.approx(1e-3), pytest.approx(1e-2))
+    assert max(variant(told, "lr-0.001")["lr"]) == pytest.approx(0.001)
+
+
+def test_bands_carry_the_true_lr_beside_the_tables(told: dict) -> None:
+    fifth = next(b for b in told["bands"] if b["epoch"] == 5)
+    assert (fifth["lr"], fifth["top1"]) == (0.0027, [0.89, 0.9])
+    assert fifth["true_lr"] == pytest.approx(0.00287, rel=1e-3)
+
+
+def test_the_costs(told: dict) -> None:
+    hours = {v["name"]: v["gpu_hours"] for v in told["variants"]}
+    assert (hours["baseline"], hours["scratch"]) == (15.0, 25.0)
+    assert told["worst_case"] == {"epochs": 80, "gpu_hours": 40.0}
+
+
+def test_the_ladder_says_after_which_variants_a_rule_can_match(told: dict) -> None:
+    first = told["ladder"][0]
+    assert first["when"] == "epoch 1: top-1 below 87.00 %"
+    assert first["next"] == ["lr-0.001", "pose-1.5", "scratch"]
+    assert first["after"] == ["baseline", "pose-1.5", "lr-0.001"]
+    assert "scratch" in told["ladder"][-1]["after"]
+
+
+def test_the_plans_contradictions_are_resolved(told: dict) -> None:
+    assert {f["id"] for f in told["lint"]} >= {"rules_overlap", "table_lr_differs"}
+    assert all(f["resolved"] for f in told["lint"])
+
+
+def test_without_a_config_the_plan_is_still_shown(plan: Sweep) -> None:
+    view = plan_view(Subject(sweep=plan), {}, ["the base config is missing."])
+    text = plan_text(view)
+    assert "At worst 80 epochs by the ladder, 40 GPU hours, 20 h on 2 GPUs" in text
+    assert "├─ epoch 1: top-1 below 87.00 % (stopped after 1 epochs, 0.5 GPU hours)" in text
+    assert "│  ├─ then lr-0.001 (plan B), 30 epochs, 15 GPU hours" in text
+    assert "set, not resolved: optim_wrapper.optimizer.lr = 0.003" in text
+    assert text.endswith("Not shown: the base config is missing.")
+    assert record(view)["problems"] == ["the base config is missing."]
+
+
+def test_true_lr_stands_beside_the_plans_table(plan: Sweep) -> None:
+    cosine = [1e-5 + (3e-3 - 1e-5) * (1 + math.cos(math.pi * e / 30)) / 2 for e in range(30)]
+    lr = {"baseline": cosine, "lr-0.001": [x / 3 for x in cosine]}
+    lines = plan_text(plan_view(Subject(sweep=plan, true_lr=lr), {})).splitlines()
+    assert "      5  0.00287     0.0027   *  89.00 %-90.00 %" in lines
+    # The column was written for the baseline; beside a fallback it would only mislead.
+    assert "      5  0.000957    89.00 %-90.00 %" in lines
+
+
+def test_a_change_that_a_variant_does_not_name_is_found(plan: Sweep) -> None:
+    class Change:
+        def __init__(self, path: str, old: object, new: object) -> None:
+            self.path, self.old, self.new = path, old, new
+
+    lr = "optim_wrapper.optimizer.lr"
+    resolved = {
+        "baseline": [Change(lr, 0.01, 0.003)],
+        "pose-1.5": [Change(lr, 0.01, 0.002), Change("model.cls_head.loss_weights.1", 2.0, 1.5)],
+    }
+    view = plan_view(Subject(sweep=plan), resolved)
+    (found,) = [f for f in view.lint if f.id == "changes_more_than_named"]
+    assert f"but also differs in {lr}" in found.message and found.severity == "error"

@@ -1,0 +1,117 @@
+"""Who may import whom, and what the control side never imports."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "pipeline"
+
+#: Folder -> folders of ours it may import ("" is the package itself: errors).
+ARROWS = {
+    "plan": {"plan", ""},
+    "job": {"plan", "job", ""},
+    "study": {"plan", "study", ""},
+    "track": {"plan", "job", "track", ""},
+    "diagnose": {"plan", "job", "diagnose", ""},
+    "doctor": {"plan", "job", "study", "launch", "data", "track", "doctor", ""},
+    "data": {"data", "job", "plan", ""},
+    "report": {"plan", "study", "job", "track", "report", ""},
+    "launch": {"plan", "study", "job", "track", "launch", ""},
+}
+#: What runs inside a job may use of ours.
+TRAIN = {
+    "pipeline.plan.measurement",
+    "pipeline.job.rundir",
+    "pipeline.data.pack",
+    "pipeline.data.store",
+}
+TORCH_SIDE = ("torch", "mmengine", "mmaction", "mmcv")
+#: Module -> folders that may import it.
+OWNERS = {"optuna": {"study"}, "wandb": {"track"}, "click": {"cli"}}
+
+
+def imports_of(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            yield node.module
+
+
+def modules(folder: str) -> list[Path]:
+    return sorted((PACKAGE / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("folder", sorted(ARROWS))
+def test_imports_follow_the_arrows(folder: str) -> None:
+    for file in modules(folder):
+        for name in imports_of(file):
+            if name.split(".")[0] == "pipeline":
+                target = name.split(".")[1] if name.count(".") >= 2 else ""
+                target = name.split(".")[1] if name.count(".") == 1 else target
+                target = "" if target == "errors" else target
+                assert target in ARROWS[folder], f"{file.relative_to(ROOT)} imports {name}"
+
+
+def test_a_job_uses_nothing_of_ours_but_what_both_sides_share() -> None:
+    for file in modules("train"):
+        for name in imports_of(file):
+            if name.startswith("pipeline.") and not name.startswith("pipeline.train"):
+                assert name in TRAIN, f"{file.relative_to(ROOT)} imports {name}"
+            assert name.split(".")[0] not in ("optuna", "wandb", "click", "pydantic", "yaml")
+
+
+def test_only_train_touches_torch() -> None:
+    for file in sorted(PACKAGE.rglob("*.py")):
+        folder = file.relative_to(PACKAGE).parts[0]
+        if folder == "train":
+            continue
+        for name in imports_of(file):
+            assert name.split(".")[0] not in TORCH_SIDE, f"{file.relative_to(ROOT)}: {name}"
+
+
+@pytest.mark.parametrize("module", sorted(OWNERS))
+def test_each_library_has_one_home(module: str) -> None:
+    for file in sorted(PACKAGE.rglob("*.py")):
+        folder = file.relative_to(PACKAGE).parts[0]
+        if any(name.split(".")[0] == module for name in imports_of(file)):
+            assert folder in OWNERS[module], f"{file.relative_to(ROOT)} imports {module}"
+
+
+def test_nobody_imports_train() -> None:
+    for file in sorted(PACKAGE.rglob("*.py")):
+        if file.relative_to(PACKAGE).parts[0] != "train":
+            assert not any(name.startswith("pipeline.train") for name in imports_of(file)), file
+
+
+def test_package_folders_import_nothing() -> None:
+    for folder in sorted(p for p in PACKAGE.iterdir() if (p / "__init__.py").exists()):
+        assert not list(imports_of(folder / "__init__.py")), folder
+
+
+@pytest.mark.parametrize(
+    ("words", "absent"),
+    [
+        ("--help", ("pydantic", "yaml", "sqlalchemy", "optuna", "wandb", "rich", "torch")),
+        ("sweep --help", ("pydantic", "yaml", "sqlalchemy", "optuna", "wandb", "torch")),
+        ("sweep list", ("optuna", "wandb", *TORCH_SIDE)),
+        ("sweep status", ("optuna", "wandb", *TORCH_SIDE)),
+    ],
+)
+def test_a_command_loads_no_more_than_it_needs(words: str, absent: tuple[str, ...]) -> None:
+    program = (
+        "import sys\nfrom pipeline.cli.main import main\n"
+        f"sys.argv = ['pcan', *{words.split()!r}]\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print('LOADED', *sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.rpartition("LOADED")[2].split())
+    assert not loaded & set(absent)
