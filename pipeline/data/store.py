@@ -7,8 +7,6 @@
 Both sides use this module, so it keeps to Python 3.8, numpy and the standard library.
 """
 
-# ruff: noqa: UP006, UP007, UP035, UP045
-
 import hashlib
 import json
 import os
