@@ -219,3 +219,24 @@ def test_a_window_is_cut_as_the_picture_is(box):
     cut = MMCompact()._compact_images
     expected, ours = (cut([image], (48, 64), box)[0] for image in (picture, window))
     assert np.array_equal(ours, expected)
+
+
+def test_validating_in_batches_predicts_the_same(demo, exact):
+    config = config_of(demo, exact)
+    found, _ = samples(config, "val_dataloader")
+    torch.manual_seed(0)
+    model = MODELS.build(copy.deepcopy(config.model)).eval()
+
+    def scores(size):
+        predicted = []
+        for start in range(0, len(found), size):
+            batch = pseudo_collate(copy.deepcopy(found[start : start + size]))
+            with torch.no_grad():
+                predicted += model(**model.data_preprocessor(batch, False), mode="predict")
+        return torch.stack([torch.cat([*one.pred_score.values()]) for one in predicted])
+
+    single = scores(1)
+    for size in (3, 8):  # with and without a smaller last batch
+        together = scores(size)
+        torch.testing.assert_close(together, single, rtol=0, atol=1e-5)
+        assert torch.equal(together.argmax(dim=1), single.argmax(dim=1))
