@@ -69,6 +69,11 @@ def plan(root: Path, sources: Sequence[Source], profile: str, limit: int | None 
         recipe = Recipe(codec, source.clip_len, source.compact, fixed=source.kind == "val")
         for clip in annotation.split(source.split)[:limit]:
             name = clip_name(clip)
+            if os.path.isabs(name) or ".." in Path(name).parts:
+                raise InputError(
+                    f'{source.ann_file}: the clip "{name}" lies outside its folder, which no data '
+                    "set needs. Nothing was written."
+                )
             video = video_path(source.videos, name)
             task = packs.setdefault(f"{video}", Task(name, clip, video, {}))
             task.packs[pack_path(root, source.kind, name)] = recipe

@@ -115,6 +115,16 @@ def test_a_full_disk_is_told_beforehand(demo, tmp_path):
         check_disk(todo, 10**18)
 
 
+def test_a_clip_outside_its_folder_is_refused(demo, tmp_path):
+    import pickle
+
+    content = pickle.loads((demo / "ann.pkl").read_bytes())
+    content["annotations"][0]["frame_dir"] = content["split"]["train"][0] = "../../evil"
+    (demo / "ann.pkl").write_bytes(pickle.dumps(content))
+    with pytest.raises(InputError, match="outside its folder"):
+        plan_of(demo, tmp_path / "store")
+
+
 def test_nothing_to_prepare_is_an_error(tmp_path):
     with pytest.raises(InputError, match="nothing to prepare"):
         plan(tmp_path, [], "fine")
