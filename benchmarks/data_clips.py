@@ -72,9 +72,10 @@ def pictures(joints: np.ndarray, rng: np.random.Generator):
     """Yield the frames, RGB: a texture that drifts, drawn people, sensor noise."""
     import cv2
 
-    rough = rng.integers(70, 186, (HEIGHT // 12 + 20, WIDTH // 12 + 40, 3), dtype=np.uint8)
-    texture = cv2.resize(rough, None, fx=12, fy=12, interpolation=cv2.INTER_CUBIC)
-    noise = rng.normal(0, 3, (HEIGHT + 64, WIDTH + 64, 1)).astype(np.int8)
+    grey = rng.integers(70, 186, (HEIGHT // 40 + 6, WIDTH // 40 + 9, 1))
+    rough = (grey + rng.integers(-12, 13, (*grey.shape[:2], 3))).astype(np.uint8)
+    texture = cv2.resize(rough, None, fx=40, fy=40, interpolation=cv2.INTER_CUBIC)
+    noise = rng.normal(0, 2, (HEIGHT + 64, WIDTH + 64, 1)).astype(np.int8)
     looks = [Look.draw(rng) for _ in joints]
     for t in range(FRAMES):
         picture = texture[t : t + HEIGHT, 2 * t : 2 * t + WIDTH].copy()

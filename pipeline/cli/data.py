@@ -88,9 +88,11 @@ def prepare_command(
     Example: pcan data prepare pcan_ntu60 --set data_root=/data/ntu --workers 16
     """
     from pipeline.data.prepare import plan
+    from pipeline.data.store import default_store
 
     if ann is not None:
-        sources, place = _named_sources(ann, videos, train_split, val_split), store_of(ann.stem)
+        sources = _named_sources(ann, videos, train_split, val_split)
+        place = default_store(Path(), ann.stem)
     else:
         sources, place = _sweep_sources(sweep, sets)
     todo = plan(out or place, sources, profile, limit)
@@ -135,10 +137,11 @@ def check_command(
     from pipeline.cli.options import print_json
     from pipeline.data.check import ERROR, check
     from pipeline.data.prepare import cores
-    from pipeline.data.store import store_at
+    from pipeline.data.store import default_store, store_at
 
     if ann is not None:
-        sources, place = _named_sources(ann, videos, train_split, val_split), store_of(ann.stem)
+        sources = _named_sources(ann, videos, train_split, val_split)
+        place = default_store(Path(), ann.stem)
     else:
         sources, place = _sweep_sources(sweep, sets)
     findings = check(sources, decode, cores())
@@ -158,11 +161,6 @@ def check_command(
         raise NotReady("This data is not ready to be trained on; see the errors above.")
 
 
-def store_of(name: str, root: Path = Path()) -> Path:
-    """Return where the store of a sweep, or of an annotation, lies unless a place is named."""
-    return root / "data" / "prepared" / name
-
-
 def _named_sources(
     ann: Path, videos: Path | None, train: str | None, val: str | None
 ) -> list["Source"]:
@@ -177,11 +175,12 @@ def _sweep_sources(sweep: str | None, sets: tuple[str, ...]) -> tuple[list["Sour
     """Return the sources of a sweep's config, and where its store lies."""
     from pipeline.cli.options import open_sweep
     from pipeline.data.sources import of_config
+    from pipeline.data.store import default_store
 
     opened = open_sweep(sweep)
     facts = loader_facts(opened.sweep, opened.project, sets)
     sources = of_config(facts["loaders"], opened.project.root)
-    return sources, store_of(opened.sweep.name, opened.project.root)
+    return sources, default_store(opened.project.root, opened.sweep.name)
 
 
 def loader_facts(sweep: Any, project: Any, sets: tuple[str, ...]) -> dict[str, Any]:

@@ -25,6 +25,26 @@ class StoreError(Exception):
     """A store is missing, unfinished, of another version, or made for another chain."""
 
 
+def default_store(root: Path, name: str) -> Path:
+    """Return where the store of a sweep, or of an annotation, lies unless a place is named."""
+    return root / "data" / "prepared" / name
+
+
+def spec_data(store: str, folder: Path) -> Dict[str, Any]:
+    """Return what a trial's specification says about its samples.
+
+    Args:
+        store: "video" or "prepared", from the sweep file.
+        folder: of the store, if it is a prepared one.
+
+    Raises:
+        StoreError: there is no finished store.
+    """
+    if store != "prepared":
+        return dict(store_record(None))
+    return {**store_record(folder), "packs": str(folder.resolve())}
+
+
 def pack_path(root: Path, kind: str, name: str) -> Path:
     """Return where a clip's pack lies; the name may have folders in it."""
     return root / kind / (os.path.splitext(name)[0] + SUFFIX)

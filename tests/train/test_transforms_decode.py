@@ -13,7 +13,7 @@ from pipeline.data.annotation import load_annotation
 from pipeline.data.demo import make_demo
 from pipeline.data.prepare import plan, prepare
 from pipeline.data.sources import of_files
-from pipeline.data.store import StoreError
+from pipeline.data.store import StoreError, spec_data
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # mmcv-lite and torch.jit warn once when imported
@@ -22,7 +22,7 @@ with warnings.catch_warnings():
     from mmengine.config import Config
     from mmengine.dataset import pseudo_collate
 
-    from pipeline.train.transforms import fallbacks_of, use_store
+    from pipeline.train.transforms import fallbacks_of, use_spec, use_store
     from pipeline.train.transforms.decode import Window
 
     register_all_modules()
@@ -183,6 +183,19 @@ def test_a_chain_without_the_cut_is_refused(demo, exact):
 def test_an_unfinished_store_is_refused(demo, tmp_path):
     with pytest.raises(StoreError, match="pcan data prepare"):
         use_store(config_of(demo), str(tmp_path))
+
+
+def test_a_specification_names_its_store(demo, exact):
+    data = spec_data("prepared", exact)
+    config = config_of(demo)
+    use_spec(config, data)
+    assert config.train_dataloader.dataset.pipeline[1].type == "PackDecode"
+    with pytest.raises(StoreError, match="has changed since this trial began"):
+        use_spec(config_of(demo), {**data, "digest": "0" * 64})
+    untouched = config_of(demo)
+    for other in (None, {"store": "video"}, spec_data("video", exact)):
+        use_spec(untouched, other)
+    assert untouched.to_dict() == config_of(demo).to_dict()
 
 
 def test_a_test_of_ten_clips_stays_on_the_videos(demo, exact):

@@ -13,7 +13,7 @@ from pipeline.train.transforms.decode import PackDecode  # noqa: E402
 from pipeline.train.transforms.fallback import fallbacks_of  # noqa: E402
 from pipeline.train.transforms.heatmaps import PoseHeatmaps  # noqa: E402
 from pipeline.train.transforms.joints import DrawJointsPreprocessor, ShipJoints  # noqa: E402
-from pipeline.train.transforms.switch import use_store  # noqa: E402
+from pipeline.train.transforms.switch import use_spec, use_store  # noqa: E402
 
 __all__ = [
     "DrawJointsPreprocessor",
@@ -21,5 +21,6 @@ __all__ = [
     "PoseHeatmaps",
     "ShipJoints",
     "fallbacks_of",
+    "use_spec",
     "use_store",
 ]
