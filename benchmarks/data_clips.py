@@ -81,6 +81,7 @@ def pictures(joints: np.ndarray, rng: np.random.Generator):
         picture = texture[t : t + HEIGHT, 2 * t : 2 * t + WIDTH].copy()
         for track, look in zip(joints, looks, strict=True):
             draw_person(picture, track[t], look, SCALE, "")
+        picture = cv2.GaussianBlur(picture, (0, 0), 2)  # as soft as a real 1080p recording
         x, y = rng.integers(0, 64, 2)
         grain = noise[y : y + HEIGHT, x : x + WIDTH].astype(np.int16)
         yield np.clip(picture + grain, 0, 255).astype(np.uint8)
