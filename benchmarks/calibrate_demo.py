@@ -33,7 +33,7 @@ def main() -> None:
     plan = yaml.safe_load(Path("sweeps", f"{options.sweep}.yaml").read_text())
     name = f"{options.sweep}_calibration"
     file = Path("sweeps", f"{name}.yaml")
-    file.write_text(yaml.safe_dump(calibration(plan, name, options), sort_keys=False))
+    file.write_text(json.dumps(calibration(plan, name, options), indent=1))  # JSON is YAML
     try:
         launch = [*PCAN, "sweep", "launch", name, "--policy", "all", "--wandb", "disabled"]
         subprocess.run(launch, check=True)
