@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import NotReady
-from pipeline.job.gpus import Gpu
+from pipeline.job.gpus import Gpu, list_gpus
 
 
 @dataclasses.dataclass
@@ -59,6 +59,14 @@ class Slot:
             os.pwrite(handle, note.encode(), 0)
         return None
 
+    def used_by_stranger(self) -> str | None:
+        """Say who uses one of the GPUs without holding its lock; None if nobody does."""
+        if not self.gpus:
+            return None
+        mine = {gpu.uuid for gpu in self.gpus}
+        busy = [gpu for gpu in list_gpus() if gpu.uuid in mine and gpu.in_use]
+        return "; ".join(gpu.told() for gpu in busy) or None
+
     def free(self) -> None:
         """Give the GPUs back."""
         while self._handles:
@@ -92,7 +100,13 @@ def cpu_slots(most: int | None) -> list[Slot]:
 def _open(gpu: Gpu) -> int:
     """Open a GPU's lock file, made for all users of the machine."""
     folder = Path(os.environ.get("PCAN_LOCKS") or Path(tempfile.gettempdir()) / "pcan-gpus")
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise NotReady(
+            f"The folder for GPU locks, {folder}, cannot be made: {error.strerror}. Name another: "
+            "export PCAN_LOCKS=FOLDER"
+        ) from None
     if folder.stat().st_uid == os.getuid():
         folder.chmod(0o1777)
     file = folder / f"{gpu.uuid}.lock"
