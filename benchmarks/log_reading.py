@@ -62,20 +62,23 @@ def scalars() -> Iterator[str]:
     """MMEngine's scalars.json."""
     for epoch in range(1, 5000):
         for step in range(1, ITERATIONS + 1):
-            yield json.dumps(
-                {
-                    "lr": 0.001,
-                    "data_time": 0.0384,
-                    "grad_norm": 20.659,
-                    "loss": 4.586286163330078,
-                    "top1_acc": 0.0666,
-                    "time": 0.6308598160743714,
-                    "epoch": epoch,
-                    "iter": step,
-                    "memory": 5785,
-                    "step": epoch * ITERATIONS + step,
-                }
-            ) + "\n"
+            yield (
+                json.dumps(
+                    {
+                        "lr": 0.001,
+                        "data_time": 0.0384,
+                        "grad_norm": 20.659,
+                        "loss": 4.586286163330078,
+                        "top1_acc": 0.0666,
+                        "time": 0.6308598160743714,
+                        "epoch": epoch,
+                        "iter": step,
+                        "memory": 5785,
+                        "step": epoch * ITERATIONS + step,
+                    }
+                )
+                + "\n"
+            )
         yield json.dumps({"acc/top1": 0.5 + epoch / 1e4, "time": 0.2, "step": epoch}) + "\n"
 
 
@@ -106,7 +109,10 @@ def main() -> None:
             path = Path(folder) / name
             write(path, lines(), megabytes)
             done = subprocess.run(
-                [sys.executable, "-c", _READ, str(path)], capture_output=True, text=True, check=True
+                [sys.executable, "-c", _READ, str(path)],
+                capture_output=True,
+                text=True,
+                check=True,
             )
         told = json.loads(done.stdout)
         print(

@@ -27,6 +27,7 @@ _SWEEP = {
     "status": ("pipeline.cli.sweep_status:status", "Show what is where."),
     "stop": ("pipeline.cli.sweep_stop:stop", "End running trials cleanly, resumable."),
     "sync": ("pipeline.cli.sweep_sync:command", "Send offline runs to W&B."),
+    "watch": ("pipeline.cli.sweep_watch:command", "Follow the running trials live."),
 }
 _ROOT = {
     "checkpoint": ("pipeline.cli.checkpoint:command", "Say what a checkpoint is, what fits."),

@@ -15,6 +15,7 @@ from pipeline.launch.machine import data_root
 from pipeline.launch.mirroring import Mirroring, MirrorLike
 from pipeline.launch.policy import Order, candidates, check_order
 from pipeline.launch.ready import check_ready
+from pipeline.launch.record import note_launch
 from pipeline.launch.stops import Stops
 from pipeline.plan.against import check_against
 from pipeline.plan.project import Project
@@ -118,6 +119,7 @@ def launch(
     )
     folder = project.runs / sweep.name
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    note_launch(folder)
     stops = Stops(folder, sweep.job.stop_grace_s, show.line)
     watch = Mirroring(folder, mirror)
     loop = Loop(context, stops, show, wait, changed=watch.changed)
