@@ -20,6 +20,7 @@ HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _SWEEP = {
     "best": ("pipeline.cli.sweep_best:best", "Export the winner."),
     "compare": ("pipeline.cli.sweep_compare:command", "Compare the trials in one HTML file."),
+    "continue": ("pipeline.cli.sweep_continue:command", "Overrule a verdict; recorded."),
     "launch": ("pipeline.cli.sweep_launch:launch", "Run a sweep, or go on with it."),
     "list": ("pipeline.cli.sweep_status:list_sweeps", "List the project's sweeps."),
     "plan": ("pipeline.cli.sweep_plan:command", "Show what a sweep will do; runs nothing."),

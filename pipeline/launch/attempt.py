@@ -16,8 +16,10 @@ from pipeline.job.process import Command, JobProcess
 from pipeline.job.rundir import RunDir, append_line, read_json, write_json
 from pipeline.job.slots import Slot
 from pipeline.launch.held import Held
-from pipeline.plan.judge import Rules, best, judge
+from pipeline.launch.overruled import overruled
+from pipeline.plan.judge import Rules, best
 from pipeline.plan.measurement import Measurement
+from pipeline.plan.overrule import judge
 from pipeline.plan.project import shown
 from pipeline.plan.verdict import Kind, Verdict, percent
 
@@ -70,6 +72,7 @@ class Attempt:
         self._renewed = time.monotonic()
         self._retry_at = 0.0
         self._deadline: float | None = None
+        self._overruled = overruled(rundir)
         self._read_earlier()
 
     @property
@@ -96,6 +99,9 @@ class Attempt:
         Returns:
             Whether there were any.
         """
+        if overruled(self.rundir) != self._overruled:
+            self._overruled = overruled(self.rundir)
+            self.judge_anew()
         new = self._new()
         for measurement in new:
             self._take_in(measurement)
@@ -115,6 +121,21 @@ class Attempt:
             write_json(self.rundir.stop, record)
         if grace_s is not None:
             self._deadline = time.monotonic() + grace_s
+
+    def judge_anew(self) -> None:
+        """Judge the finished epochs by rules that have changed; ask for a stop, or lift it."""
+        before = self.ending
+        self._judge_all()
+        self._unreported = bool(self.history)
+        if self.ending is not None and before is None:
+            self._say(f"{self.name}: {self.ending.reason}; by the changed rules it is stopped.")
+            if self.process is not None:
+                self._stop_by(self.ending)
+        elif self.ending is None and before is not None:
+            self._say(f"{self.name} is no longer to stop: {before.reason}.")
+            if self.stopping is not None and self.stopping.state is not None:
+                self.rundir.stop.unlink(missing_ok=True)
+                self.expect_more()
 
     def press(self) -> None:
         """End the processes of a job that has not stopped in time; call it again and again."""
@@ -209,11 +230,14 @@ class Attempt:
 
     def _read_earlier(self) -> None:
         """Take up what earlier attempts measured; verdicts are judged anew, by today's rules."""
-        self.history = []
-        for measurement in self.rundir.read_measurements():
-            self.history.append(measurement)
-            self._note(judge(self.history, self.rules))
+        self.history = self.rundir.read_measurements()
+        self._judge_all()
         self._unreported = bool(self.history)
+
+    def _judge_all(self) -> None:
+        self.verdicts, self.ending = [], None
+        for count in range(1, len(self.history) + 1):
+            self._note(judge(self.history[:count], self.rules))
 
     def _new(self) -> list[Measurement]:
         try:
@@ -235,9 +259,12 @@ class Attempt:
         self._unreported = True
         self._say(self._line(measurement, verdict))
         if verdict.ends and self.process is not None:
-            stop = Outcome(state=verdict.state, cause=verdict.cause, reason=verdict.reason)
-            self.request_stop(stop, self.grace_s)
+            self._stop_by(verdict)
         write_json(self.rundir.judged, {"epoch": measurement.epoch}, durable=False)
+
+    def _stop_by(self, verdict: Verdict) -> None:
+        stop = Outcome(state=verdict.state, cause=verdict.cause, reason=verdict.reason)
+        self.request_stop(stop, self.grace_s)
 
     def _note(self, verdict: Verdict) -> None:
         """Keep a verdict that had something to say; the first that ends the trial stands."""

@@ -23,6 +23,8 @@ from pipeline.study.lease import Lease, LeaseLost
 
 TICK_S = 0.1
 IDLE_S = 2.0
+#: Of a trial's spec, what the storage keeps as well.
+_FACTS = ("epochs", "seed", "data", "wandb", "device", "nproc", "continues")
 
 
 class Show(Protocol):
@@ -156,14 +158,14 @@ class Loop:
         attempt = Attempt(
             lease,
             rundir,
-            lambda: context.rules(lease, rundir),
+            lambda: self.context.rules(lease, rundir),
             slot,
             epochs=int(spec["epochs"]),
             grace_s=context.sweep.job.stop_grace_s,
             next_of=lambda verdict: context.next_of(verdict, tried),
             say=self.show.line,
         )
-        facts = {key: spec[key] for key in ("epochs", "seed", "data", "wandb", "device", "nproc")}
+        facts = {key: spec[key] for key in _FACTS if spec[key] is not None}
         lease.begin(str(rundir.root.relative_to(context.project.root)), slot.shown, facts)
         self._tell_taken_up(lease)
         outcome = _settled(attempt, settled)

@@ -13,6 +13,7 @@ from pipeline.launch.context import Context
 from pipeline.launch.loop import Loop, Show
 from pipeline.launch.machine import data_root
 from pipeline.launch.mirroring import Mirroring, MirrorLike
+from pipeline.launch.overruled import signed
 from pipeline.launch.policy import Order, candidates, check_order
 from pipeline.launch.ready import check_ready
 from pipeline.launch.record import note_launch
@@ -20,6 +21,7 @@ from pipeline.launch.stops import Stops
 from pipeline.plan.against import check_against
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
+from pipeline.study.decisions import note_jump
 from pipeline.study.register import Registered, recipe_of, register
 from pipeline.study.storage import Storage
 
@@ -105,6 +107,8 @@ def launch(
     resolution = resolved(sweep, project)
     for line in describe(register_all(sweep, storage, resolution)):
         show.line(line)
+    if order.variants:
+        note_jump(sweep, storage, order.variants, signed())
     context = Context(
         sweep=sweep,
         project=project,

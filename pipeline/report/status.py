@@ -82,6 +82,7 @@ def trial_record(row: TrialRow, sweep: Sweep, project: Project) -> dict[str, Any
         "host": shown_host(row.host) if row.host else None,
         "gpus": row.gpus,
         "attempts": row.attempt,
+        "continues": row.facts.get("continues"),
         "data_store": (row.facts.get("data") or {}).get("store"),
         "wandb": wandb_state(project.root / row.run_dir) if row.run_dir else None,
         "run_dir": row.run_dir,
