@@ -24,7 +24,12 @@ ARROWS = {
     "launch": {"plan", "study", "job", "track", "launch", ""},
 }
 #: What runs inside a job may use of ours.
-TRAIN = {"pipeline.plan.measurement", "pipeline.job.rundir", "pipeline.data.pack"}
+TRAIN = {
+    "pipeline.plan.measurement",
+    "pipeline.job.rundir",
+    "pipeline.data.pack",
+    "pipeline.data.store",
+}
 TORCH_SIDE = ("torch", "mmengine", "mmaction", "mmcv")
 #: Module -> folders that may import it.
 OWNERS = {"optuna": {"study"}, "wandb": {"track"}, "click": {"cli"}}

@@ -1,10 +1,11 @@
 """`pcan diagnose`: a training log against known failure causes."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from pipeline.cli.options import json_option, open_sweep, print_json
 
 if TYPE_CHECKING:
     from pipeline.diagnose.against import Against
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 @click.option("--variant", metavar="NAME", help="The plan's variant it is; default: the first.")
 @click.option("--metric", metavar="NAME", help="The metric to judge; default: the log's top-1.")
 @click.option("--clips", type=click.IntRange(1), help="Size of the validation set.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(
     logs: tuple[Path, ...],
     trial: str | None,
@@ -56,19 +57,17 @@ def command(
         else:
             click.echo(diagnosis_text(case, findings, notes))
     if as_json:
-        click.echo(json.dumps(reports, indent=1))
+        print_json(reports)
 
 
 def _against(plan: str | None, variant: str | None, trial: str | None) -> "Against":
     """Return what to hold the logs against."""
     from pipeline.diagnose.against import Against, choose_variant, of_trial
-    from pipeline.plan.project import find_project
-    from pipeline.plan.read import read_sweep
 
     if plan is None and trial is None and variant is None:
         return Against()
-    project = find_project()
-    sweep = read_sweep(project.sweep_file(plan), project.root)
+    opened = open_sweep(plan)
+    project, sweep = opened.project, opened.sweep
     folder = None
     if trial is not None:
         chosen, folder = of_trial(sweep, project.runs, trial)

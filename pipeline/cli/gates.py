@@ -1,10 +1,11 @@
 """`pcan gates lint` and `pcan gates replay`: read a plan's rules, and try them on old logs."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
+
+from pipeline.cli.options import json_option, open_sweep, print_json, sweep_argument
 
 
 @click.group()
@@ -13,10 +14,14 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("sweep", required=False)
-@click.option("--clips", type=click.IntRange(1), help="Size of the validation set.")
+@sweep_argument
+@click.option(
+    "--clips",
+    type=click.IntRange(1),
+    help="Size of the validation set; default: as a trial noted it.",
+)
 @click.option("--offline", is_flag=True, help="Leave out what needs the base config.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.pass_context
 def lint(
     context: click.Context, sweep: str | None, clips: int | None, offline: bool, as_json: bool
@@ -28,21 +33,21 @@ def lint(
         pcan gates lint pcan_ntu60 --clips 16487
     """
     from pipeline.cli.resolved import Resolved, resolved
+    from pipeline.diagnose.trial import known_clips
     from pipeline.plan.lint.check import lint as check
     from pipeline.plan.lint.finding import subject
-    from pipeline.plan.project import find_project
-    from pipeline.plan.read import read_sweep
     from pipeline.report.gates_view import lint_text
 
-    project = find_project()
-    plan = read_sweep(project.sweep_file(sweep), project.root)
+    opened = open_sweep(sweep)
+    plan, project = opened.sweep, opened.project
     known = Resolved() if offline else resolved(plan, project)
+    clips = clips or known_clips(project.runs, plan.name)
     findings = check(subject(plan, known.base, known.true_lr, clips))
     for problem in known.problems:
         click.echo(f"Not checked: {problem}", err=True)
     if as_json:
         entries = [finding.record() for finding in findings]
-        click.echo(json.dumps({"schema": 1, "sweep": plan.name, "lint": entries}, indent=1))
+        print_json({"schema": 1, "sweep": plan.name, "lint": entries})
     else:
         click.echo(lint_text(plan, findings))
     if any(f.severity == "error" and f.resolved is None for f in findings):
@@ -56,7 +61,7 @@ def lint(
 @click.option("--best-known", type=click.FloatRange(0, 1), help="Another best known accuracy.")
 @click.option("--metric", metavar="NAME", help="The metric to judge; default: the log's top-1.")
 @click.option("--clips", type=click.IntRange(1), help="Size of the validation set.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def replay(
     sweep: str,
     logs: tuple[Path, ...],
@@ -74,13 +79,10 @@ def replay(
     """
     from pipeline.diagnose.against import Against, choose_variant
     from pipeline.diagnose.replayed import replay_log
-    from pipeline.plan.project import find_project
-    from pipeline.plan.read import read_sweep
     from pipeline.plan.replay import with_best_known
     from pipeline.report.gates_view import replay_text
 
-    project = find_project()
-    plan = read_sweep(project.sweep_file(sweep), project.root)
+    plan = open_sweep(sweep).sweep
     if best_known is not None:
         plan = with_best_known(plan, best_known)
     against = Against(sweep=plan, variant=choose_variant(plan, variant))
@@ -93,4 +95,4 @@ def replay(
         else:
             click.echo(replay_text(plan, curve.path, result, notes))
     if as_json:
-        click.echo(json.dumps(entries, indent=1))
+        print_json(entries)

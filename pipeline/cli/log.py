@@ -1,11 +1,12 @@
 """`pcan log`: the monitoring of a training as one table."""
 
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from pipeline.cli.options import json_option, open_sweep, print_json
 
 if TYPE_CHECKING:
     from pipeline.diagnose.case import Case
@@ -13,19 +14,19 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at a growing log; a log that takes long to read is read less often.
 EVERY_S = 2.0
+#: Looked into when no folder is named: MMAction2's, then pcan's own.
+DEFAULTS = (Path("work_dirs"), Path("runs"))
 
 
 @click.command()
-@click.argument(
-    "workdir", metavar="[WORKDIR]", default=Path("work_dirs"), type=click.Path(path_type=Path)
-)
+@click.argument("workdir", metavar="[WORKDIR]", required=False, type=click.Path(path_type=Path))
 @click.option("--plan", metavar="SWEEP", help="Show the verdicts of a plan's gates.")
 @click.option("--variant", metavar="NAME", help="The plan's variant it is; default: the first.")
 @click.option("--metric", metavar="NAME", help="The metric to show; default: the log's top-1.")
 @click.option("--follow", is_flag=True, help="Go on showing new epochs until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(
-    workdir: Path,
+    workdir: Path | None,
     plan: str | None,
     variant: str | None,
     metric: str | None,
@@ -35,19 +36,23 @@ def command(
     """Show lr and validation top-1 by epoch from the newest log.
 
     WORKDIR is a work dir, a trial's run directory, a log file, or a folder of work dirs
-    (default: work_dirs). Example:
+    (default: work_dirs, then runs). Example:
 
         pcan log work_dirs/pcan_ntu60 --plan pcan_ntu60 --follow
     """
     if follow and as_json:
         raise click.UsageError("Use just one of --follow and --json.")
+    workdir = workdir or next((p for p in DEFAULTS if p.is_dir()), DEFAULTS[0])
     if follow:
         _follow(workdir, plan, variant, metric)
         return
     from pipeline.diagnose.table import record
 
     case, rows = _look(workdir, plan, variant, metric)
-    click.echo(json.dumps(record(case, rows), indent=1) if as_json else _text(case, rows))
+    if as_json:
+        print_json(record(case, rows))
+    else:
+        click.echo(_text(case, rows))
 
 
 def _look(
@@ -67,11 +72,8 @@ def _look(
     if plan is not None or variant is not None:
         from pipeline.diagnose.against import choose_variant
         from pipeline.plan.judge import Rules
-        from pipeline.plan.project import find_project
-        from pipeline.plan.read import read_sweep
 
-        project = find_project()
-        sweep = read_sweep(project.sweep_file(plan), project.root)
+        sweep = open_sweep(plan).sweep
         clips = case.series.clips if case.series else None
         verdicts = judged(case, Rules.of(choose_variant(sweep, variant), clips=clips))
     return case, rows(case, verdicts)

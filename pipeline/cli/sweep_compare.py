@@ -1,23 +1,27 @@
 """`pcan sweep compare`: all trials of a sweep in one HTML file, or live on this machine."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.cli.options import json_option, open_sweep, storage_option, sweep_argument
+
 if TYPE_CHECKING:
-    from pipeline.plan.sweep import Sweep
+    from pipeline.cli.options import Opened
 
 
 @click.command()
-@click.argument("sweep", required=False)
+@sweep_argument
 @click.option("--out", type=click.Path(path_type=Path), help="Where the file goes.")
 @click.option("--open", "open_it", is_flag=True, help="Show it in the browser.")
 @click.option("--serve", is_flag=True, help="Keep it live on this machine, until Ctrl-C.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address for --serve.")
 @click.option("--port", default=0, help="Port for --serve; left out, a free one.")
 @click.option("--wandb", "on_wandb", is_flag=True, help="Make or update the W&B workspace.")
-@click.option("--json", "as_json", is_flag=True, help="Print the page's data instead.")
+@storage_option
+@json_option
 def command(
     sweep: str | None,
     out: Path | None,
@@ -26,6 +30,7 @@ def command(
     host: str,
     port: int,
     on_wandb: bool,
+    storage: str | None,
     as_json: bool,
 ) -> None:
     """Compare the trials of a sweep: curves against the plan, table, differences, verdicts.
@@ -34,59 +39,67 @@ def command(
 
         pcan sweep compare pcan_ntu60 --open
     """
-    from pipeline.report.compare import build_page, collect
-
-    plan, sweep_dir = locate(sweep)
+    opened = open_sweep(sweep)
     if on_wandb:
-        return click.echo(_workspace(plan, sweep_dir))
+        return click.echo(_workspace(opened))
+    fresh = _collector(opened, storage)
     if serve:
-        return _serve(plan, sweep_dir, host, port, open_it)
-    data = collect(sweep_dir, plan)
+        return _serve(fresh, host, port, open_it)
+    data = fresh()
     if as_json:
         import json
 
         return click.echo(json.dumps(data))
-    file = out or sweep_dir / "compare.html"
+    from pipeline.report.compare import build_page
+
+    file = out or opened.project.runs / opened.sweep.name / "compare.html"
     page = build_page(data, file)
     click.echo(str(file))
-    click.echo(f"{len(data['trials'])} trials, {len(page) / 1e6:.1f} MB.", err=True)
+    count = len(data["trials"])
+    noun = "trial" if count == 1 else "trials"
+    click.echo(f"{count} {noun}, {len(page) / 1e6:.1f} MB", err=True)
     if open_it:
         click.launch(file.resolve().as_uri())
 
 
-def locate(sweep: str | None) -> tuple["Sweep", Path]:
-    """Find a sweep's plan and its folder below runs/."""
-    from pipeline.errors import InputError
-    from pipeline.plan.read import read_sweep
+def _collector(opened: "Opened", storage: str | None) -> Callable[[], dict[str, Any]]:
+    """Return what reads the sweep anew; the schedules are asked for once."""
+    from pipeline.cli.resolved import resolved
+    from pipeline.report.compare import collect
 
-    root = next(
-        (p for p in (Path.cwd(), *Path.cwd().parents) if (p / "wandb.yaml").exists()), None
-    )
-    if root is None:
-        raise InputError(
-            "Neither this folder nor one above it has a wandb.yaml, which marks a project. "
-            "Go to your project, or make one: pcan init"
-        )
-    name = sweep or "pcan_ntu60"
-    file = Path(name) if name.endswith((".yaml", ".yml")) else root / "sweeps" / f"{name}.yaml"
-    plan = read_sweep(file.resolve(), root)
-    return plan, root / "runs" / plan.name
+    known = resolved(opened.sweep, opened.project)
+    for problem in known.problems:
+        click.echo(f"The true learning rate is missing: {problem}", err=True)
+
+    def fresh() -> dict[str, Any]:
+        folder = opened.project.runs / opened.sweep.name
+        return collect(folder, opened.sweep, known.true_lr, _phases(opened, storage))
+
+    return fresh
 
 
-def _workspace(plan: "Sweep", sweep_dir: Path) -> str:
+def _phases(opened: "Opened", storage: str | None) -> dict[str, str]:
+    """What only the storage knows of a trial: whether its owner is gone, or it is paused."""
+    from pipeline.study.board import read_board
+    from pipeline.study.storage import open_storage
+
+    if storage is None and not (opened.project.runs / "pcan.db").exists():
+        return {}
+    board = read_board(opened.sweep.name, open_storage(storage, opened.project.runs, create=False))
+    return {row.name: row.phase for row in board}
+
+
+def _workspace(opened: "Opened") -> str:
+    from pipeline.plan.project import MARK
     from pipeline.track.project import read_project
     from pipeline.track.workspace import save
 
-    target, _ = read_project(plan.root / "wandb.yaml")
-    return save(sweep_dir, target)
+    target, _ = read_project(opened.project.root / MARK)
+    return save(opened.project.runs / opened.sweep.name, target)
 
 
-def _serve(plan: "Sweep", sweep_dir: Path, host: str, port: int, open_it: bool) -> None:
-    from pipeline.report.compare import collect
+def _serve(fresh: Callable[[], dict[str, Any]], host: str, port: int, open_it: bool) -> None:
     from pipeline.report.compare_serve import LOOPBACK, address, make_server
-
-    def fresh() -> dict[str, Any]:
-        return collect(sweep_dir, plan)
 
     server = make_server(fresh, host, port)
     if host not in LOOPBACK:

@@ -2,9 +2,11 @@
 
 import click
 
+from pipeline.cli.options import json_option, open_sweep, sweep_argument
+
 
 @click.command()
-@click.argument("sweep", required=False)
+@sweep_argument
 @click.option(
     "--rebuild",
     is_flag=True,
@@ -12,7 +14,7 @@ import click
 )
 @click.option("--with-config", is_flag=True, help="Also send each trial's config.py.")
 @click.option("--with-weights", is_flag=True, help="Also send the exported winner's weights.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@json_option
 def command(
     sweep: str | None, rebuild: bool, with_config: bool, with_weights: bool, as_json: bool
 ) -> None:
@@ -25,20 +27,21 @@ def command(
     import dataclasses
     import json
 
-    from pipeline.cli.sweep_compare import locate
     from pipeline.errors import TrackingError
+    from pipeline.plan.project import MARK
     from pipeline.track.project import read_project
     from pipeline.track.sync import send_files, sync_sweep
 
-    plan, sweep_dir = locate(sweep)
-    target, _ = read_project(plan.root / "wandb.yaml")
+    opened = open_sweep(sweep)
+    sweep_dir = opened.project.runs / opened.sweep.name
+    target, _ = read_project(opened.project.root / MARK)
     reports = sync_sweep(sweep_dir, target, rebuild, lambda name: click.echo(name, err=True))
     if with_config or with_weights:
-        export = plan.root / "exports" / plan.name if with_weights else None
+        export = opened.project.exports(opened.sweep.name) if with_weights else None
         send_files(sweep_dir, target, with_config, export)
     if as_json:
         shown = [dataclasses.asdict(report) for report in reports]
-        click.echo(json.dumps({"schema": 1, "sweep": plan.name, "trials": shown}))
+        click.echo(json.dumps({"schema": 1, "sweep": opened.sweep.name, "trials": shown}))
     else:
         for report in reports:
             click.echo(report.line())

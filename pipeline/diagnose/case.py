@@ -86,6 +86,7 @@ def make_case(
             then the trial's own record come first.
     """
     name = choose_metric(curve, metric)
+    clips = clips or curve.facts.val_clips
     chosen = series(curve, name, clips) if name else None
     branches = branch_metrics(curve, name) if name else {}
     return Case(

@@ -8,8 +8,9 @@ import csv
 from pathlib import Path
 
 from pipeline.diagnose.blocks import blocks
-from pipeline.diagnose.curve import Run
+from pipeline.diagnose.run import Run
 
+_KNOWN = frozenset({"epoch", "lr", "loss", "top1", "rgb_top1", "pose_top1"})
 _DELIMITERS = (",", ";", "\t")
 
 
@@ -19,7 +20,7 @@ def csv_columns(first_lines: bytes) -> tuple[str, list[str]] | None:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         for delimiter in _DELIMITERS:
-            names = [cell.strip().strip('"').lower() for cell in line.split(delimiter)]
+            names = [_name(cell.strip().strip('"')) for cell in line.split(delimiter)]
             if len(names) >= 2 and names.count("epoch") == 1 and len(set(names)) == len(names):
                 return delimiter, names
         return None
@@ -59,6 +60,11 @@ def _take_row(run: Run, line: str, delimiter: str, names: list[str], number: int
     values = {name: value for name, cell in row.items() if (value := _number(cell)) is not None}
     run.train(int(epoch), values.pop("lr", None), values.pop("loss", None), number)
     run.validate(int(epoch), values, number)
+
+
+def _name(cell: str) -> str:
+    """Return a column's name as written, but for those that mean something here."""
+    return cell.lower() if cell.lower() in _KNOWN else cell
 
 
 def _number(cell: str) -> float | None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.diagnose.blocks import blocks
-from pipeline.diagnose.curve import Run
 from pipeline.diagnose.fields import is_metric
+from pipeline.diagnose.run import Run
 from pipeline.plan.measurement import Measurement
 
 Record = dict[str, Any]

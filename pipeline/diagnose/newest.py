@@ -4,6 +4,7 @@ import itertools
 import re
 from pathlib import Path
 
+from pipeline.diagnose.trial import is_trial
 from pipeline.errors import InputError
 
 _PATTERNS = ("*.log", "scalars.json", "*.log.json", "measurements.jsonl")
@@ -36,9 +37,13 @@ def newest_work_dir(folder: Path) -> Path:
 
 def work_dir_of(log: Path, within: Path) -> Path:
     """Return the work dir that a log file belongs to, not above `within`."""
+    # A trial keeps logs of its own below its run directory (W&B's among them).
+    for above in log.parents:
+        if is_trial(above):
+            return above
+        if above == within:
+            break
     folder = log.parent
-    if (folder / "measurements.jsonl").is_file() or (folder / "spec.json").is_file():
-        return folder
     if folder.name == "vis_data" and folder != within:
         folder = folder.parent
     if _TIME.fullmatch(folder.name) and folder != within:

@@ -13,8 +13,9 @@ from pathlib import Path
 from pipeline.diagnose.blocks import head
 from pipeline.diagnose.config_facts import read_config
 from pipeline.diagnose.csv_log import csv_columns, csv_run
-from pipeline.diagnose.curve import Curve, Run, join
+from pipeline.diagnose.curve import Curve
 from pipeline.diagnose.json_log import json_format, json_run
+from pipeline.diagnose.run import Run, join
 from pipeline.diagnose.text_log import text_runs
 from pipeline.diagnose.trial import is_trial, trial_facts
 from pipeline.errors import InputError

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.diagnose.case import Case
 from pipeline.diagnose.curve import Point
 from pipeline.job.rundir import RunDir, read_lines
-from pipeline.plan.judge import Rules, judge
+from pipeline.plan.judge import Rules, judge_all
 from pipeline.plan.verdict import percent
 
 
@@ -57,11 +57,8 @@ def rows(case: Case, verdicts: Mapping[int, tuple[str, str]] | None = None) -> l
 
 
 def judged(case: Case, rules: Rules) -> dict[int, tuple[str, str]]:
-    """Return what the rules say after every validated epoch, also past a stop."""
-    if case.series is None:
-        return {}
-    history = case.series.measurements()
-    verdicts = [judge(history[:count], rules) for count in range(1, len(history) + 1)]
+    """Return what the rules say after each validated epoch, up to the first that stops it."""
+    verdicts = judge_all(case.series.measurements(), rules) if case.series else []
     return {verdict.epoch: (verdict.kind.value, verdict.reason) for verdict in verdicts}
 
 

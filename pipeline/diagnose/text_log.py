@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pipeline.diagnose.blocks import Block, blocks
 from pipeline.diagnose.config_facts import read_config
-from pipeline.diagnose.curve import Run
 from pipeline.diagnose.fields import metrics
+from pipeline.diagnose.run import Run
 from pipeline.errors import InputError
 
 _HEADER = re.compile(

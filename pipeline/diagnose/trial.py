@@ -45,8 +45,20 @@ def trial_facts(folder: Path) -> Facts:
         load_from=warm.get("checkpoint") if isinstance(warm.get("checkpoint"), str) else None,
         start_top1=_number(warm.get("expect")),
         save_best=spec.get("metric") if isinstance(spec.get("metric"), str) else None,
-        stop_cause=_cause(outcome),
+        stop_cause=_cause(outcome) if outcome.get("state") != "FAIL" else None,
+        failure=_cause(outcome) if outcome.get("state") == "FAIL" else None,
+        val_clips=_clips(RunDir(folder)),
     )
+
+
+def known_clips(runs: Path, sweep: str) -> int | None:
+    """Return the size of the validation set that an earlier trial of a sweep noted."""
+    found = (_clips(RunDir(path.parent)) for path in sorted((runs / sweep).glob("*/*/facts.json")))
+    return next((clips for clips in found if clips is not None), None)
+
+
+def _clips(run: RunDir) -> int | None:
+    return _whole((read_json(run.facts) or {}).get("val_clips"))
 
 
 def _cause(outcome: dict[str, Any]) -> str | None:

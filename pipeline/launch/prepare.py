@@ -16,7 +16,7 @@ from pipeline.launch.held import Held
 from pipeline.launch.machine import apply_data_root
 from pipeline.plan.project import Project, shown
 from pipeline.plan.sweep import Sweep
-from pipeline.study.register import study_name
+from pipeline.study.names import study_name
 
 #: After an epoch the job waits at most so long to hear whether it may go on.
 JUDGE_WAIT_S = 10

@@ -124,6 +124,7 @@ def _trial(folder: Path, spec: Mapping[str, Any], phases: Mapping[str, str]) -> 
         "id": name,
         "variant": str(spec.get("variant")),
         "number": spec.get("number"),
+        "recipe": spec.get("recipe_hash") is not None or spec.get("number") == 0,
         "plan": spec.get("plan"),
         "state": outcome.get("state") or "RUNNING",
         "phase": phase if ended else phases.get(name, phase),
@@ -243,10 +244,10 @@ def _from_spec(name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _ladder(sweep: Sweep | None, trials: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """How the ladder went: the recipes (trial 0) in the order in which they were tried."""
+    """How the ladder went: the recipes in the order in which they were tried."""
     if sweep is None:
         return None
-    recipes = {t["variant"]: t for t in trials if t["number"] == 0}
+    recipes = {t["variant"]: t for t in trials if t["recipe"]}  # the latest, if it was changed
     ended = {name: _ended(trial) for name, trial in recipes.items()}
     step = walk(sweep, ended)
     rules = [{"when": rule.condition(), "next": list(rule.next)} for rule in sweep.ladder.after]
@@ -255,5 +256,6 @@ def _ladder(sweep: Sweep | None, trials: Sequence[Mapping[str, Any]]) -> dict[st
 
 def _ended(trial: Mapping[str, Any]) -> Ended:
     state = trial["state"] if trial["phase"] == "done" else None
-    stopped = trial["verdicts"][-1] if trial["verdicts"] else None
-    return Ended(state=state, verdict=stopped, cause=trial["cause"])
+    stopping = [v for v in trial["verdicts"] if v["verdict"] == "prune"]
+    verdict = stopping[-1] if stopping else None
+    return Ended(state=state, verdict=verdict, cause=trial["cause"])

@@ -8,8 +8,8 @@ from typing import Any
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Gate, Sweep, Variant
 from pipeline.study.board import TrialRow, read_board
+from pipeline.study.names import study_name
 from pipeline.study.owner import shown_host
-from pipeline.study.register import study_name
 from pipeline.study.storage import Storage
 from pipeline.track.state import wandb_state
 

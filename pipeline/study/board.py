@@ -5,18 +5,22 @@ Loading a study through Optuna reads every epoch of every trial; a few rows answ
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import sqlalchemy as sa
-
 from pipeline.plan.ladder import Ended
 from pipeline.plan.sweep import Sweep
-from pipeline.study.claim import owner_is_gone
-from pipeline.study.storage import Storage, told
-from pipeline.study.table import optuna_trials, studies, trials
+from pipeline.study.owner import owner_is_gone
+from pipeline.study.storage import Storage
 
 FINISHED = ("COMPLETE", "PRUNED", "FAIL")
+#: Our table (`table.py`) beside the states of Optuna's.
+_BOARD = """
+SELECT p.*, CAST(t.state AS VARCHAR(20)) AS state
+FROM pcan_trials AS p JOIN trials AS t ON t.trial_id = p.trial_id
+WHERE p.sweep = :sweep ORDER BY t.study_id, p.number
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,34 +75,18 @@ def read_board(sweep_name: str, storage: Storage) -> list[TrialRow]:
     Raises:
         StorageError: the storage cannot be read.
     """
-    query = (
-        sa.select(trials, optuna_trials.c.state)
-        .join_from(trials, optuna_trials, trials.c.trial_id == optuna_trials.c.trial_id)
-        .where(trials.c.sweep == sweep_name)
-        .order_by(optuna_trials.c.study_id, trials.c.number)
-    )
-    with told(storage):
-        if not storage.exists() or not sa.inspect(storage.engine).has_table(trials.name):
-            return []
-        now = storage.now()
-        with storage.engine.connect().execution_options(reading=True) as connection:
-            rows = list(connection.execute(query).mappings())
-    return [_row(dict(row), now) for row in rows]
+    if not storage.exists():
+        return []
+    now = storage.now()
+    return [_row(row, now) for row in storage.read(_BOARD, sweep=sweep_name)]
 
 
 def sweeps_in(storage: Storage) -> dict[str, int]:
     """Return the names of the sweeps registered in a storage, with their number of studies."""
-    with told(storage):
-        if not storage.exists():
-            return {}
-        with storage.engine.connect().execution_options(reading=True) as connection:
-            names = connection.execute(sa.select(studies.c.study_name)).scalars()
-            found: dict[str, int] = {}
-            for name in names:
-                if "/" in name:
-                    sweep = name.split("/", 1)[0]
-                    found[sweep] = found.get(sweep, 0) + 1
-    return found
+    if not storage.exists():
+        return {}
+    query = "SELECT sweep, count(DISTINCT variant) AS studies FROM pcan_trials GROUP BY sweep"
+    return {row["sweep"]: row["studies"] for row in storage.read(query)}
 
 
 def recipe_row(rows: Sequence[TrialRow], variant: str, recipe_hash: str) -> TrialRow | None:
@@ -128,10 +116,15 @@ def ended_recipes(
 def _row(row: Mapping[str, Any], now: float) -> TrialRow:
     fields = {field.name: row[field.name] for field in dataclasses.fields(TrialRow)}
     fields["phase"] = _phase(row, now)
-    fields["params"] = row["params"] or {}
-    fields["verdicts"] = row["verdicts"] or []
-    fields["facts"] = row["facts"] or {}
+    fields["params"] = _json(row["params"]) or {}
+    fields["verdicts"] = _json(row["verdicts"]) or []
+    fields["facts"] = _json(row["facts"]) or {}
     return TrialRow(**fields)
+
+
+def _json(value: Any) -> Any:
+    """Return a JSON column's value; SQLite hands out its text."""
+    return json.loads(value) if isinstance(value, str) else value
 
 
 def _phase(row: Mapping[str, Any], now: float) -> str:

@@ -14,16 +14,13 @@ import sqlalchemy as sa
 
 from pipeline.plan.sweep import Space, Sweep
 from pipeline.study.lease import Lease
-from pipeline.study.owner import Owner, is_alive, shown_host, this_process
-from pipeline.study.register import study_name
+from pipeline.study.names import study_name
+from pipeline.study.owner import Owner, owner_is_gone, shown_host, this_process
 from pipeline.study.storage import Storage, told
 from pipeline.study.table import optuna_trials, trials
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
-
-#: A lease of another host that was not renewed for so long belongs to a dead owner.
-LEASE_S = 180.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,26 +85,6 @@ def busy(sweep: Sweep, storage: Storage, variants: Sequence[str]) -> list[Busy]:
             for row in _rows(sweep, storage, variants)
             if row["token"] and row["state"] == "RUNNING" and not owner_is_gone(row, now)
         ]
-
-
-def owner_is_gone(row: Mapping[str, Any], now: float) -> bool:
-    """Return whether the owner that a lease row names has died.
-
-    On the owner's own host the process itself is asked, so a clock that jumps means nothing;
-    elsewhere the lease must have run out by the database's clock.
-    """
-    if row["token"] is None or row["pid"] is None:
-        return True
-    owner = Owner(
-        host=row["host"],
-        boot_id=row["boot_id"],
-        pid=row["pid"],
-        proc_start=row["proc_start"],
-    )
-    alive = is_alive(owner)
-    if alive is not None:
-        return not alive
-    return now - (row["renewed_at"] or 0.0) > LEASE_S
 
 
 def _rows(sweep: Sweep, storage: Storage, variants: Sequence[str]) -> list[Mapping[str, Any]]:

@@ -6,7 +6,12 @@ A process is the same one only if host, boot, pid namespace, pid and start time 
 import dataclasses
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+#: A lease of another host that was not renewed for so long belongs to a dead owner.
+LEASE_S = 180.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,3 +79,23 @@ def is_alive(owner: Owner) -> bool | None:
     if owner.boot_id != this_boot():
         return False
     return start_time(owner.pid) == owner.proc_start
+
+
+def owner_is_gone(row: Mapping[str, Any], now: float) -> bool:
+    """Return whether the owner that a lease row names has died.
+
+    On the owner's own host the process itself is asked, so a clock that jumps means nothing;
+    elsewhere the lease must have run out by the database's clock.
+    """
+    if row["token"] is None or row["pid"] is None:
+        return True
+    owner = Owner(
+        host=row["host"],
+        boot_id=row["boot_id"],
+        pid=row["pid"],
+        proc_start=row["proc_start"],
+    )
+    alive = is_alive(owner)
+    if alive is not None:
+        return not alive
+    return now - (row["renewed_at"] or 0.0) > LEASE_S

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from pipeline.errors import InputError
 from pipeline.plan.sweep import Sweep, Variant
 from pipeline.plan.variants import MISSING, recipe_value
+from pipeline.study.names import study_name
 from pipeline.study.storage import Storage, told
 from pipeline.study.table import trials
 
@@ -44,11 +45,6 @@ class Registered:
     created: bool
     new_recipe: bool
     changed: tuple[str, ...]
-
-
-def study_name(sweep: Sweep, variant: str) -> str:
-    """Return the Optuna name of a variant's study."""
-    return f"{sweep.name}/{variant}"
 
 
 def recipe_of(variant: Variant, config_hash: str, base: Mapping[str, Any] | None = None) -> Recipe:

@@ -50,7 +50,6 @@ trials = sa.Table(
 )
 
 #: Optuna's own tables, as far as they are read here (schema of Optuna 5).
-studies = sa.table("studies", sa.column("study_id"), sa.column("study_name"))
 optuna_trials = sa.table(
     "trials",
     sa.column("trial_id"),

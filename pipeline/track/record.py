@@ -84,7 +84,7 @@ def read_trial(folder: Path) -> Trial | None:
     )
 
 
-def run_id(sweep: str, variant: str, number: int, created: str) -> str:
+def run_id(sweep: str, variant: str, number: int | str, created: str) -> str:
     """Return the W&B run id of a trial: readable, stable, and new for a new sweep of that name.
 
     Args:
@@ -103,7 +103,7 @@ def id_of(spec: Mapping[str, Any]) -> str:
     return run_id(
         str(spec.get("sweep")),
         str(spec.get("variant")),
-        int(spec.get("number") or 0),
+        str(spec.get("number")),
         str(spec.get("created")),
     )
 

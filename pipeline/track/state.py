@@ -125,7 +125,8 @@ def wandb_state(folder: Path) -> dict[str, Any]:
         return {"id": None, "mode": "disabled", "synced": False, "url": None}
     sent = read_sent(trial)
     tracked = (RunDir(folder).wandb / LOCAL).exists() or bool(sent.id)
-    mode = "live" if sent.mode == "live" else "offline" if tracked else "disabled"
+    asked = (trial.spec.get("wandb") or {}).get("mode")
+    mode = "live" if sent.mode == "live" else asked or ("offline" if tracked else "disabled")
     return {
         "id": read_local(trial).id,
         "mode": mode,

@@ -152,6 +152,22 @@ def test_nan_values(contents: list, damaged: Callable, data: st.DataObject) -> N
     assert {pair for pair in pairs(curve) if not math.isnan(pair[2])} <= truth
 
 
+@EXAMPLES
+@given(
+    values=st.lists(st.integers(0, 10_000).map(lambda n: n / 10_000), min_size=1, max_size=12),
+    name=st.sampled_from(
+        ["acc/RGBPose_1:1_top1", "coco/AP .5", "coco/AP (M)", "single-label/f1-score", "mIoU"]
+    ),
+    first=st.integers(1, 2000),
+)
+def test_what_was_written_is_what_is_read(
+    damaged: Callable, mmengine_log: Callable, values: list[float], name: str, first: int
+) -> None:
+    text = mmengine_log([0.5] * len(values), more={name: values}, first=first)
+    found = {p.epoch: p.metrics[name] for p in read_log(damaged("x.log", text.encode())).validated}
+    assert found == dict(enumerate(values, first))
+
+
 @pytest.mark.parametrize(
     "change",
     [

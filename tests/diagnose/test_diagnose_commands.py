@@ -178,7 +178,7 @@ def test_replay_within_the_error_of_the_validation_set_says_so(
 def test_replay_names_the_metrics_there_are(project: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("epoch,mAP\n1,0.8\n")
-    with pytest.raises(InputError, match="has no top-1; its validations have: map. Name one"):
+    with pytest.raises(InputError, match="has no top-1; its validations have: mAP. Name one"):
         run(gates.command, "replay", "pcan_ntu60", path)
 
 

@@ -89,6 +89,21 @@ def test_resumed_runs_are_joined(tmp_path: Path, mmengine_log: MakeLog) -> None:
     assert curve.facts.load_from == "work_dirs/epoch_26.pth"
 
 
+def test_how_an_earlier_run_ended_says_nothing_of_the_one_that_went_on(
+    tmp_path: Path, mmengine_log: MakeLog
+) -> None:
+    stop = f"{STAMP}the monitored metric did not improve in the last 10 records. best score: 0.1\n"
+    crash = "Traceback (most recent call last):\nRuntimeError: x\n"
+    write(tmp_path / "20260101_000000.log", mmengine_log([0.1, 0.2]) + stop + crash)
+    header = f"{STAMP}Config:\nresume = True\n{STAMP}resumed epoch: 2, iter: 200\n"
+    later = mmengine_log([0.3], config="", first=3)
+    write(tmp_path / "20260102_000000.log", header + later)
+    curve = read_log(tmp_path)
+    assert top1(curve) == {1: 0.1, 2: 0.2, 3: 0.3}
+    assert (curve.facts.stop_message, curve.facts.traceback) == (None, None)
+    assert curve.facts.max_epochs == 24
+
+
 def test_resumed_runs_in_one_file_are_joined(tmp_path: Path, mmengine_log: MakeLog) -> None:
     second = f"{STAMP}Config:\nresume = True\n{STAMP}resumed epoch: 1, iter: 100\n"
     text = mmengine_log([0.1, 0.9]) + second + mmengine_log([0.2], config="", first=2)
@@ -215,6 +230,40 @@ def test_the_newest_log_is_found_by_itself(tmp_path: Path, mmengine_log: MakeLog
         log = write(tmp_path / name / time / f"{time}.log", mmengine_log([0.5]))
         os.utime(log, (1_000_000 + i, 1_000_000 + i))
     assert newest_work_dir(tmp_path) == tmp_path / "new"
+
+
+def test_a_trials_own_other_logs_are_not_taken_for_it(tmp_path: Path) -> None:
+    import os
+
+    trial = tmp_path / "runs" / "s" / "baseline" / "0"
+    write(trial / "measurements.jsonl", Measurement(epoch=1, top1=0.87).to_line())
+    debug = write(trial / "wandb" / "run-1" / "logs" / "debug.log", "2026-01-01 INFO x\n")
+    os.utime(debug, (2_000_000_000, 2_000_000_000))
+    assert newest_work_dir(tmp_path / "runs") == trial
+
+
+def test_the_clips_that_a_trial_noted_are_known(tmp_path: Path) -> None:
+    from pipeline.diagnose.trial import known_clips
+
+    assert known_clips(tmp_path / "runs", "s") is None
+    write(tmp_path / "runs" / "s" / "baseline" / "0" / "facts.json", '{"val_clips": 16487}')
+    assert known_clips(tmp_path / "runs", "s") == 16487
+
+
+@pytest.mark.parametrize(
+    ("cause", "finding"), [("nan", "nan_loss"), ("lost_worker", "incomplete")]
+)
+def test_a_failed_trial_says_why(tmp_path: Path, cause: str, finding: str) -> None:
+    from pipeline.diagnose.case import make_case
+    from pipeline.diagnose.examine import examine
+
+    write(tmp_path / "spec.json", '{"epochs": 30}')
+    outcome = {"state": "FAIL", "cause": cause, "reason": "rank 1 said so"}
+    write(tmp_path / "outcome.json", json.dumps(outcome))
+    write(tmp_path / "measurements.jsonl", Measurement(epoch=1, top1=0.87).to_line())
+    (found,) = examine(make_case(read_log(tmp_path)))
+    assert (found.id, found.severity) == (finding, "error")
+    assert f"{cause}: rank 1 said so" in found.evidence
 
 
 def test_a_config_in_the_log_is_never_executed(tmp_path: Path, mmengine_log: MakeLog) -> None:

@@ -196,8 +196,8 @@ def test_a_log_without_top1_says_what_it_has(tmp_path: Path) -> None:
     log = tmp_path / "x.csv"
     log.write_text("epoch,mAP,recall\n1,0.3,0.4\n2,0.4,0.5\n")
     (found,) = examine(make_case(read_log(log)))
-    assert found.id == "no_top1" and "they have: map, recall" in found.evidence
-    assert examine(make_case(read_log(log), metric="map")) == []
+    assert found.id == "no_top1" and "they have: mAP, recall" in found.evidence
+    assert examine(make_case(read_log(log), metric="mAP")) == []
 
 
 def test_every_rule_is_silent_on_an_empty_run(tmp_path: Path) -> None:

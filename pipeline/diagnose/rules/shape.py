@@ -27,8 +27,11 @@ BRANCH_FALL = 0.05
 
 def nan_loss(case: Case) -> Iterator[Finding]:
     """Find the first non-finite loss or metric."""
-    found = case.curve.nan_loss
-    if found is not None:
+    found, failure = case.curve.nan_loss, case.curve.facts.failure
+    epoch: int | None
+    if failure is not None and failure.startswith("nan"):
+        epoch, what = case.curve.last_epoch or None, f"the job ended itself: {failure}"
+    elif found is not None:
         what = f"the training loss is not finite in epoch {found[0]} (line {found[1]})"
         epoch = found[0]
     else:

@@ -69,6 +69,17 @@ def incomplete(case: Case) -> Iterator[Finding]:
             remedy="Mend that error, then resume from the last checkpoint.",
         )
         return
+    if facts.failure is not None:
+        if facts.failure.startswith("nan"):
+            return  # nan_loss says it
+        yield Finding(
+            id="incomplete",
+            severity="error",
+            epoch=last or None,
+            evidence=f"the trial failed after epoch {last}: {facts.failure}",
+            remedy="See the last lines of job.log and rank0.log in its run directory.",
+        )
+        return
     reason = stopped_by_patience(case) or facts.stop_cause
     if planned is None or last >= planned or reason is not None:
         return

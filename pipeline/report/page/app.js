@@ -16,7 +16,7 @@ function best(count) {
 
 /* At first: each variant's own recipe (what the ladder tried), else the best; never a crowd. */
 function firstPicks() {
-  const recipes = state.data.trials.filter((t) => t.number === 0 && t.epochs.length).slice(0, 6);
+  const recipes = state.data.trials.filter((t) => t.recipe && t.epochs.length).slice(0, 6);
   return (recipes.length ? [...recipes, ...best(2)] : best(5)).map((t) => t.id);
 }
 
@@ -149,7 +149,7 @@ async function follow() {
         tag = reply.headers.get("ETag");
         const known = new Set(state.data.trials.map((t) => t.id));
         state.data = await reply.json();
-        for (const t of state.data.trials) if (!known.has(t.id) && t.number === 0) state.picked.add(t.id);
+        for (const t of state.data.trials) if (!known.has(t.id) && t.recipe) state.picked.add(t.id);
         renderColumns();
         render();
       }

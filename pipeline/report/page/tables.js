@@ -121,7 +121,7 @@ function drawLadder(data) {
   byId("ladder-section").hidden = !data.ladder;
   if (!data.ladder) return;
   const variant = (name) => data.variants.find((v) => v.name === name) || { name };
-  const recipe = (name) => data.trials.find((t) => t.variant === name && t.number === 0);
+  const recipe = (name) => data.trials.findLast((t) => t.variant === name && t.recipe);
   const steps = data.ladder.path.map((name, i) => ladderStep(data, variant(name), i, recipe(name)));
   const rest = data.variants.filter((v) => v.in_ladder && !data.ladder.path.includes(v.name));
   const beside = (v) => (recipe(v.name) ? `${stateOf(recipe(v.name))}, run beside the ladder` : "not needed so far");

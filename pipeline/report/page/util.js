@@ -58,7 +58,7 @@ function look(data, trial) {
   const index = Math.max(0, data.variants.findIndex((variant) => variant.name === trial.variant));
   return {
     color: css(`--c${index % 8}`),
-    dash: DASHES[trial.number % 3],
+    dash: DASHES[Number(trial.number) % 3] || DASHES[0],
     symbol: SYMBOLS[index % SYMBOLS.length],
   };
 }
