@@ -17,7 +17,8 @@ from pipeline.launch.mirroring import Mirroring, MirrorLike
 from pipeline.launch.policy import Order
 from pipeline.launch.prepare import prepare
 from pipeline.launch.ready import check_ready
-from pipeline.launch.start import learn_courses, resolved
+from pipeline.launch.registering import resolved
+from pipeline.launch.start import learn_courses
 from pipeline.launch.stops import Stops
 from pipeline.plan.measurement import Measurement
 from pipeline.plan.project import Project

@@ -15,7 +15,8 @@ from pipeline.plan.judge import best
 from pipeline.plan.measurement import Measurement
 from pipeline.plan.sweep import Sweep
 from pipeline.study.board import TrialRow, read_board
-from pipeline.study.register import META, study_name
+from pipeline.study.names import study_name
+from pipeline.study.register import META
 from pipeline.study.storage import Storage, told
 from pipeline.study.table import trials
 
