@@ -16,6 +16,7 @@ from pipeline.job.process import Command, JobProcess
 from pipeline.job.rundir import RunDir, append_line, read_json, write_json
 from pipeline.job.slots import Slot
 from pipeline.launch.held import Held
+from pipeline.launch.notify import Notice, no_notice
 from pipeline.launch.overruled import overruled
 from pipeline.plan.judge import Rules, best
 from pipeline.plan.measurement import Measurement
@@ -38,6 +39,7 @@ class Attempt:
         grace_s: how long the job may take to stop once a rule has stopped it.
         next_of: names the variant that the ladder starts after a verdict that stops.
         say: prints one line for the user.
+        notice: tells the user's own command of verdicts that stop or watch.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Attempt:
         grace_s: float,
         next_of: Callable[[Verdict], str | None],
         say: Say,
+        notice: Notice = no_notice,
     ) -> None:
         self.lease = lease
         self.rundir = rundir
@@ -67,6 +70,7 @@ class Attempt:
         self.trouble: str | None = None
         self._next_of = next_of
         self._say = say
+        self._notice = notice
         self._size = -1
         self._unreported = False
         self._renewed = time.monotonic()
@@ -83,6 +87,11 @@ class Attempt:
     def rules(self) -> Rules:
         """What the trial is judged by, as far as it is known by now."""
         return self._rules()
+
+    @property
+    def job_seconds(self) -> float:
+        """How long jobs of this trial have run in this launch."""
+        return self.seconds + (self.process.seconds if self.process is not None else 0.0)
 
     def start(self, command: Command, attempt: int) -> None:
         """Start the trial's job."""
@@ -257,7 +266,10 @@ class Attempt:
         record = {**verdict.record(), "next": self._next(verdict), "time": _now()}
         append_line(self.rundir.verdicts, json.dumps(record))
         self._unreported = True
-        self._say(self._line(measurement, verdict))
+        line = self._line(measurement, verdict)
+        self._say(line)
+        if verdict.kind is not Kind.GO:
+            self._notice("verdict", line, {"trial": self.name, **record})
         if verdict.ends and self.process is not None:
             self._stop_by(verdict)
         write_json(self.rundir.judged, {"epoch": measurement.epoch}, durable=False)

@@ -12,7 +12,9 @@ from pipeline.job.ended import Outcome
 from pipeline.job.rundir import read_json
 from pipeline.job.slots import Slot
 from pipeline.launch.attempt import Attempt
+from pipeline.launch.budget import Budget
 from pipeline.launch.context import Context
+from pipeline.launch.notify import Notice, no_notice
 from pipeline.launch.policy import Next
 from pipeline.launch.prepare import prepare, run_dir, set_aside
 from pipeline.launch.stops import Stops
@@ -46,6 +48,9 @@ class Loop:
     Args:
         wait: wait for GPUs that other launches hold.
         changed: called after an epoch, a start or an end of a trial.
+        reread: returns the context by a sweep file that has changed meanwhile.
+        budget: what this launch may spend.
+        notice: tells the user's own command of verdicts and failures.
     """
 
     def __init__(
@@ -55,6 +60,9 @@ class Loop:
         show: Show,
         wait: bool = False,
         changed: Callable[[], None] = lambda: None,
+        reread: Callable[[Context], Context | None] = lambda context: None,
+        budget: Budget | None = None,
+        notice: Notice = no_notice,
     ) -> None:
         self.context = context
         self.stops = stops
@@ -64,6 +72,9 @@ class Loop:
         self.failed: list[str] = []
         self._wait_for_gpus = wait
         self._changed = changed
+        self._reread = reread
+        self._budget = budget or Budget()
+        self._notice = notice
         self._given_back: set[int] = set()
         self._restarts: dict[str, int] = {}
         self._progress: dict[str, int] = {}
@@ -162,8 +173,9 @@ class Loop:
             slot,
             epochs=int(spec["epochs"]),
             grace_s=context.sweep.job.stop_grace_s,
-            next_of=lambda verdict: context.next_of(verdict, tried),
+            next_of=lambda verdict: self.context.next_of(verdict, tried),
             say=self.show.line,
+            notice=self._notice,
         )
         facts = {key: spec[key] for key in _FACTS if spec[key] is not None}
         lease.begin(str(rundir.root.relative_to(context.project.root)), slot.shown, facts)
@@ -181,6 +193,10 @@ class Loop:
         attempt.start(self.context.command(attempt.slot), number)
 
     def _tick(self) -> None:
+        self._take_up_changes()
+        spent = self._budget.used_up(self.attempts, self.context.sweep.job.gpus)
+        if spent is not None:
+            self.stops.spent(spent)
         for attempt in list(self.attempts):
             try:
                 self._tick_one(attempt)
@@ -189,6 +205,16 @@ class Loop:
                 self._drop(attempt)
         self.show.live(self.attempts)
         self.stops.sleep(TICK_S)
+
+    def _take_up_changes(self) -> None:
+        """Go on by the sweep file as it is now, if it has changed."""
+        changed = self._reread(self.context)
+        if changed is None:
+            return
+        self.context = changed
+        for attempt in self.attempts:
+            attempt.grace_s = changed.sweep.job.stop_grace_s
+            attempt.judge_anew()
 
     def _tick_one(self, attempt: Attempt) -> None:
         if attempt.follow():
@@ -256,12 +282,16 @@ class Loop:
                 self._tell_once(f"{attempt.name}: {error} Trying again every few seconds.")
                 if not self.stops.patient(IDLE_S):
                     raise
+        self._budget.ended(attempt, self.context.sweep.job.gpus)
         self.done.append(outcome)
         if outcome.state is None:
             self._given_back.add(int(attempt.lease.previous["trial_id"]))
         if outcome.state == "FAIL":
             self.failed.append(attempt.name)
             self.show.line(attempt.failure(outcome))
+            told = f"{attempt.name} failed ({outcome.cause}): {outcome.reason}"
+            facts = {"trial": attempt.name, "cause": outcome.cause, "reason": outcome.reason}
+            self._notice("failure", told, facts)
         else:
             self.show.line(self._ending(attempt, outcome))
         self._changed()
