@@ -35,6 +35,7 @@ _ROOT = {
     "data": ("pipeline.cli.data:command", "Make, check and prepare data."),
     "diagnose": ("pipeline.cli.diagnose:command", "Say what went wrong in a training log."),
     "gates": ("pipeline.cli.gates:command", "Check gates, or replay them on old logs."),
+    "init": ("pipeline.cli.init:command", "Make a folder a project."),
     "log": ("pipeline.cli.log:command", "Show lr and top-1 by epoch of the newest log."),
     "train": ("pipeline.cli.train:train", "Train one variant, without a study."),
 }
