@@ -7,7 +7,7 @@ a second, and asks the policy what comes next whenever one has ended.
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from pipeline.errors import NotReady, StorageError
+from pipeline.errors import StorageError
 from pipeline.job.ended import Outcome
 from pipeline.job.rundir import read_json
 from pipeline.job.slots import Slot
@@ -15,6 +15,7 @@ from pipeline.launch.attempt import Attempt
 from pipeline.launch.budget import Budget
 from pipeline.launch.context import Context
 from pipeline.launch.notify import Notice, no_notice
+from pipeline.launch.places import Places
 from pipeline.launch.policy import Next
 from pipeline.launch.prepare import prepare, run_dir, set_aside
 from pipeline.launch.stops import Stops
@@ -70,7 +71,7 @@ class Loop:
         self.attempts: list[Attempt] = []
         self.done: list[Outcome] = []
         self.failed: list[str] = []
-        self._wait_for_gpus = wait
+        self.places = Places(context.slots, wait, show.line)
         self._changed = changed
         self._reread = reread
         self._budget = budget or Budget()
@@ -90,6 +91,7 @@ class Loop:
             while True:
                 plan = self._fill()
                 if not self.attempts and (self.stops.asked or not self._wait(plan)):
+                    self.places.close()
                     return plan
                 self._tick()
         finally:
@@ -105,42 +107,42 @@ class Loop:
         names = [want.variant for want in plan.wanted]
         for line in export_made(context.sweep, context.project, rows, names):
             self.show.line(line)
-        while plan.wanted and not self.stops.asked and (slot := self._hold_slot()) is not None:
+        self.places.waiting = ""
+        while not self.stops.asked and self._claimable(plan, rows):
+            slot = self.places.take(context.sweep.name)
+            if slot is None:
+                break
             lease = claim(context.sweep, context.study_storage, plan.wanted, skip=self._given_back)
             if lease is None:
-                slot.free()
+                self.places.give_back(slot)
                 break
             self._begin(lease, slot, rows)
+            rows = context.rows()
         return plan
 
-    def _hold_slot(self) -> Slot | None:
-        """Return a slot that no job of ours uses and whose GPUs no other launch holds.
-
-        Raises:
-            NotReady: others hold them all, we run nothing, and were not asked to wait.
-        """
-        used = {attempt.slot.number for attempt in self.attempts}
-        held = []
-        for slot in self.context.slots:
-            if slot.number in used:
-                continue
-            holder = slot.hold(self.context.sweep.name)
-            if holder is None:
-                return slot
-            held.append(holder)
-        if held and not self.attempts:
-            if not self._wait_for_gpus:
-                raise NotReady(f"{'; '.join(held)}. Wait for them with --wait, or name others.")
-            self._tell_once(f"{'; '.join(held)}; waiting.")
-            self.stops.sleep(IDLE_S)
-        return None
+    def _claimable(self, plan: Next, rows: Sequence[TrialRow]) -> bool:
+        """Whether a wanted trial is likely to be had; asking the driver for less is a waste."""
+        for want in plan.wanted:
+            mine = [r for r in rows if r.variant == want.variant and not r.superseded]
+            if len(mine) < want.trials and self.context.sweep.variants[want.variant].space:
+                return True
+            mine = [r for r in mine if r.trial_id not in self._given_back]
+            if any(r.phase not in ("done", "running") for r in mine):
+                return True
+        return False
 
     def _wait(self, plan: Next) -> bool:
         """Wait while another launcher runs what is wanted; False if there is nothing to await."""
         context = self.context
+        if self.places.clearing:
+            return True
+        if self.places.waiting:
+            self._tell_once(f"{self.places.waiting}; waiting.")
+            self.stops.sleep(IDLE_S)
+            return not self.stops.asked
         others = busy(context.sweep, context.study_storage, [want.variant for want in plan.wanted])
         if not others:
-            return bool(plan.wanted) and self._wait_for_gpus and bool(self._told)
+            return False
         told = ", ".join(f"{other.variant}/{other.number} ({other.owner})" for other in others)
         self._tell_once(f"Another launch runs {told}; waiting to take over what it leaves.")
         self.stops.sleep(IDLE_S)
@@ -161,7 +163,7 @@ class Loop:
             place = context.place(slot)
             prepare(context.project, context.sweep, lease, configs, place, lease.attempt)
         except BaseException:
-            slot.free()
+            self.places.give_back(slot)
             lease.release("interrupted", cause=None, reason="the start did not succeed", seconds=0)
             raise
         spec = read_json(rundir.spec) or {}
@@ -203,6 +205,7 @@ class Loop:
             except LeaseLost as lost:
                 self.show.line(str(lost))
                 self._drop(attempt)
+        self.places.poll()
         self.show.live(self.attempts)
         self.stops.sleep(TICK_S)
 
@@ -273,7 +276,7 @@ class Loop:
 
     def _close(self, attempt: Attempt, outcome: Outcome) -> None:
         """End a trial in the storage, and say how it ended and what comes next."""
-        attempt.slot.free()
+        self.places.give_back(attempt.slot, attempt.name)
         while True:
             try:
                 attempt.finish(outcome)
@@ -301,7 +304,7 @@ class Loop:
         if attempt.process is not None:
             attempt.process.kill()
             attempt.process.sweep_up()
-        attempt.slot.free()
+        self.places.give_back(attempt.slot, attempt.name)
         self.attempts.remove(attempt)
 
     def _ending(self, attempt: Attempt, outcome: Outcome) -> str:
