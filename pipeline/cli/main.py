@@ -19,6 +19,7 @@ HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 #: Command -> (where it lives, its line in the list of commands).
 _SWEEP = {
     "best": ("pipeline.cli.sweep_best:best", "Export the winner."),
+    "clean": ("pipeline.cli.sweep_clean:command", "Delete checkpoints of losers."),
     "compare": ("pipeline.cli.sweep_compare:command", "Compare the trials in one HTML file."),
     "continue": ("pipeline.cli.sweep_continue:command", "Overrule a verdict; recorded."),
     "launch": ("pipeline.cli.sweep_launch:launch", "Run a sweep, or go on with it."),
