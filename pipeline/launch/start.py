@@ -22,6 +22,7 @@ from pipeline.launch.record import note_launch
 from pipeline.launch.registering import describe, register_all, resolved
 from pipeline.launch.reread import Reread, told_anew
 from pipeline.launch.stops import Stops
+from pipeline.plan.against import mended
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.study.decisions import note_jump
@@ -79,6 +80,8 @@ def launch(
     root = data_root(sweep, project, sets)
     check_ready(sweep, project, variants)
     resolution = resolved(sweep, project)
+    for line in mended(sweep, {name: c.facts for name, c in resolution.configs.items()}):
+        show.line(line)
     registered = register_all(sweep, storage, resolution)
     for line in describe(registered):
         show.line(line)
