@@ -7,7 +7,7 @@ from typing import Any, Dict, Optional
 
 from mmengine.runner import Runner
 
-from pipeline.job.rundir import RunDir, append_line, write_json
+from pipeline.job.rundir import RunDir, append_line, read_json, write_json
 from pipeline.plan.measurement import Measurement
 from pipeline.train import checkpoint, group, state
 from pipeline.train.failure import Stage
@@ -53,9 +53,15 @@ class JobRunner(Runner):
         from pipeline.train.warm_start import WarmStartError, load_warm_start
 
         try:
-            load_warm_start(self, self.spec.raw)
+            report = load_warm_start(self, self.spec.raw)
         except WarmStartError as error:
             raise JobFailure("warm_start", str(error)) from error
+        for note in report["notes"]:
+            self.logger.info("Warm start: %s", note)
+        if group.rank() == 0:
+            known = read_json(self.rundir.facts) or {}
+            told = {k: v for k, v in report.items() if k not in ("matched", "checkpoint")}
+            write_json(self.rundir.facts, {**known, "warm_start": told})
 
 
 def reissue(rundir: RunDir, content: Any) -> None:

@@ -1,0 +1,135 @@
+"""A real PCAN trial, exported, then tested and trained anew by MMEngine in fresh processes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SWEEP = """\
+name: mini
+config: configs/pcan_demo.py
+objective:
+  metric: acc/RGBPose_1:1_top1
+  branches: {rgb: acc/rgb_top1, pose: acc/pose_top1}
+  goal: 0.99
+data: {root: clips}
+patience: {epochs: 3, min_delta: 0.0005}
+warm_start: {checkpoint: work_dirs/start.pth, make: start}
+variants:
+  start: {warm_start: null, in_ladder: false, set: {train_cfg.max_epochs: 1}}
+  baseline: {set: {train_cfg.max_epochs: 1, optim_wrapper.optimizer.lr: 1e-3}}
+ladder: {start: baseline}
+"""
+RUN = "from mmengine import Config; from mmengine.runner import Runner; "
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose sweep was run: starting weights, then a fine-tuning from them."""
+    root = tmp_path_factory.mktemp("mini")
+    (root / "sweeps").mkdir()
+    (root / "sweeps" / "mini.yaml").write_text(SWEEP)
+    shutil.copytree(ROOT / "configs", root / "configs")
+    shutil.copy(ROOT / "wandb.yaml", root)
+    pcan(root, "data", "demo", "clips", "--clips", "4")
+    pcan(root, "sweep", "launch", "mini", "--device", "cpu")
+    pcan(root, "sweep", "best", "mini")
+    return root
+
+
+def pcan(root: Path, *words: str) -> str:
+    return python(root, "-m", "pipeline.cli.main", *words)
+
+
+def python(root: Path, *words: str, **env: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **env},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def record(project: Path) -> dict:
+    return json.loads((project / "exports" / "mini" / "best.json").read_text())
+
+
+def test_the_starting_weights_were_made_once_and_loaded(project: Path) -> None:
+    assert (project / "work_dirs" / "start.pth").is_file()
+    log = (project / "runs" / "mini" / "baseline" / "0" / "rank0.log").read_text()
+    assert "Warm start" in log
+    status = json.loads(pcan(project, "sweep", "status", "mini", "--json"))
+    assert status["best"]["variant"] == "baseline"
+
+
+def test_exported_weights_tested_anew_give_the_recorded_top1(project: Path) -> None:
+    program = (
+        RUN + "c = Config.fromfile('config.py'); c.work_dir = 'test'; "
+        "c.load_from = 'weights.pth'; import json; "
+        "print('RESULT', json.dumps({k: float(v) for k, v in Runner.from_cfg(c).test().items()}))"
+    )
+    folder = project / "exports" / "mini"
+    out = python(folder, "-c", program, PCAN_DATA_ROOT=str(project / "clips"))
+    metrics = json.loads(out.rpartition("RESULT")[2])
+    assert metrics["acc/RGBPose_1:1_top1"] == pytest.approx(record(project)["top1"], abs=1e-3)
+
+
+def test_the_exported_config_trains_anew(project: Path, tmp_path: Path) -> None:
+    shutil.copy(project / "exports" / "mini" / "config.py", tmp_path)
+    program = (
+        RUN + "c = Config.fromfile('config.py'); c.work_dir = 'train'; "
+        "r = Runner.from_cfg(c); r.train(); "
+        "print('HOOKS', [type(h).__name__ for h in r.hooks], r.epoch)"
+    )
+    out = python(tmp_path, "-c", program, PCAN_DATA_ROOT=str(project / "clips"))
+    assert "EarlyStoppingHook" in out.rpartition("HOOKS")[2]
+    assert list((tmp_path / "train").glob("*.pth"))
+
+
+def test_an_export_names_no_path_of_the_machine(project: Path) -> None:
+    for name in ("config.py", "best.json", "README.md"):
+        assert str(project) not in (project / "exports" / "mini" / name).read_text(), name
+
+
+def test_weights_load_without_executing_anything(project: Path) -> None:
+    program = (
+        "import torch; w = torch.load('weights.pth', weights_only=True); "
+        "print(sorted(k for k in w['state_dict'] if 'proto' in k)[:1], list(w))"
+    )
+    assert "state_dict" in python(project / "exports" / "mini", "-c", program)
+
+
+def test_a_second_export_replaces_the_first_whole(project: Path) -> None:
+    folder = project / "exports" / "mini"
+    (folder / "stray").write_text("x")
+    pcan(project, "sweep", "best", "mini", "--test")
+    assert not (folder / "stray").exists()
+    measured = record(project)["measured_anew"]
+    assert measured["val"] == pytest.approx(record(project)["top1"], abs=1e-3)
+    assert not [p for p in folder.parent.iterdir() if p.name.startswith(".")]
+
+
+def test_a_folder_that_is_no_export_is_left_alone(project: Path) -> None:
+    other = project / "notes"
+    other.mkdir()
+    (other / "diary.txt").write_text("mine")
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli.main", "sweep", "best", "mini", "--out", "notes"],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and "is no export" in done.stderr
+    assert [p.name for p in other.iterdir()] == ["diary.txt"]
