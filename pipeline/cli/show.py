@@ -1,5 +1,6 @@
 """What a launch shows: lines that stay, and on a terminal one live line for each running job."""
 
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +24,8 @@ class Terminal:
         self._refreshed = 0.0
 
     def line(self, text: str) -> None:
-        self._console.print(Text(_clean(text)))
+        with contextlib.suppress(OSError):  # the terminal is gone, the trials are not
+            self._console.print(Text(_clean(text)))
 
     def live(self, attempts: Sequence[Attempt]) -> None:
         if not self._console.is_terminal or time.monotonic() - self._refreshed < 0.25:
@@ -32,7 +34,8 @@ class Terminal:
         if self._live is None:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
-        self._live.update(Text("\n".join(job_line(a) for a in attempts)), refresh=True)
+        with contextlib.suppress(OSError):
+            self._live.update(Text("\n".join(job_line(a) for a in attempts)), refresh=True)
 
     def close(self) -> None:
         """Give the terminal back."""

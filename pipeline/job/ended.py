@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pipeline.job.rundir import RunDir, read_json
@@ -10,6 +10,12 @@ from pipeline.job.rundir import RunDir, read_json
 #: Causes after which the same job may be tried again; the sweep file says how often.
 RETRIED = ("lost_worker", "port", "stall")
 _TAIL_BYTES = 64_000
+#: What a rank says when another one is gone: that one knows the cause.
+_PEER_LOST = re.compile(
+    r"closed by peer|reset by peer|Broken pipe|ncclRemoteError|DistNetworkError|TCPStore|"
+    r"gloo/transport|ProcessGroupNCCL.*(?:timeout|watchdog)|SignalException"
+)
+_MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,6 +25,14 @@ class Outcome:
     state: str | None
     cause: str | None
     reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class LogStart:
+    """Sizes of the logs, and the number of processes ended for memory, when a job started."""
+
+    sizes: Mapping[Path, int]
+    oom_kills: int
 
 
 #: The first pattern found in the logs names the cause; the order is from sure to vague.
@@ -35,7 +49,7 @@ _SIGNS: tuple[tuple[str, str, str], ...] = (
     ),
     ("disk_full", r"No space left on device|Errno 28", "the disk is full"),
     (
-        "data_worker",
+        "lost_worker",
         r"DataLoader worker \(pid[^)]*\) (?:is killed|exited unexpectedly)",
         "a data worker was killed; is the machine short of memory?",
     ),
@@ -52,25 +66,67 @@ def read_outcome(rundir: RunDir) -> Outcome | None:
     )
 
 
-def explain(rundir: RunDir, returncode: int | None, ranks: int) -> Outcome:
+def log_start(rundir: RunDir, ranks: int) -> LogStart:
+    """Note where the logs end and how often memory ran out, before a job is started.
+
+    Logs grow over the attempts of a trial; only what this one adds tells how it ended.
+    """
+    files = [rundir.job_log, *(rundir.rank_log(rank) for rank in range(ranks))]
+    return LogStart(
+        sizes={file: _size(file) for file in files}, oom_kills=_oom_kills(_MEMORY_EVENTS)
+    )
+
+
+def explain(
+    rundir: RunDir, returncode: int | None, ranks: int, start: LogStart | None = None
+) -> Outcome:
     """Find the cause of a job that ended without an outcome."""
-    texts = [_tail(rundir.rank_log(rank)) for rank in range(ranks)]
-    job = _tail(rundir.job_log)
+    sizes = start.sizes if start is not None else {}
+    texts = [_tail(file, sizes.get(file, 0)) for file in map(rundir.rank_log, range(ranks))]
+    job = _tail(rundir.job_log, sizes.get(rundir.job_log, 0))
     everything = "\n".join([*texts, job])
     for cause, pattern, words in _SIGNS:
         if re.search(pattern, everything):
+            cause = _lost(start) if cause == "lost_worker" else cause
             return Outcome(state="FAIL", cause=cause, reason=words)
     raised = _last_error(texts)
     if raised is not None:
         return Outcome(state="FAIL", cause="code_error", reason=raised)
-    killed = re.search(r"Signal (\d+) \(SIG\w+\) received by PID|exitcode\s*: -(\d+)", job)
-    if killed:
-        number = next(group for group in killed.groups() if group)
-        hint = " (out of host memory?)" if number == "9" else ""
-        words = f"a rank was ended by signal {number}{hint}"
+    return Outcome(state="FAIL", cause=_lost(start), reason=_killed(job, returncode, start))
+
+
+def telling_log(rundir: RunDir, ranks: int) -> Path:
+    """Return the log worth reading: of the rank that raised, else rank 0's, else torchrun's."""
+    logs = [rundir.rank_log(rank) for rank in range(ranks)]
+    for log in logs:
+        if _last_error([_tail(log)]) is not None:
+            return log
+    return next((log for log in logs if _size(log)), rundir.job_log)
+
+
+def _out_of_memory(start: LogStart | None) -> bool:
+    return start is not None and _oom_kills(_MEMORY_EVENTS) > start.oom_kills
+
+
+def _lost(start: LogStart | None) -> str:
+    return "oom_host" if _out_of_memory(start) else "lost_worker"
+
+
+def _killed(job: str, returncode: int | None, start: LogStart | None) -> str:
+    """Say which rank was ended by which signal, as torchrun's report of the first failure does."""
+    first = job[job.rfind("Root Cause") :] if "Root Cause" in job else job
+    found = re.search(r"rank\s*:\s*(\d+).*?exitcode\s*:\s*-(\d+)", first, re.S)
+    if found is None:
+        found = re.search(r"exitcode:\s*-(?P<signal>\d+)\) local_rank:\s*(?P<rank>\d+)", job)
+        if found is None:
+            return f"the job's processes are gone (exit code {returncode}) and left no outcome"
+        rank, number = found["rank"], found["signal"]
     else:
-        words = f"the job's processes are gone (exit code {returncode}) and left no outcome"
-    return Outcome(state="FAIL", cause="lost_worker", reason=words)
+        rank, number = found.groups()
+    words = f"rank {rank} was ended by signal {number}"
+    if _out_of_memory(start):
+        return f"{words}: the machine ran out of memory; fewer data workers or a smaller batch"
+    return f"{words} (out of host memory? the kernel's log tells)" if number == "9" else words
 
 
 def last_lines(path: Path, count: int = 20) -> list[str]:
@@ -79,22 +135,40 @@ def last_lines(path: Path, count: int = 20) -> list[str]:
 
 
 def _last_error(texts: Iterable[str]) -> str | None:
-    """Return the last line of the last traceback of a rank, if one raised."""
+    """Return the last line of the last traceback of a rank that raised by itself."""
     for text in texts:
         start = text.rfind("Traceback (most recent call last)")
         if start < 0:
             continue
-        found = re.findall(r"^([\w.]*(?:Error|Exception|Interrupt)\b.*)$", text[start:], re.M)
-        if found:
+        found = re.findall(
+            r"^(?:\[rank\d+\]:\s*)?([\w.]*(?:Error|Exception|Interrupt)\b.*)$", text[start:], re.M
+        )
+        if found and not _PEER_LOST.search(found[-1]):
             return str(found[-1])[:300]
     return None
 
 
-def _tail(path: Path) -> str:
+def _tail(path: Path, since: int = 0) -> str:
     try:
         with open(path, "rb") as stream:
-            stream.seek(0, 2)
-            stream.seek(max(0, stream.tell() - _TAIL_BYTES))
+            end = stream.seek(0, 2)
+            stream.seek(max(since if since <= end else 0, end - _TAIL_BYTES))
             return stream.read().decode("utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _oom_kills(events: Path) -> int:
+    """Return how many processes the kernel has ended in this control group for memory."""
+    try:
+        found = re.search(r"^oom_kill (\d+)$", events.read_text(), re.M)
+    except OSError:
+        return 0
+    return int(found.group(1)) if found else 0

@@ -6,16 +6,21 @@ marker in the environment does. Only processes of our user that carry the marker
 
 import ctypes
 import dataclasses
+import functools
 import os
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline.job.ended import LogStart, log_start
 from pipeline.job.rundir import MARKER, RunDir
 
 _PR_SET_PDEATHSIG = 1
+# Opened here: after a fork from a process with threads the loader's lock may be held for ever.
+_LIBC = ctypes.CDLL(None, use_errno=True)
 #: How long after TERM a process is killed.
 TERM_GRACE_S = 10.0
 
@@ -59,6 +64,7 @@ class JobProcess:
         self.rundir = rundir
         self.token = token
         self.started = time.monotonic()
+        self.log_start: LogStart = log_start(rundir, command.nproc)
         env = {**command.env, MARKER: token, "CUDA_VISIBLE_DEVICES": command.visible}
         env.setdefault("OMP_NUM_THREADS", "1")
         env.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
@@ -71,7 +77,7 @@ class JobProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a Ctrl-C in the terminal is ours to handle
-                preexec_fn=_die_with_parent,
+                preexec_fn=functools.partial(_die_with_parent, os.getpid()),
             )
         self._terminated: float | None = None
 
@@ -103,6 +109,16 @@ class JobProcess:
         if self._terminated is not None and time.monotonic() - self._terminated > TERM_GRACE_S:
             self.kill()
 
+    @property
+    def terminated(self) -> bool:
+        """Whether the processes were told to end."""
+        return self._terminated is not None
+
+    def ask_for_stacks(self) -> None:
+        """Have every rank write the stacks of its threads into its log."""
+        for pid in ranks_of(self.token):
+            signal_marked(pid, self.token, signal.SIGUSR1)
+
     def kill(self) -> None:
         """Kill every process of the trial at once."""
         _signal_all(self.token, signal.SIGKILL)
@@ -124,31 +140,66 @@ class JobProcess:
 
 def marked(token: str) -> list[int]:
     """Return the pids of our user's processes that carry a trial's marker."""
-    wanted = f"{MARKER}={token}".encode()
-    me, mine = os.getuid(), []
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
+    pids = [int(e.name) for e in os.scandir("/proc") if e.name.isdigit()]
+    return [pid for pid in pids if pid != os.getpid() and _carries(pid, token)]
+
+
+def ranks_of(token: str) -> list[int]:
+    """Return the pids of a trial's ranks and their data workers, without torchrun itself.
+
+    Only they have a handler for SIGUSR1; it would end any other process.
+    """
+    found = []
+    for pid in marked(token):
         try:
-            if os.stat(entry.path).st_uid != me:
-                continue
-            with open(f"{entry.path}/environ", "rb") as stream:
-                environ = stream.read()
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.M)
         except OSError:
             continue
-        if wanted in environ.split(b"\0"):
-            mine.append(int(entry.name))
-    return mine
+        handles = caught is not None and int(caught.group(1), 16) >> (signal.SIGUSR1 - 1) & 1
+        if handles and b"torch.distributed.run" not in words:
+            found.append(pid)
+    return found
+
+
+def signal_marked(pid: int, token: str, number: signal.Signals) -> None:
+    """Signal a process if it still is the trial's; a pid that went to a stranger is spared.
+
+    The handle pins the process, so what is checked is what is signalled.
+    """
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:
+        return
+    try:
+        if _carries(pid, token):
+            signal.pidfd_send_signal(handle, number)
+    except OSError:
+        return
+    finally:
+        os.close(handle)
+
+
+def _carries(pid: int, token: str) -> bool:
+    try:
+        if os.stat(f"/proc/{pid}").st_uid != os.getuid():
+            return False
+        environ = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+    return f"{MARKER}={token}".encode() in environ.split(b"\0")
 
 
 def _signal_all(token: str, number: signal.Signals) -> None:
     for pid in marked(token):
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            continue
+        signal_marked(pid, token, number)
 
 
-def _die_with_parent() -> None:
-    """Let the kernel end torchrun when its launcher dies, however that happens."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+def _die_with_parent(parent: int) -> None:
+    """Let the kernel kill torchrun when its launcher dies, however that happens.
+
+    KILL, since a stopped torchrun would not take a TERM; its ranks die with it the same way.
+    """
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before the request was made
+        os._exit(1)

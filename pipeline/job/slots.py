@@ -92,7 +92,13 @@ def cpu_slots(most: int | None) -> list[Slot]:
 def _open(gpu: Gpu) -> int:
     """Open a GPU's lock file, made for all users of the machine."""
     folder = Path(os.environ.get("PCAN_LOCKS") or Path(tempfile.gettempdir()) / "pcan-gpus")
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise NotReady(
+            f"The folder for GPU locks, {folder}, cannot be made: {error.strerror}. Name another: "
+            "export PCAN_LOCKS=FOLDER"
+        ) from None
     if folder.stat().st_uid == os.getuid():
         folder.chmod(0o1777)
     file = folder / f"{gpu.uuid}.lock"

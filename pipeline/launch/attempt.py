@@ -4,28 +4,31 @@ The job only reports; every decision is made here, from the measurements, by `pl
 storage may be away for a while: the job goes on and what happened is reported when it is back.
 """
 
+import contextlib
 import datetime
 import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipeline.errors import StorageError
-from pipeline.job.ended import Outcome, explain, last_lines, read_outcome
+from pipeline.job.ended import Outcome, explain, read_outcome
 from pipeline.job.process import Command, JobProcess
-from pipeline.job.rundir import RunDir, append_line, read_json, write_json
+from pipeline.job.rundir import RunDir, append_line, read_json, read_lines, write_json
 from pipeline.job.slots import Slot
 from pipeline.launch.held import Held
 from pipeline.launch.notify import Notice, no_notice
 from pipeline.launch.overruled import overruled
+from pipeline.launch.reporting import Reporting
+from pipeline.launch.stall import Watchdog
+from pipeline.launch.wording import epoch_line, failure_text
 from pipeline.plan.judge import Rules, best
 from pipeline.plan.measurement import Measurement
 from pipeline.plan.overrule import judge
 from pipeline.plan.project import shown
-from pipeline.plan.verdict import Kind, Verdict, percent
+from pipeline.plan.verdict import Kind, Verdict
 
-RENEW_S = 30.0
-RETRY_STORAGE_S = 5.0
+#: How long the ranks of a stuck job get to write their stacks before they are ended.
+STACKS_S = 2.0
 
 Say = Callable[[str], None]
 
@@ -67,15 +70,14 @@ class Attempt:
         self.stopping: Outcome | None = None
         self.ending: Verdict | None = None
         self.seconds = 0.0
-        self.trouble: str | None = None
         self._next_of = next_of
         self._say = say
         self._notice = notice
         self._size = -1
-        self._unreported = False
-        self._renewed = time.monotonic()
-        self._retry_at = 0.0
+        self._reporting = Reporting(lease, say)
+        self._watchdog = Watchdog()
         self._deadline: float | None = None
+        self._unwritten = False
         self._overruled = overruled(rundir)
         self._read_earlier()
 
@@ -95,6 +97,7 @@ class Attempt:
 
     def start(self, command: Command, attempt: int) -> None:
         """Start the trial's job."""
+        self._watchdog = Watchdog()
         self.process = JobProcess(self.rundir, self.lease.token, command)
         where = f"GPUs {self.slot.shown}" if self.slot.gpus else "the CPU"
         after = f", going on after epoch {self._last_epoch}" if self._last_epoch else ""
@@ -114,7 +117,7 @@ class Attempt:
         new = self._new()
         for measurement in new:
             self._take_in(measurement)
-        self._report()
+        self._reporting.bring(self.history, self.verdicts)
         return bool(new)
 
     def request_stop(self, outcome: Outcome, grace_s: float | None) -> None:
@@ -127,15 +130,18 @@ class Attempt:
         if self.stopping is None:
             self.stopping = outcome
             record = {"state": outcome.state, "cause": outcome.cause, "reason": outcome.reason}
-            write_json(self.rundir.stop, record)
+            self._write(lambda: write_json(self.rundir.stop, record))
         if grace_s is not None:
-            self._deadline = time.monotonic() + grace_s
+            end = time.monotonic() + grace_s
+            self._deadline = end if self._deadline is None else min(end, self._deadline)
 
     def judge_anew(self) -> None:
         """Judge the finished epochs by rules that have changed; ask for a stop, or lift it."""
         before = self.ending
-        self._judge_all()
-        self._unreported = bool(self.history)
+        self.verdicts, self.ending = [], None
+        for count in range(1, len(self.history) + 1):
+            self._note(judge(self.history[:count], self.rules))
+        self._reporting.pending = bool(self.history)
         if self.ending is not None and before is None:
             self._say(f"{self.name}: {self.ending.reason}; by the changed rules it is stopped.")
             if self.process is not None:
@@ -151,8 +157,23 @@ class Attempt:
         if self.process is None or self._deadline is None:
             return
         if time.monotonic() > self._deadline:
+            if not self.process.terminated:
+                self._say(f"{self.name}: its processes are told to end, in 10 s they are killed.")
             self.process.terminate()
             self.process.press()
+
+    def watch(self) -> None:
+        """End a job that is stuck, with the stacks of its ranks in their logs."""
+        if self.process is None or self.stopping is not None:
+            return
+        stuck = self._watchdog.look(live(self))
+        if stuck is None:
+            return
+        self._say(f"{self.name}: {stuck}. It is ended.")
+        self.process.ask_for_stacks()
+        # Not written as a request to the job: a stuck one would never read it.
+        self.stopping = Outcome(state="FAIL", cause="stall", reason=stuck)
+        self._deadline = time.monotonic() + STACKS_S
 
     def ended(self) -> bool:
         """Whether the job's launcher has ended."""
@@ -182,14 +203,11 @@ class Attempt:
             return outcome
         if self.stopping is not None:
             return self.stopping
-        ranks = read_json(self.rundir.spec) or {}
-        return explain(
-            self.rundir, process.returncode if process else None, int(ranks.get("nproc", 1))
-        )
+        code, start = (process.returncode, process.log_start) if process else (None, None)
+        return explain(self.rundir, code, self._ranks, start)
 
-    def finish(self, outcome: Outcome) -> None:
-        """Write the outcome and end the trial in the storage, or give it back unfinished."""
-        self.write_outcome(outcome)
+    def tell(self, outcome: Outcome) -> None:
+        """End the trial in the storage, or give it back unfinished."""
         if outcome.state is None:
             self.lease.release(
                 "interrupted", cause=outcome.cause, reason=outcome.reason, seconds=self.seconds
@@ -218,15 +236,11 @@ class Attempt:
             "best_top1": top.top1 if top else None,
             "checkpoint": f"checkpoints/{checkpoint.name}" if checkpoint and kept else None,
         }
-        write_json(self.rundir.outcome, record)
+        self._write(lambda: write_json(self.rundir.outcome, record))
 
     def failure(self, outcome: Outcome) -> str:
         """Return the message for a failed trial: the cause, then where to read on."""
-        rank_log = self.rundir.rank_log(0)
-        log = rank_log if rank_log.exists() and rank_log.stat().st_size else self.rundir.job_log
-        lines = "\n".join(f"    {line}" for line in last_lines(log))
-        head = f"{self.name} failed after {self._last_epoch} epochs ({outcome.cause}): "
-        return f"{head}{outcome.reason}\n  Last lines of {log}:\n{lines}"
+        return failure_text(self.name, self._last_epoch, self.rundir, self._ranks, outcome)
 
     def expect_more(self) -> None:
         """Forget requests of an earlier start of the job."""
@@ -234,24 +248,31 @@ class Attempt:
         self._deadline = None
 
     @property
+    def _ranks(self) -> int:
+        return int((read_json(self.rundir.spec) or {}).get("nproc", 1))
+
+    @property
     def _last_epoch(self) -> int:
         return self.history[-1].epoch if self.history else 0
 
     def _read_earlier(self) -> None:
-        """Take up what earlier attempts measured; verdicts are judged anew, by today's rules."""
-        self.history = self.rundir.read_measurements()
-        self._judge_all()
-        self._unreported = bool(self.history)
+        """Take up what earlier attempts measured; verdicts are judged anew, by today's rules.
 
-    def _judge_all(self) -> None:
-        self.verdicts, self.ending = [], None
-        for count in range(1, len(self.history) + 1):
-            self._note(judge(self.history[:count], self.rules))
+        An epoch that was measured while no launcher lived gets its line here.
+        """
+        told = {record.get("epoch") for record in _records(self.rundir)}
+        for measurement in self.rundir.read_measurements():
+            self.history.append(measurement)
+            verdict = judge(self.history, self.rules)
+            self._note(verdict)
+            if measurement.epoch not in told:
+                self._record(verdict)
+        self._reporting.pending = bool(self.history)
 
     def _new(self) -> list[Measurement]:
         try:
             size = self.rundir.measurements.stat().st_size
-        except FileNotFoundError:
+        except OSError:  # not there yet, or the disk is away for a moment
             return []
         if size == self._size:
             return []
@@ -263,20 +284,38 @@ class Attempt:
         self.history = sorted([*self.history, measurement], key=lambda m: m.epoch)
         verdict = judge(self.history, self.rules)
         self._note(verdict)
-        record = {**verdict.record(), "next": self._next(verdict), "time": _now()}
-        append_line(self.rundir.verdicts, json.dumps(record))
-        self._unreported = True
-        line = self._line(measurement, verdict)
+        self._record(verdict)
+        self._reporting.pending = True
+        line = epoch_line(self.name, self.epochs, measurement, verdict)
         self._say(line)
         if verdict.kind is not Kind.GO:
-            self._notice("verdict", line, {"trial": self.name, **record})
+            facts = {**verdict.record(), "next": self._next(verdict)}
+            self._notice("verdict", line, {"trial": self.name, **facts})
         if verdict.ends and self.process is not None:
             self._stop_by(verdict)
-        write_json(self.rundir.judged, {"epoch": measurement.epoch}, durable=False)
+        judged = {"epoch": measurement.epoch}
+        self._write(lambda: write_json(self.rundir.judged, judged, durable=False))
 
     def _stop_by(self, verdict: Verdict) -> None:
         stop = Outcome(state=verdict.state, cause=verdict.cause, reason=verdict.reason)
         self.request_stop(stop, self.grace_s)
+
+    def _record(self, verdict: Verdict) -> None:
+        record = {**verdict.record(), "next": self._next(verdict), "time": _now()}
+        self._write(lambda: append_line(self.rundir.verdicts, json.dumps(record)))
+
+    def _write(self, write: Callable[[], None]) -> None:
+        """Write one of our small files; a disk that refuses it ends no training."""
+        try:
+            write()
+        except OSError as error:
+            if not self._unwritten:
+                where = error.filename or self.rundir.root
+                self._say(
+                    f"{self.name}: {error.strerror or error}: {where}. Training goes on; make "
+                    "room or mend the folder."
+                )
+            self._unwritten = True
 
     def _note(self, verdict: Verdict) -> None:
         """Keep a verdict that had something to say; the first that ends the trial stands."""
@@ -288,47 +327,19 @@ class Attempt:
     def _next(self, verdict: Verdict) -> str | None:
         return self._next_of(verdict) if verdict.kind is Kind.PRUNE else None
 
-    def _report(self) -> None:
-        """Bring the storage up to date; while it is away, try again now and then."""
-        now = time.monotonic()
-        due = self._unreported or now - self._renewed > RENEW_S
-        if not due or now < self._retry_at:
-            return
-        try:
-            if self._unreported:
-                self.lease.report(self.history, self.verdicts)
-            else:
-                self.lease.renew()
-        except StorageError as error:
-            self._retry_at = now + RETRY_STORAGE_S
-            if self.trouble is None:
-                self._say(f"{self.name}: {error} Training goes on; reported later.")
-            self.trouble = str(error)
-            return
-        if self.trouble is not None:
-            self._say(f"{self.name}: the storage is back, all epochs are reported.")
-        self.trouble, self._unreported, self._renewed = None, False, now
-
-    def _line(self, m: Measurement, verdict: Verdict) -> str:
-        branches = [
-            f"{name} {percent(value, 1)}"
-            for name, value in (("rgb", m.rgb_top1), ("pose", m.pose_top1))
-            if value is not None
-        ]
-        inside = f" ({', '.join(branches)})" if branches else ""
-        lr = f", lr {m.lr:.3g}" if m.lr is not None else ""
-        took = f", {m.seconds:.0f} s" if m.seconds is not None else ""
-        head = f"{self.name} epoch {m.epoch}/{self.epochs}: top-1 {percent(m.top1)}"
-        head = f"{head}{inside}{lr}{took}"
-        if verdict.kind is Kind.GO:
-            return head
-        reason = verdict.reason.removeprefix(f"epoch {m.epoch}: ")
-        return f"{head}\n  {verdict.kind.value}: {reason}"
-
 
 def live(attempt: Attempt) -> Mapping[str, Any]:
     """Return where a running job is inside its epoch, empty while it starts."""
     return read_json(attempt.rundir.progress) or {}
+
+
+def _records(rundir: RunDir) -> list[dict[str, Any]]:
+    found = []
+    for line in read_lines(rundir.verdicts):
+        with contextlib.suppress(ValueError):
+            record = json.loads(line)
+            found.append(record if isinstance(record, dict) else {})
+    return found
 
 
 def _now() -> str:

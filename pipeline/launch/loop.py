@@ -1,23 +1,29 @@
 """The launcher: fill free slots with trials until the plan is done.
 
 One process, one thread. It claims a trial, starts its job, follows all running jobs every tenth of
-a second, and asks the policy what comes next whenever one has ended.
+a second, and asks the policy what comes next whenever one has ended. What goes wrong with one
+trial, or with the storage, never ends another: the launch then begins nothing new, sees its
+running trials through, and ends with that error.
 """
 
+import contextlib
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from pipeline.errors import StorageError
+from pipeline.errors import PcanError, StorageError
 from pipeline.job.ended import Outcome
 from pipeline.job.rundir import read_json
 from pipeline.job.slots import Slot
 from pipeline.launch.attempt import Attempt
 from pipeline.launch.budget import Budget
 from pipeline.launch.context import Context
+from pipeline.launch.endings import Endings, settled
 from pipeline.launch.notify import Notice, no_notice
 from pipeline.launch.places import Places
-from pipeline.launch.policy import Next
-from pipeline.launch.prepare import prepare, run_dir, set_aside
+from pipeline.launch.policy import Next, claimable
+from pipeline.launch.prepare import prepare, refuse_stranger, run_dir, set_aside
+from pipeline.launch.retry import Retries, spoiled
 from pipeline.launch.stops import Stops
 from pipeline.launch.weights import export_made
 from pipeline.study.board import TrialRow
@@ -26,6 +32,8 @@ from pipeline.study.lease import Lease, LeaseLost
 
 TICK_S = 0.1
 IDLE_S = 2.0
+#: How often a free slot asks the storage for work while other jobs run.
+FILL_S = 5.0
 #: Of a trial's spec, what the storage keeps as well.
 _FACTS = ("epochs", "seed", "data", "wandb", "device", "nproc", "continues")
 
@@ -69,50 +77,81 @@ class Loop:
         self.stops = stops
         self.show = show
         self.attempts: list[Attempt] = []
-        self.done: list[Outcome] = []
-        self.failed: list[str] = []
+        self.endings = Endings(context, stops, show.line, notice)
         self.places = Places(context.slots, wait, show.line)
         self._changed = changed
         self._reread = reread
         self._budget = budget or Budget()
         self._notice = notice
-        self._given_back: set[int] = set()
-        self._restarts: dict[str, int] = {}
-        self._progress: dict[str, int] = {}
+        self._retries = Retries(context.sweep.job.retry)
         self._told = ""
+        self._plan = Next(wanted=())
+        self._fill_at = 0.0
+        self._error: Exception | None = None
+
+    @property
+    def done(self) -> list[Outcome]:
+        return self.endings.done
+
+    @property
+    def failed(self) -> list[str]:
+        return self.endings.failed
 
     def run(self) -> Next:
         """Run until the plan is done or the launch is stopped.
 
         Returns:
             What the policy said last: nothing more is wanted, and why.
+
+        Raises:
+            Exception: what kept a trial from going on; all others have been seen through.
         """
         try:
             while True:
-                plan = self._fill()
-                if not self.attempts and (self.stops.asked or not self._wait(plan)):
-                    self.places.close()
-                    return plan
+                self._fill_if_due()
+                if not self.attempts and not self.endings.pending:
+                    if self._error is not None:
+                        raise self._error
+                    if self.stops.asked or not self._wait(self._plan):
+                        self.places.close()
+                        return self._plan
                 self._tick()
         finally:
             for attempt in self.attempts:
-                if attempt.process is not None:
-                    attempt.process.kill()
+                _end_processes(attempt)
+
+    def _fill_if_due(self) -> None:
+        """Fill free slots: at once when a trial has ended, else every few seconds."""
+        if not self._open():
+            return
+        if len(self.attempts) == len(self.context.slots) or time.monotonic() < self._fill_at:
+            return
+        idle = not self.attempts and not self.endings.pending
+        storage = self.context.study_storage
+        try:
+            with contextlib.nullcontext() if idle else storage.hasty():
+                self._plan = self._fill()
+        except StorageError as error:
+            if not self.attempts and not self.endings.pending:
+                raise
+            self._tell_once(f"{error} Running trials go on.")
+        self._fill_at = time.monotonic() + (FILL_S if self.attempts else 0.0)
 
     def _fill(self) -> Next:
         """Claim and start trials while there are free slots and something is wanted."""
         context = self.context
+        self.places.waiting = ""
         rows = context.rows()
         plan = context.plan(rows)
         names = [want.variant for want in plan.wanted]
         for line in export_made(context.sweep, context.project, rows, names):
             self.show.line(line)
-        self.places.waiting = ""
-        while not self.stops.asked and self._claimable(plan, rows):
+        skip = self.endings.given_back
+        while self._open() and claimable(context.sweep, plan, rows, skip):
             slot = self.places.take(context.sweep.name)
             if slot is None:
                 break
-            lease = claim(context.sweep, context.study_storage, plan.wanted, skip=self._given_back)
+            lease = claim(context.sweep, context.study_storage, plan.wanted, skip=skip)
             if lease is None:
                 self.places.give_back(slot)
                 break
@@ -120,16 +159,9 @@ class Loop:
             rows = context.rows()
         return plan
 
-    def _claimable(self, plan: Next, rows: Sequence[TrialRow]) -> bool:
-        """Whether a wanted trial is likely to be had; asking the driver for less is a waste."""
-        for want in plan.wanted:
-            mine = [r for r in rows if r.variant == want.variant and not r.superseded]
-            if len(mine) < want.trials and self.context.sweep.variants[want.variant].space:
-                return True
-            mine = [r for r in mine if r.trial_id not in self._given_back]
-            if any(r.phase not in ("done", "running") for r in mine):
-                return True
-        return False
+    def _open(self) -> bool:
+        """Whether trials may be begun."""
+        return self._error is None and not self.stops.asked
 
     def _wait(self, plan: Next) -> bool:
         """Wait while another launcher runs what is wanted; False if there is nothing to await."""
@@ -155,17 +187,32 @@ class Loop:
 
     def _begin(self, lease: Lease, slot: Slot, rows: Sequence[TrialRow]) -> None:
         """Start the job of a claimed trial, or end the trial if earlier attempts settled it."""
-        context = self.context
         try:
-            rundir = run_dir(context.project, context.sweep.name, lease.variant, lease.number)
-            settled = read_json(rundir.outcome)
-            configs = context.configs(lease)
-            place = context.place(slot)
-            prepare(context.project, context.sweep, lease, configs, place, lease.attempt)
-        except BaseException:
+            attempt, outcome = self._prepared(lease, slot, rows)
+        except Exception as error:
             self.places.give_back(slot)
-            lease.release("interrupted", cause=None, reason="the start did not succeed", seconds=0)
-            raise
+            self._give_back(lease, error)
+            return
+        self._tell_taken_up(lease)
+        if outcome is not None:
+            self._close(attempt, outcome)
+            return
+        self.attempts.append(attempt)
+        self._start(attempt)
+
+    def _prepared(
+        self, lease: Lease, slot: Slot, rows: Sequence[TrialRow]
+    ) -> tuple[Attempt, Outcome | None]:
+        context = self.context
+        rundir = run_dir(context.project, context.sweep.name, lease.variant, lease.number)
+        refuse_stranger(context.project, rundir, lease)
+        earlier = read_json(rundir.outcome)
+        refused = spoiled(rundir, earlier)
+        if refused is not None:
+            set_aside(rundir, refused)
+            earlier = None
+        if earlier is None or earlier.get("state") is None:
+            self._prepare(lease, slot, lease.attempt)
         spec = read_json(rundir.spec) or {}
         tried = [row.variant for row in rows if row.attempt > 0] + [lease.variant]
         attempt = Attempt(
@@ -179,32 +226,38 @@ class Loop:
             say=self.show.line,
             notice=self._notice,
         )
-        facts = {key: spec[key] for key in _FACTS if spec[key] is not None}
+        facts = {key: spec[key] for key in _FACTS if spec.get(key) is not None}
         lease.begin(str(rundir.root.relative_to(context.project.root)), slot.shown, facts)
-        self._tell_taken_up(lease)
-        outcome = _settled(attempt, settled)
-        if outcome is not None:
-            self._close(attempt, outcome)
-            return
-        self.attempts.append(attempt)
-        self._start(attempt)
+        return attempt, settled(attempt, earlier)
+
+    def _prepare(self, lease: Any, slot: Slot, number: int) -> None:
+        context = self.context
+        configs, place = context.configs(lease), context.place(slot)
+        prepare(context.project, context.sweep, lease, configs, place, number)
 
     def _start(self, attempt: Attempt) -> None:
-        self._progress[attempt.name] = len(attempt.history)
-        number = attempt.lease.attempt + self._restarts.get(attempt.name, 0)
+        number = self._retries.started(attempt)
         attempt.start(self.context.command(attempt.slot), number)
 
     def _tick(self) -> None:
-        self._take_up_changes()
         spent = self._budget.used_up(self.attempts, self.context.sweep.job.gpus)
         if spent is not None:
             self.stops.spent(spent)
-        for attempt in list(self.attempts):
+        with self.context.study_storage.hasty():
+            self._take_up_changes()
+            for attempt in list(self.attempts):
+                try:
+                    self._tick_one(attempt)
+                except LeaseLost as lost:
+                    self.show.line(str(lost))
+                    self._drop(attempt)
+                except Exception as error:
+                    self._drop(attempt)
+                    self._give_back(attempt.lease, error)
             try:
-                self._tick_one(attempt)
-            except LeaseLost as lost:
-                self.show.line(str(lost))
-                self._drop(attempt)
+                self.endings.tell(alone=not self.attempts)
+            except StorageError as error:
+                self._error = self._error or error
         self.places.poll()
         self.show.live(self.attempts)
         self.stops.sleep(TICK_S)
@@ -214,7 +267,9 @@ class Loop:
         changed = self._reread(self.context)
         if changed is None:
             return
-        self.context = changed
+        self.context = self.endings.context = changed
+        self._retries.bounds = changed.sweep.job.retry
+        self._fill_at = 0.0
         for attempt in self.attempts:
             attempt.grace_s = changed.sweep.job.stop_grace_s
             attempt.judge_anew()
@@ -223,11 +278,12 @@ class Loop:
         if attempt.follow():
             self._changed()
         self._apply_stops(attempt)
+        attempt.watch()
         attempt.press()
         if not attempt.ended():
             return
         outcome = attempt.collect()
-        if self._may_restart(attempt, outcome):
+        if not self.stops.asked and self._retries.allowed(attempt, outcome):
             self._restart(attempt, outcome)
         else:
             self.attempts.remove(attempt)
@@ -247,76 +303,44 @@ class Loop:
             late = Outcome(state=None, cause="timeout", reason=reason)
             attempt.request_stop(late, job.stop_grace_s)
 
-    def _may_restart(self, attempt: Attempt, outcome: Outcome) -> bool:
-        """Whether the cause of a failed job may be mended by starting it again.
-
-        The sweep file's bound counts starts without a new epoch; a checkpoint that the job
-        refused makes way for the one before.
-        """
-        if outcome.state != "FAIL" or self.stops.asked or attempt.ending is not None:
-            return False
-        if outcome.cause == "bad_checkpoint":
-            return bool((read_json(attempt.rundir.spec) or {}).get("resume"))
-        if len(attempt.history) > self._progress[attempt.name]:
-            self._restarts[attempt.name] = 0
-        allowed = self.context.sweep.job.retry.get(outcome.cause or "", 0)
-        return self._restarts.get(attempt.name, 0) < allowed
-
     def _restart(self, attempt: Attempt, outcome: Outcome) -> None:
-        context, lease = self.context, attempt.lease
-        if outcome.cause == "bad_checkpoint":
-            set_aside(attempt.rundir, str((read_json(attempt.rundir.spec) or {})["resume"]))
-        self._restarts[attempt.name] = self._restarts.get(attempt.name, 0) + 1
-        self.show.line(f"{attempt.name}: {outcome.reason} ({outcome.cause}); starting it again.")
-        number = lease.attempt + self._restarts[attempt.name]
-        place = context.place(attempt.slot)
-        prepare(context.project, context.sweep, lease, context.configs(lease), place, number)
+        refused = spoiled(attempt.rundir, read_json(attempt.rundir.outcome))
+        if refused is not None:
+            set_aside(attempt.rundir, refused)
+        reason = outcome.reason.rstrip(".")
+        self.show.line(f"{attempt.name}: {reason} ({outcome.cause}); starting it again.")
+        self._prepare(attempt.lease, attempt.slot, self._retries.next_start(attempt))
         attempt.expect_more()
         self._start(attempt)
 
     def _close(self, attempt: Attempt, outcome: Outcome) -> None:
-        """End a trial in the storage, and say how it ended and what comes next."""
+        """Give the slot to the next, and have the end of the trial told."""
         self.places.give_back(attempt.slot, attempt.name)
-        while True:
-            try:
-                attempt.finish(outcome)
-                break
-            except StorageError as error:
-                self._tell_once(f"{attempt.name}: {error} Trying again every few seconds.")
-                if not self.stops.patient(IDLE_S):
-                    raise
         self._budget.ended(attempt, self.context.sweep.job.gpus)
-        self.done.append(outcome)
-        if outcome.state is None:
-            self._given_back.add(int(attempt.lease.previous["trial_id"]))
-        if outcome.state == "FAIL":
-            self.failed.append(attempt.name)
-            self.show.line(attempt.failure(outcome))
-            told = f"{attempt.name} failed ({outcome.cause}): {outcome.reason}"
-            facts = {"trial": attempt.name, "cause": outcome.cause, "reason": outcome.reason}
-            self._notice("failure", told, facts)
-        else:
-            self.show.line(self._ending(attempt, outcome))
+        wrong = self.endings.add(attempt, outcome)
+        self._error = self._error or wrong
+        with contextlib.suppress(StorageError):
+            self.endings.tell(alone=False)
+        self._fill_at = 0.0
         self._changed()
 
     def _drop(self, attempt: Attempt) -> None:
-        """End a job whose trial is no longer ours, without a word in the storage."""
-        if attempt.process is not None:
-            attempt.process.kill()
-            attempt.process.sweep_up()
+        """End a job that is no longer ours to run, without a word in the storage."""
+        _end_processes(attempt)
         self.places.give_back(attempt.slot, attempt.name)
-        self.attempts.remove(attempt)
+        if attempt in self.attempts:
+            self.attempts.remove(attempt)
+        self._fill_at = 0.0
 
-    def _ending(self, attempt: Attempt, outcome: Outcome) -> str:
-        if outcome.state is None:
-            return f"{attempt.name} interrupted: {outcome.reason}. Run the same launch to go on."
-        reason = f": {outcome.reason.rstrip('.')}" if outcome.reason else ""
-        line = f"{attempt.name} {outcome.state.lower()}{reason}."
-        follower = None if attempt.lease.searched else self.context.follower(attempt.lease.variant)
-        if follower is None:
-            return line
-        plan = self.context.sweep.variants[follower].plan
-        return f"{line} The plan's next step: {follower}{f' ({plan})' if plan else ''}."
+    def _give_back(self, lease: Any, error: Exception) -> None:
+        """Leave a trial to the next launch; this one ends with `error`, after its running jobs."""
+        told = isinstance(error, PcanError)
+        what = str(error) if told else f"{type(error).__name__}: {error}"
+        with contextlib.suppress(PcanError):  # its lease ends with this process in any case
+            lease.release("interrupted", cause=None, reason=what[:500], seconds=0)
+        self._error = self._error or error
+        if self.attempts:
+            self.show.line(f"{lease.name}: {what}\nThe running trials go on; no other is begun.")
 
     def _tell_taken_up(self, lease: Lease) -> None:
         before: dict[str, Any] = dict(lease.previous)
@@ -325,15 +349,7 @@ class Loop:
             self.show.line(f"{lease.name}: {gone}; it is taken up again as the same trial.")
 
 
-def _settled(attempt: Attempt, earlier: dict[str, Any] | None) -> Outcome | None:
-    """Return how a trial ended whose last launcher could not say so any more."""
-    ending = attempt.ending
-    if ending is not None:
-        return Outcome(state=ending.state, cause=ending.cause, reason=ending.reason)
-    if earlier is None or earlier.get("state") is None:
-        return None
-    return Outcome(
-        state=str(earlier["state"]),
-        cause=earlier.get("cause"),
-        reason=str(earlier.get("reason", "")),
-    )
+def _end_processes(attempt: Attempt) -> None:
+    if attempt.process is not None:
+        attempt.process.kill()
+        attempt.process.sweep_up()

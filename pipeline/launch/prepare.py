@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import StorageError
+from pipeline.errors import NotReady, StorageError
 from pipeline.job.resolve import Config
 from pipeline.job.rundir import RunDir, read_json, write_json, write_text
 from pipeline.launch.held import Held
@@ -63,7 +63,7 @@ def prepare(
     """
     rundir = run_dir(project, sweep.name, lease.variant, lease.number)
     rundir.checkpoints.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _refuse_stranger(project, rundir, lease)
+    refuse_stranger(project, rundir, lease)
     before = read_json(rundir.spec) or {}
     kept = before.get("config_hash") not in (None, configs.pure.hash)
     text = rundir.config.read_text() if kept else configs.placed.text
@@ -72,6 +72,8 @@ def prepare(
         request.unlink(missing_ok=True)
     write_text(rundir.config, text)
     resume = newest_checkpoint(rundir)
+    if resume is None:
+        _refuse_to_start_over(project, rundir, lease)
     variant = sweep.variants[lease.variant]
     spec = {
         "schema": 1,
@@ -179,7 +181,12 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _refuse_stranger(project: Project, rundir: RunDir, lease: Held) -> None:
+def refuse_stranger(project: Project, rundir: RunDir, lease: Held) -> None:
+    """Refuse a run directory that belongs to a trial of another storage.
+
+    Raises:
+        StorageError: with what to do about it.
+    """
     spec = read_json(rundir.spec)
     if spec is None or spec.get("trial") == trial_key(lease):
         return
@@ -188,4 +195,16 @@ def _refuse_stranger(project: Project, rundir: RunDir, lease: Held) -> None:
         f"{shown(rundir.root, project.root)} holds {epochs} epochs of a trial that this storage "
         "does not know. Take it up: pcan doctor --rebuild. Or start anew with that folder moved "
         "away."
+    )
+
+
+def _refuse_to_start_over(project: Project, rundir: RunDir, lease: Held) -> None:
+    """Never train an epoch a second time without being told to."""
+    trained = [m.epoch for m in rundir.read_measurements() if m.epoch > 0]
+    if not trained:
+        return
+    raise NotReady(
+        f"{lease.name} has measured {trained[-1]} epochs, but none of its checkpoints in "
+        f"{shown(rundir.checkpoints, project.root)} can be opened. Put one back; or, to train it "
+        f"from the beginning, move {shown(rundir.root, project.root)} away."
     )

@@ -133,14 +133,18 @@ def _follow(attempt: Attempt, context: Context, stops: Stops, show: Show, watch:
                 watch.changed()
             if stops.asked:
                 attempt.request_stop(stops.outcome(), stops.grace_s)
+            if stops.level >= 3 and attempt.process is not None:
+                attempt.process.kill()
+            attempt.watch()
             attempt.press()
             show.live([attempt])
             stops.sleep(TICK_S)
     finally:
         if attempt.process is not None and not attempt.ended():
             attempt.process.kill()
+            attempt.process.sweep_up()
     outcome = attempt.collect()
-    attempt.finish(outcome)
+    attempt.write_outcome(outcome)
     watch.changed()
     if outcome.state == "FAIL":
         show.line(attempt.failure(outcome))

@@ -141,7 +141,7 @@ def learn_courses(
             config = {name: resolution.configs[name]}
             try:
                 courses.update(true_lr(sweep, project, config))
-            except PcanError as error:
+            except (PcanError, OSError) as error:
                 show.line(f"{name}: the lr is not checked against the schedule. {error}")
 
     threading.Thread(target=learn, daemon=True).start()

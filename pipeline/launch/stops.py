@@ -30,7 +30,9 @@ class Stops:
         self._file = folder / STOP_FILE
         self._patience = grace_s
         self._say = say
-        self._began = time.time()
+        # By what it is, not by its date: a clock that was set back hides no request.
+        self._earlier = _identity(self._file)
+        self._unsaid: list[str] = []
         self._by_file = False
         self._by_budget = ""
         self._polled = 0.0
@@ -38,6 +40,7 @@ class Stops:
     @property
     def asked(self) -> bool:
         """Whether this launch is to end."""
+        self._speak()
         self._poll()
         return self.level > 0
 
@@ -87,18 +90,19 @@ class Stops:
         deadline, level = time.monotonic() + seconds, self.level
         while (left := deadline - time.monotonic()) > 0 and self.level == level:
             time.sleep(min(left, 0.1))
+        self._speak()
 
-    def patient(self, seconds: float) -> bool:
-        """Sleep; return False when the user has lost patience (level 2)."""
-        self.sleep(seconds)
-        return self.level < 2
+    def _speak(self) -> None:
+        """Say what a signal handler may not: it could have interrupted a line being printed."""
+        while self._unsaid:
+            self._say(self._unsaid.pop(0))
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         self.signal = self.signal or signal.Signals(number)
         if number == signal.SIGINT:
             self.level = min(3, self.level + 1)
             self.grace_s = {1: None, 2: 0.0, 3: 0.0}[self.level]
-            self._say(
+            self._unsaid.append(
                 {
                     1: "Stopping after the running epoch. Press Ctrl-C again to stop now.",
                     2: "Stopping now; the running epoch is lost. Again: kill at once.",
@@ -109,20 +113,31 @@ class Stops:
         if self.level == 0:
             self.level, self.grace_s = 1, self._patience
             name = signal.Signals(number).name
-            self._say(f"{name}: stopping at the next checkpoint, within {self._patience:g} s.")
+            self._unsaid.append(
+                f"{name}: stopping at the next checkpoint, within {self._patience:g} s."
+            )
 
     def _poll(self) -> None:
         """Look for the stop file now and then; one from before this launch means nothing."""
         now = time.monotonic()
-        if self.level > 0 or now - self._polled < 0.5:
+        if self.level > 1 or now - self._polled < 0.5:
             return
         self._polled = now
-        request = read_json(self._file)
-        if request is None or float(request.get("time", 0)) < self._began:
+        found = _identity(self._file)
+        if found in (None, self._earlier):
             return
-        self._by_file = True
-        self.level = 2 if request.get("now") else 1
-        self.grace_s = 0.0 if request.get("now") else None
-        self._say(
-            "pcan sweep stop: " + ("stopping now." if self.level == 2 else "after the epoch.")
-        )
+        request, self._earlier = read_json(self._file) or {}, found
+        level = 2 if request.get("now") else 1
+        if level <= self.level:
+            return
+        self.level, self._by_file = level, True
+        self.grace_s = 0.0 if level == 2 else None
+        self._say("pcan sweep stop: " + ("stopping now." if level == 2 else "after the epoch."))
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        stat = file.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns

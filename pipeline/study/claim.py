@@ -7,6 +7,7 @@ cannot write another result.
 
 import dataclasses
 import secrets
+import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,15 @@ import sqlalchemy as sa
 from pipeline.plan.sweep import Space, Sweep
 from pipeline.study.lease import Lease
 from pipeline.study.names import study_name
-from pipeline.study.owner import Owner, owner_is_gone, shown_host, this_process
+from pipeline.study.owner import Owner, owner_is_gone, shown_host, this_host, this_process
 from pipeline.study.storage import Storage, told
 from pipeline.study.table import optuna_trials, trials
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
+
+#: A lease that has run out is taken over if this launcher, too, saw it so long without a change.
+WATCH_S = 60.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,8 +87,26 @@ def busy(sweep: Sweep, storage: Storage, variants: Sequence[str]) -> list[Busy]:
                 owner=f"{shown_host(row['host'])}, pid {row['pid']}",
             )
             for row in _rows(sweep, storage, variants)
-            if row["token"] and row["state"] == "RUNNING" and not owner_is_gone(row, now)
+            if row["token"] and row["state"] == "RUNNING" and not _may_take(storage, row, now)
         ]
+
+
+def _may_take(storage: Storage, row: Mapping[str, Any], now: float) -> bool:
+    """Whether a started trial's owner is gone for certain.
+
+    A clock that jumped, or a storage that nobody could reach for a while, makes every lease of
+    another host look old. So such a lease is watched first, by a clock that does not jump.
+    """
+    if not owner_is_gone(row, now):
+        return False
+    if row["token"] is None or row["host"] == this_host():
+        return True
+    seen = row["token"], row["renewed_at"]
+    since = storage.watched.get(row["trial_id"])
+    if since is None or since[0] != seen:
+        storage.watched[row["trial_id"]] = seen, time.monotonic()
+        return False
+    return time.monotonic() - since[1] >= WATCH_S
 
 
 def _rows(sweep: Sweep, storage: Storage, variants: Sequence[str]) -> list[Mapping[str, Any]]:
@@ -102,7 +124,7 @@ def _claimable(
     sweep: Sweep, storage: Storage, want: Wanted, now: float, skip: Collection[int]
 ) -> Mapping[str, Any] | None:
     rows = [r for r in _rows(sweep, storage, [want.variant]) if r["trial_id"] not in skip]
-    started = [r for r in rows if r["state"] == "RUNNING" and owner_is_gone(r, now)]
+    started = [r for r in rows if r["state"] == "RUNNING" and _may_take(storage, r, now)]
     waiting = [
         r for r in rows if r["state"] == "WAITING" and r["recipe_hash"] in (None, want.recipe_hash)
     ]
@@ -122,6 +144,7 @@ def _drawn(sweep: Sweep, storage: Storage, want: Wanted) -> Mapping[str, Any] | 
     study = optuna.load_study(
         study_name=study_name(sweep, want.variant), storage=storage.rdb, sampler=sampler
     )
+    _end_unborn(storage, study, {r["trial_id"] for r in rows})
     trial = study.ask()
     params = {path: _suggest(trial, path, s) for path, s in space.items()}
     row = {
@@ -142,6 +165,19 @@ def _drawn(sweep: Sweep, storage: Storage, want: Wanted) -> Mapping[str, Any] | 
     return {**row, "state": "RUNNING", "run_dir": None, "started_at": None}
 
 
+def _end_unborn(storage: Storage, study: Any, known: Collection[int]) -> None:
+    """End trials that Optuna drew for a launcher killed before it could write its lease.
+
+    We hold the lock that drawing takes, so nobody else is between the two now.
+    """
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if trial._trial_id not in known:
+            storage.rdb.set_trial_user_attr(trial._trial_id, "cause", "never_begun")
+            storage.rdb.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+
+
 def _suggest(trial: Any, path: str, space: Space) -> Any:
     if space.choices is not None:
         return trial.suggest_categorical(path, list(space.choices))
@@ -158,9 +194,14 @@ def _distribution(space: Space) -> "BaseDistribution":
 
 
 def _take(sweep: Sweep, storage: Storage, row: Mapping[str, Any], me: Owner, now: float) -> Lease:
-    """Write the lease row and, for a waiting trial, Optuna's RUNNING."""
+    """Set a waiting trial RUNNING, then write the lease row.
+
+    The lease comes last: cut off before it, the trial is nobody's and anyone may claim it.
+    """
     token = secrets.token_hex(16)
     attempt = int(row["attempt"]) + 1
+    if row["state"] == "WAITING":
+        _start_in_optuna(sweep, storage, row)
     with storage.engine.begin() as connection:
         connection.execute(
             sa.update(trials)
@@ -179,8 +220,6 @@ def _take(sweep: Sweep, storage: Storage, row: Mapping[str, Any], me: Owner, now
                 reason=None,
             )
         )
-    if row["state"] == "WAITING":
-        _start_in_optuna(sweep, storage, row)
     return Lease(
         storage=storage,
         trial_id=row["trial_id"],
@@ -199,10 +238,10 @@ def _start_in_optuna(sweep: Sweep, storage: Storage, row: Mapping[str, Any]) -> 
     """Set a waiting trial RUNNING and record the recipe's values as its parameters."""
     from optuna.trial import TrialState
 
-    storage.rdb.set_trial_state_values(row["trial_id"], TrialState.RUNNING)
     fixed = row["params"] or {}
     for path, space in sweep.variants[row["variant"]].space.items():
         if path in fixed:
             distribution = _distribution(space)
             value = distribution.to_internal_repr(fixed[path])
             storage.rdb.set_trial_param(row["trial_id"], path, value, distribution)
+    storage.rdb.set_trial_state_values(row["trial_id"], TrialState.RUNNING)

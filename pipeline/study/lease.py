@@ -41,6 +41,7 @@ class Lease:
     searched: bool
     run_dir: str | None
     previous: Mapping[str, Any]
+    _reported: set[int] = dataclasses.field(default_factory=set, repr=False)
 
     @property
     def name(self) -> str:
@@ -59,7 +60,10 @@ class Lease:
     def report(
         self, history: Sequence[Measurement], verdicts: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Report the latest of `history` to Optuna and to our table.
+        """Report to our table, and to Optuna every epoch that it has not heard of.
+
+        After the storage was away, or the launcher before this one was killed, that may be more
+        than the latest; a value that is already there is the same one.
 
         Args:
             verdicts: the records worth keeping so far.
@@ -74,11 +78,12 @@ class Lease:
             best_epoch=top.epoch if top else None,
             verdicts=[dict(v) for v in verdicts],
         )
-        if latest.epoch > 0:
-            with told(self.storage):
-                self.storage.rdb.set_trial_intermediate_value(
-                    self.trial_id, latest.epoch, latest.top1
-                )
+        rdb = self.storage.rdb
+        for m in history:
+            if m.epoch > 0 and m.epoch not in self._reported:
+                with told(self.storage):
+                    rdb.set_trial_intermediate_value(self.trial_id, m.epoch, m.top1)
+                self._reported.add(m.epoch)
 
     def tell(
         self,
@@ -98,12 +103,17 @@ class Lease:
         """
         from optuna.trial import TrialState
 
-        self._update()  # fence before Optuna is told anything
+        # Fences before Optuna is told anything; the reason goes first, so that a kill between
+        # the two leaves no ended trial without one.
+        self._update(cause=cause, reason=reason, verdicts=[dict(v) for v in verdicts])
         rdb = self.storage.rdb
         with told(self.storage):
-            for key, value in (("cause", cause), ("reason", reason), ("verdicts", list(verdicts))):
-                rdb.set_trial_user_attr(self.trial_id, key, json.loads(json.dumps(value)))
-            rdb.set_trial_state_values(self.trial_id, TrialState[state], _values(state, history))
+            ended = rdb.get_trial(self.trial_id).state.is_finished()
+        if not ended and history:
+            self.report(history, verdicts)
+        with told(self.storage):
+            if not ended:
+                self._tell_optuna(TrialState[state], history, (cause, reason, verdicts))
         self._end("done", cause, reason, seconds)
 
     def release(self, phase: str, *, cause: str | None, reason: str, seconds: float) -> None:
@@ -113,6 +123,12 @@ class Lease:
             phase: "interrupted" or "paused".
         """
         self._end(phase, cause, reason, seconds)
+
+    def _tell_optuna(self, state: Any, history: Sequence[Measurement], why: Any) -> None:
+        rdb = self.storage.rdb
+        for key, value in zip(("cause", "reason", "verdicts"), why, strict=True):
+            rdb.set_trial_user_attr(self.trial_id, key, json.loads(json.dumps(value)))
+        rdb.set_trial_state_values(self.trial_id, state, _values(state.name, history))
 
     def _end(self, phase: str, cause: str | None, reason: str, seconds: float) -> None:
         self._update(

@@ -153,17 +153,16 @@ def _check_same(sweep: Sweep, name: str, before: Mapping[str, Any], stored: Any)
 
 
 def _enqueue(sweep: Sweep, variant: str, recipe: Recipe, storage: Storage, study_id: int) -> None:
-    """Add the recipe as a WAITING trial; an older recipe that never ran is withdrawn."""
-    from optuna.trial import TrialState, create_trial
+    """Add the recipe as a WAITING trial; an older recipe that never ran is withdrawn.
 
+    A registration that was cut off is completed, not repeated.
+    """
     rdb = storage.rdb
+    newest = _newest_recipe(sweep, variant, storage)
+    if newest is not None and newest["recipe_hash"] == recipe.hash and newest["attempt"] == 0:
+        return
     _withdraw_unstarted(sweep, variant, storage)
-    template = create_trial(
-        state=TrialState.WAITING,
-        system_attrs={"fixed_params": dict(recipe.values)},
-        user_attrs={"recipe_hash": recipe.hash},
-    )
-    trial_id = rdb.create_new_trial(study_id, template)
+    trial_id = _waiting_trial(recipe, storage, study_id)
     number = rdb.get_trial(trial_id).number
     with storage.engine.begin() as connection:
         connection.execute(
@@ -180,6 +179,36 @@ def _enqueue(sweep: Sweep, variant: str, recipe: Recipe, storage: Storage, study
                 seconds=0.0,
             )
         )
+
+
+def _newest_recipe(sweep: Sweep, variant: str, storage: Storage) -> Mapping[str, Any] | None:
+    query = (
+        sa.select(trials.c.recipe_hash, trials.c.attempt)
+        .where((trials.c.sweep == sweep.name) & (trials.c.variant == variant))
+        .where(trials.c.recipe_hash.is_not(None))
+        .order_by(trials.c.number.desc())
+        .limit(1)
+    )
+    with storage.engine.connect().execution_options(reading=True) as connection:
+        found = connection.execute(query).mappings().first()
+    return dict(found) if found is not None else None
+
+
+def _waiting_trial(recipe: Recipe, storage: Storage, study_id: int) -> int:
+    """Return the recipe's WAITING trial in Optuna: one that we do not know yet, or a new one."""
+    from optuna.trial import TrialState, create_trial
+
+    with storage.engine.connect().execution_options(reading=True) as connection:
+        known = set(connection.execute(sa.select(trials.c.trial_id)).scalars())
+    for trial in storage.rdb.get_all_trials(study_id, False, (TrialState.WAITING,)):
+        if trial._trial_id not in known and trial.user_attrs.get("recipe_hash") == recipe.hash:
+            return trial._trial_id
+    template = create_trial(
+        state=TrialState.WAITING,
+        system_attrs={"fixed_params": dict(recipe.values)},
+        user_attrs={"recipe_hash": recipe.hash},
+    )
+    return int(storage.rdb.create_new_trial(study_id, template))
 
 
 def _withdraw_unstarted(sweep: Sweep, variant: str, storage: Storage) -> None:

@@ -8,7 +8,6 @@ calls and ours is done under `Storage.lock`, which dies with its holder.
 import contextlib
 import fcntl
 import os
-import re
 import sqlite3
 import time
 import warnings
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import StorageError
+from pipeline.study.urls import check_sqlite, check_url, mask
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 _SQLITE = "sqlite:///"
 
-BUSY_TIMEOUT_S = 60
+#: How long a busy storage is waited for, and how long while jobs have to be looked after.
+BUSY_TIMEOUT_S = 60.0
+HASTY_TIMEOUT_S = 1.0
 #: One number for every launcher on a PostgreSQL server: "pcan" in ASCII.
 ADVISORY_LOCK = 0x7063616E
 
@@ -40,6 +42,11 @@ class Storage:
         self.url = url
         self._engine: sa.Engine | None = None
         self._rdb: RDBStorage | None = None
+        self._file_id: tuple[int, int] | None = None
+        #: Leases of other hosts that look dead: what they said, and since when (monotonic).
+        self.watched: dict[int, tuple[Any, float]] = {}
+        #: How long a lock held by another process is waited for.
+        self.patience_s = BUSY_TIMEOUT_S
 
     @property
     def shown(self) -> str:
@@ -58,7 +65,7 @@ class Storage:
         """An engine for our own SQL; writes begin immediate on SQLite."""
         if self._engine is None:
             with told(self):
-                self._engine = _engine(self.url)
+                self._engine = _engine(self)
         return self._engine
 
     @property
@@ -81,12 +88,12 @@ class Storage:
             file.touch(mode=0o600)
         kwargs: dict[str, Any] = {}
         if file is not None:
-            kwargs = {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
+            kwargs = {"connect_args": {"timeout": self.patience_s}}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             rdb = RDBStorage(self.url, engine_kwargs=kwargs)
         if file is not None:
-            _prepare_sqlite(rdb.engine)
+            _prepare_sqlite(rdb.engine, self)
         metadata.create_all(self.engine)
         return rdb
 
@@ -107,10 +114,58 @@ class Storage:
                 f"({error.strerror}). Check the folder, or name another: --storage URL"
             ) from None
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            self._wait_for(handle)
             yield
         finally:
             os.close(handle)
+
+    def _wait_for(self, handle: int) -> None:
+        deadline = time.monotonic() + self.patience_s
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StorageError(
+                        f"Another launch has kept the storage {self.shown} to itself for "
+                        f"{self.patience_s:g} s. Is it stopped? End it, then run again."
+                    ) from None
+                time.sleep(0.02)
+
+    @contextlib.contextmanager
+    def hasty(self) -> Iterator[None]:
+        """Wait no longer than a moment for a busy storage: jobs have to be looked after."""
+        before, self.patience_s = self.patience_s, HASTY_TIMEOUT_S
+        try:
+            yield
+        finally:
+            self.patience_s = before
+
+    def check_there(self) -> None:
+        """Refuse to go on writing into a database file that was deleted or replaced.
+
+        SQLite would do so without a word, and lose everything with the process.
+
+        Raises:
+            StorageError: the file is gone.
+        """
+        file = self.sqlite_file
+        if file is None:
+            return
+        try:
+            stat = file.stat()
+        except OSError as error:
+            if self._file_id is None:
+                return
+            raise StorageError(
+                f"The storage {self.shown} is gone ({error.strerror}). Put it back, or refill a "
+                "new one from the run directories: pcan doctor --rebuild"
+            ) from None
+        found = stat.st_dev, stat.st_ino
+        if self._file_id not in (None, found):
+            self.close()  # connections still hold the old file
+        self._file_id = found
 
     @contextlib.contextmanager
     def _server_lock(self) -> Iterator[None]:
@@ -120,6 +175,8 @@ class Storage:
             connection = self.engine.connect()
         try:
             with told(self):
+                wait_ms = int(1000 * self.patience_s)
+                connection.exec_driver_sql(f"SET lock_timeout = {wait_ms}")
                 connection.execute(sa.select(sa.func.pg_advisory_lock(ADVISORY_LOCK)))
             yield
         finally:
@@ -130,6 +187,7 @@ class Storage:
         """Return whether the database is there and holds our table and Optuna's."""
         file = self.sqlite_file
         if file is not None:
+            self.check_there()
             if not file.exists() or file.stat().st_size == 0:
                 return False
             return bool(self.read("SELECT 1 FROM sqlite_master WHERE name = 'pcan_trials'"))
@@ -148,6 +206,7 @@ class Storage:
             return self._read_server(sql, values)
         with told(self):
             connection = sqlite3.connect(f"file:{_quoted(file)}?mode=ro", timeout=60, uri=True)
+            connection.execute(f"PRAGMA busy_timeout={int(1000 * self.patience_s)}")
             try:
                 connection.row_factory = sqlite3.Row
                 return [dict(row) for row in connection.execute(sql, values)]
@@ -171,8 +230,10 @@ class Storage:
         if self._rdb is not None:
             self._rdb.remove_session()
             self._rdb.engine.dispose()
+            self._rdb = None
         if self._engine is not None:
             self._engine.dispose()
+            self._engine = None
 
 
 def open_storage(url: str | None, runs: Path, create: bool = True) -> Storage:
@@ -190,65 +251,19 @@ def open_storage(url: str | None, runs: Path, create: bool = True) -> Storage:
             runs.mkdir(mode=0o700, parents=True, exist_ok=True)
         url = f"{_SQLITE}{runs / 'pcan.db'}"
     else:
-        _check_url(url)
+        check_url(url)
     storage = Storage(url)
     file = storage.sqlite_file
     if file is not None:
-        _check_sqlite(file, storage.shown)
+        check_sqlite(file, storage.shown)
     return storage
-
-
-def _check_url(url: str) -> None:
-    import sqlalchemy as sa
-
-    try:
-        made = sa.make_url(url)
-    except sa.exc.ArgumentError:
-        raise StorageError(
-            f'"{mask(url)}" is not a storage URL. For a file write sqlite:///{Path(url).name}; '
-            "for a server postgresql+psycopg://USER@HOST/DATABASE."
-        ) from None
-    if "{" in url or "}" in url:
-        raise StorageError("Write { as %7B and } as %7D in the storage URL.")
-    if made.drivername == "sqlite" and made.database in (None, "", ":memory:"):
-        raise StorageError("A storage in memory is lost with the process; name a file.")
-    if made.get_backend_name() not in ("sqlite", "postgresql"):
-        raise StorageError(
-            f'Storage of kind "{made.get_backend_name()}" is not supported; '
-            "use sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE."
-        )
-    try:
-        made.get_dialect().import_dbapi()
-    except (ImportError, sa.exc.NoSuchModuleError):
-        raise StorageError(
-            f'There is no driver for "{made.drivername}". For PostgreSQL: '
-            "pip install 'pcan[postgres]' and a URL that begins with postgresql+psycopg://"
-        ) from None
-
-
-def _check_sqlite(file: Path, shown: str) -> None:
-    folder = file.parent
-    if not folder.is_dir():
-        if not folder.exists():
-            raise StorageError(
-                f'The folder "{folder}" of the storage {shown} does not exist. Make it, or '
-                "name another: --storage URL"
-            )
-        raise StorageError(f'"{folder}", which should hold the storage, is not a folder.')
-    if not file.exists():
-        return
-    with file.open("rb") as stream:
-        head = stream.read(16)
-    if head and head != b"SQLite format 3\x00":
-        raise StorageError(f"{file} is not an SQLite database; name another: --storage URL")
-    if not os.access(file, os.W_OK):
-        raise StorageError(f"{file} is read-only. Mend its permissions, or name another storage.")
 
 
 @contextlib.contextmanager
 def told(storage: Storage) -> Iterator[None]:
     """Turn what the database layer raises into one sentence of ours."""
     try:
+        storage.check_there()
         yield
     except StorageError:
         raise
@@ -275,19 +290,16 @@ def _sentence(storage: Storage, error: BaseException) -> str:
     remedy = "Check the URL and the server, or name another storage: --storage URL"
     if "locked" in lowered or "busy" in lowered:
         remedy = (
-            f"Another process has held it for {BUSY_TIMEOUT_S} s; end that one, then run again"
+            f"Another process has held it for {storage.patience_s:g} s; if that one hangs, end it"
         )
     elif "readonly" in lowered or "read-only" in lowered:
         remedy = "It is read-only; mend its permissions or name another storage: --storage URL"
-    elif "full" in lowered:
+    elif "full" in lowered or "no space" in lowered:
         remedy = "The disk is full; make room, then run again"
+    elif "no such table" in lowered:
+        remedy = "It is empty or another one; refill it from the run directories with "
+        remedy += "pcan doctor --rebuild"
     return f"The storage {storage.shown} cannot be used: {text[:300]}. {remedy}."
-
-
-def mask(text: str) -> str:
-    """Hide passwords of URLs, also those given as query parameters."""
-    text = re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text)
-    return re.sub(r"(?i)([?&](?:password|passwd|sslpassword|token|key)=)[^&\s]*", r"\1***", text)
 
 
 def _quoted(file: Path) -> str:
@@ -296,17 +308,17 @@ def _quoted(file: Path) -> str:
     return quote(str(file.absolute()))
 
 
-def _engine(url: str) -> "sa.Engine":
+def _engine(storage: Storage) -> "sa.Engine":
     import sqlalchemy as sa
 
-    if not url.startswith("sqlite"):
-        return sa.create_engine(url, pool_pre_ping=True)
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
-    _prepare_sqlite(engine)
+    if storage.sqlite_file is None:
+        return sa.create_engine(storage.url, pool_pre_ping=True)
+    engine = sa.create_engine(storage.url, connect_args={"timeout": storage.patience_s})
+    _prepare_sqlite(engine, storage)
     return engine
 
 
-def _prepare_sqlite(engine: "sa.Engine") -> None:
+def _prepare_sqlite(engine: "sa.Engine", storage: Storage) -> None:
     """Give every connection of an SQLite engine the write-ahead log and immediate writes."""
     import sqlalchemy as sa
 
@@ -314,10 +326,16 @@ def _prepare_sqlite(engine: "sa.Engine") -> None:
     def _connect(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves
         cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={int(1000 * storage.patience_s)}")
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=NORMAL")
-        cursor.execute(f"PRAGMA busy_timeout={1000 * BUSY_TIMEOUT_S}")
         cursor.close()
+
+    @sa.event.listens_for(engine, "checkout")
+    def _checkout(connection: Any, record: Any, _: Any) -> None:
+        if record.info.get("patience_s") != storage.patience_s:
+            connection.execute(f"PRAGMA busy_timeout={int(1000 * storage.patience_s)}")
+            record.info["patience_s"] = storage.patience_s
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: "sa.Connection") -> None:

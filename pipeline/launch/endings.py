@@ -1,0 +1,147 @@
+"""The ends of trials: in the run directory at once, in the storage as soon as it takes them."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pipeline.errors import NotReady, StorageError
+from pipeline.job.ended import Outcome
+from pipeline.launch.attempt import Attempt
+from pipeline.launch.context import Context
+from pipeline.launch.notify import Notice, no_notice
+from pipeline.launch.stops import Stops
+from pipeline.study.lease import LeaseLost
+
+RETRY_S = 2.0
+#: How long a launch with nothing left to run waits for its storage.
+PATIENCE_S = float(os.environ.get("PCAN_STORAGE_PATIENCE_S") or 600)
+#: Faults of the machine, not of the trial: it stays resumable, and no other is begun here.
+MACHINE = ("disk_full", "no_gpu")
+
+
+class Endings:
+    """Trials that have ended here, and those whose end the storage has yet to hear of.
+
+    Args:
+        say: prints one line for the user.
+        notice: tells the user's own command of failures.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        stops: Stops,
+        say: Callable[[str], None],
+        notice: Notice = no_notice,
+    ) -> None:
+        self.pending: list[tuple[Attempt, Outcome]] = []
+        self.done: list[Outcome] = []
+        self.failed: list[str] = []
+        self.given_back: set[int] = set()
+        self.context = context
+        self._stops = stops
+        self._say = say
+        self._notice = notice
+        self._retry_at = 0.0
+        self._since: float | None = None
+
+    def add(self, attempt: Attempt, outcome: Outcome) -> Exception | None:
+        """Write a trial's outcome; `tell` brings it to the storage.
+
+        Returns:
+            What keeps this machine from running any other trial.
+        """
+        wrong = None
+        if outcome.state == "FAIL" and outcome.cause in MACHINE:
+            outcome = Outcome(state=None, cause=outcome.cause, reason=outcome.reason)
+            wrong = NotReady(
+                f"{attempt.name}: {outcome.reason.rstrip('.')}. Mend that, then run the same "
+                "launch to go on."
+            )
+        attempt.write_outcome(outcome)
+        self.pending.append((attempt, outcome))
+        self._retry_at = 0.0
+        return wrong
+
+    def tell(self, alone: bool) -> None:
+        """Tell the storage what is pending, if it is time to try.
+
+        Args:
+            alone: nothing runs any more, so there is no point in waiting for long.
+
+        Raises:
+            StorageError: it stays away; the outcomes lie in the run directories.
+        """
+        if not self.pending or time.monotonic() < self._retry_at:
+            return
+        try:
+            while self.pending:
+                self._tell_one(*self.pending[0])
+                self.pending.pop(0)
+        except StorageError as error:
+            self._away(error, alone)
+            return
+        self._since = None
+
+    def _tell_one(self, attempt: Attempt, outcome: Outcome) -> None:
+        try:
+            attempt.tell(outcome)
+        except LeaseLost as lost:
+            self._say(str(lost))
+            return
+        self.done.append(outcome)
+        if outcome.state is None:
+            self.given_back.add(int(attempt.lease.previous["trial_id"]))
+        if outcome.state == "FAIL":
+            self.failed.append(attempt.name)
+            self._say(attempt.failure(outcome))
+            told = f"{attempt.name} failed ({outcome.cause}): {outcome.reason}"
+            facts = {"trial": attempt.name, "cause": outcome.cause, "reason": outcome.reason}
+            self._notice("failure", told, facts)
+        else:
+            self._say(self._sentence(attempt, outcome))
+
+    def _away(self, error: StorageError, alone: bool) -> None:
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+            self._say(f"{self.pending[0][0].name}: {error} Trying again every few seconds.")
+        self._retry_at = now + RETRY_S
+        if alone and (self._stops.level >= 2 or now - self._since > PATIENCE_S):
+            names = ", ".join(attempt.name for attempt, _ in self.pending)
+            self.pending.clear()
+            raise StorageError(
+                f"{error} How {names} ended is kept in the run directory; the same launch reports "
+                "it when the storage is back."
+            )
+
+    def _sentence(self, attempt: Attempt, outcome: Outcome) -> str:
+        if outcome.state is None:
+            reason = outcome.reason.rstrip(".")
+            return f"{attempt.name} interrupted: {reason}. Run the same launch to go on."
+        reason = f": {outcome.reason.rstrip('.')}" if outcome.reason else ""
+        line = f"{attempt.name} {outcome.state.lower()}{reason}."
+        try:
+            searched, variant = attempt.lease.searched, attempt.lease.variant
+            follower = None if searched else self.context.follower(variant)
+        except StorageError:
+            return line
+        if follower is None:
+            return line
+        plan = self.context.sweep.variants[follower].plan
+        return f"{line} The plan's next step: {follower}{f' ({plan})' if plan else ''}."
+
+
+def settled(attempt: Attempt, earlier: Mapping[str, Any] | None) -> Outcome | None:
+    """Return how a trial ended whose last launcher could not say so any more."""
+    ending = attempt.ending
+    if ending is not None:
+        return Outcome(state=ending.state, cause=ending.cause, reason=ending.reason)
+    if earlier is None or earlier.get("state") is None:
+        return None
+    return Outcome(
+        state=str(earlier["state"]),
+        cause=earlier.get("cause"),
+        reason=str(earlier.get("reason", "")),
+    )

@@ -1,0 +1,31 @@
+"""The lines that a launch prints about one trial."""
+
+from pipeline.job.ended import Outcome, last_lines, telling_log
+from pipeline.job.rundir import RunDir
+from pipeline.plan.measurement import Measurement
+from pipeline.plan.verdict import Kind, Verdict, percent
+
+
+def epoch_line(name: str, epochs: int, m: Measurement, verdict: Verdict) -> str:
+    """Return what one epoch gave, and what the rules say to it."""
+    branches = [
+        f"{branch} {percent(value, 1)}"
+        for branch, value in (("rgb", m.rgb_top1), ("pose", m.pose_top1))
+        if value is not None
+    ]
+    inside = f" ({', '.join(branches)})" if branches else ""
+    lr = f", lr {m.lr:.3g}" if m.lr is not None else ""
+    took = f", {m.seconds:.0f} s" if m.seconds is not None else ""
+    head = f"{name} epoch {m.epoch}/{epochs}: top-1 {percent(m.top1)}{inside}{lr}{took}"
+    if verdict.kind is Kind.GO:
+        return head
+    reason = verdict.reason.removeprefix(f"epoch {m.epoch}: ")
+    return f"{head}\n  {verdict.kind.value}: {reason}"
+
+
+def failure_text(name: str, epochs: int, rundir: RunDir, ranks: int, outcome: Outcome) -> str:
+    """Return the message for a failed trial: the cause, then where to read on."""
+    log = telling_log(rundir, ranks)
+    lines = "\n".join(f"    {line}" for line in last_lines(log))
+    head = f"{name} failed after {epochs} epochs ({outcome.cause}): {outcome.reason}"
+    return f"{head}\n  Last lines of {log}:\n{lines}"
