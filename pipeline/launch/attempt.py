@@ -4,24 +4,22 @@ The job only reports; every decision is made here, from the measurements, by `pl
 storage may be away for a while: the job goes on and what happened is reported when it is back.
 """
 
-import contextlib
-import datetime
-import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.job.ended import Outcome, explain, read_outcome
 from pipeline.job.process import Command, JobProcess
-from pipeline.job.rundir import RunDir, append_line, read_json, read_lines, write_json
+from pipeline.job.rundir import RunDir, read_json
 from pipeline.job.slots import Slot
 from pipeline.launch.held import Held
+from pipeline.launch.notes import Notes
 from pipeline.launch.notify import Notice, no_notice
 from pipeline.launch.overruled import overruled
 from pipeline.launch.reporting import Reporting
 from pipeline.launch.stall import Watchdog
 from pipeline.launch.wording import epoch_line, failure_text
-from pipeline.plan.judge import Rules, best
+from pipeline.plan.judge import Rules
 from pipeline.plan.measurement import Measurement
 from pipeline.plan.overrule import judge
 from pipeline.plan.project import shown
@@ -77,7 +75,7 @@ class Attempt:
         self._reporting = Reporting(lease, say)
         self._watchdog = Watchdog()
         self._deadline: float | None = None
-        self._unwritten = False
+        self._notes = Notes(rundir, lease.name, say)
         self._overruled = overruled(rundir)
         self._read_earlier()
 
@@ -129,8 +127,7 @@ class Attempt:
         """
         if self.stopping is None:
             self.stopping = outcome
-            record = {"state": outcome.state, "cause": outcome.cause, "reason": outcome.reason}
-            self._write(lambda: write_json(self.rundir.stop, record))
+            self._notes.stop(outcome)
         if grace_s is not None:
             end = time.monotonic() + grace_s
             self._deadline = end if self._deadline is None else min(end, self._deadline)
@@ -149,7 +146,7 @@ class Attempt:
         elif self.ending is None and before is not None:
             self._say(f"{self.name} is no longer to stop: {before.reason}.")
             if self.stopping is not None and self.stopping.state is not None:
-                self.rundir.stop.unlink(missing_ok=True)
+                self._notes.lift_stop()
                 self.expect_more()
 
     def press(self) -> None:
@@ -224,19 +221,7 @@ class Attempt:
 
     def write_outcome(self, outcome: Outcome) -> None:
         """Write `outcome.json`; what the run directory says is what the storage will say."""
-        top = best(self.history)
-        checkpoint = self.rundir.checkpoints / f"epoch_{top.epoch}.pth" if top else None
-        kept = checkpoint is not None and checkpoint.exists()
-        record = {
-            "state": outcome.state,
-            "cause": outcome.cause,
-            "reason": outcome.reason,
-            "epochs": self._last_epoch,
-            "best_epoch": top.epoch if top else None,
-            "best_top1": top.top1 if top else None,
-            "checkpoint": f"checkpoints/{checkpoint.name}" if checkpoint and kept else None,
-        }
-        self._write(lambda: write_json(self.rundir.outcome, record))
+        self._notes.outcome(outcome, self.history)
 
     def failure(self, outcome: Outcome) -> str:
         """Return the message for a failed trial: the cause, then where to read on."""
@@ -260,7 +245,7 @@ class Attempt:
 
         An epoch that was measured while no launcher lived gets its line here.
         """
-        told = {record.get("epoch") for record in _records(self.rundir)}
+        told = self._notes.judged_epochs()
         for measurement in self.rundir.read_measurements():
             self.history.append(measurement)
             verdict = judge(self.history, self.rules)
@@ -293,29 +278,14 @@ class Attempt:
             self._notice("verdict", line, {"trial": self.name, **facts})
         if verdict.ends and self.process is not None:
             self._stop_by(verdict)
-        judged = {"epoch": measurement.epoch}
-        self._write(lambda: write_json(self.rundir.judged, judged, durable=False))
+        self._notes.judged(measurement.epoch)
 
     def _stop_by(self, verdict: Verdict) -> None:
         stop = Outcome(state=verdict.state, cause=verdict.cause, reason=verdict.reason)
         self.request_stop(stop, self.grace_s)
 
     def _record(self, verdict: Verdict) -> None:
-        record = {**verdict.record(), "next": self._next(verdict), "time": _now()}
-        self._write(lambda: append_line(self.rundir.verdicts, json.dumps(record)))
-
-    def _write(self, write: Callable[[], None]) -> None:
-        """Write one of our small files; a disk that refuses it ends no training."""
-        try:
-            write()
-        except OSError as error:
-            if not self._unwritten:
-                where = error.filename or self.rundir.root
-                self._say(
-                    f"{self.name}: {error.strerror or error}: {where}. Training goes on; make "
-                    "room or mend the folder."
-                )
-            self._unwritten = True
+        self._notes.verdict({**verdict.record(), "next": self._next(verdict)})
 
     def _note(self, verdict: Verdict) -> None:
         """Keep a verdict that had something to say; the first that ends the trial stands."""
@@ -331,16 +301,3 @@ class Attempt:
 def live(attempt: Attempt) -> Mapping[str, Any]:
     """Return where a running job is inside its epoch, empty while it starts."""
     return read_json(attempt.rundir.progress) or {}
-
-
-def _records(rundir: RunDir) -> list[dict[str, Any]]:
-    found = []
-    for line in read_lines(rundir.verdicts):
-        with contextlib.suppress(ValueError):
-            record = json.loads(line)
-            found.append(record if isinstance(record, dict) else {})
-    return found
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -18,13 +18,14 @@ from pipeline.job.slots import Slot
 from pipeline.launch.attempt import Attempt
 from pipeline.launch.budget import Budget
 from pipeline.launch.context import Context
-from pipeline.launch.endings import Endings, settled
+from pipeline.launch.endings import Endings
 from pipeline.launch.notify import Notice, no_notice
 from pipeline.launch.places import Places
 from pipeline.launch.policy import Next, claimable
-from pipeline.launch.prepare import prepare, refuse_stranger, run_dir, set_aside
+from pipeline.launch.prepare import set_aside
 from pipeline.launch.retry import Retries, spoiled
 from pipeline.launch.stops import Stops
+from pipeline.launch.taking_up import make_ready, take_up, told_taken_up
 from pipeline.launch.weights import export_made
 from pipeline.study.board import TrialRow
 from pipeline.study.claim import busy, claim
@@ -34,8 +35,6 @@ TICK_S = 0.1
 IDLE_S = 2.0
 #: How often a free slot asks the storage for work while other jobs run.
 FILL_S = 5.0
-#: Of a trial's spec, what the storage keeps as well.
-_FACTS = ("epochs", "seed", "data", "wandb", "device", "nproc", "continues")
 
 
 class Show(Protocol):
@@ -188,52 +187,21 @@ class Loop:
     def _begin(self, lease: Lease, slot: Slot, rows: Sequence[TrialRow]) -> None:
         """Start the job of a claimed trial, or end the trial if earlier attempts settled it."""
         try:
-            attempt, outcome = self._prepared(lease, slot, rows)
+            attempt, outcome = take_up(
+                lambda: self.context, lease, slot, rows, self.show.line, self._notice
+            )
         except Exception as error:
             self.places.give_back(slot)
             self._give_back(lease, error)
             return
-        self._tell_taken_up(lease)
+        told = told_taken_up(lease)
+        if told is not None:
+            self.show.line(told)
         if outcome is not None:
             self._close(attempt, outcome)
             return
         self.attempts.append(attempt)
         self._start(attempt)
-
-    def _prepared(
-        self, lease: Lease, slot: Slot, rows: Sequence[TrialRow]
-    ) -> tuple[Attempt, Outcome | None]:
-        context = self.context
-        rundir = run_dir(context.project, context.sweep.name, lease.variant, lease.number)
-        refuse_stranger(context.project, rundir, lease)
-        earlier = read_json(rundir.outcome)
-        refused = spoiled(rundir, earlier)
-        if refused is not None:
-            set_aside(rundir, refused)
-            earlier = None
-        if earlier is None or earlier.get("state") is None:
-            self._prepare(lease, slot, lease.attempt)
-        spec = read_json(rundir.spec) or {}
-        tried = [row.variant for row in rows if row.attempt > 0] + [lease.variant]
-        attempt = Attempt(
-            lease,
-            rundir,
-            lambda: self.context.rules(lease, rundir),
-            slot,
-            epochs=int(spec["epochs"]),
-            grace_s=context.sweep.job.stop_grace_s,
-            next_of=lambda verdict: self.context.next_of(verdict, tried),
-            say=self.show.line,
-            notice=self._notice,
-        )
-        facts = {key: spec[key] for key in _FACTS if spec.get(key) is not None}
-        lease.begin(str(rundir.root.relative_to(context.project.root)), slot.shown, facts)
-        return attempt, settled(attempt, earlier)
-
-    def _prepare(self, lease: Any, slot: Slot, number: int) -> None:
-        context = self.context
-        configs, place = context.configs(lease), context.place(slot)
-        prepare(context.project, context.sweep, lease, configs, place, number)
 
     def _start(self, attempt: Attempt) -> None:
         number = self._retries.started(attempt)
@@ -309,7 +277,8 @@ class Loop:
             set_aside(attempt.rundir, refused)
         reason = outcome.reason.rstrip(".")
         self.show.line(f"{attempt.name}: {reason} ({outcome.cause}); starting it again.")
-        self._prepare(attempt.lease, attempt.slot, self._retries.next_start(attempt))
+        start = self._retries.next_start(attempt)
+        make_ready(self.context, attempt.lease, attempt.slot, start)
         attempt.expect_more()
         self._start(attempt)
 
@@ -341,12 +310,6 @@ class Loop:
         self._error = self._error or error
         if self.attempts:
             self.show.line(f"{lease.name}: {what}\nThe running trials go on; no other is begun.")
-
-    def _tell_taken_up(self, lease: Lease) -> None:
-        before: dict[str, Any] = dict(lease.previous)
-        if before["phase"] == "running":
-            gone = f"its launcher (pid {before['pid']}) is gone"
-            self.show.line(f"{lease.name}: {gone}; it is taken up again as the same trial.")
 
 
 def _end_processes(attempt: Attempt) -> None:

@@ -95,19 +95,20 @@ class Reread:
             why = read.problem if read is not None else "It could not be read."
             self._say(f"{file} has changed. {why} The launch goes on by the plan as it was.")
             return None
+        # The slots of this launch were cut for the size its jobs had when it began.
+        job = dataclasses.replace(read.sweep.job, gpus=context.sweep.job.gpus)
+        sweep = dataclasses.replace(read.sweep, job=job)
         try:
-            done = register_all(read.sweep, context.study_storage, read.resolution)
+            done = register_all(sweep, context.study_storage, read.resolution)
+            anew = told_anew(sweep, context.project, context.rows())
         except PcanError as error:
             self._say(f"{file} has changed. {error} The launch goes on by the plan as it was.")
             return None
         lines = describe(done) or ["no rule of it is another."]
         self._say(f"{file} has changed: {' '.join(lines)}")
-        # The slots of this launch were cut for the size its jobs had when it began.
-        job = dataclasses.replace(read.sweep.job, gpus=context.sweep.job.gpus)
         if job.gpus != read.sweep.job.gpus:
             self._say(f"job.gpus stays {job.gpus} until the next launch.")
-        sweep = dataclasses.replace(read.sweep, job=job)
-        for line in told_anew(sweep, context.project, context.rows()):
+        for line in anew:
             self._say(line)
         return dataclasses.replace(context, sweep=sweep, resolution=read.resolution)
 
