@@ -9,7 +9,7 @@ running trials through, and ends with that error.
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from pipeline.errors import PcanError, StorageError
 from pipeline.job.ended import Outcome
@@ -24,6 +24,7 @@ from pipeline.launch.places import Places
 from pipeline.launch.policy import Next, claimable
 from pipeline.launch.prepare import set_aside
 from pipeline.launch.retry import Retries, spoiled
+from pipeline.launch.show import Show
 from pipeline.launch.stops import Stops
 from pipeline.launch.taking_up import make_ready, take_up, told_taken_up
 from pipeline.launch.weights import export_made
@@ -35,16 +36,6 @@ TICK_S = 0.1
 IDLE_S = 2.0
 #: How often a free slot asks the storage for work while other jobs run.
 FILL_S = 5.0
-
-
-class Show(Protocol):
-    """What the user sees of a launch."""
-
-    def line(self, text: str) -> None:
-        """Print one line that stays."""
-
-    def live(self, attempts: Sequence[Attempt]) -> None:
-        """Refresh the picture of the running jobs."""
 
 
 class Loop:

@@ -11,13 +11,14 @@ from pipeline.job.rundir import read_json
 from pipeline.job.slots import Slot
 from pipeline.launch.attempt import Attempt
 from pipeline.launch.context import Context
-from pipeline.launch.loop import TICK_S, Show
+from pipeline.launch.loop import TICK_S
 from pipeline.launch.machine import data_root
 from pipeline.launch.mirroring import Mirroring, MirrorLike
 from pipeline.launch.policy import Order
 from pipeline.launch.prepare import prepare
 from pipeline.launch.ready import check_ready
 from pipeline.launch.registering import resolved
+from pipeline.launch.show import Show
 from pipeline.launch.start import learn_courses
 from pipeline.launch.stops import Stops
 from pipeline.plan.measurement import Measurement

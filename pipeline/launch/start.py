@@ -11,7 +11,7 @@ from pipeline.job.resolve import Resolution, true_lr
 from pipeline.job.slots import Slot
 from pipeline.launch.budget import Budget
 from pipeline.launch.context import Context
-from pipeline.launch.loop import Loop, Show
+from pipeline.launch.loop import Loop
 from pipeline.launch.machine import data_root
 from pipeline.launch.mirroring import Mirroring, MirrorLike
 from pipeline.launch.notify import notifying
@@ -21,6 +21,7 @@ from pipeline.launch.ready import check_ready
 from pipeline.launch.record import note_launch
 from pipeline.launch.registering import describe, register_all, resolved
 from pipeline.launch.reread import Reread, told_anew
+from pipeline.launch.show import Show
 from pipeline.launch.stops import Stops
 from pipeline.plan.against import mended
 from pipeline.plan.project import Project
