@@ -23,9 +23,8 @@ ladder: {start: baseline}
 def test_a_fork_in_an_older_environment_runs_a_sweep_unchanged(project) -> None:
     python = their_code.second_environment(project.root / "env")
     for name in their_code.LACKING:
-        assert subprocess.run(
-            [python, "-c", f"import {name}"], stderr=subprocess.DEVNULL
-        ).returncode
+        words = [str(python), "-I", "-c", f"import {name}"]
+        assert subprocess.run(words, stderr=subprocess.DEVNULL, check=False).returncode != 0
     their_code.fork(project.root / "fork")
     their_code.poses(project.root / "ann.pkl")
     (project.root / "lab.py").write_text(their_code.CONFIG)
