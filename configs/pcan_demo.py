@@ -12,7 +12,7 @@ custom_imports = dict(
 
 data_root = "data/demo"
 
-# Widths are a quarter of the stock ones (64 and 32), one block a stage instead of 3-6.
+# Widths are an eighth of the stock ones (64 and 32), one block a stage instead of 3-6.
 model = dict(
     type="MMRecognizer3D",
     backbone=dict(

@@ -1,8 +1,25 @@
 """`pcan data ...`: make, check and prepare a data set."""
 
+import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from pipeline.cli.options import json_option, set_option, sweep_argument
+from pipeline.errors import NotReady
+
+if TYPE_CHECKING:
+    from pipeline.data.prepare import Plan
+    from pipeline.data.sources import Source
+
+FOLDER = click.Path(path_type=Path)
+ann_option = click.option("--ann", type=FOLDER, help="An annotation, instead of a sweep's.")
+videos_option = click.option("--videos", type=FOLDER, help="With --ann: the folder of its videos.")
+train_option = click.option(
+    "--train-split", metavar="NAME", help="With --ann: its training split."
+)
+val_option = click.option("--val-split", metavar="NAME", help="With --ann: its validation split.")
 
 
 @click.group("data")
@@ -11,7 +28,7 @@ def command() -> None:
 
 
 @command.command("demo")
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("folder", type=FOLDER, metavar="DIR")
 @click.option("--clips", default=60, show_default=True, help="Clips of each of the 8 actions.")
 @click.option("--seed", default=0, show_default=True, help="Another seed, other clips.")
 def demo(folder: Path, clips: int, seed: int) -> None:
@@ -28,3 +45,192 @@ def demo(folder: Path, clips: int, seed: int) -> None:
     with Bar("Drawing clips") as bar:
         made = make_demo(folder, clips, seed, bar.update)
     click.echo(f"{folder}: {'made' if made else 'already there'}")
+
+
+@command.command("prepare")
+@sweep_argument
+@ann_option
+@videos_option
+@train_option
+@val_option
+@set_option
+@click.option("--out", type=FOLDER, help="The store's folder. [default: data/prepared/NAME]")
+@click.option("--profile", type=click.Choice(["fine", "exact"]), default="fine", show_default=True)
+@click.option("--workers", type=click.IntRange(1), help="Processes. [default: one a core]")
+@click.option("--limit", type=click.IntRange(1), help="Only so many clips of each split.")
+@click.option(
+    "--verify", type=click.IntRange(1), metavar="N", help="Then compare N clips a split."
+)
+@click.option("--max-bad", default=10, show_default=True, help="So many clips may fail.")
+@click.option("--dry-run", is_flag=True, help="Tell what there is to do, and do nothing.")
+def prepare_command(
+    sweep: str | None,
+    ann: Path | None,
+    videos: Path | None,
+    train_split: str | None,
+    val_split: str | None,
+    sets: tuple[str, ...],
+    out: Path | None,
+    profile: str,
+    workers: int | None,
+    limit: int | None,
+    verify: int | None,
+    max_bad: int,
+    dry_run: bool,
+) -> None:
+    """Cut the persons out of all videos once, so that training need not decode them.
+
+    Training clips become pictures of the region any draw can ask for (profile fine: JPEG;
+    exact: lossless, 2-3 times larger); validation clips their fixed frames, lossless. An
+    interrupted run goes on where it stopped. Use the store by `data: {store: prepared}`.
+
+    \b
+    Example: pcan data prepare pcan_ntu60 --set data_root=/data/ntu --workers 16
+    """
+    from pipeline.data.prepare import plan
+    from pipeline.data.store import default_store
+
+    if ann is not None:
+        sources = _named_sources(ann, videos, train_split, val_split)
+        place = default_store(Path(), ann.stem)
+    else:
+        sources, place = _sweep_sources(sweep, sets)
+    todo = plan(out or place, sources, profile, limit)
+    if _announce(todo) and not dry_run:
+        _make(todo, workers, max_bad)
+    if verify and not dry_run:
+        _verify(todo, verify)
+
+
+@command.command("check")
+@sweep_argument
+@ann_option
+@videos_option
+@train_option
+@val_option
+@set_option
+@click.option("--decode", default=8, show_default=True, help="So many videos of each split.")
+@click.option("--speed", is_flag=True, help="Measure the sample chain too (half a minute).")
+@click.option("--store", type=FOLDER, help="The prepared store. [default: data/prepared/NAME]")
+@json_option
+def check_command(
+    sweep: str | None,
+    ann: Path | None,
+    videos: Path | None,
+    train_split: str | None,
+    val_split: str | None,
+    sets: tuple[str, ...],
+    decode: int,
+    speed: bool,
+    store: Path | None,
+    as_json: bool,
+) -> None:
+    """Look over annotation, splits, labels, joints and videos before training on them.
+
+    With --speed also: milliseconds of each stage, videos against packs, and what bounds an
+    epoch for the sweep's job size. Exit code 5 if something would end or falsify a training.
+
+    \b
+    Example: pcan data check pcan_ntu60 --set data_root=/data/ntu --speed
+    """
+    from pipeline.cli.data_report import print_findings, print_speed, speed_of
+    from pipeline.cli.options import print_json
+    from pipeline.data.check import ERROR, check
+    from pipeline.data.prepare import cores
+    from pipeline.data.store import default_store, store_at
+
+    if ann is not None:
+        sources = _named_sources(ann, videos, train_split, val_split)
+        place = default_store(Path(), ann.stem)
+    else:
+        sources, place = _sweep_sources(sweep, sets)
+    findings = check(sources, decode, cores())
+    folder = store or place
+    record: dict[str, Any] = {
+        "schema": 1,
+        "findings": [dataclasses.asdict(one) for one in findings],
+        "store": store_at(folder),
+        "speed": speed_of(sweep, sets, folder) if speed and ann is None else None,
+    }
+    if as_json:
+        print_json(record)
+    else:
+        print_findings(findings, record["store"], folder)
+        print_speed(record["speed"])
+    if any(one.severity == ERROR for one in findings):
+        raise NotReady("This data is not ready to be trained on; see the errors above.")
+
+
+def _named_sources(
+    ann: Path, videos: Path | None, train: str | None, val: str | None
+) -> list["Source"]:
+    from pipeline.data.sources import of_files
+
+    if videos is None:
+        raise click.UsageError("--ann needs --videos, the folder of its videos.")
+    return of_files(ann, videos, train, val)
+
+
+def _sweep_sources(sweep: str | None, sets: tuple[str, ...]) -> tuple[list["Source"], Path]:
+    """Return the sources of a sweep's config, and where its store lies."""
+    from pipeline.cli.options import open_sweep
+    from pipeline.data.sources import of_config
+    from pipeline.data.store import default_store
+
+    opened = open_sweep(sweep)
+    facts = loader_facts(opened.sweep, opened.project, sets)
+    sources = of_config(facts["loaders"], opened.project.root)
+    return sources, default_store(opened.project.root, opened.sweep.name)
+
+
+def loader_facts(sweep: Any, project: Any, sets: tuple[str, ...]) -> dict[str, Any]:
+    """Return what a sweep's base config says about its loaders, moved to this machine."""
+    from pipeline.job.child import ask
+    from pipeline.launch.machine import data_root, parse_sets
+
+    question = {
+        "config": str(project.root / sweep.config),
+        "data_root": data_root(sweep, project, parse_sets(sets)),
+    }
+    return ask("data_facts", question, sweep.job, project.cache, project.root)
+
+
+def _announce(todo: "Plan") -> bool:
+    """Say what there is to do; return whether there is a manifest to be written."""
+    from pipeline.data.prepare import check_disk, needed_bytes
+    from pipeline.data.store import MANIFEST
+
+    ready = len(todo.tasks) - len(todo.missing)
+    click.echo(f"{todo.root}: {len(todo.tasks)} clips, {ready} of them ready.", err=True)
+    if not todo.missing:
+        return True
+    need = needed_bytes(todo)
+    click.echo(f"The others need about {need / 1e9:.2f} GB on the disk.", err=True)
+    check_disk(todo, need)
+    (todo.root / MANIFEST).unlink(missing_ok=True)
+    return True
+
+
+def _make(todo: "Plan", workers: int | None, max_bad: int) -> None:
+    from pipeline.cli.progress import Bar
+    from pipeline.data.prepare import cores, prepare
+
+    with Bar("Preparing clips") as bar:
+        manifest = prepare(todo, workers or cores(), max_bad, bar.update)
+    for name, reason in manifest["skipped"].items():
+        click.echo(f"{name} stays on its video: {reason}", err=True)
+    counts = manifest["counts"]
+    click.echo(
+        f"{todo.root}: {counts['train']} training and {counts['val']} validation packs, "
+        f"{manifest['bytes'] / 1e9:.2f} GB, profile {manifest['profile']}, "
+        f"digest {manifest['digest'][:12]}"
+    )
+
+
+def _verify(todo: "Plan", count: int) -> None:
+    """Print how close packs are to their videos."""
+    from pipeline.data.verify import verify
+
+    click.echo("kind   PSNR     largest difference  clip")
+    for one in verify(todo, count):
+        click.echo(f"{one.kind:5}  {one.psnr:4.1f} dB  {one.largest:18d}  {one.clip}")

@@ -63,19 +63,39 @@ def command(
 
 
 def _collector(opened: "Opened", storage: str | None) -> Callable[[], dict[str, Any]]:
-    """Return what reads the sweep anew; the schedules are asked for once."""
-    from pipeline.cli.resolved import resolved
+    """Return what reads the sweep anew; a variant's schedule is asked for once, when it is run."""
     from pipeline.report.compare import collect
 
-    known = resolved(opened.sweep, opened.project)
-    for problem in known.problems:
-        click.echo(f"The true learning rate is missing: {problem}", err=True)
+    folder = opened.project.runs / opened.sweep.name
+    asked: set[str] = set()
+    rates: dict[str, list[float]] = {}
 
     def fresh() -> dict[str, Any]:
-        folder = opened.project.runs / opened.sweep.name
-        return collect(folder, opened.sweep, known.true_lr, _phases(opened, storage))
+        tried = {spec.parts[-3] for spec in folder.glob("*/*/spec.json")}
+        if tried - asked:
+            rates.update(_true_lr(opened, tried - asked))
+            asked.update(tried)
+        return collect(folder, opened.sweep, rates, _phases(opened, storage))
 
     return fresh
+
+
+def _true_lr(opened: "Opened", variants: set[str]) -> dict[str, list[float]]:
+    """Return what the schedules really give; where that cannot be had, say why and go on."""
+    from pipeline.cli.resolved import schedules
+    from pipeline.errors import PcanError
+    from pipeline.job.resolve import resolve_variants
+
+    try:
+        configs = resolve_variants(opened.sweep, opened.project).configs
+    except PcanError as error:
+        click.echo(f"The true learning rate is missing. {error}", err=True)
+        return {}
+    wanted = {name: config for name, config in configs.items() if name in variants}
+    rates, problems = schedules(opened.sweep, opened.project, wanted)
+    for problem in problems:
+        click.echo(problem, err=True)
+    return rates
 
 
 def _phases(opened: "Opened", storage: str | None) -> dict[str, str]:

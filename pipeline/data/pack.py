@@ -12,8 +12,6 @@ Every byte is covered: the head by its own CRC-32, the file's length by the tabl
 its CRC-32 when it is read.
 """
 
-# ruff: noqa: UP006, UP007, UP035, UP045
-
 import hashlib
 import json
 import os

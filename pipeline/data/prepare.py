@@ -17,26 +17,14 @@ from pipeline.data.annotation import Annotation, clip_name, joints_of, load_anno
 from pipeline.data.make import PROFILES, Recipe, Task, head_of, make, quiet_worker
 from pipeline.data.pack import Pack, PackError, replace_file
 from pipeline.data.pool import Done, run
-from pipeline.data.region import Compact
+from pipeline.data.sources import Source
 from pipeline.data.store import MAKER, MANIFEST, digest_of, pack_path
 from pipeline.data.video import VideoError, frames, video_path
 from pipeline.errors import InputError, NotReady
 
 LIMIT_S = 120.0
-#: Measured bytes a pixel of region: seeded texture and real clips, JPEG q95 and lossless WebP.
-BYTES_A_PIXEL = {"jpeg95": 0.20, "webp": 0.45}
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """The clips of one loader: a split of an annotation and its videos."""
-
-    kind: str  # "train" or "val", as in `store.KINDS`
-    ann_file: Path
-    split: str | None
-    videos: str
-    clip_len: dict[str, int]
-    compact: Compact
+#: Measured bytes a pixel of region: seeded texture and real clips, JPEG q93 and lossless WebP.
+BYTES_A_PIXEL = {"jpeg93": 0.20, "webp": 0.45}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +54,9 @@ def plan(root: Path, sources: Sequence[Source], profile: str, limit: int | None 
     Raises:
         InputError, NotReady: an annotation cannot be used, or nothing is to be prepared.
     """
-    if len({json.dumps(_chain(source), sort_keys=True) for source in sources}) != 1:
+    if not sources:
+        raise InputError("There is nothing to prepare: name a split, such as --train-split train.")
+    if len({json.dumps(source.chain(), sort_keys=True) for source in sources}) != 1:
         raise InputError(
             "The loaders of this config sample or cut differently; one store serves one chain. "
             "Prepare them one by one: pcan data prepare --ann FILE --videos DIR"
@@ -79,6 +69,11 @@ def plan(root: Path, sources: Sequence[Source], profile: str, limit: int | None 
         recipe = Recipe(codec, source.clip_len, source.compact, fixed=source.kind == "val")
         for clip in annotation.split(source.split)[:limit]:
             name = clip_name(clip)
+            if os.path.isabs(name) or ".." in Path(name).parts:
+                raise InputError(
+                    f'{source.ann_file}: the clip "{name}" lies outside its folder, which no data '
+                    "set needs. Nothing was written."
+                )
             video = video_path(source.videos, name)
             task = packs.setdefault(f"{video}", Task(name, clip, video, {}))
             task.packs[pack_path(root, source.kind, name)] = recipe
@@ -214,7 +209,7 @@ def summary(todo: Plan, bad: dict[str, str]) -> dict[str, Any]:
         "maker": MAKER,
         "profile": todo.profile,
         "digest": digest_of(heads),
-        "chain": _chain(todo.sources[0]),
+        "chain": todo.sources[0].chain(),
         "counts": counts,
         "bytes": size,
         "annotations": todo.annotation_sha256,
@@ -222,14 +217,6 @@ def summary(todo: Plan, bad: dict[str, str]) -> dict[str, Any]:
         "limit": todo.limit,
         "skipped": bad,
     }
-
-
-def _chain(source: Source) -> dict[str, Any]:
-    """Return what the regions are proven for, in the form of `pipeline.train.data_chain`."""
-    compact = dataclasses.asdict(source.compact)
-    if source.compact.hw_ratio is not None:
-        compact["hw_ratio"] = list(source.compact.hw_ratio)
-    return {"clip_len": source.clip_len, "compact": compact}
 
 
 def _sha256(path: Path) -> str:

@@ -7,8 +7,6 @@
 Both sides use this module, so it keeps to Python 3.8, numpy and the standard library.
 """
 
-# ruff: noqa: UP006, UP007, UP035, UP045
-
 import hashlib
 import json
 import os
@@ -25,6 +23,26 @@ KINDS = ("train", "val")
 
 class StoreError(Exception):
     """A store is missing, unfinished, of another version, or made for another chain."""
+
+
+def default_store(root: Path, name: str) -> Path:
+    """Return where the store of a sweep, or of an annotation, lies unless a place is named."""
+    return root / "data" / "prepared" / name
+
+
+def spec_data(store: str, folder: Path) -> Dict[str, Any]:
+    """Return what a trial's specification says about its samples.
+
+    Args:
+        store: "video" or "prepared", from the sweep file.
+        folder: of the store, if it is a prepared one.
+
+    Raises:
+        StoreError: there is no finished store.
+    """
+    if store != "prepared":
+        return dict(store_record(None))
+    return {**store_record(folder), "packs": str(folder.resolve())}
 
 
 def pack_path(root: Path, kind: str, name: str) -> Path:
@@ -66,6 +84,16 @@ def store_record(root: Union[str, Path, None]) -> Dict[str, Optional[str]]:
         return {"store": "video", "profile": None, "digest": None}
     manifest = read_manifest(root)
     return {"store": "prepared", "profile": manifest["profile"], "digest": manifest["digest"]}
+
+
+def store_at(root: Union[str, Path]) -> Dict[str, Any]:
+    """Return a store's record with its counts, or why there is none; never raises."""
+    try:
+        manifest = read_manifest(root)
+    except StoreError as error:
+        return {"store": None, "problem": str(error)}
+    shown = ("counts", "bytes", "limit", "skipped")
+    return {**store_record(root), **{key: manifest[key] for key in shown}}
 
 
 def digest_of(packs: Iterable[Tuple[str, str, int]]) -> str:

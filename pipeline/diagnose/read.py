@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.diagnose.blocks import head
 from pipeline.diagnose.config_facts import read_config
 from pipeline.diagnose.csv_log import csv_columns, csv_run
-from pipeline.diagnose.curve import Curve
+from pipeline.diagnose.curve import Curve, Facts
 from pipeline.diagnose.json_log import json_format, json_run
 from pipeline.diagnose.run import Run, join
 from pipeline.diagnose.text_log import text_runs
@@ -91,7 +91,7 @@ class _Sources:
             return *text, self.text
         assert self.exact is not None
         if text is not None:
-            exact[0][-1].facts.fill(text[0][-1].facts)
+            exact[0][-1].facts.fill(_placed(text[0][-1].facts, self.text))
             exact[0][-1].has_header = True
         return *exact, self.exact
 
@@ -103,6 +103,16 @@ class _Sources:
         if path and runs:
             _add_facts_beside(path, runs[-1])
         return (runs, format) if runs else None
+
+
+def _placed(facts: Facts, text: Path | None) -> Facts:
+    """Name the file of the lines that are not in the one the values come from."""
+    where = f" ({text.name})" if text else ""
+    for name in ("stop_message", "traceback"):
+        found = getattr(facts, name)
+        if found is not None:
+            setattr(facts, name, (found[0], found[1].rstrip(". ") + where))
+    return facts
 
 
 def _validations(runs: Iterable[Run]) -> int:

@@ -92,7 +92,7 @@ def prepare(
         "branches": dict(sweep.objective.branches),
         "goal": sweep.objective.goal,
         "best_known": sweep.objective.best_known,
-        "seed": 0,
+        "seed": before.get("seed", variant.seed),
         "config_hash": before.get("config_hash") if kept else configs.pure.hash,
         "recipe_hash": lease.previous["recipe_hash"],
         "nproc": place.nproc,

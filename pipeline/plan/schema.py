@@ -136,6 +136,7 @@ class VariantModel(Strict):
     patience: PatienceModel | None = None
     warm_start: WarmStartModel | None = None
     in_ladder: bool = True
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
 
 
 class LadderRuleModel(Strict):

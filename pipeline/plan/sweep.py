@@ -119,6 +119,7 @@ class Variant:
     patience: Patience | None
     warm_start: WarmStart | None
     in_ladder: bool = True
+    seed: int = 0
 
     @property
     def epochs(self) -> int | None:

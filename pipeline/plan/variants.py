@@ -75,6 +75,7 @@ class Resolver:
             patience=self._patience(model, base, given),
             warm_start=self._warm_start(model, base, given),
             in_ladder=model.in_ladder,
+            seed=model.seed if model.seed is not None else base.seed if base else 0,
         )
         self._done[name] = variant
         return variant

@@ -161,6 +161,10 @@ class Follower:
                 return
             except (TrackingError, OSError) as error:
                 self._set_aside(folder, error)
+            except (ValueError, TypeError, LookupError, AttributeError) as error:
+                # A file of this trial that says something unexpected must not stop the others.
+                problem = f"its files cannot be read ({type(error).__name__}: {error})"
+                self._set_aside(folder, TrackingError(problem))
 
     def _bring(self, folder: Path, closing: bool) -> None:
         stamp = _stamp(folder)
@@ -205,7 +209,9 @@ class Follower:
         self.aside[folder] = time.monotonic() + ASIDE_S
         self.seen.pop(folder, None)
         name = f"{folder.parent.name}/{folder.name}"
-        self.tell({"event": "trouble", "trial": name, "message": str(error)})
+        said = str(error) if name in str(error) else f"{name}: {error}"
+        said = str(error) if isinstance(error, server.NoServer) else said
+        self.tell({"event": "trouble", "trial": name, "message": said})
 
 
 def _stamp(folder: Path) -> tuple[Any, ...]:

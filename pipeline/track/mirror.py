@@ -59,6 +59,7 @@ class _Child:
                 text=True,
                 cwd=self.sweep_dir,
                 env=clean_environment(with_key=self.mode != "offline"),
+                start_new_session=True,  # Ctrl-C is meant for the launcher, not for wandb's core
             )
         self.starts += 1
         self.heard = time.monotonic()
@@ -135,6 +136,9 @@ class Mirror:
     def close(self, deadline_s: float = 60.0) -> Summary:
         """Let everything be written and sent, for at most so many seconds."""
         until = time.monotonic() + deadline_s
+        for child in self.children:
+            child.not_before = 0.0  # one that has just died gets its last chance now
+        self._supervise()
         for child in self.children:
             child.say("close")
         for child in self.children:

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 from pipeline.errors import TrackingError
 from pipeline.job.rundir import RunDir, read_json, write_json
-from pipeline.track.record import Trial, id_of
+from pipeline.track.record import Trial, id_of, read_trial
 
 LOCAL = "pcan_sync.json"
 SENT = "pcan_sent.json"
@@ -118,19 +118,20 @@ def wandb_state(folder: Path) -> dict[str, Any]:
         `id`; `mode`: offline, live, or disabled where nothing was tracked; `synced`: whether a
         server confirmed everything; `url` once there is one.
     """
-    from pipeline.track.record import read_trial
-
-    trial = read_trial(folder)
-    if trial is None:
+    spec = read_json(RunDir(folder).spec)
+    if spec is None:
         return {"id": None, "mode": "disabled", "synced": False, "url": None}
-    sent = read_sent(trial)
-    tracked = (RunDir(folder).wandb / LOCAL).exists() or bool(sent.id)
-    asked = (trial.spec.get("wandb") or {}).get("mode")
+    bare = Trial(folder=folder, spec=spec, measurements=[], verdicts=[], outcome=None)
+    sent = read_sent(bare)
+    # Epochs are only counted where something was sent: `status` asks this of every trial.
+    whole = read_trial(folder) if sent.id else None
+    tracked = (_folder(bare) / LOCAL).exists() or bool(sent.id)
+    asked = (spec.get("wandb") or {}).get("mode")
     mode = "live" if sent.mode == "live" else asked or ("offline" if tracked else "disabled")
     return {
-        "id": read_local(trial).id,
+        "id": read_local(bare).id,
         "mode": mode,
-        "synced": is_sent(trial),
+        "synced": whole is not None and is_sent(whole),
         "url": sent.url,
     }
 

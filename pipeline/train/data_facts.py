@@ -35,8 +35,9 @@ def answer(question: Dict[str, Any]) -> Dict[str, Any]:
 
 def moved(path: str, old: Any, new: str) -> str:
     """Return a path below `old` as the same path below `new`; others as they are."""
-    if isinstance(old, str) and path.startswith(old.rstrip("/")):
-        return new.rstrip("/") + path[len(old.rstrip("/")) :]
+    below = old.rstrip("/") if isinstance(old, str) else None
+    if below and (path.rstrip("/") == below or path.startswith(below + "/")):
+        return new.rstrip("/") + path[len(below) :]
     return path
 
 

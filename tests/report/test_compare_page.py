@@ -85,6 +85,12 @@ def page(browser, runs, tmp_path):
     for log in ("browser", "performance"):
         browser.get_log(log)
     browser.get(file.as_uri())
+    return drawn(browser)
+
+
+def drawn(browser):
+    """Wait for the page that was just opened; a busy machine takes its time."""
+    waiting(browser).until(lambda b: js(b, "return document.body.dataset.drawn") == "yes")
     return browser
 
 
@@ -272,6 +278,7 @@ def contrast(one, other):
 def test_nothing_sticks_out_at_desktop_and_phone_width(page, width):
     size(page, width, 900)
     page.refresh()
+    drawn(page)
     assert js(page, "return document.documentElement.scrollWidth") <= width
     if folder := os.environ.get("PCAN_SCREENSHOTS"):
         height = js(page, "return document.documentElement.scrollHeight")
@@ -296,6 +303,7 @@ def test_served_page_follows_the_sweep(browser, runs, tmp_path, monkeypatch):
     thread.start()
     try:
         browser.get(compare_serve.address(server))
+        drawn(browser)
         trial(root, "pose-1.5", 0, [0.8890])
         waiting(browser).until(lambda b: "pose-1.5/0" in column(b, 1))
         assert "pose-1.5/0" in series(browser)

@@ -110,9 +110,7 @@ def test_after_sigkill_of_the_tracker_itself_too(job, sweep_dir, until):
     assert until(lambda: mirror.children[0].process.poll() is not None)
     run.measure(3)
     run.end("COMPLETE")
-    mirror.trials_changed()  # notices, and starts it again after a pause
-    mirror.children[0].not_before = 0.0
-    mirror.trials_changed()
+    mirror.trials_changed()  # notices; waits before it starts it again; the end does not wait
     told = mirror.close(30)
     assert told.written == 1
     assert epochs(run) == [1, 2, 3]
@@ -129,11 +127,9 @@ def test_when_the_core_process_of_wandb_is_killed_the_tracker_starts_anew(job, s
     mirror.trials_changed()
     assert until(lambda: mirror.children[0].process.poll() is not None)
     assert "W&B failed" in mirror.trouble
-    mirror.trials_changed()
-    mirror.children[0].not_before = 0.0
     run.measure(3)
     run.end("COMPLETE")
-    mirror.trials_changed()
+    mirror.trials_changed()  # waits before it starts it again; the end does not wait
     assert mirror.close(30).written == 1
     assert epochs(run) == [1, 2, 3]
 
@@ -142,6 +138,18 @@ def children(pid):
     command = ["ps", "-o", "pid=", "--ppid", str(pid)]
     listed = subprocess.run(command, capture_output=True, text=True, check=False)
     return [int(word) for word in listed.stdout.split()]
+
+
+def test_a_trial_with_odd_files_does_not_stop_the_others(job, sweep_dir, until):
+    job("a", gates=[3]).measure(1)
+    good = job("b")
+    good.measure(1)
+    good.end("COMPLETE")
+    mirror = start_mirror(sweep_dir, "offline")
+    assert until(lambda: local(good).status == "complete")
+    assert "a/0: its files cannot be read" in mirror.trouble
+    mirror.close(20)
+    assert epochs(good) == [1]
 
 
 def test_disabled_starts_no_process(job, sweep_dir):

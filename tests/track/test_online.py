@@ -88,6 +88,14 @@ def test_sync_files_each_trial_and_repeats_nothing(online, job, sweep_dir):
     assert online.runs[one.id].epochs() == [1, 2, 3]
 
 
+def test_under_an_agent_the_run_stays_in_its_wandb_sweep(online, job, sweep_dir):
+    given = {"id": "agents-run", "project": "pcan", "entity": None, "sweep": "s1"}
+    run = finished(job, epochs=(1,), wandb=given)
+    [report] = sync_sweep(sweep_dir, TARGET)
+    assert report.id == run.id == "agents-run"
+    assert online.runs["agents-run"].last("sweep") == "s1"
+
+
 def test_sync_goes_on_where_the_server_broke_off(online, job, sweep_dir):
     run = finished(job, epochs=range(1, 6))
     stored = online.run(run.id)
@@ -170,6 +178,8 @@ def test_system_charts_in_the_offline_files_are_sent_too(online, job, sweep_dir,
     assert not re.search(rf"\b{os.uname().nodename}\b", received)
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 @pytest.mark.parametrize("status", [500, "hang"])
 def test_a_server_that_fails_midway_is_mended_by_sync(online, job, sweep_dir, until, status):
     run = job()

@@ -11,9 +11,9 @@ import torch
 
 from pipeline.data.annotation import load_annotation
 from pipeline.data.demo import make_demo
-from pipeline.data.prepare import Source, plan, prepare
-from pipeline.data.region import Compact
-from pipeline.data.store import StoreError
+from pipeline.data.prepare import plan, prepare
+from pipeline.data.sources import of_files
+from pipeline.data.store import StoreError, spec_data
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # mmcv-lite and torch.jit warn once when imported
@@ -22,7 +22,7 @@ with warnings.catch_warnings():
     from mmengine.config import Config
     from mmengine.dataset import pseudo_collate
 
-    from pipeline.train.transforms import use_store
+    from pipeline.train.transforms import fallbacks_of, use_spec, use_store
     from pipeline.train.transforms.decode import Window
 
     register_all_modules()
@@ -51,11 +51,7 @@ def demo(tmp_path_factory):
 
 
 def sources(demo):
-    chain = {"clip_len": {"RGB": 8, "Pose": 32}, "compact": Compact()}
-    return [
-        Source(kind, demo / "ann.pkl", kind, str(demo / "videos"), **chain)
-        for kind in ("train", "val")
-    ]
+    return of_files(demo / "ann.pkl", demo / "videos", train="train", val="val")
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +111,9 @@ def test_fine_packs_are_close_to_the_stock_pictures(demo, tmp_path):
     ours, _ = samples(config_of(demo, tmp_path), "train_dataloader")
     for one, other in zip(stock, ours, strict=True):
         difference = one["inputs"]["imgs"].double() - other["inputs"]["imgs"].double()
-        assert 10 * np.log10(255**2 / difference.square().mean().item()) > 38  # noisy 96 px video
+        assert (
+            10 * np.log10(255**2 / difference.square().mean().item()) > 42
+        )  # of a noisy 96 px video
 
 
 def test_random_numbers_go_on_as_in_stock(demo, exact):
@@ -154,7 +152,7 @@ def test_a_damaged_pack_is_never_trained_on(demo, exact, tmp_path, how, caplog):
     ours, data = samples(config_of(demo, root, ship_joints=False), "val_dataloader")
     for one, other in zip(stock, ours, strict=True):
         assert torch.equal(one["inputs"]["imgs"], other["inputs"]["imgs"])
-    assert data.pipeline.transforms[1].fallbacks.total == len(stock)
+    assert fallbacks_of(data) == len(stock)
     assert len([r for r in caplog.records if "instead of its pack" in r.message]) == 1
 
 
@@ -185,6 +183,19 @@ def test_a_chain_without_the_cut_is_refused(demo, exact):
 def test_an_unfinished_store_is_refused(demo, tmp_path):
     with pytest.raises(StoreError, match="pcan data prepare"):
         use_store(config_of(demo), str(tmp_path))
+
+
+def test_a_specification_names_its_store(demo, exact):
+    data = spec_data("prepared", exact)
+    config = config_of(demo)
+    use_spec(config, data)
+    assert config.train_dataloader.dataset.pipeline[1].type == "PackDecode"
+    with pytest.raises(StoreError, match="has changed since this trial began"):
+        use_spec(config_of(demo), {**data, "digest": "0" * 64})
+    untouched = config_of(demo)
+    for other in (None, {"store": "video"}, spec_data("video", exact)):
+        use_spec(untouched, other)
+    assert untouched.to_dict() == config_of(demo).to_dict()
 
 
 def test_a_test_of_ten_clips_stays_on_the_videos(demo, exact):
@@ -221,3 +232,24 @@ def test_a_window_is_cut_as_the_picture_is(box):
     cut = MMCompact()._compact_images
     expected, ours = (cut([image], (48, 64), box)[0] for image in (picture, window))
     assert np.array_equal(ours, expected)
+
+
+def test_validating_in_batches_predicts_the_same(demo, exact):
+    config = config_of(demo, exact)
+    found, _ = samples(config, "val_dataloader")
+    torch.manual_seed(0)
+    model = MODELS.build(copy.deepcopy(config.model)).eval()
+
+    def scores(size):
+        predicted = []
+        for start in range(0, len(found), size):
+            batch = pseudo_collate(copy.deepcopy(found[start : start + size]))
+            with torch.no_grad():
+                predicted += model(**model.data_preprocessor(batch, False), mode="predict")
+        return torch.stack([torch.cat([*one.pred_score.values()]) for one in predicted])
+
+    single = scores(1)
+    for size in (3, 8):  # with and without a smaller last batch
+        together = scores(size)
+        torch.testing.assert_close(together, single, rtol=0, atol=1e-5)
+        assert torch.equal(together.argmax(dim=1), single.argmax(dim=1))

@@ -56,8 +56,8 @@ function lrNote(trials) {
   const off = [];
   for (const t of trials) {
     const course = (state.data.variants.find((v) => v.name === t.variant) || {}).lr;
-    if (!course) continue;
-    const wrong = t.epochs.filter((e, i) => e > 0 && course[e - 1] && t.lr[i] !== null && !t.params["optim_wrapper.optimizer.lr"] && Math.abs(t.lr[i] / course[e - 1] - 1) > 0.01);
+    if (!course || !t.recipe) continue; // a searched trial has a schedule of its own
+    const wrong = t.epochs.filter((e, i) => e > 0 && course[e - 1] && t.lr[i] !== null && Math.abs(t.lr[i] / course[e - 1] - 1) > 0.01);
     if (wrong.length) off.push(`${t.id} from epoch ${wrong[0]}`);
   }
   const key = "Broad line: what the schedule gives. Line with symbols: logged. Diamonds: the plan's table, rounded by hand.";
@@ -166,4 +166,5 @@ applyTheme();
 renderColumns();
 connect();
 render();
+document.body.dataset.drawn = "yes";
 if (document.body.dataset.live === "true") follow();

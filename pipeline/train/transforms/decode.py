@@ -18,6 +18,8 @@ from pipeline.data.pack import SUFFIX, Pack, PackError, source_fingerprint
 from pipeline.train.transforms.fallback import Fallbacks
 
 log = logging.getLogger(__name__)
+# OpenCV from 4.11 decodes to RGB; before, one more pass over the pixels.
+RGB_FLAG = getattr(cv2, "IMREAD_COLOR_RGB", None)
 
 
 @TRANSFORMS.register_module()
@@ -107,11 +109,11 @@ def windows(pack: Pack, frames: Sequence[int]) -> List["Window"]:
 def decode_still(pack: Pack, frame: int) -> np.ndarray:
     """Return one stored region, (h, w, 3) RGB."""
     still = np.frombuffer(pack.still(frame), np.uint8)
-    crop = cv2.imdecode(still, cv2.IMREAD_COLOR)
+    crop = cv2.imdecode(still, cv2.IMREAD_COLOR if RGB_FLAG is None else RGB_FLAG)
     left, top, right, bottom = pack.box
     if crop is None or crop.shape[:2] != (bottom - top, right - left):
         raise PackError(f"{pack.path}: frame {frame} is no picture of its region.")
-    return cv2.cvtColor(crop, cv2.COLOR_BGR2RGB, dst=crop)
+    return cv2.cvtColor(crop, cv2.COLOR_BGR2RGB) if RGB_FLAG is None else crop
 
 
 class Window:

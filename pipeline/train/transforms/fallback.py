@@ -32,3 +32,9 @@ class Fallbacks:
                 "to mend the packs: pcan data prepare",
                 reason,
             )
+
+
+def fallbacks_of(dataset: Any) -> int:
+    """Return how many samples of a built data set came from videos instead of packs."""
+    steps = getattr(getattr(dataset, "pipeline", None), "transforms", ())
+    return sum(step.fallbacks.total for step in steps if hasattr(step, "fallbacks"))

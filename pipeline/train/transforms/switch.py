@@ -62,6 +62,23 @@ def use_store(
     return store_record(root)
 
 
+def use_spec(config: Any, data: Optional[Dict[str, Any]], workers: Optional[int] = None) -> None:
+    """Do what a trial's specification says about its samples (`pipeline.data.store.spec_data`).
+
+    Raises:
+        StoreError: the store is not the one the trial was started on.
+    """
+    if not data or data.get("store") != "prepared":
+        return
+    found = use_store(config, data["packs"], workers=workers)
+    if found["digest"] != data["digest"]:
+        raise StoreError(
+            f"The store {data['packs']} has changed since this trial began (digest "
+            f"{found['digest'][:12]}, was {data['digest'][:12]}). Put the old one back, or start "
+            "the sweep anew."
+        )
+
+
 def register(config: Any) -> None:
     """Have the config import this package, so that its types are known wherever it is built."""
     named = dict(config.get("custom_imports") or {"allow_failed_imports": False})

@@ -1,0 +1,180 @@
+"""Look over a data set before hours are spent on it: annotation, splits, joints, videos.
+
+Every check is a small function that yields findings; nothing is changed.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.data.annotation import Annotation, clip_name, load_annotation
+from pipeline.data.pool import run
+from pipeline.data.sources import Source
+from pipeline.data.verify import spread
+from pipeline.data.video import VideoError, frames, video_path
+
+ERROR, WARNING, NOTE = "error", "warning", "note"
+LIMIT_S = 120.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing about a data set, worst first: an error would end a training or falsify it."""
+
+    severity: str
+    about: str
+    text: str
+
+
+def check(sources: Sequence[Source], decode: int, workers: int = 1) -> list[Finding]:
+    """Check everything that needs no training code.
+
+    Args:
+        decode: so many videos of each source are decoded, evenly spread.
+
+    Raises:
+        InputError, NotReady: an annotation cannot be read at all, or lacks a split.
+    """
+    annotations = {path: load_annotation(path) for path in {s.ann_file for s in sources}}
+    found: list[Finding] = []
+    for source in sources:
+        annotation = annotations[source.ann_file]
+        clips = annotation.split(source.split)
+        about = f"{source.ann_file.name}[{source.split}]"
+        steps = (check_split, check_labels, check_joints, check_videos)
+        for step in steps:
+            found += [Finding(s, about, t) for s, t in step(source, annotation, clips)]
+        found += [Finding(s, about, t) for s, t in check_decoding(source, clips, decode, workers)]
+    found += [Finding(WARNING, "splits", text) for text in overlaps(sources, annotations)]
+    order = (ERROR, WARNING, NOTE)
+    return sorted(found, key=lambda finding: order.index(finding.severity))
+
+
+Rows = Iterator[tuple[str, str]]
+Clips = Sequence[dict[str, Any]]
+
+
+def check_split(source: Source, annotation: Annotation, clips: Clips) -> Rows:
+    """Clips of the split that the annotation lacks, or has twice."""
+    yield NOTE, f"{len(clips)} clips"
+    names = [clip_name(clip) for clip in clips]
+    listed = annotation.splits.get(source.split or "", names)
+    lost = sorted(set(listed) - set(names))
+    if lost:
+        yield WARNING, f"{len(lost)} clips of the split have no annotation, first: {lost[0]}"
+    twice = [name for name, times in collections.Counter(names).items() if times > 1]
+    if twice:
+        yield WARNING, f"{len(twice)} clips are annotated twice, first: {twice[0]}"
+    if not clips:
+        yield ERROR, "the split is empty"
+
+
+def check_labels(source: Source, annotation: Annotation, clips: Clips) -> Rows:
+    """Labels that are no class numbers, and classes without clips."""
+    wrong = [
+        c for c in clips if not isinstance(c.get("label"), int | np.integer) or c["label"] < 0
+    ]
+    if wrong:
+        label = wrong[0].get("label")
+        yield (
+            ERROR,
+            f"{len(wrong)} clips have no class number, first: {clip_name(wrong[0])}: {label!r}",
+        )
+        return
+    counts = collections.Counter(int(clip["label"]) for clip in clips)
+    if counts:
+        empty = [label for label in range(max(counts)) if label not in counts]
+        smallest, largest = min(counts.values()), max(counts.values())
+        yield NOTE, f"{len(counts)} classes of {smallest} to {largest} clips"
+        if empty:
+            yield WARNING, f"no clips of the classes {', '.join(map(str, empty[:10]))}"
+
+
+def check_joints(source: Source, annotation: Annotation, clips: Clips) -> Rows:
+    """Joints of another form than the chain takes, missing or beside the picture."""
+    forms: collections.Counter[tuple[int, ...]] = collections.Counter()
+    broken, missing, outside, count = [], 0, 0, 0
+    for clip in clips:
+        joints = np.asarray(clip.get("keypoint", np.zeros(0)))
+        if joints.ndim != 4 or joints.shape[1] != clip.get("total_frames"):
+            broken.append(f"{clip_name(clip)}: {joints.shape}, {clip.get('total_frames')} frames")
+            continue
+        score = clip.get("keypoint_score")
+        if score is not None and np.shape(score) != joints.shape[:3]:
+            broken.append(f"{clip_name(clip)}: scores {np.shape(score)}, joints {joints.shape}")
+            continue
+        height, width = clip["img_shape"]
+        places = joints[..., :2].astype(np.float32)
+        gone = ~np.isfinite(places).all(axis=-1) | (places == 0).all(axis=-1)
+        beside = ((places < 0) | (places >= [width, height])).any(axis=-1) & ~gone
+        missing, outside, count = missing + gone.sum(), outside + beside.sum(), count + gone.size
+        forms[joints.shape[2:]] += 1
+    if broken:
+        yield (
+            ERROR,
+            f"{len(broken)} clips whose joints do not fit their frames, first: {broken[0]}",
+        )
+    if len(forms) > 1:
+        yield ERROR, f"joints of different forms: {dict(forms)}"
+    if count:
+        share, beside_share = missing / count, outside / count
+        form = next(iter(forms))
+        text = f"{form[0]} joints; {share:.1%} missing, {beside_share:.1%} beside the picture"
+        yield (WARNING if share > 0.5 or beside_share > 0.2 else NOTE), text
+
+
+def check_videos(source: Source, annotation: Annotation, clips: Clips) -> Rows:
+    """Videos that are not there."""
+    paths = [video_path(source.videos, clip_name(clip)) for clip in clips]
+    lost = [path for path in paths if not path.is_file()]
+    if lost:
+        yield ERROR, f"{len(lost)} of {len(paths)} videos are missing, first: {lost[0]}"
+    empty = [path for path in paths if path not in set(lost) and path.stat().st_size == 0]
+    if empty:
+        yield ERROR, f"{len(empty)} videos are empty files, first: {empty[0]}"
+
+
+def check_decoding(source: Source, clips: Clips, count: int, workers: int) -> Rows:
+    """Decode some videos: damage, frame counts, sizes."""
+    some = [(video_path(source.videos, clip_name(c)), int(c["total_frames"])) for c in clips]
+    some = spread([one for one in some if one[0].is_file()], count)
+    if not some:
+        return
+    sizes: collections.Counter[tuple[int, int]] = collections.Counter()
+    for done in run(measure, some, min(workers, len(some)), LIMIT_S, expected=(VideoError,)):
+        path, total = done.task
+        if done.error is not None:
+            text = done.error if str(path) in done.error else f"{path}: {done.error}"
+            yield ERROR, text
+            continue
+        decoded, size = done.result
+        sizes[size] += 1
+        if decoded < total:
+            yield ERROR, f"{path} has {decoded} frames, its annotation {total}"
+        elif decoded > total:
+            yield NOTE, f"{path} has {decoded} frames, its annotation only {total}"
+    shown = ", ".join(f"{width}x{height} ({n})" for (height, width), n in sizes.most_common(4))
+    yield NOTE, f"{len(some)} videos decoded: {shown}"
+
+
+def measure(task: tuple[Path, int]) -> tuple[int, tuple[int, int]]:
+    """Return a video's decodable frames and its size."""
+    number, size = 0, (0, 0)
+    for picture in frames(task[0]):
+        number, size = number + 1, (picture.shape[0], picture.shape[1])
+    return number, size
+
+
+def overlaps(sources: Sequence[Source], annotations: dict[Path, Annotation]) -> Iterator[str]:
+    """Clips that are both trained and validated on."""
+    by_kind: dict[str, set[str]] = {"train": set(), "val": set()}
+    for source in sources:
+        clips = annotations[source.ann_file].split(source.split)
+        by_kind[source.kind] |= {clip_name(clip) for clip in clips}
+    both = sorted(by_kind["train"] & by_kind["val"])
+    if both:
+        yield f"{len(both)} clips are both trained and validated on, first: {both[0]}"

@@ -1,0 +1,83 @@
+"""Annotations are read without running what a pickle may contain."""
+
+import os
+import pickle
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+
+from pipeline.data.annotation import load_annotation
+from pipeline.errors import InputError, NotReady
+
+
+def clip(name="a", frames=4):
+    return {
+        "frame_dir": name,
+        "label": np.int64(1),
+        "img_shape": (10, 20),
+        "total_frames": frames,
+        "keypoint": np.arange(frames * 34, dtype=np.float16).reshape(1, frames, 17, 2),
+        "keypoint_score": np.asfortranarray(np.ones((1, frames, 17), np.float32)),
+    }
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch pwned",)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_numpy_annotations_of_all_protocols_are_read(tmp_path, protocol):
+    path = tmp_path / "ann.pkl"
+    content = {"split": {"train": ["a"]}, "annotations": [clip(), clip("b")]}
+    path.write_bytes(pickle.dumps(OrderedDict(content), protocol))
+    annotation = load_annotation(path)
+    assert [c["frame_dir"] for c in annotation.split("train")] == ["a"]
+    assert len(annotation.split(None)) == 2
+    assert np.array_equal(annotation.clips[1]["keypoint"], clip()["keypoint"])
+
+
+def test_arrays_written_by_the_other_numpy_are_read(tmp_path):
+    text = pickle.dumps([clip()], 2).replace(b"numpy.core.multiarray", b"numpy._core.multiarray")
+    (tmp_path / "ann.pkl").write_bytes(text)
+    assert load_annotation(tmp_path / "ann.pkl").clips[0]["label"] == 1
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_a_pickle_that_runs_code_is_refused(tmp_path, monkeypatch, protocol):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ann.pkl").write_bytes(pickle.dumps([clip(), Evil()], protocol))
+    with pytest.raises(InputError, match="refused: it calls posix.system"):
+        load_annotation(tmp_path / "ann.pkl")
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "damaged or no pickle"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+        (pickle.dumps([clip()])[:-40], "damaged or no pickle"),
+        (pickle.dumps({"a": 1}), "no pose annotation"),
+        (pickle.dumps([]), "no pose annotation"),
+        (pickle.dumps([{"label": 1}]), 'clip 0 has neither "frame_dir" nor "filename"'),
+    ],
+)
+def test_what_is_no_annotation_is_named(tmp_path, content, says):
+    (tmp_path / "ann.pkl").write_bytes(content)
+    with pytest.raises(InputError, match=says):
+        load_annotation(tmp_path / "ann.pkl")
+
+
+def test_a_missing_file_and_a_missing_split_are_named(tmp_path):
+    with pytest.raises(NotReady, match="cannot be read"):
+        load_annotation(tmp_path / "none.pkl")
+    (tmp_path / "ann.pkl").write_bytes(pickle.dumps([clip()]))
+    with pytest.raises(InputError, match='no split "val". It has: none'):
+        load_annotation(tmp_path / "ann.pkl").split("val")
+
+
+def test_the_real_annotation_is_read(real_data):
+    annotation = load_annotation(real_data / "utd_mhad_demo8" / "ann_coco17.pkl")
+    assert len(annotation.split("xsub_val")) == 127
