@@ -18,6 +18,7 @@ HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 #: Command -> (where it lives, its line in the list of commands).
 _SWEEP = {
+    "backup": ("pipeline.cli.sweep_backup:command", "Copy the study storage."),
     "best": ("pipeline.cli.sweep_best:best", "Export the winner."),
     "clean": ("pipeline.cli.sweep_clean:command", "Delete checkpoints of losers."),
     "compare": ("pipeline.cli.sweep_compare:command", "Compare the trials in one HTML file."),
@@ -35,6 +36,7 @@ _ROOT = {
     "checkpoint": ("pipeline.cli.checkpoint:command", "Say what a checkpoint is, what fits."),
     "data": ("pipeline.cli.data:command", "Make, check and prepare data."),
     "diagnose": ("pipeline.cli.diagnose:command", "Say what went wrong in a training log."),
+    "doctor": ("pipeline.cli.doctor:command", "Say what is wrong here and what to do."),
     "gates": ("pipeline.cli.gates:command", "Check gates, or replay them on old logs."),
     "init": ("pipeline.cli.init:command", "Make a folder a project."),
     "log": ("pipeline.cli.log:command", "Show lr and top-1 by epoch of the newest log."),

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import NotReady
-from pipeline.job.gpus import Gpu
+from pipeline.job.gpus import Gpu, list_gpus
 
 
 @dataclasses.dataclass
@@ -58,6 +58,18 @@ class Slot:
             os.ftruncate(handle, 0)
             os.pwrite(handle, note.encode(), 0)
         return None
+
+    def used_by_stranger(self, gpus: Sequence[Gpu] | None = None) -> str | None:
+        """Say who uses one of the GPUs without holding its lock; None if nobody does.
+
+        Args:
+            gpus: this machine's GPUs as they are now; None: the driver is asked.
+        """
+        if not self.gpus:
+            return None
+        mine = {gpu.uuid for gpu in self.gpus}
+        now = list_gpus() if gpus is None else gpus
+        return "; ".join(gpu.told() for gpu in now if gpu.uuid in mine and gpu.in_use) or None
 
     def free(self) -> None:
         """Give the GPUs back."""

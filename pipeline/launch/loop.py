@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline.errors import PcanError, StorageError
+from pipeline.errors import NotReady, PcanError, StorageError
 from pipeline.job.ended import Outcome
 from pipeline.job.rundir import read_json
 from pipeline.job.slots import Slot
@@ -294,6 +294,12 @@ class Loop:
 
     def _give_back(self, lease: Any, error: Exception) -> None:
         """Leave a trial to the next launch; this one ends with `error`, after its running jobs."""
+        if isinstance(error, OSError):  # a folder that cannot be written, a full disk
+            where = f": {error.filename}" if error.filename else ""
+            error = NotReady(
+                f"{lease.name} cannot go on here: {error.strerror or error}{where}. Mend that, "
+                "then run the same launch."
+            )
         told = isinstance(error, PcanError)
         what = str(error) if told else f"{type(error).__name__}: {error}"
         with contextlib.suppress(PcanError):  # its lease ends with this process in any case

@@ -49,8 +49,18 @@ def parse_sets(pairs: Sequence[str]) -> dict[str, Any]:
                 f"--set {key} is no fact of this machine ({allowed}). A value that changes the "
                 "science belongs in the sweep file, where it leaves a record."
             )
-        found[key] = yaml.safe_load(text) if key != DATA_ROOT else text
+        found[key] = _value(pair, text) if key != DATA_ROOT else text
     return found
+
+
+def _value(pair: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise InputError(
+            f'--set "{pair}": "{text}" cannot be read as a value. Put text with special '
+            "characters in quotes."
+        ) from None
 
 
 def data_root(sweep: Sweep, project: Project, sets: Mapping[str, Any]) -> str | None:

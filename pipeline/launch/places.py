@@ -39,7 +39,7 @@ class Places:
         self._look = look
         self._taken: set[int] = set()
         self._clearing: dict[int, tuple[Slot, str, float]] = {}
-        self._looked: tuple[float, dict[str, Gpu]] = (-POLL_S, {})
+        self._looked: tuple[float, list[Gpu]] = (-POLL_S, [])
 
     @property
     def clearing(self) -> bool:
@@ -102,7 +102,6 @@ class Places:
             return None
         looked, gpus = self._looked
         if time.monotonic() - looked >= POLL_S:
-            gpus = {gpu.uuid: gpu for gpu in self._look()}
+            gpus = self._look()
             self._looked = (time.monotonic(), gpus)
-        now = [gpus[gpu.uuid] for gpu in slot.gpus if gpu.uuid in gpus]
-        return "; ".join(gpu.told() for gpu in now if gpu.in_use) or None
+        return slot.used_by_stranger(gpus)

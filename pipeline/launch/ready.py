@@ -2,16 +2,19 @@
 
 import os
 import shutil
+import socket
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from pipeline.errors import NotReady
+from pipeline.errors import InputError, NotReady
 from pipeline.job.gpus import choose, list_gpus
 from pipeline.job.slots import Slot, cpu_slots, gpu_slots
 from pipeline.launch.weights import missing_checkpoints
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 
-#: Below this a checkpoint of a small model may not fit; real need is checked by the doctor.
+#: Wanted where nothing tells how large a checkpoint will be.
 MIN_FREE_BYTES = 500_000_000
 
 
@@ -59,17 +62,86 @@ def find_slots(
 
 
 def check_ready(sweep: Sweep, project: Project, variants: Sequence[str]) -> None:
-    """Refuse a launch that lacks a starting checkpoint or disk space.
+    """Refuse a launch that lacks a starting checkpoint, disk space, or a folder to write in.
+
+    The fast part of `pcan doctor`: milliseconds, before every launch.
 
     Raises:
         NotReady: all that is wrong, most important first.
+        InputError: a starting checkpoint is no checkpoint.
     """
     wrong = missing_checkpoints(sweep, project, variants)
+    wrong += [t for t in (folder_trouble(project.runs), port_trouble()) if t is not None]
+    need, why = disk_need(sweep, project, len(variants))
     free = shutil.disk_usage(project.root).free
-    if free < MIN_FREE_BYTES:
+    if free < need:
         wrong.append(
-            f"Only {free / 1e9:.1f} GB are free in {project.root}; checkpoints need more. Make "
-            "room: pcan sweep clean"
+            f"Only {free / 1e9:.1f} GB are free in {project.root}, and {need / 1e9:.1f} GB are "
+            f"needed ({why}). Make room: pcan sweep clean"
         )
     if wrong:
         raise NotReady("\n".join(wrong))
+    for name in variants:
+        start = sweep.variants[name].warm_start
+        if start is not None and (project.root / start.checkpoint).is_file():
+            _refuse_no_checkpoint(project.root / start.checkpoint)
+
+
+def disk_need(sweep: Sweep | None, project: Project, variants: int) -> tuple[int, str]:
+    """Return the bytes that the checkpoints to come may take, and where the figure is from.
+
+    A trial keeps its newest two and its best checkpoint; one more is being written.
+    """
+    found = [0]
+    if sweep is not None:
+        files = (project.runs / sweep.name).glob("*/*/checkpoints/epoch_*.pth")
+        found += [file.stat().st_size for file in files]
+        starts = {v.warm_start.checkpoint for v in sweep.variants.values() if v.warm_start}
+        # Beside the weights a checkpoint holds the optimizer's state: momentum, or two moments.
+        weights = [project.root / name for name in starts]
+        found += [3 * file.stat().st_size for file in weights if file.is_file()]
+    if max(found) == 0:
+        return MIN_FREE_BYTES, "the size of a checkpoint is not known yet"
+    need = (3 * variants + 1) * max(found)
+    why = f"{variants} trials of 3 checkpoints of up to {max(found) / 1e6:.0f} MB"
+    return max(need, MIN_FREE_BYTES // 10), why
+
+
+def folder_trouble(runs: Path) -> str | None:
+    """Say why runs cannot be written, None if they can."""
+    if runs.exists() and not runs.is_dir():
+        return f"{runs} is a file; runs are written there. Move it away."
+    folder = runs if runs.is_dir() else runs.parent
+    try:
+        handle, name = tempfile.mkstemp(prefix=".pcan-", dir=folder)
+        os.close(handle)
+        os.unlink(name)
+    except OSError as error:
+        return f"{folder} cannot be written: {error.strerror}. Mend it, or run as its owner."
+    return None
+
+
+def port_trouble() -> str | None:
+    """Say why the ranks of a job could not meet on the loopback address, None if they can."""
+    try:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(1)
+    except OSError as error:
+        return (
+            f"No port can be opened on 127.0.0.1 ({error.strerror}), where the two ranks of a job "
+            "meet. Bring the loopback interface up: ip link set lo up"
+        )
+    return None
+
+
+def _refuse_no_checkpoint(path: Path) -> None:
+    """Refuse by its first bytes what can be no checkpoint; the job reads the rest."""
+    with open(path, "rb") as stream:
+        head = stream.read(512)
+    if not head:
+        raise InputError(f"The checkpoint {path} is empty (0 bytes). Copy it again.")
+    if head.startswith(b"version https://git-lfs"):
+        raise InputError(f"{path} is a Git LFS pointer, not the checkpoint. Run: git lfs pull")
+    if head.lstrip()[:1] == b"<":
+        raise InputError(f"{path} is a web page, not a checkpoint. Download the file itself.")

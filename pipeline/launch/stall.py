@@ -14,8 +14,10 @@ from typing import Any
 
 #: Without a step for so long, at least, nothing is called a stall.
 FLOOR_S = 300.0
-#: A phase whose pace is not known yet: building the data set, the first validation, a save.
-UNKNOWN = 6
+#: Where the pace is not known yet it may be so many times as long: the first step of a phase, ...
+UNKNOWN = 2
+#: ... and the start, when data sets are read and models built.
+STARTING = 12
 #: A step may take so many times the median of its phase, ...
 MEDIANS = 30
 #: ... and so many times the longest one seen.
@@ -68,6 +70,8 @@ class Watchdog:
     def limit_s(self) -> float:
         """How long the present step may take."""
         gaps = self._gaps.get(self._phase)
+        if self._phase == "starting":
+            return STARTING * self._floor
         if not gaps:
             return UNKNOWN * self._floor
         return max(self._floor, MEDIANS * statistics.median(gaps), LONGEST * max(gaps))

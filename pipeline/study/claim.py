@@ -72,7 +72,7 @@ def claim(
             if row is None:
                 row = _drawn(sweep, storage, want)
             if row is not None:
-                return _take(sweep, storage, row, me, now)
+                return take(sweep, storage, row, me, now)
     return None
 
 
@@ -193,7 +193,7 @@ def _distribution(space: Space) -> "BaseDistribution":
     return FloatDistribution(space.low, space.high, log=space.log, step=space.step)
 
 
-def _take(sweep: Sweep, storage: Storage, row: Mapping[str, Any], me: Owner, now: float) -> Lease:
+def take(sweep: Sweep, storage: Storage, row: Mapping[str, Any], me: Owner, now: float) -> Lease:
     """Set a waiting trial RUNNING, then write the lease row.
 
     The lease comes last: cut off before it, the trial is nobody's and anyone may claim it.

@@ -64,8 +64,10 @@ class Storage:
     def engine(self) -> "sa.Engine":
         """An engine for our own SQL; writes begin immediate on SQLite."""
         if self._engine is None:
+            from pipeline.study.engine import make_engine
+
             with told(self):
-                self._engine = _engine(self)
+                self._engine = make_engine(self)
         return self._engine
 
     @property
@@ -80,6 +82,7 @@ class Storage:
         import optuna
         from optuna.storages import RDBStorage
 
+        from pipeline.study.engine import prepare_sqlite
         from pipeline.study.table import metadata
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -93,7 +96,7 @@ class Storage:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             rdb = RDBStorage(self.url, engine_kwargs=kwargs)
         if file is not None:
-            _prepare_sqlite(rdb.engine, self)
+            prepare_sqlite(rdb.engine, self)
         metadata.create_all(self.engine)
         return rdb
 
@@ -306,41 +309,3 @@ def _quoted(file: Path) -> str:
     from urllib.parse import quote
 
     return quote(str(file.absolute()))
-
-
-def _engine(storage: Storage) -> "sa.Engine":
-    import sqlalchemy as sa
-
-    if storage.sqlite_file is None:
-        return sa.create_engine(storage.url, pool_pre_ping=True)
-    engine = sa.create_engine(storage.url, connect_args={"timeout": storage.patience_s})
-    _prepare_sqlite(engine, storage)
-    return engine
-
-
-def _prepare_sqlite(engine: "sa.Engine", storage: Storage) -> None:
-    """Give every connection of an SQLite engine the write-ahead log and immediate writes."""
-    import sqlalchemy as sa
-
-    @sa.event.listens_for(engine, "connect")
-    def _connect(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout={int(1000 * storage.patience_s)}")
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=NORMAL")
-        cursor.close()
-
-    @sa.event.listens_for(engine, "checkout")
-    def _checkout(connection: Any, record: Any, _: Any) -> None:
-        if record.info.get("patience_s") != storage.patience_s:
-            connection.execute(f"PRAGMA busy_timeout={int(1000 * storage.patience_s)}")
-            record.info["patience_s"] = storage.patience_s
-
-    @sa.event.listens_for(engine, "begin")
-    def _begin(connection: "sa.Connection") -> None:
-        # A read that later writes would fail at once where another has written in between.
-        reading = connection.get_execution_options().get("reading", False)
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
-
-    engine.dispose()

@@ -44,7 +44,7 @@ class Project:
         text = f"{SWEEP}{variants}ladder: {{start: baseline, after: {after}}}\n"
         (self.root / "sweeps" / "tiny.yaml").write_text(text)
 
-    def run(self, *words: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.argv(*words),
             cwd=self.root,
@@ -116,7 +116,16 @@ def _pids() -> list[int]:
 @pytest.fixture
 def project(tmp_path: Path):
     """An empty project; whatever a test leaves running is a failure of the test."""
-    made = Project(tmp_path)
+    yield from _watched(Project(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def module_project(tmp_path_factory: pytest.TempPathFactory):
+    """A project that all tests of a module look at."""
+    yield from _watched(Project(tmp_path_factory.mktemp("project")))
+
+
+def _watched(made: Project):
     yield made
     left = made.job_pids()
     for pid in left:

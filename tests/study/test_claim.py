@@ -135,7 +135,9 @@ def test_an_earlier_boots_lease_is_dead(sweep: Sweep, storage: Storage) -> None:
     assert claim(sweep, storage, want("v0")) is not None
 
 
-def test_another_hosts_lease_holds_until_it_runs_out(sweep: Sweep, storage: Storage) -> None:
+def test_another_hosts_lease_holds_until_it_runs_out(
+    sweep: Sweep, storage: Storage, monkeypatch
+) -> None:
     from pipeline.study.table import trials
 
     away = dataclasses.replace(this_process(), host="elsewhere/1", pid=1)
@@ -143,6 +145,8 @@ def test_another_hosts_lease_holds_until_it_runs_out(sweep: Sweep, storage: Stor
     assert claim(sweep, storage, want("v0")) is None
     with storage.engine.begin() as connection:
         connection.execute(trials.update().values(renewed_at=storage.now() - 1000))
+    assert claim(sweep, storage, want("v0")) is None  # watched first
+    monkeypatch.setattr("pipeline.study.claim.WATCH_S", 0.0)
     assert claim(sweep, storage, want("v0")) is not None
 
 

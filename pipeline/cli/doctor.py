@@ -1,0 +1,87 @@
+"""`pcan doctor`: what is wrong with this machine, project or sweep, and what to do."""
+
+import click
+
+from pipeline.cli.options import (
+    json_option,
+    open_sweep,
+    print_json,
+    say_to_stderr,
+    set_option,
+    storage_option,
+    sweep_argument,
+)
+from pipeline.errors import InputError
+
+_MARKS = {"error": "ERROR", "warning": "warn ", "note": "     "}
+
+
+@click.command()
+@sweep_argument
+@click.option("--rebuild", is_flag=True, help="Refill the study storage from the run directories.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: GPUs if any]")
+@click.option("--gpus", metavar="LIST", help="GPUs to use, such as 0,1,2,3.")
+@storage_option
+@set_option
+@json_option
+def command(
+    sweep: str | None,
+    rebuild: bool,
+    device: str | None,
+    gpus: str | None,
+    storage: str | None,
+    sets: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Check everything that SWEEP needs and list all that is wrong, most important first.
+
+    \b
+    Example:
+      pcan doctor pcan_ntu60 --set data_root=/data/ntu
+    """
+    if rebuild:
+        return _rebuild(sweep, storage)
+    from pipeline.doctor.examine import examine
+    from pipeline.doctor.finding import Patient
+    from pipeline.launch.machine import DATA_ROOT, parse_sets
+    from pipeline.plan.project import find_project
+
+    unread = None
+    try:
+        opened = open_sweep(sweep)
+        project, plan = opened.project, opened.sweep
+    except InputError as error:
+        project, plan, unread = find_project(), None, str(error)
+    patient = Patient(
+        project=project,
+        sweep=plan,
+        storage_url=storage,
+        device=device,
+        gpus=gpus,
+        data_root=parse_sets(sets).get(DATA_ROOT),
+    )
+    found = [f.record() for f in examine(patient)]
+    if unread is not None:
+        found.insert(0, {"check": "sweep", "severity": "error", "message": unread})
+    wrong = [f for f in found if f["severity"] == "error"]
+    if as_json:
+        print_json({"schema": 1, "ready": not wrong, "findings": found})
+    else:
+        for finding in found:
+            click.echo(f"{_MARKS[finding['severity']]} {finding['check']}: {finding['message']}")
+        click.echo("Not ready." if wrong else "Ready.")
+    return 5 if wrong else 0
+
+
+def _rebuild(sweep: str | None, storage: str | None) -> int:
+    from pipeline.doctor.rebuild import rebuild
+    from pipeline.study.storage import open_storage
+
+    opened = open_sweep(sweep)
+    store = open_storage(storage, opened.project.runs)
+    try:
+        for line in rebuild(opened.sweep, opened.project, store):
+            say_to_stderr(line)
+    finally:
+        store.close()
+    return 0

@@ -1,0 +1,86 @@
+"""Why a job ended, read from what this start of it left in the logs."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.job import ended
+from pipeline.job.ended import explain, log_start, telling_log
+from pipeline.job.rundir import RunDir
+
+#: The report of torchrun 2.13 after SIGKILL of rank 1.
+KILLED = """E1122 failed (exitcode: -9) local_rank: 1 (pid: 77) of binary: python
+pipeline.train FAILED
+Root Cause (first observed failure):
+[0]:
+  time      : 2026-11-22_13:00:00
+  rank      : 1 (local_rank: 1)
+  exitcode  : -9 (pid: 77)
+  traceback : Signal 9 (SIGKILL) received by PID 77
+"""
+PEER = """Traceback (most recent call last):
+  File "x.py", line 1, in all_reduce
+RuntimeError: [gloo/transport/tcp/pair.cc:538] Read error [127.0.0.1]:1: Connection reset by peer
+"""
+RAISED = """Traceback (most recent call last):
+  File "x.py", line 1, in loss
+ValueError: shapes differ
+"""
+
+
+@pytest.fixture
+def rundir(tmp_path: Path) -> RunDir:
+    return RunDir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("logs", "cause", "told"),
+    [
+        ({"job": KILLED}, "lost_worker", "rank 1 was ended by signal 9 (out of host memory?"),
+        ({"job": KILLED, 0: PEER}, "lost_worker", "rank 1 was ended by signal 9"),
+        ({0: PEER, 1: RAISED}, "code_error", "ValueError: shapes differ"),
+        ({}, "lost_worker", "exit code -9) and left no outcome"),
+        ({"job": "RuntimeError: EADDRINUSE"}, "port", "port was taken"),
+        ({1: "torch.OutOfMemoryError: CUDA out of memory."}, "oom_cuda", "batch size"),
+        ({0: "OSError: [Errno 28] No space left on device"}, "disk_full", "disk is full"),
+        (
+            {0: "RuntimeError: DataLoader worker (pid 3) is killed by signal: Killed."},
+            "lost_worker",
+            "a data worker was killed",
+        ),
+    ],
+)
+def test_the_cause_is_named(rundir: RunDir, logs, cause: str, told: str) -> None:
+    for name, text in logs.items():
+        file = rundir.job_log if name == "job" else rundir.rank_log(name)
+        file.write_text(text)
+    outcome = explain(rundir, -9, 2)
+    assert (outcome.state, outcome.cause) == ("FAIL", cause), outcome
+    assert told in outcome.reason
+
+
+def test_the_log_of_the_rank_that_raised_is_shown(rundir: RunDir) -> None:
+    rundir.rank_log(0).write_text(PEER)
+    rundir.rank_log(1).write_text(RAISED)
+    assert telling_log(rundir, 2) == rundir.rank_log(1)
+
+
+def test_an_earlier_start_of_the_job_explains_nothing(rundir: RunDir) -> None:
+    rundir.job_log.write_text("EADDRINUSE\n")
+    rundir.rank_log(0).write_text(RAISED)
+    start = log_start(rundir, 2)
+    with rundir.job_log.open("a") as stream:
+        stream.write(KILLED)
+    assert explain(rundir, 1, 2, start).cause == "lost_worker"
+
+
+def test_a_kill_for_lack_of_memory_is_told_as_such(rundir: RunDir, tmp_path, monkeypatch) -> None:
+    events = tmp_path / "memory.events"
+    events.write_text("oom 3\noom_kill 1\n")
+    monkeypatch.setattr(ended, "_MEMORY_EVENTS", events)
+    start = log_start(rundir, 2)
+    rundir.job_log.write_text(KILLED)
+    assert explain(rundir, 1, 2, start).cause == "lost_worker"
+    events.write_text("oom 4\noom_kill 2\n")
+    outcome = explain(rundir, 1, 2, start)
+    assert outcome.cause == "oom_host" and "ran out of memory" in outcome.reason

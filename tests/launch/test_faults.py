@@ -1,0 +1,247 @@
+"""Faults of real two-process jobs: each is named, none takes another trial or an epoch with it."""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+
+import pytest
+
+TOP1 = "val_evaluator.top1: [0.6, 0.7, 0.8, 0.85]"
+SLOW = f"  baseline: {{set: {{train_cfg.max_epochs: 4, model.sleep: 0.25, {TOP1}}}}}\n"
+FAULTS = {
+    "raises": "{kind: raise, rank: 1, epoch: 2, step: 3}",
+    "leaves": "{kind: exit, rank: 1, epoch: 2}",
+    "killed": "{kind: kill, rank: 1, epoch: 2}",
+    "memory": "{kind: oom, rank: 0, epoch: 2}",
+    "sleeps": "{kind: hang, rank: 1, epoch: 2, step: 3}",
+}
+
+
+def pids_of(project, word: str) -> list[int]:
+    """Return the processes of the project's jobs whose command line has this word."""
+    found = []
+    for pid in project.job_pids():
+        with open(f"/proc/{pid}/cmdline", "rb") as stream:
+            if word.encode() in stream.read():
+                found.append(pid)
+    return found
+
+
+def torchrun_of(project) -> list[int]:
+    return pids_of(project, "torch.distributed.run")
+
+
+def data_workers_of(project) -> list[int]:
+    """Return the children of ranks: ranks themselves are torchrun's."""
+    ranks = set(project.job_pids()) - set(torchrun_of(project))
+    return [pid for pid in ranks if parent(pid) in ranks]
+
+
+def parent(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/stat") as stream:
+            return int(stream.read().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def values_in_optuna(project, variant: str) -> dict[int, float]:
+    query = (
+        "SELECT step, intermediate_value FROM trial_intermediate_values v "
+        "JOIN pcan_trials p ON p.trial_id = v.trial_id WHERE p.variant = ?"
+    )
+    with sqlite3.connect(project.root / "runs" / "pcan.db") as connection:
+        return dict(connection.execute(query, (variant,)).fetchall())
+
+
+@pytest.fixture(scope="module")
+def faulty(module_project):
+    """One launch of a variant a fault; none may end the launch of the others."""
+    project = module_project
+    variants = f"  baseline: {{set: {{train_cfg.max_epochs: 2, {TOP1}}}}}\n"
+    for name, fault in FAULTS.items():
+        variants += f"  {name}: {{like: baseline, set: {{model.fault: {fault}}}}}\n"
+    project.sweep(variants)
+    file = project.root / "sweeps" / "tiny.yaml"
+    file.write_text(file.read_text().replace("retry: {lost_worker: 2}", "retry: {}"))
+    os.environ["PCAN_STALL_S"] = "8"
+    try:
+        done = project.launch("--policy", "all")
+    finally:
+        del os.environ["PCAN_STALL_S"]
+    return project, done, project.status()
+
+
+def test_failed_trials_leave_the_others_alone(faulty) -> None:
+    project, done, trials = faulty
+    assert done.returncode == 3, done.stderr
+    assert trials["baseline/0"]["state"] == "COMPLETE"
+    assert {n: t["state"] for n, t in trials.items() if n != "baseline/0"} == {
+        f"{name}/0": "FAIL" for name in FAULTS
+    }
+    assert all(project.epochs(f"{name}/0") == [1] for name in FAULTS)
+    assert "Traceback" not in done.stderr.split("Last lines")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "cause", "told"),
+    [
+        ("raises", "code_error", "RuntimeError: this rank was told to fail"),
+        ("leaves", "lost_worker", ""),
+        ("killed", "lost_worker", "rank 1 was ended by signal 9"),
+        ("memory", "oom_cuda", "Tried to allocate 30.00 GiB"),
+        ("sleeps", "stall", "in epoch 2, train"),
+    ],
+)
+def test_the_cause_of_a_fault_is_named(faulty, name: str, cause: str, told: str) -> None:
+    project, done, trials = faulty
+    trial = trials[f"{name}/0"]
+    assert trial["cause"] == cause, trial["reason"]
+    assert told in trial["reason"] and f"{name}/0 failed after 1 epochs ({cause})" in done.stderr
+
+
+def test_the_stacks_of_a_stuck_job_are_in_its_logs(faulty) -> None:
+    project, _, _ = faulty
+    folder = project.folder("sleeps/0")
+    assert "_fault_hang" in (folder / "rank1.log").read_text()
+    assert "most recent call first" in (folder / "rank0.log").read_text()
+
+
+def told_by_status(project, storage: str) -> dict[str, tuple[object, ...]]:
+    done = project.run("sweep", "status", "tiny", "--json", "--storage", storage)
+    return {
+        f"{study['variant']}/{trial['number']}": tuple(
+            trial[key] for key in ("state", "cause", "reason", "epochs", "best_top1", "verdicts")
+        )
+        for study in json.loads(done.stdout)["studies"]
+        for trial in study["trials"]
+    }
+
+
+def test_a_lost_storage_is_refilled_from_the_run_directories(faulty) -> None:
+    project, _, trials = faulty
+    old, new = (f"sqlite:///{project.root}/runs/{name}.db" for name in ("pcan", "new"))
+    for _ in range(2):  # safe to repeat
+        done = project.run("doctor", "tiny", "--rebuild", "--storage", new)
+        assert done.returncode == 0, done.stderr
+    assert told_by_status(project, new) == told_by_status(project, old)
+    with sqlite3.connect(project.root / "runs" / "new.db") as database:
+        count = "SELECT count(*) FROM trial_intermediate_values"
+        assert database.execute(count).fetchone() == (2 + len(FAULTS),)
+    again = project.launch("--policy", "all", "--storage", new)
+    assert " starts on " not in again.stderr, again.stderr
+
+
+def test_a_backup_is_a_whole_storage(faulty) -> None:
+    project, _, _ = faulty
+    done = project.run("sweep", "backup", "--out", "copy.db")
+    assert done.returncode == 0, done.stderr
+    assert (project.root / "copy.db").stat().st_mode & 0o077 == 0
+    copy, old = (f"sqlite:///{project.root}/{name}" for name in ("copy.db", "runs/pcan.db"))
+    assert told_by_status(project, copy) == told_by_status(project, old)
+
+
+def test_kills_of_torchrun_and_of_a_data_worker_cost_no_epoch(project, until) -> None:
+    project.sweep(SLOW.replace("model.sleep", "train_dataloader.num_workers: 1, model.sleep"))
+    launch = project.start(*project.launch_words())
+    for epoch, members in ((1, torchrun_of), (2, data_workers_of)):
+        until(lambda e=epoch: project.epochs("baseline/0")[-1:] == [e], f"epoch {epoch}")
+        until(lambda m=members: bool(m(project)), "a process to kill")
+        os.kill(members(project)[0], signal.SIGKILL)
+    text = launch.communicate(timeout=300)[0]
+    assert launch.returncode == 0, text
+    assert project.epochs("baseline/0") == [1, 2, 3, 4]
+    assert text.count("(lost_worker); starting it again") == 2, text
+    assert project.status()["baseline/0"]["state"] == "COMPLETE"
+
+
+def test_a_launch_goes_on_from_the_newest_good_checkpoint_and_never_from_zero(
+    project, until: Callable[..., None]
+) -> None:
+    project.sweep(SLOW.replace("0.25", "0.5"))
+    file = project.root / "sweeps" / "tiny.yaml"
+    file.write_text(file.read_text().replace("stop_grace_s: 20", "stop_grace_s: 1"))
+    first = project.start(*project.launch_words())
+    until(lambda: project.epochs("baseline/0")[-1:] == [2], "epoch 2")
+    os.kill(first.pid, signal.SIGTERM)
+    text = first.communicate(timeout=60)[0]
+    assert first.returncode == 75 and "SIGTERM: stopping" in text, text
+    assert project.status()["baseline/0"]["phase"] == "interrupted"
+    assert project.job_pids() == []
+
+    kept = project.root / "kept"
+    checkpoints = project.folder("baseline/0") / "checkpoints"
+    shutil.move(checkpoints, kept)
+    refused = project.launch()
+    assert refused.returncode == 5, refused.stderr
+    assert "has measured 2 epochs, but none of its checkpoints" in refused.stderr
+    shutil.rmtree(checkpoints)
+    shutil.move(kept, checkpoints)
+
+    os.truncate(checkpoints / "epoch_2.pth", 500)
+    (checkpoints / ".epoch_3.pth.torn").write_bytes(b"half")
+    second = project.launch()
+    assert second.returncode == 0, second.stderr
+    assert "going on after epoch" in second.stderr
+    assert project.status()["baseline/0"]["state"] == "COMPLETE"
+    assert values_in_optuna(project, "baseline") == {1: 0.6, 2: 0.7, 3: 0.8, 4: 0.85}
+    log = (project.folder("baseline/0") / "rank0.log").read_text()
+    assert "Going on after epoch 1" in log
+    assert not list(checkpoints.glob(".epoch_*"))
+
+
+def test_three_times_ctrl_c_ends_everything_at_once(project, until) -> None:
+    project.sweep(SLOW.replace("0.25", "30"))
+    launch = project.start(*project.launch_words())
+    until(lambda: len(project.job_pids()) >= 3, "the ranks are up")
+    for _ in range(3):
+        os.kill(launch.pid, signal.SIGINT)
+        time.sleep(0.2)
+    text = launch.communicate(timeout=60)[0]
+    assert launch.returncode == 130 and "Killing every process" in text, text
+    assert project.job_pids() == []
+    assert project.status()["baseline/0"]["phase"] == "interrupted"
+
+
+def test_training_goes_on_without_its_storage_and_the_next_launch_reports_it(
+    project, until, monkeypatch
+) -> None:
+    monkeypatch.setenv("PCAN_STORAGE_PATIENCE_S", "3")
+    project.sweep(SLOW)
+    launch = project.start(*project.launch_words())
+    until(lambda: project.epochs("baseline/0")[-1:] == [1], "epoch 1")
+    away = project.root / "away"
+    away.mkdir()
+    for file in (project.root / "runs").glob("pcan.db*"):
+        file.rename(away / file.name)
+    text = launch.communicate(timeout=300)[0]
+    assert launch.returncode == 4, text
+    assert "is gone" in text and "is kept in the run directory" in text
+    assert project.epochs("baseline/0") == [1, 2, 3, 4]
+    outcome = json.loads((project.folder("baseline/0") / "outcome.json").read_text())
+    assert outcome["state"] == "COMPLETE"
+    for file in away.iterdir():
+        file.rename(project.root / "runs" / file.name)
+    again = project.launch()
+    assert again.returncode == 0 and " starts on " not in again.stderr, again.stderr
+    assert project.status()["baseline/0"]["state"] == "COMPLETE"
+    assert values_in_optuna(project, "baseline") == {1: 0.6, 2: 0.7, 3: 0.8, 4: 0.85}
+
+
+def test_a_run_directory_that_cannot_be_made_ends_no_running_trial(project) -> None:
+    project.sweep(SLOW.replace("0.25", "0.05") + "  other: {like: baseline}\n")
+    (project.root / "runs" / "tiny" / "other").mkdir(parents=True)
+    (project.root / "runs" / "tiny" / "other" / "0").write_text("in the way")
+    done = project.launch("--policy", "all", "--slots", "2")
+    assert done.returncode == 5 and "Traceback" not in done.stderr, done.stderr
+    assert "other/0 cannot go on here: " in done.stderr
+    assert "The running trials go on; no other is begun." in done.stderr
+    trials = project.status()
+    assert (trials["baseline/0"]["state"], trials["other/0"]["phase"]) == (
+        "COMPLETE",
+        "interrupted",
+    )

@@ -1,0 +1,71 @@
+"""The watchdog learns the pace of a job and knows a hang from a slow step."""
+
+from pipeline.launch.stall import Watchdog
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def watch(dog: Watchdog, clock: Clock, seconds: float, progress: dict) -> str | None:
+    """Look once a second, as a launcher that is awake does."""
+    told = None
+    for _ in range(int(seconds)):
+        clock.now += 1
+        told = dog.look(progress) or told
+    return told
+
+
+def at(step: int, phase: str = "train", epoch: int = 1, steps: int = 100) -> dict:
+    return {"epoch": epoch, "phase": phase, "iter": step, "iters": steps}
+
+
+def trained(steps: int, pace: int) -> tuple[Watchdog, Clock]:
+    clock = Clock()
+    dog = Watchdog(floor_s=10, clock=clock)
+    for step in range(steps):
+        assert watch(dog, clock, pace, at(step)) is None
+    return dog, clock
+
+
+def test_a_step_that_takes_far_longer_than_usual_is_a_stall() -> None:
+    dog, clock = trained(steps=20, pace=4)
+    assert watch(dog, clock, 100, at(20)) is None
+    told = watch(dog, clock, 40, at(20))
+    assert told is not None
+    assert "(usual: 4.0 s), in epoch 1, train 20/100; the stacks of all ranks" in told
+
+
+def test_a_fast_job_still_gets_the_floor() -> None:
+    clock = Clock()
+    dog = Watchdog(floor_s=60, clock=clock)
+    for step in range(20):
+        watch(dog, clock, 1, at(step))
+    assert watch(dog, clock, 59, at(19)) is None
+    assert watch(dog, clock, 5, at(19)) is not None
+
+
+def test_a_phase_that_was_never_seen_gets_more_time() -> None:
+    dog, clock = trained(steps=20, pace=1)
+    assert watch(dog, clock, 19, at(0, "val")) is None
+    assert watch(dog, clock, 10, at(0, "val")) is not None
+
+
+def test_a_job_that_never_gives_a_sign_of_life_is_stuck_at_its_start() -> None:
+    clock = Clock()
+    dog = Watchdog(floor_s=10, clock=clock)
+    assert watch(dog, clock, 119, {}) is None
+    told = watch(dog, clock, 5, {})
+    assert told is not None and "before its first sign of life" in told
+
+
+def test_time_in_which_this_launcher_slept_does_not_count() -> None:
+    dog, clock = trained(steps=20, pace=1)
+    clock.now += 8 * 3600  # the machine was suspended, or we were stopped
+    assert dog.look(at(19)) is None
+    assert watch(dog, clock, 5, at(19)) is None
+    assert watch(dog, clock, 60, at(19)) is not None

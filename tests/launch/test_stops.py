@@ -1,0 +1,65 @@
+"""How a launch is asked to stop: levels that only rise, requests that are really meant for it."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.job.rundir import write_json
+from pipeline.launch.stops import STOP_FILE, Stops
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+def ask(folder: Path, now: bool = False, when: float | None = None) -> None:
+    write_json(folder / STOP_FILE, {"time": time.time() if when is None else when, "now": now})
+
+
+def poll(stops: Stops) -> int:
+    stops._polled = 0.0
+    return stops.level if stops.asked else 0
+
+
+def test_a_request_from_before_the_launch_means_nothing(tmp_path: Path, said) -> None:
+    ask(tmp_path)
+    assert poll(Stops(tmp_path, 5, said.append)) == 0
+
+
+def test_a_clock_that_was_set_back_hides_no_request(tmp_path: Path, said) -> None:
+    ask(tmp_path)
+    stops = Stops(tmp_path, 5, said.append)
+    ask(tmp_path, when=time.time() - 3600)
+    assert poll(stops) == 1 and stops.exit_code == 75
+
+
+def test_now_after_a_patient_request_is_heard(tmp_path: Path, said) -> None:
+    stops = Stops(tmp_path, 5, said.append)
+    ask(tmp_path)
+    assert poll(stops) == 1 and stops.grace_s is None
+    ask(tmp_path, now=True)
+    assert poll(stops) == 2 and stops.grace_s == 0.0
+
+
+def test_signals_raise_the_level_and_are_told_outside_the_handler(tmp_path: Path, said) -> None:
+    stops = Stops(tmp_path, 5, said.append)
+    with stops.listening():
+        for level in (1, 2, 3, 3):
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stops.level == level
+        assert said == []
+        assert stops.asked and len(said) == 4
+    assert stops.exit_code == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_term_and_hangup_ask_once_with_a_grace(tmp_path: Path, said, number) -> None:
+    stops = Stops(tmp_path, 5, said.append)
+    with stops.listening():
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)
+    assert (stops.level, stops.grace_s, stops.exit_code) == (1, 5, 75)
