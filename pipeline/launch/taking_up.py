@@ -16,7 +16,7 @@ from pipeline.study.board import TrialRow
 from pipeline.study.lease import Lease
 
 #: Of a trial's spec, what the storage keeps as well.
-_FACTS = ("epochs", "seed", "data", "wandb", "device", "nproc", "continues")
+FACTS = ("epochs", "seed", "data", "wandb", "device", "nproc", "continues")
 
 
 def take_up(
@@ -59,7 +59,7 @@ def take_up(
         say=say,
         notice=notice,
     )
-    facts = {key: spec[key] for key in _FACTS if spec.get(key) is not None}
+    facts = {key: spec[key] for key in FACTS if spec.get(key) is not None}
     lease.begin(str(rundir.root.relative_to(context.project.root)), slot.shown, facts)
     return attempt, settled(attempt, earlier)
 

@@ -1,5 +1,6 @@
 """A launch left alone at night: detached, notifying, within a budget."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError
+from pipeline.launch.budget import Budget
 from pipeline.launch.notify import Notifier, notifying, parse_command
 
 SLOW = (
@@ -74,14 +76,42 @@ def test_what_keeps_a_detached_launch_from_starting_is_said(project) -> None:
     assert done.returncode == 2 and 'has no "train_cfg.max_epoch"' in done.stderr
 
 
-@pytest.mark.parametrize("limit", ["--max-hours", "--gpu-hours"])
-def test_a_used_up_budget_stops_after_the_epoch_and_stays_resumable(project, limit) -> None:
+def test_a_used_up_budget_stops_after_the_epoch_and_stays_resumable(project) -> None:
     project.sweep(SLOW)
-    done = project.launch(limit, "0.00001")
+    done = project.launch("--gpu-hours", "0.00001")
     assert done.returncode == 75, done.stderr
-    assert f"({limit})" in done.stderr
+    assert "(--gpu-hours)" in done.stderr
     trial = project.status()["baseline/0"]
     assert (trial["phase"], trial["cause"], trial["epochs"]) == ("interrupted", "budget", 1)
+
+
+@dataclasses.dataclass
+class Ran:
+    """As much of a trial as a budget looks at."""
+
+    job_seconds: float
+    seconds: float = 0.0
+
+
+@pytest.mark.parametrize(
+    ("budget", "running", "said"),
+    [
+        (Budget(), 1e9, None),
+        (Budget(gpu_hours=4), 7100, None),
+        (Budget(gpu_hours=4), 7200, "the launch's 4 GPU hours (--gpu-hours) are used up"),
+        (Budget(max_hours=1), 1e9, None),
+        (Budget(max_hours=0), 0, "the launch's 0 h (--max-hours) are over"),
+    ],
+)
+def test_a_budget_counts_hours_times_gpus(budget: Budget, running: float, said) -> None:
+    assert budget.used_up([Ran(running)], 2) == said
+
+
+def test_a_budget_counts_what_has_ended() -> None:
+    budget = Budget(gpu_hours=4)
+    budget.ended(Ran(0.0, seconds=3600), 2)
+    assert budget.used_up([Ran(3500)], 2) is None
+    assert budget.used_up([Ran(3600)], 2) is not None
 
 
 def test_a_command_is_told_each_event(command: list[str]) -> None:

@@ -4,8 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
 import their_code  # noqa: E402
+
+pytestmark = [pytest.mark.slow, pytest.mark.sample]
 
 SWEEP = """\
 name: lab
