@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from pipeline.errors import PcanError
 from pipeline.job.resolve import Resolution
 from pipeline.launch.context import Context
+from pipeline.launch.courses import learn_courses
 from pipeline.launch.overruled import overruled
-from pipeline.launch.policy import check_order
+from pipeline.launch.policy import candidates, check_order
 from pipeline.launch.prepare import run_dir
 from pipeline.launch.registering import describe, register_all, resolved
 from pipeline.plan.judge import Rules
@@ -110,7 +111,11 @@ class Reread:
             self._say(f"job.gpus stays {job.gpus} until the next launch.")
         for line in anew:
             self._say(line)
-        return dataclasses.replace(context, sweep=sweep, resolution=read.resolution)
+        variants = candidates(sweep, context.order)
+        courses = learn_courses(sweep, context.project, read.resolution, variants, self._say)
+        return dataclasses.replace(
+            context, sweep=sweep, resolution=read.resolution, courses=courses
+        )
 
 
 def told_anew(sweep: Sweep, project: Project, rows: Sequence[TrialRow]) -> list[str]:

@@ -1,16 +1,14 @@
 """Start a launch: check, register, run the loop, mirror to W&B, sum up."""
 
 import dataclasses
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PcanError
-from pipeline.job.resolve import Resolution, true_lr
 from pipeline.job.slots import Slot
 from pipeline.launch.budget import Budget
 from pipeline.launch.context import Context
+from pipeline.launch.courses import learn_courses
 from pipeline.launch.loop import Loop
 from pipeline.launch.machine import data_root
 from pipeline.launch.mirroring import Mirroring, MirrorLike
@@ -97,7 +95,7 @@ def launch(
         sets=sets,
         data_root=root,
         resolution=resolution,
-        courses=learn_courses(sweep, project, resolution, variants, show),
+        courses=learn_courses(sweep, project, resolution, variants, show.line),
         tracking=tracking,
     )
     if any(one.changed for one in registered):
@@ -125,28 +123,6 @@ def launch(
         finished = _finished(loop, context, plan.why, stops)
         notice("end", *_told(sweep, finished))
     return finished
-
-
-def learn_courses(
-    sweep: Sweep, project: Project, resolution: Resolution, variants: Sequence[str], show: Show
-) -> dict[str, Sequence[float]]:
-    """Find out each variant's true lr course beside the first epochs, not before them.
-
-    Returns:
-        A mapping that fills up; without a course the lr of that variant is not checked.
-    """
-    courses: dict[str, Sequence[float]] = {}
-
-    def learn() -> None:
-        for name in variants:
-            config = {name: resolution.configs[name]}
-            try:
-                courses.update(true_lr(sweep, project, config))
-            except (PcanError, OSError) as error:
-                show.line(f"{name}: the lr is not checked against the schedule. {error}")
-
-    threading.Thread(target=learn, daemon=True).start()
-    return courses
 
 
 def _finished(loop: Loop, context: Context, why: str, stops: Stops) -> Finished:
