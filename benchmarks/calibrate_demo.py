@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("sweep", nargs="?", default="demo")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=3, help="of each recipe that is tried")
+    parser.add_argument("--recipes", nargs="+", help="only these")
     options = parser.parse_args()
     plan = yaml.safe_load(Path("sweeps", f"{options.sweep}.yaml").read_text())
     name = f"{options.sweep}_calibration"
@@ -50,6 +51,8 @@ def calibration(plan: dict[str, Any], name: str, options: argparse.Namespace) ->
     variants = {made: plan["variants"][made]}
     for recipe, variant in plan["variants"].items():
         if recipe == made or variant.get("warm_start", 1) is None:
+            continue
+        if options.recipes and recipe not in options.recipes:
             continue
         base = plan["variants"].get(variant.get("like"), {}).get("set", {})
         recipe_set = {**base, **variant["set"], "train_cfg.max_epochs": options.epochs}

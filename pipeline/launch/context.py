@@ -63,7 +63,9 @@ class Context:
 
     def plan(self, rows: Sequence[TrialRow]) -> Next:
         """Return what is to be run now."""
-        return next_trials(self.sweep, self.order, rows, self.hashes)
+        starts = {v.warm_start.checkpoint for v in self.sweep.variants.values() if v.warm_start}
+        present = {path for path in starts if (self.project.root / path).is_file()}
+        return next_trials(self.sweep, self.order, rows, self.hashes, present)
 
     def follower(self, variant: str) -> str | None:
         """Return the variant that the ladder has reached after `variant` ended."""

@@ -63,17 +63,30 @@ def candidates(sweep: Sweep, order: Order) -> list[str]:
     return [*makers_of(sweep, chosen), *chosen]
 
 
-def makers_of(sweep: Sweep, variants: Sequence[str]) -> list[str]:
-    """Return the variants that make the starting weights of these."""
+def makers_of(sweep: Sweep, variants: Sequence[str], present: Collection[str] = ()) -> list[str]:
+    """Return the variants that make the starting weights of these.
+
+    Args:
+        present: checkpoints that are there already; nobody has to make those.
+    """
     starts = [sweep.variants[name].warm_start for name in variants]
-    made = [start.make for start in starts if start is not None and start.make is not None]
+    made = [s.make for s in starts if s is not None and s.make and s.checkpoint not in present]
     return [name for name in dict.fromkeys(made) if name not in variants]
 
 
 def next_trials(
-    sweep: Sweep, order: Order, rows: Sequence[TrialRow], hashes: Mapping[str, str]
+    sweep: Sweep,
+    order: Order,
+    rows: Sequence[TrialRow],
+    hashes: Mapping[str, str],
+    present: Collection[str] = (),
 ) -> Next:
-    """Return what to run now, from how everything so far has ended."""
+    """Return what to run now, from how everything so far has ended.
+
+    Args:
+        hashes: digest of each variant's present recipe.
+        present: starting checkpoints that are there.
+    """
     step = None
     if order.variants:
         chosen, why = list(order.variants), "the named variants are done"
@@ -82,7 +95,8 @@ def next_trials(
     else:
         step = walk(sweep, ended_recipes(sweep, rows, hashes))
         chosen, why = list(step.path), step.why
-    unmade = [name for name in makers_of(sweep, chosen) if not _complete(rows, name, hashes)]
+    makers = makers_of(sweep, chosen, present)
+    unmade = [name for name in makers if not _complete(rows, name, hashes)]
     if unmade:
         failed = next((n for n in unmade if _ended(rows, n, hashes)), None)
         if failed is not None:

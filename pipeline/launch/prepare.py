@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.store import StoreError, default_store, spec_data
 from pipeline.errors import NotReady, StorageError
 from pipeline.job.resolve import Config
 from pipeline.job.rundir import RunDir, read_json, write_json, write_text
@@ -105,7 +106,7 @@ def prepare(
         "wandb": {"id": wandb_id(trial_key(lease), lease.number), **place.tracking},
         "versions": versions(),
         "created": before.get("created") or _now(),
-        "data": dataclasses.asdict(sweep.data),
+        "data": {**dataclasses.asdict(sweep.data), **_store(project, sweep)},
     }
     write_json(rundir.spec, spec)
     return rundir
@@ -167,6 +168,14 @@ def _whole(file: Path) -> bool:
             return bool(archive.namelist())
     except (zipfile.BadZipFile, OSError):
         return False
+
+
+def _store(project: Project, sweep: Sweep) -> dict[str, Any]:
+    """Return which store the job reads, with the profile and digest that name its content."""
+    try:
+        return spec_data(sweep.data.store, default_store(project.root, sweep.name))
+    except StoreError as error:
+        raise NotReady(f"{error} Make it: pcan data prepare {sweep.name}") from None
 
 
 def _warm_start(project: Project, warm_start: Any) -> dict[str, Any] | None:
