@@ -1,7 +1,6 @@
 """Checks of the machine and of the environment that jobs run in."""
 
 import os
-import shutil
 import socket
 from collections.abc import Iterator
 
@@ -9,7 +8,7 @@ from pipeline.doctor.finding import Finding, Patient, error, note, warning
 from pipeline.job.child import ask
 from pipeline.job.gpus import choose, list_gpus
 from pipeline.job.slots import gpu_slots
-from pipeline.launch.ready import disk_need, folder_trouble, port_trouble
+from pipeline.launch.ready import disk_need, folder_trouble, free_bytes, port_trouble
 from pipeline.plan.sweep import JobSettings
 from pipeline.study.storage import open_storage
 
@@ -94,11 +93,11 @@ def check_disk(patient: Patient) -> Iterator[Finding]:
     """Is there room for the checkpoints to come?"""
     variants = len(patient.sweep.variants) if patient.sweep is not None else 1
     need, why = disk_need(patient.sweep, patient.project, variants)
-    free = shutil.disk_usage(patient.project.root).free
+    free = free_bytes(patient.project)
     if free < need:
         yield error(
             "disk",
-            f"{free / 1e9:.1f} GB are free in {patient.project.root}, and {need / 1e9:.1f} GB are "
+            f"{free / 1e9:.1f} GB are free in {patient.project.runs}, and {need / 1e9:.1f} GB are "
             f"needed ({why}). Make room: pcan sweep clean",
         )
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from pipeline.job.rundir import RunDir, read_json
 #: Causes after which the same job may be tried again; the sweep file says how often.
 RETRIED = ("lost_worker", "port", "stall")
 _TAIL_BYTES = 64_000
+#: With less than this on the disk a job cannot even say what ended it.
+FULL_BYTES = 1_000_000
 #: What a rank says when another one is gone: that one knows the cause.
 _PEER_LOST = re.compile(
     r"closed by peer|reset by peer|Broken pipe|ncclRemoteError|DistNetworkError|TCPStore|"
@@ -81,6 +84,9 @@ def explain(
     rundir: RunDir, returncode: int | None, ranks: int, start: LogStart | None = None
 ) -> Outcome:
     """Find the cause of a job that ended without an outcome."""
+    if _free_bytes(rundir) < FULL_BYTES:  # then no log could say so
+        reason = f"the disk is full: {rundir.root} has no room for checkpoints and logs"
+        return Outcome(state="FAIL", cause="disk_full", reason=reason)
     sizes = start.sizes if start is not None else {}
     texts = [_tail(file, sizes.get(file, 0)) for file in map(rundir.rank_log, range(ranks))]
     job = _tail(rundir.job_log, sizes.get(rundir.job_log, 0))
@@ -102,6 +108,13 @@ def telling_log(rundir: RunDir, ranks: int) -> Path:
         if _last_error([_tail(log)]) is not None:
             return log
     return next((log for log in logs if _size(log)), rundir.job_log)
+
+
+def _free_bytes(rundir: RunDir) -> int:
+    try:
+        return shutil.disk_usage(rundir.root).free
+    except OSError:
+        return FULL_BYTES
 
 
 def _out_of_memory(start: LogStart | None) -> bool:

@@ -35,21 +35,30 @@ class Mirroring:
         self._folder = folder
         self._start = start
         self._mirror: MirrorLike | None = None
+        self._trouble: str | None = None
 
     def changed(self) -> None:
-        """Say that a run directory has changed."""
-        if self._start is None:
+        """Say that a run directory has changed; what goes wrong here ends no training."""
+        if self._start is None or self._trouble is not None:
             return
-        if self._mirror is None:
-            self._mirror = self._start(self._folder)
-        self._mirror.trials_changed()
+        try:
+            if self._mirror is None:
+                self._mirror = self._start(self._folder)
+            self._mirror.trials_changed()
+        except Exception as error:  # no process to be had, a folder that cannot be written, ...
+            self._trouble = f"{type(error).__name__}: {error}"
 
     def close(self) -> list[str]:
         """Let W&B's files be completed; return the lines that the user should see."""
-        if self._mirror is None:
-            return []
-        summary = self._mirror.close(CLOSE_S)
         lines = []
+        if self._trouble is not None:
+            command = f"pcan sweep sync {self._folder.name}"
+            lines.append(
+                f"W&B was not told everything ({self._trouble}); make up for it: {command}"
+            )
+        if self._mirror is None:
+            return lines
+        summary = self._mirror.close(CLOSE_S)
         if summary.trouble:
             lines.append(f"W&B: {summary.trouble}")
         if summary.sent < summary.trials:

@@ -73,10 +73,10 @@ def check_ready(sweep: Sweep, project: Project, variants: Sequence[str]) -> None
     wrong = missing_checkpoints(sweep, project, variants)
     wrong += [t for t in (folder_trouble(project.runs), port_trouble()) if t is not None]
     need, why = disk_need(sweep, project, len(variants))
-    free = shutil.disk_usage(project.root).free
+    free = free_bytes(project)
     if free < need:
         wrong.append(
-            f"Only {free / 1e9:.1f} GB are free in {project.root}, and {need / 1e9:.1f} GB are "
+            f"Only {free / 1e9:.1f} GB are free in {project.runs}, and {need / 1e9:.1f} GB are "
             f"needed ({why}). Make room: pcan sweep clean"
         )
     if wrong:
@@ -105,6 +105,11 @@ def disk_need(sweep: Sweep | None, project: Project, variants: int) -> tuple[int
     need = (3 * variants + 1) * max(found)
     why = f"{variants} trials of 3 checkpoints of up to {max(found) / 1e6:.0f} MB"
     return max(need, MIN_FREE_BYTES // 10), why
+
+
+def free_bytes(project: Project) -> int:
+    """Return the room there is for runs, which may lie on a disk of their own."""
+    return shutil.disk_usage(project.runs if project.runs.is_dir() else project.root).free
 
 
 def folder_trouble(runs: Path) -> str | None:

@@ -81,8 +81,8 @@ class Watchdog:
             self._gaps.setdefault(self._phase, deque(maxlen=200)).append(self._quiet)
         self._place, self._quiet = place, 0.0
         # The step out of a phase (gathering results, the first batch) has a pace of its own.
-        last = progress.get("iters") and progress.get("iter") == progress.get("iters")
-        first = progress.get("iter") == 0
+        steps, step = progress.get("iters"), progress.get("iter")
+        last, first = steps and step == steps, steps and step == 0
         part = " end" if last else " begin" if first else ""
         self._phase = f"{progress.get('phase')}{part}"
 

@@ -84,3 +84,10 @@ def test_a_kill_for_lack_of_memory_is_told_as_such(rundir: RunDir, tmp_path, mon
     events.write_text("oom 4\noom_kill 2\n")
     outcome = explain(rundir, 1, 2, start)
     assert outcome.cause == "oom_host" and "ran out of memory" in outcome.reason
+
+
+def test_a_full_disk_is_known_though_no_log_could_say_so(rundir: RunDir, monkeypatch) -> None:
+    rundir.job_log.write_text(KILLED)
+    monkeypatch.setattr(ended, "_free_bytes", lambda _: 4096)
+    outcome = explain(rundir, 1, 2)
+    assert outcome.cause == "disk_full" and "no room for checkpoints" in outcome.reason

@@ -70,7 +70,9 @@ class Chaos:
         members = self.members(launcher)
         if launcher.poll() is not None or len(members) < 3:
             return
-        name = self.dice.choice(sorted(members))
+        # Any of those killed least often so far, so that a seed meets every kind.
+        least = min(self.kills.count(name) for name in members)
+        name = self.dice.choice([n for n in sorted(members) if self.kills.count(n) == least])
         try:
             os.kill(members[name], signal.SIGKILL)
         except ProcessLookupError:

@@ -245,3 +245,14 @@ def test_a_run_directory_that_cannot_be_made_ends_no_running_trial(project) -> N
         "COMPLETE",
         "interrupted",
     )
+
+
+def test_a_time_limit_stops_after_the_epoch_and_stays_resumable(project) -> None:
+    project.sweep(SLOW)
+    file = project.root / "sweeps" / "tiny.yaml"
+    file.write_text(file.read_text().replace("job: {", "job: {max_hours: 0.0005, "))
+    done = project.launch()
+    assert done.returncode == 75, done.stderr
+    trial = project.status()["baseline/0"]
+    assert (trial["phase"], trial["cause"]) == ("interrupted", "timeout")
+    assert project.epochs("baseline/0") == [1]

@@ -69,3 +69,10 @@ def test_time_in_which_this_launcher_slept_does_not_count() -> None:
     assert dog.look(at(19)) is None
     assert watch(dog, clock, 5, at(19)) is None
     assert watch(dog, clock, 60, at(19)) is not None
+
+
+def test_reading_the_data_at_the_start_may_take_long() -> None:
+    clock = Clock()
+    dog = Watchdog(floor_s=10, clock=clock)
+    assert watch(dog, clock, 100, at(0, "starting", 0, steps=0)) is None
+    assert watch(dog, clock, 30, at(0, "starting", 0, steps=0)) is not None
