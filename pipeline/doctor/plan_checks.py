@@ -10,7 +10,7 @@ from pipeline.data.video import VideoError, frames, video_path
 from pipeline.doctor.finding import Finding, Patient, error, warning
 from pipeline.errors import InputError, PcanError
 from pipeline.job.child import ask
-from pipeline.launch.start import resolved
+from pipeline.launch.registering import resolved
 from pipeline.launch.weights import missing_checkpoints
 
 #: So many names of missing or bad samples are told; the number tells the rest.

@@ -107,6 +107,21 @@ def next_trials(
     return Next(wanted=wanted, why=why, step=step)
 
 
+def claimable(sweep: Sweep, plan: Next, rows: Sequence[TrialRow], skip: Collection[int]) -> bool:
+    """Whether a wanted trial is likely to be had; for less, no GPU has to be looked at.
+
+    Args:
+        skip: ids of trials that this launch has given back.
+    """
+    for want in plan.wanted:
+        mine = [r for r in rows if r.variant == want.variant and not r.superseded]
+        if len(mine) < want.trials and sweep.variants[want.variant].space:
+            return True
+        if any(r.phase not in ("done", "running") and r.trial_id not in skip for r in mine):
+            return True
+    return False
+
+
 def _wanted(name: str, trials: int, hashes: Mapping[str, str]) -> Wanted:
     return Wanted(variant=name, trials=trials, recipe_hash=hashes[name])
 

@@ -84,6 +84,7 @@ def prepare(
         "study": study_name(sweep, lease.variant),
         "plan": variant.plan,
         "trial": trial_key(lease),
+        "continues": before.get("continues"),
         "attempt": attempt,
         "values": lease.params,
         "overrides": before.get("overrides") if kept else overrides_of(configs.pure),
@@ -102,7 +103,7 @@ def prepare(
         "judge_wait_s": JUDGE_WAIT_S,
         "gates": [dataclasses.asdict(gate) for gate in variant.gates],
         "bands": [dataclasses.asdict(band) for band in variant.bands],
-        "wandb": {"id": f"{trial_key(lease)[:12]}-{lease.number}", **place.tracking},
+        "wandb": {"id": wandb_id(trial_key(lease), lease.number), **place.tracking},
         "versions": versions(),
         "created": before.get("created") or _now(),
         "data": {**dataclasses.asdict(sweep.data), **_store(project, sweep)},
@@ -114,6 +115,11 @@ def prepare(
 def trial_key(lease: Held) -> str:
     """Return what tells this trial from one of the same name in another storage."""
     return str(lease.previous["uid"])
+
+
+def wandb_id(uid: str, number: int | str) -> str:
+    """Return the id of a trial's W&B run."""
+    return f"{uid[:12]}-{number}"
 
 
 def overrides_of(config: Config) -> dict[str, Any]:
