@@ -21,7 +21,7 @@ ARROWS = {
     "doctor": {"plan", "job", "study", "launch", "data", "track", "doctor", ""},
     "data": {"data", "job", "plan", ""},
     "report": {"plan", "study", "job", "track", "report", ""},
-    "launch": {"plan", "study", "job", "track", "launch", ""},
+    "launch": {"plan", "study", "job", "track", "data", "launch", ""},
 }
 #: What runs inside a job may use of ours.
 TRAIN = {

@@ -20,7 +20,9 @@ HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _SWEEP = {
     "backup": ("pipeline.cli.sweep_backup:command", "Copy the study storage."),
     "best": ("pipeline.cli.sweep_best:best", "Export the winner."),
+    "clean": ("pipeline.cli.sweep_clean:command", "Delete checkpoints of losers."),
     "compare": ("pipeline.cli.sweep_compare:command", "Compare the trials in one HTML file."),
+    "continue": ("pipeline.cli.sweep_continue:command", "Overrule a verdict; recorded."),
     "launch": ("pipeline.cli.sweep_launch:launch", "Run a sweep, or go on with it."),
     "list": ("pipeline.cli.sweep_status:list_sweeps", "List the project's sweeps."),
     "plan": ("pipeline.cli.sweep_plan:command", "Show what a sweep will do; runs nothing."),
@@ -28,6 +30,7 @@ _SWEEP = {
     "status": ("pipeline.cli.sweep_status:status", "Show what is where."),
     "stop": ("pipeline.cli.sweep_stop:stop", "End running trials cleanly, resumable."),
     "sync": ("pipeline.cli.sweep_sync:command", "Send offline runs to W&B."),
+    "watch": ("pipeline.cli.sweep_watch:command", "Follow the running trials live."),
 }
 _ROOT = {
     "checkpoint": ("pipeline.cli.checkpoint:command", "Say what a checkpoint is, what fits."),
@@ -35,6 +38,7 @@ _ROOT = {
     "diagnose": ("pipeline.cli.diagnose:command", "Say what went wrong in a training log."),
     "doctor": ("pipeline.cli.doctor:command", "Say what is wrong here and what to do."),
     "gates": ("pipeline.cli.gates:command", "Check gates, or replay them on old logs."),
+    "init": ("pipeline.cli.init:command", "Make a folder a project."),
     "log": ("pipeline.cli.log:command", "Show lr and top-1 by epoch of the newest log."),
     "train": ("pipeline.cli.train:train", "Train one variant, without a study."),
 }

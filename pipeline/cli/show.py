@@ -12,6 +12,7 @@ from rich.text import Text
 from pipeline.launch.attempt import Attempt, live
 from pipeline.plan.sweep import Gate
 from pipeline.plan.verdict import percent
+from pipeline.report.watch import shown_time
 
 
 class Terminal:
@@ -78,14 +79,6 @@ def seconds_left(attempt: Attempt) -> float | None:
     if not took:
         return None
     return (attempt.epochs - attempt.history[-1].epoch) * sum(took) / len(took)
-
-
-def shown_time(seconds: float) -> str:
-    """Return a duration as people say it: "4 h 10 min", "35 s"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _ahead(attempt: Attempt, epoch: int) -> list[str]:

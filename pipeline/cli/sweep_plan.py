@@ -2,7 +2,13 @@
 
 import click
 
-from pipeline.cli.options import json_option, open_sweep, print_json, sweep_argument
+from pipeline.cli.options import (
+    json_option,
+    open_sweep,
+    print_json,
+    say_to_stderr,
+    sweep_argument,
+)
 
 
 @click.command("plan")
@@ -18,6 +24,7 @@ def command(sweep: str | None, clips: int | None, as_json: bool) -> None:
     """
     from pipeline.cli.resolved import resolved
     from pipeline.diagnose.trial import known_clips
+    from pipeline.plan.against import mended
     from pipeline.plan.lint.finding import subject
     from pipeline.report.plan_text import plan_text
     from pipeline.report.plan_view import plan_view, record
@@ -26,6 +33,8 @@ def command(sweep: str | None, clips: int | None, as_json: bool) -> None:
     plan, project = opened.sweep, opened.project
     known = resolved(plan, project)
     changes = {name: config.changes for name, config in known.configs.items()}
+    for line in mended(plan, {name: config.facts for name, config in known.configs.items()}):
+        say_to_stderr(line)
     clips = clips or known_clips(project.runs, plan.name)
     view = plan_view(subject(plan, known.base, known.true_lr, clips), changes, known.problems)
     if as_json:

@@ -18,7 +18,7 @@ def register(sweep: str | None, storage: str | None) -> None:
     Example:
       pcan sweep register pcan_ntu60
     """
-    from pipeline.launch.start import describe, register_all, resolved
+    from pipeline.launch.registering import describe, register_all, resolved
     from pipeline.study.storage import open_storage
 
     opened = open_sweep(sweep)

@@ -11,7 +11,7 @@ from pipeline.doctor.finding import Finding, Patient, error, warning
 from pipeline.errors import InputError, PcanError
 from pipeline.job.child import ask
 from pipeline.launch.machine import DATA_ROOT, data_root
-from pipeline.launch.start import resolved
+from pipeline.launch.registering import resolved
 from pipeline.launch.weights import missing_checkpoints
 
 #: So many names of missing or bad samples are told; the number tells the rest.

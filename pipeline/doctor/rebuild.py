@@ -7,7 +7,8 @@ from typing import Any
 
 from pipeline.errors import StorageError
 from pipeline.job.rundir import RunDir, read_json, read_lines
-from pipeline.launch.start import describe, register_all, resolved
+from pipeline.launch.registering import describe, register_all, resolved
+from pipeline.launch.taking_up import FACTS
 from pipeline.plan.project import Project, shown
 from pipeline.plan.sweep import Sweep
 from pipeline.study.refill import Lost, Occupied, adopt
@@ -60,7 +61,7 @@ def _one(sweep: Sweep, project: Project, storage: Storage, folder: Path) -> str:
     if lease is None:
         return "already there"
     history, verdicts = rundir.read_measurements(), _verdicts(rundir)
-    facts = {key: spec.get(key) for key in ("epochs", "seed", "data", "wandb", "device", "nproc")}
+    facts = {key: spec.get(key) for key in FACTS}
     lease.begin(str(folder.relative_to(project.root)), str(spec.get("device", "")), facts)
     if history:
         lease.report(history, verdicts)

@@ -28,6 +28,11 @@ class User:
     user: str
     used_mib: int | None
 
+    def told(self) -> str:
+        """Say what it is, whose, and how much it holds."""
+        memory = "" if self.used_mib is None else f", {self.used_mib / 1024:.1f} GiB"
+        return f"pid {self.pid} ({self.name}, {self.user}{memory})"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Gpu:
@@ -47,7 +52,7 @@ class Gpu:
 
     def told(self) -> str:
         """Say who uses it and how much of it."""
-        who = ", ".join(f"pid {u.pid} ({u.name}, {u.user})" for u in self.users)
+        who = ", ".join(user.told() for user in self.users)
         used, total = self.used_mib / 1024, self.total_mib / 1024
         return f"GPU {self.index} has {used:.1f} of {total:.1f} GiB in use by {who or 'unknown'}"
 

@@ -72,6 +72,11 @@ class RunDir:
         return self.root / "outcome.json"
 
     @property
+    def overruled(self) -> Path:
+        """The verdicts that a person has overruled: which, who, when."""
+        return self.root / "overruled.json"
+
+    @property
     def job_log(self) -> Path:
         """Output of the launcher (torchrun)."""
         return self.root / "job.log"

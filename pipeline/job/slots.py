@@ -59,13 +59,17 @@ class Slot:
             os.pwrite(handle, note.encode(), 0)
         return None
 
-    def used_by_stranger(self) -> str | None:
-        """Say who uses one of the GPUs without holding its lock; None if nobody does."""
+    def used_by_stranger(self, gpus: Sequence[Gpu] | None = None) -> str | None:
+        """Say who uses one of the GPUs without holding its lock; None if nobody does.
+
+        Args:
+            gpus: this machine's GPUs as they are now; None: the driver is asked.
+        """
         if not self.gpus:
             return None
         mine = {gpu.uuid for gpu in self.gpus}
-        busy = [gpu for gpu in list_gpus() if gpu.uuid in mine and gpu.in_use]
-        return "; ".join(gpu.told() for gpu in busy) or None
+        now = list_gpus() if gpus is None else gpus
+        return "; ".join(gpu.told() for gpu in now if gpu.uuid in mine and gpu.in_use) or None
 
     def free(self) -> None:
         """Give the GPUs back."""

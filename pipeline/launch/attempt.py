@@ -4,23 +4,24 @@ The job only reports; every decision is made here, from the measurements, by `pl
 storage may be away for a while: the job goes on and what happened is reported when it is back.
 """
 
-import contextlib
-import datetime
-import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.job.ended import Outcome, explain, read_outcome
 from pipeline.job.process import Command, JobProcess
-from pipeline.job.rundir import RunDir, append_line, read_json, read_lines, write_json
+from pipeline.job.rundir import RunDir, read_json
 from pipeline.job.slots import Slot
 from pipeline.launch.held import Held
+from pipeline.launch.notes import Notes
+from pipeline.launch.notify import Notice, no_notice
+from pipeline.launch.overruled import overruled
 from pipeline.launch.reporting import Reporting
 from pipeline.launch.stall import Watchdog
 from pipeline.launch.wording import epoch_line, failure_text
-from pipeline.plan.judge import Rules, best, judge
+from pipeline.plan.judge import Rules
 from pipeline.plan.measurement import Measurement
+from pipeline.plan.overrule import judge
 from pipeline.plan.project import shown
 from pipeline.plan.verdict import Kind, Verdict
 
@@ -39,6 +40,7 @@ class Attempt:
         grace_s: how long the job may take to stop once a rule has stopped it.
         next_of: names the variant that the ladder starts after a verdict that stops.
         say: prints one line for the user.
+        notice: tells the user's own command of verdicts that stop or watch.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Attempt:
         grace_s: float,
         next_of: Callable[[Verdict], str | None],
         say: Say,
+        notice: Notice = no_notice,
     ) -> None:
         self.lease = lease
         self.rundir = rundir
@@ -67,11 +70,13 @@ class Attempt:
         self.seconds = 0.0
         self._next_of = next_of
         self._say = say
+        self._notice = notice
         self._size = -1
         self._reporting = Reporting(lease, say)
         self._watchdog = Watchdog()
         self._deadline: float | None = None
-        self._unwritten = False
+        self._notes = Notes(rundir, lease.name, say)
+        self._overruled = overruled(rundir)
         self._read_earlier()
 
     @property
@@ -82,6 +87,11 @@ class Attempt:
     def rules(self) -> Rules:
         """What the trial is judged by, as far as it is known by now."""
         return self._rules()
+
+    @property
+    def job_seconds(self) -> float:
+        """How long jobs of this trial have run in this launch."""
+        return self.seconds + (self.process.seconds if self.process is not None else 0.0)
 
     def start(self, command: Command, attempt: int) -> None:
         """Start the trial's job."""
@@ -99,6 +109,9 @@ class Attempt:
         Returns:
             Whether there were any.
         """
+        if overruled(self.rundir) != self._overruled:
+            self._overruled = overruled(self.rundir)
+            self.judge_anew()
         new = self._new()
         for measurement in new:
             self._take_in(measurement)
@@ -114,11 +127,27 @@ class Attempt:
         """
         if self.stopping is None:
             self.stopping = outcome
-            record = {"state": outcome.state, "cause": outcome.cause, "reason": outcome.reason}
-            self._write(lambda: write_json(self.rundir.stop, record))
+            self._notes.stop(outcome)
         if grace_s is not None:
             end = time.monotonic() + grace_s
             self._deadline = end if self._deadline is None else min(end, self._deadline)
+
+    def judge_anew(self) -> None:
+        """Judge the finished epochs by rules that have changed; ask for a stop, or lift it."""
+        before = self.ending
+        self.verdicts, self.ending = [], None
+        for count in range(1, len(self.history) + 1):
+            self._note(judge(self.history[:count], self.rules))
+        self._reporting.pending = bool(self.history)
+        if self.ending is not None and before is None:
+            self._say(f"{self.name}: {self.ending.reason}; by the changed rules it is stopped.")
+            if self.process is not None:
+                self._stop_by(self.ending)
+        elif self.ending is None and before is not None:
+            self._say(f"{self.name} is no longer to stop: {before.reason}.")
+            if self.stopping is not None and self.stopping.state is not None:
+                self._notes.lift_stop()
+                self.expect_more()
 
     def press(self) -> None:
         """End the processes of a job that has not stopped in time; call it again and again."""
@@ -192,19 +221,7 @@ class Attempt:
 
     def write_outcome(self, outcome: Outcome) -> None:
         """Write `outcome.json`; what the run directory says is what the storage will say."""
-        top = best(self.history)
-        checkpoint = self.rundir.checkpoints / f"epoch_{top.epoch}.pth" if top else None
-        kept = checkpoint is not None and checkpoint.exists()
-        record = {
-            "state": outcome.state,
-            "cause": outcome.cause,
-            "reason": outcome.reason,
-            "epochs": self._last_epoch,
-            "best_epoch": top.epoch if top else None,
-            "best_top1": top.top1 if top else None,
-            "checkpoint": f"checkpoints/{checkpoint.name}" if checkpoint and kept else None,
-        }
-        self._write(lambda: write_json(self.rundir.outcome, record))
+        self._notes.outcome(outcome, self.history)
 
     def failure(self, outcome: Outcome) -> str:
         """Return the message for a failed trial: the cause, then where to read on."""
@@ -228,7 +245,7 @@ class Attempt:
 
         An epoch that was measured while no launcher lived gets its line here.
         """
-        told = {record.get("epoch") for record in _records(self.rundir)}
+        told = self._notes.judged_epochs()
         for measurement in self.rundir.read_measurements():
             self.history.append(measurement)
             verdict = judge(self.history, self.rules)
@@ -254,29 +271,21 @@ class Attempt:
         self._note(verdict)
         self._record(verdict)
         self._reporting.pending = True
-        self._say(epoch_line(self.name, self.epochs, measurement, verdict))
+        line = epoch_line(self.name, self.epochs, measurement, verdict)
+        self._say(line)
+        if verdict.kind is not Kind.GO:
+            facts = {**verdict.record(), "next": self._next(verdict)}
+            self._notice("verdict", line, {"trial": self.name, **facts})
         if verdict.ends and self.process is not None:
-            stop = Outcome(state=verdict.state, cause=verdict.cause, reason=verdict.reason)
-            self.request_stop(stop, self.grace_s)
-        judged = {"epoch": measurement.epoch}
-        self._write(lambda: write_json(self.rundir.judged, judged, durable=False))
+            self._stop_by(verdict)
+        self._notes.judged(measurement.epoch)
+
+    def _stop_by(self, verdict: Verdict) -> None:
+        stop = Outcome(state=verdict.state, cause=verdict.cause, reason=verdict.reason)
+        self.request_stop(stop, self.grace_s)
 
     def _record(self, verdict: Verdict) -> None:
-        record = {**verdict.record(), "next": self._next(verdict), "time": _now()}
-        self._write(lambda: append_line(self.rundir.verdicts, json.dumps(record)))
-
-    def _write(self, write: Callable[[], None]) -> None:
-        """Write one of our small files; a disk that refuses it ends no training."""
-        try:
-            write()
-        except OSError as error:
-            if not self._unwritten:
-                where = error.filename or self.rundir.root
-                self._say(
-                    f"{self.name}: {error.strerror or error}: {where}. Training goes on; make "
-                    "room or mend the folder."
-                )
-            self._unwritten = True
+        self._notes.verdict({**verdict.record(), "next": self._next(verdict)})
 
     def _note(self, verdict: Verdict) -> None:
         """Keep a verdict that had something to say; the first that ends the trial stands."""
@@ -292,16 +301,3 @@ class Attempt:
 def live(attempt: Attempt) -> Mapping[str, Any]:
     """Return where a running job is inside its epoch, empty while it starts."""
     return read_json(attempt.rundir.progress) or {}
-
-
-def _records(rundir: RunDir) -> list[dict[str, Any]]:
-    found = []
-    for line in read_lines(rundir.verdicts):
-        with contextlib.suppress(ValueError):
-            record = json.loads(line)
-            found.append(record if isinstance(record, dict) else {})
-    return found
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -11,6 +11,7 @@ from pipeline.job.rundir import RunDir, read_json
 from pipeline.job.slots import Slot
 from pipeline.launch.held import Held
 from pipeline.launch.machine import DATA_ROOT
+from pipeline.launch.overruled import overruled
 from pipeline.launch.policy import Next, Order, next_trials
 from pipeline.launch.prepare import Configs, Place
 from pipeline.plan.judge import Rules
@@ -62,7 +63,9 @@ class Context:
 
     def plan(self, rows: Sequence[TrialRow]) -> Next:
         """Return what is to be run now."""
-        return next_trials(self.sweep, self.order, rows, self.hashes)
+        starts = {v.warm_start.checkpoint for v in self.sweep.variants.values() if v.warm_start}
+        present = {path for path in starts if (self.project.root / path).is_file()}
+        return next_trials(self.sweep, self.order, rows, self.hashes, present)
 
     def follower(self, variant: str) -> str | None:
         """Return the variant that the ladder has reached after `variant` ended."""
@@ -80,9 +83,11 @@ class Context:
 
     def rules(self, lease: Held, rundir: RunDir) -> Rules:
         """Return what a trial is judged by; the job says how many clips it validates on."""
-        course = None if lease.searched else self.courses.get(lease.variant)
+        same = lease.previous["recipe_hash"] in (None, self.hashes.get(lease.variant))
+        course = self.courses.get(lease.variant) if same and not lease.searched else None
         clips = (read_json(rundir.facts) or {}).get("val_clips")
-        return Rules.of(self.sweep.variants[lease.variant], true_lr=course, clips=clips)
+        rules = Rules.of(self.sweep.variants[lease.variant], true_lr=course, clips=clips)
+        return dataclasses.replace(rules, overruled=overruled(rundir))
 
     def place(self, slot: Slot) -> Place:
         """Return where a job on this slot runs."""

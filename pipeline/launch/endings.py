@@ -9,6 +9,7 @@ from pipeline.errors import NotReady, StorageError
 from pipeline.job.ended import Outcome
 from pipeline.launch.attempt import Attempt
 from pipeline.launch.context import Context
+from pipeline.launch.notify import Notice, no_notice
 from pipeline.launch.stops import Stops
 from pipeline.study.lease import LeaseLost
 
@@ -24,16 +25,24 @@ class Endings:
 
     Args:
         say: prints one line for the user.
+        notice: tells the user's own command of failures.
     """
 
-    def __init__(self, context: Context, stops: Stops, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        stops: Stops,
+        say: Callable[[str], None],
+        notice: Notice = no_notice,
+    ) -> None:
         self.pending: list[tuple[Attempt, Outcome]] = []
         self.done: list[Outcome] = []
         self.failed: list[str] = []
         self.given_back: set[int] = set()
-        self._context = context
+        self.context = context
         self._stops = stops
         self._say = say
+        self._notice = notice
         self._retry_at = 0.0
         self._since: float | None = None
 
@@ -87,6 +96,9 @@ class Endings:
         if outcome.state == "FAIL":
             self.failed.append(attempt.name)
             self._say(attempt.failure(outcome))
+            told = f"{attempt.name} failed ({outcome.cause}): {outcome.reason}"
+            facts = {"trial": attempt.name, "cause": outcome.cause, "reason": outcome.reason}
+            self._notice("failure", told, facts)
         else:
             self._say(self._sentence(attempt, outcome))
 
@@ -112,12 +124,12 @@ class Endings:
         line = f"{attempt.name} {outcome.state.lower()}{reason}."
         try:
             searched, variant = attempt.lease.searched, attempt.lease.variant
-            follower = None if searched else self._context.follower(variant)
+            follower = None if searched else self.context.follower(variant)
         except StorageError:
             return line
         if follower is None:
             return line
-        plan = self._context.sweep.variants[follower].plan
+        plan = self.context.sweep.variants[follower].plan
         return f"{line} The plan's next step: {follower}{f' ({plan})' if plan else ''}."
 
 

@@ -9,20 +9,24 @@ running trials through, and ends with that error.
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from pipeline.errors import NotReady, PcanError, StorageError
 from pipeline.job.ended import Outcome
 from pipeline.job.rundir import read_json
 from pipeline.job.slots import Slot
 from pipeline.launch.attempt import Attempt
+from pipeline.launch.budget import Budget
 from pipeline.launch.context import Context
-from pipeline.launch.endings import Endings, settled
+from pipeline.launch.endings import Endings
+from pipeline.launch.notify import Notice, no_notice
 from pipeline.launch.places import Places
-from pipeline.launch.policy import Next
-from pipeline.launch.prepare import prepare, refuse_stranger, run_dir, set_aside
+from pipeline.launch.policy import Next, claimable
+from pipeline.launch.prepare import set_aside
 from pipeline.launch.retry import Retries, spoiled
+from pipeline.launch.show import Show
 from pipeline.launch.stops import Stops
+from pipeline.launch.taking_up import make_ready, take_up, told_taken_up
 from pipeline.launch.weights import export_made
 from pipeline.study.board import TrialRow
 from pipeline.study.claim import busy, claim
@@ -34,16 +38,6 @@ IDLE_S = 2.0
 FILL_S = 5.0
 
 
-class Show(Protocol):
-    """What the user sees of a launch."""
-
-    def line(self, text: str) -> None:
-        """Print one line that stays."""
-
-    def live(self, attempts: Sequence[Attempt]) -> None:
-        """Refresh the picture of the running jobs."""
-
-
 class Loop:
     """A launch while it runs.
 
@@ -53,6 +47,9 @@ class Loop:
     Args:
         wait: wait for GPUs that other launches hold.
         changed: called after an epoch, a start or an end of a trial.
+        reread: returns the context by a sweep file that has changed meanwhile.
+        budget: what this launch may spend.
+        notice: tells the user's own command of verdicts and failures.
     """
 
     def __init__(
@@ -62,14 +59,20 @@ class Loop:
         show: Show,
         wait: bool = False,
         changed: Callable[[], None] = lambda: None,
+        reread: Callable[[Context], Context | None] = lambda context: None,
+        budget: Budget | None = None,
+        notice: Notice = no_notice,
     ) -> None:
         self.context = context
         self.stops = stops
         self.show = show
         self.attempts: list[Attempt] = []
-        self.endings = Endings(context, stops, show.line)
-        self._places = Places(context.slots, context.sweep.name, wait, self._tell_once, stops)
+        self.endings = Endings(context, stops, show.line, notice)
+        self.places = Places(context.slots, wait, show.line)
         self._changed = changed
+        self._reread = reread
+        self._budget = budget or Budget()
+        self._notice = notice
         self._retries = Retries(context.sweep.job.retry)
         self._told = ""
         self._plan = Next(wanted=())
@@ -100,6 +103,7 @@ class Loop:
                     if self._error is not None:
                         raise self._error
                     if self.stops.asked or not self._wait(self._plan):
+                        self.places.close()
                         return self._plan
                 self._tick()
         finally:
@@ -126,34 +130,41 @@ class Loop:
     def _fill(self) -> Next:
         """Claim and start trials while there are free slots and something is wanted."""
         context = self.context
+        self.places.waiting = ""
         rows = context.rows()
         plan = context.plan(rows)
         names = [want.variant for want in plan.wanted]
         for line in export_made(context.sweep, context.project, rows, names):
             self.show.line(line)
-        while plan.wanted and self._open() and (slot := self._slot()) is not None:
-            skip = self.endings.given_back
+        skip = self.endings.given_back
+        while self._open() and claimable(context.sweep, plan, rows, skip):
+            slot = self.places.take(context.sweep.name)
+            if slot is None:
+                break
             lease = claim(context.sweep, context.study_storage, plan.wanted, skip=skip)
             if lease is None:
-                slot.free()
+                self.places.give_back(slot)
                 break
             self._begin(lease, slot, rows)
+            rows = context.rows()
         return plan
 
     def _open(self) -> bool:
         """Whether trials may be begun."""
         return self._error is None and not self.stops.asked
 
-    def _slot(self) -> Slot | None:
-        used = {attempt.slot.number for attempt in self.attempts}
-        return self._places.hold(used, idle=not self.attempts and not self.endings.pending)
-
     def _wait(self, plan: Next) -> bool:
         """Wait while another launcher runs what is wanted; False if there is nothing to await."""
         context = self.context
+        if self.places.clearing:
+            return True
+        if self.places.waiting:
+            self._tell_once(f"{self.places.waiting}; waiting.")
+            self.stops.sleep(IDLE_S)
+            return not self.stops.asked
         others = busy(context.sweep, context.study_storage, [want.variant for want in plan.wanted])
         if not others:
-            return bool(plan.wanted) and self._places.blocked
+            return False
         told = ", ".join(f"{other.variant}/{other.number} ({other.owner})" for other in others)
         self._tell_once(f"Another launch runs {told}; waiting to take over what it leaves.")
         self.stops.sleep(IDLE_S)
@@ -167,58 +178,32 @@ class Loop:
     def _begin(self, lease: Lease, slot: Slot, rows: Sequence[TrialRow]) -> None:
         """Start the job of a claimed trial, or end the trial if earlier attempts settled it."""
         try:
-            attempt, outcome = self._prepared(lease, slot, rows)
+            attempt, outcome = take_up(
+                lambda: self.context, lease, slot, rows, self.show.line, self._notice
+            )
         except Exception as error:
-            slot.free()
+            self.places.give_back(slot)
             self._give_back(lease, error)
             return
-        self._tell_taken_up(lease)
+        told = told_taken_up(lease)
+        if told is not None:
+            self.show.line(told)
         if outcome is not None:
             self._close(attempt, outcome)
             return
         self.attempts.append(attempt)
         self._start(attempt)
 
-    def _prepared(
-        self, lease: Lease, slot: Slot, rows: Sequence[TrialRow]
-    ) -> tuple[Attempt, Outcome | None]:
-        context = self.context
-        rundir = run_dir(context.project, context.sweep.name, lease.variant, lease.number)
-        refuse_stranger(context.project, rundir, lease)
-        earlier = read_json(rundir.outcome)
-        refused = spoiled(rundir, earlier)
-        if refused is not None:
-            set_aside(rundir, refused)
-            earlier = None
-        if earlier is None or earlier.get("state") is None:
-            self._prepare(lease, slot, lease.attempt)
-        spec = read_json(rundir.spec) or {}
-        tried = [row.variant for row in rows if row.attempt > 0] + [lease.variant]
-        attempt = Attempt(
-            lease,
-            rundir,
-            lambda: context.rules(lease, rundir),
-            slot,
-            epochs=int(spec["epochs"]),
-            grace_s=context.sweep.job.stop_grace_s,
-            next_of=lambda verdict: context.next_of(verdict, tried),
-            say=self.show.line,
-        )
-        facts = {key: spec[key] for key in ("epochs", "seed", "data", "wandb", "device", "nproc")}
-        lease.begin(str(rundir.root.relative_to(context.project.root)), slot.shown, facts)
-        return attempt, settled(attempt, earlier)
-
-    def _prepare(self, lease: Any, slot: Slot, number: int) -> None:
-        context = self.context
-        configs, place = context.configs(lease), context.place(slot)
-        prepare(context.project, context.sweep, lease, configs, place, number)
-
     def _start(self, attempt: Attempt) -> None:
         number = self._retries.started(attempt)
         attempt.start(self.context.command(attempt.slot), number)
 
     def _tick(self) -> None:
+        spent = self._budget.used_up(self.attempts, self.context.sweep.job.gpus)
+        if spent is not None:
+            self.stops.spent(spent)
         with self.context.study_storage.hasty():
+            self._take_up_changes()
             for attempt in list(self.attempts):
                 try:
                     self._tick_one(attempt)
@@ -232,8 +217,21 @@ class Loop:
                 self.endings.tell(alone=not self.attempts)
             except StorageError as error:
                 self._error = self._error or error
+        self.places.poll()
         self.show.live(self.attempts)
         self.stops.sleep(TICK_S)
+
+    def _take_up_changes(self) -> None:
+        """Go on by the sweep file as it is now, if it has changed."""
+        changed = self._reread(self.context)
+        if changed is None:
+            return
+        self.context = self.endings.context = changed
+        self._retries.bounds = changed.sweep.job.retry
+        self._fill_at = 0.0
+        for attempt in self.attempts:
+            attempt.grace_s = changed.sweep.job.stop_grace_s
+            attempt.judge_anew()
 
     def _tick_one(self, attempt: Attempt) -> None:
         if attempt.follow():
@@ -270,13 +268,15 @@ class Loop:
             set_aside(attempt.rundir, refused)
         reason = outcome.reason.rstrip(".")
         self.show.line(f"{attempt.name}: {reason} ({outcome.cause}); starting it again.")
-        self._prepare(attempt.lease, attempt.slot, self._retries.next_start(attempt))
+        start = self._retries.next_start(attempt)
+        make_ready(self.context, attempt.lease, attempt.slot, start)
         attempt.expect_more()
         self._start(attempt)
 
     def _close(self, attempt: Attempt, outcome: Outcome) -> None:
         """Give the slot to the next, and have the end of the trial told."""
-        self._places.free(attempt.slot)
+        self.places.give_back(attempt.slot, attempt.name)
+        self._budget.ended(attempt, self.context.sweep.job.gpus)
         wrong = self.endings.add(attempt, outcome)
         self._error = self._error or wrong
         with contextlib.suppress(StorageError):
@@ -287,7 +287,7 @@ class Loop:
     def _drop(self, attempt: Attempt) -> None:
         """End a job that is no longer ours to run, without a word in the storage."""
         _end_processes(attempt)
-        attempt.slot.free()
+        self.places.give_back(attempt.slot, attempt.name)
         if attempt in self.attempts:
             self.attempts.remove(attempt)
         self._fill_at = 0.0
@@ -307,12 +307,6 @@ class Loop:
         self._error = self._error or error
         if self.attempts:
             self.show.line(f"{lease.name}: {what}\nThe running trials go on; no other is begun.")
-
-    def _tell_taken_up(self, lease: Lease) -> None:
-        before: dict[str, Any] = dict(lease.previous)
-        if before["phase"] == "running":
-            gone = f"its launcher (pid {before['pid']}) is gone"
-            self.show.line(f"{lease.name}: {gone}; it is taken up again as the same trial.")
 
 
 def _end_processes(attempt: Attempt) -> None:

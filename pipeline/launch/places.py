@@ -1,73 +1,107 @@
-"""Where the next job may run: a slot whose GPUs neither we nor anybody else use."""
+"""Where the trials of a launch may run: its slots, and whether their GPUs are really free.
+
+A lock keeps launches off each other's GPUs; the driver says who else works there. After a trial
+its GPUs stay locked until the driver shows them free, so that the next trial finds them whole.
+"""
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from pipeline.errors import NotReady
+from pipeline.job.gpus import Gpu, list_gpus
 from pipeline.job.slots import Slot
-from pipeline.launch.stops import Stops
 
-IDLE_S = 2.0
-#: How long after a trial of ours the driver may still show its memory.
-GPU_LAG_S = 30.0
+#: How long a driver may take to give the memory of ended processes back.
+CLEAR_S = 10.0
+POLL_S = 1.0
 
 
 class Places:
-    """The slots of a launch.
-
-    After `hold`, `blocked` says whether others were in the way of an idle launch.
+    """The slots of one launch.
 
     Args:
-        wait: wait for GPUs that others use, instead of giving up.
-        tell: prints one line, once.
+        wait: GPUs that others use are waited for rather than refused.
+        say: prints one line.
+        look: asks the driver for the GPUs as they are now.
     """
 
     def __init__(
         self,
         slots: Sequence[Slot],
-        sweep: str,
         wait: bool,
-        tell: Callable[[str], None],
-        stops: Stops,
+        say: Callable[[str], None],
+        look: Callable[[], list[Gpu]] = list_gpus,
     ) -> None:
-        self.blocked = False
+        self.waiting = ""
         self._slots = slots
-        self._sweep = sweep
         self._wait = wait
-        self._tell = tell
-        self._stops = stops
-        self._lag_until = 0.0
+        self._say = say
+        self._look = look
+        self._taken: set[int] = set()
+        self._clearing: dict[int, tuple[Slot, str, float]] = {}
+        self._looked: tuple[float, list[Gpu]] = (-POLL_S, [])
 
-    def hold(self, used: Collection[int], idle: bool) -> Slot | None:
-        """Return a slot, held, whose GPUs nobody else uses; None if there is none.
+    @property
+    def clearing(self) -> bool:
+        """Whether GPUs of an ended trial are not known to be free yet."""
+        return bool(self._clearing)
 
-        Args:
-            used: numbers of the slots that our own jobs use.
-            idle: we run nothing, so that there is nothing else to wait for.
+    def take(self, trial: str) -> Slot | None:
+        """Hold a slot for a trial; None while there is none to be had.
+
+        `waiting` says, after a None, who holds the GPUs that could be used otherwise.
 
         Raises:
-            NotReady: idle, others use them all, and we were not asked to wait.
+            NotReady: others hold them all, nothing of ours runs, and waiting was not asked for.
         """
-        self.blocked = False
         held = []
         for slot in self._slots:
-            if slot.number in used:
+            if slot.number in self._taken or slot.number in self._clearing:
                 continue
-            holder = slot.hold(self._sweep) or slot.used_by_stranger()
-            if holder is None:
+            problem = slot.hold(trial) or self._in_use(slot)
+            if problem is None:
+                self._taken.add(slot.number)
+                self.waiting = ""
                 return slot
             slot.free()
-            held.append(holder)
-        if held and idle:
-            self.blocked = True
-            if not self._wait and time.monotonic() > self._lag_until:
-                raise NotReady(f"{'; '.join(held)}. Wait for them with --wait, or name others.")
-            self._tell(f"{'; '.join(held)}; waiting.")
-            self._stops.sleep(IDLE_S)
+            held.append(problem)
+        self.waiting = "; ".join(held)
+        if held and not self._taken and not self._clearing and not self._wait:
+            raise NotReady(f"{self.waiting}. Wait for them with --wait, or name others: --gpus")
         return None
 
-    def free(self, slot: Slot) -> None:
-        """Give a slot back after a job of ours."""
-        if slot.gpus:
-            self._lag_until = time.monotonic() + GPU_LAG_S
-        slot.free()
+    def give_back(self, slot: Slot, trial: str | None = None) -> None:
+        """Give a slot back; one whose job has run is watched until its GPUs are free."""
+        self._taken.discard(slot.number)
+        if trial is None or not slot.gpus:
+            slot.free()
+            return
+        self._clearing[slot.number] = (slot, trial, time.monotonic())
+
+    def poll(self) -> None:
+        """Look whether the GPUs of ended trials are free; say by name what is left on them."""
+        for number, (slot, trial, since) in list(self._clearing.items()):
+            left = self._in_use(slot)
+            if left is not None and time.monotonic() - since < CLEAR_S:
+                continue
+            if left is not None:
+                self._say(f"{left} {CLEAR_S:g} s after {trial} ended; not used until it is free.")
+            slot.free()
+            del self._clearing[number]
+
+    def close(self) -> None:
+        """Wait until the GPUs of all ended trials are free, or say what is left on them."""
+        while self._clearing:
+            self.poll()
+            if self._clearing:
+                time.sleep(0.2)
+
+    def _in_use(self, slot: Slot) -> str | None:
+        """Say who works on a slot's GPUs, None if nobody does."""
+        if not slot.gpus:
+            return None
+        looked, gpus = self._looked
+        if time.monotonic() - looked >= POLL_S:
+            gpus = self._look()
+            self._looked = (time.monotonic(), gpus)
+        return slot.used_by_stranger(gpus)

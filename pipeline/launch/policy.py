@@ -1,7 +1,7 @@
 """What to run next: the ladder, all variants, or those that were named."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from pipeline.errors import InputError
 from pipeline.plan.ladder import Step, walk
@@ -63,17 +63,30 @@ def candidates(sweep: Sweep, order: Order) -> list[str]:
     return [*makers_of(sweep, chosen), *chosen]
 
 
-def makers_of(sweep: Sweep, variants: Sequence[str]) -> list[str]:
-    """Return the variants that make the starting weights of these."""
+def makers_of(sweep: Sweep, variants: Sequence[str], present: Collection[str] = ()) -> list[str]:
+    """Return the variants that make the starting weights of these.
+
+    Args:
+        present: checkpoints that are there already; nobody has to make those.
+    """
     starts = [sweep.variants[name].warm_start for name in variants]
-    made = [start.make for start in starts if start is not None and start.make is not None]
+    made = [s.make for s in starts if s is not None and s.make and s.checkpoint not in present]
     return [name for name in dict.fromkeys(made) if name not in variants]
 
 
 def next_trials(
-    sweep: Sweep, order: Order, rows: Sequence[TrialRow], hashes: Mapping[str, str]
+    sweep: Sweep,
+    order: Order,
+    rows: Sequence[TrialRow],
+    hashes: Mapping[str, str],
+    present: Collection[str] = (),
 ) -> Next:
-    """Return what to run now, from how everything so far has ended."""
+    """Return what to run now, from how everything so far has ended.
+
+    Args:
+        hashes: digest of each variant's present recipe.
+        present: starting checkpoints that are there.
+    """
     step = None
     if order.variants:
         chosen, why = list(order.variants), "the named variants are done"
@@ -82,7 +95,8 @@ def next_trials(
     else:
         step = walk(sweep, ended_recipes(sweep, rows, hashes))
         chosen, why = list(step.path), step.why
-    unmade = [name for name in makers_of(sweep, chosen) if not _complete(rows, name, hashes)]
+    makers = makers_of(sweep, chosen, present)
+    unmade = [name for name in makers if not _complete(rows, name, hashes)]
     if unmade:
         failed = next((n for n in unmade if _ended(rows, n, hashes)), None)
         if failed is not None:
@@ -91,6 +105,21 @@ def next_trials(
         return Next(wanted=tuple(_wanted(n, 1, hashes) for n in unmade), step=step)
     wanted = tuple(_wanted(name, order.trials, hashes) for name in chosen)
     return Next(wanted=wanted, why=why, step=step)
+
+
+def claimable(sweep: Sweep, plan: Next, rows: Sequence[TrialRow], skip: Collection[int]) -> bool:
+    """Whether a wanted trial is likely to be had; for less, no GPU has to be looked at.
+
+    Args:
+        skip: ids of trials that this launch has given back.
+    """
+    for want in plan.wanted:
+        mine = [r for r in rows if r.variant == want.variant and not r.superseded]
+        if len(mine) < want.trials and sweep.variants[want.variant].space:
+            return True
+        if any(r.phase not in ("done", "running") and r.trial_id not in skip for r in mine):
+            return True
+    return False
 
 
 def _wanted(name: str, trials: int, hashes: Mapping[str, str]) -> Wanted:

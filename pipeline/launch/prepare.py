@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.store import StoreError, default_store, spec_data
 from pipeline.errors import NotReady, StorageError
 from pipeline.job.resolve import Config
 from pipeline.job.rundir import RunDir, read_json, write_json, write_text
@@ -83,6 +84,7 @@ def prepare(
         "study": study_name(sweep, lease.variant),
         "plan": variant.plan,
         "trial": trial_key(lease),
+        "continues": before.get("continues"),
         "attempt": attempt,
         "values": lease.params,
         "overrides": before.get("overrides") if kept else overrides_of(configs.pure),
@@ -101,10 +103,10 @@ def prepare(
         "judge_wait_s": JUDGE_WAIT_S,
         "gates": [dataclasses.asdict(gate) for gate in variant.gates],
         "bands": [dataclasses.asdict(band) for band in variant.bands],
-        "wandb": {"id": f"{trial_key(lease)[:12]}-{lease.number}", **place.tracking},
+        "wandb": {"id": wandb_id(trial_key(lease), lease.number), **place.tracking},
         "versions": versions(),
         "created": before.get("created") or _now(),
-        "data": dataclasses.asdict(sweep.data),
+        "data": {**dataclasses.asdict(sweep.data), **_store(project, sweep)},
     }
     write_json(rundir.spec, spec)
     return rundir
@@ -113,6 +115,11 @@ def prepare(
 def trial_key(lease: Held) -> str:
     """Return what tells this trial from one of the same name in another storage."""
     return str(lease.previous["uid"])
+
+
+def wandb_id(uid: str, number: int | str) -> str:
+    """Return the id of a trial's W&B run."""
+    return f"{uid[:12]}-{number}"
 
 
 def overrides_of(config: Config) -> dict[str, Any]:
@@ -168,6 +175,14 @@ def _whole(file: Path) -> bool:
             return bool(archive.namelist())
     except (zipfile.BadZipFile, OSError):
         return False
+
+
+def _store(project: Project, sweep: Sweep) -> dict[str, Any]:
+    """Return which store the job reads, with the profile and digest that name its content."""
+    try:
+        return spec_data(sweep.data.store, default_store(project.root, sweep.name))
+    except StoreError as error:
+        raise NotReady(f"{error} Make it: pcan data prepare {sweep.name}") from None
 
 
 def _warm_start(project: Project, warm_start: Any) -> dict[str, Any] | None:

@@ -4,9 +4,8 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import InputError, NotReady
 from pipeline.job.gpus import choose, list_gpus
@@ -20,7 +19,12 @@ MIN_FREE_BYTES = 500_000_000
 
 
 def find_slots(
-    sweep: Sweep, device: str | None, gpus: str | None, most: int | None, say: Any
+    sweep: Sweep,
+    device: str | None,
+    gpus: str | None,
+    most: int | None,
+    say: Callable[[str], None],
+    wait: bool = False,
 ) -> list[Slot]:
     """Return the slots of this machine.
 
@@ -29,6 +33,7 @@ def find_slots(
         gpus: `--gpus`.
         most: `--slots`.
         say: prints one line.
+        wait: GPUs in use by others count too; they are waited for.
 
     Raises:
         NotReady: GPUs are asked for, or needed, that are not there.
@@ -45,10 +50,12 @@ def find_slots(
             "--device cpu"
         )
     allowed = choose(found, gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    busy = [gpu for gpu in allowed if gpu.in_use]
-    if busy and gpus is not None:
-        raise NotReady("; ".join(gpu.told() for gpu in busy) + ". Name others: --gpus")
-    free = [gpu for gpu in allowed if not gpu.in_use]
+    busy = [gpu for gpu in allowed if gpu.in_use and not wait]
+    free = [gpu for gpu in allowed if gpu not in busy]
+    short = len(free) < sweep.job.gpus * (most or 1) <= len(allowed)
+    if busy and (gpus is not None or short):
+        told = "; ".join(gpu.told() for gpu in busy)
+        raise NotReady(f"{told}. Wait for them with --wait, or name others: --gpus")
     for gpu in busy:
         say(f"{gpu.told()}; left alone.")
     return gpu_slots(free, sweep.job.gpus, most)

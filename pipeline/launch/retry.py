@@ -16,7 +16,7 @@ class Retries:
     """
 
     def __init__(self, bounds: Mapping[str, int]) -> None:
-        self._bounds = bounds
+        self.bounds = bounds
         self._starts: dict[str, int] = {}
         self._fruitless: dict[str, int] = {}
         self._epochs: dict[str, int] = {}
@@ -37,7 +37,7 @@ class Retries:
             return spoiled(attempt.rundir, {"cause": outcome.cause}) is not None
         if len(attempt.history) > self._epochs[attempt.name]:
             self._fruitless[attempt.name] = 0
-        return self._fruitless.get(attempt.name, 0) < self._bounds.get(outcome.cause or "", 0)
+        return self._fruitless.get(attempt.name, 0) < self.bounds.get(outcome.cause or "", 0)
 
     def next_start(self, attempt: Attempt) -> int:
         """Count another start; return its number."""

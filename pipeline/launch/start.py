@@ -1,25 +1,30 @@
 """Start a launch: check, register, run the loop, mirror to W&B, sum up."""
 
 import dataclasses
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PcanError
-from pipeline.job.resolve import Resolution, resolve_variants, true_lr
 from pipeline.job.slots import Slot
+from pipeline.launch.budget import Budget
 from pipeline.launch.context import Context
-from pipeline.launch.loop import Loop, Show
+from pipeline.launch.courses import learn_courses
+from pipeline.launch.loop import Loop
 from pipeline.launch.machine import data_root
 from pipeline.launch.mirroring import Mirroring, MirrorLike
+from pipeline.launch.notify import notifying
+from pipeline.launch.overruled import signed
 from pipeline.launch.policy import Order, candidates, check_order
 from pipeline.launch.ready import check_ready
+from pipeline.launch.record import note_launch
+from pipeline.launch.registering import describe, register_all, resolved
+from pipeline.launch.reread import Reread, told_anew
+from pipeline.launch.show import Show
 from pipeline.launch.stops import Stops
-from pipeline.plan.against import check_against
+from pipeline.plan.against import mended
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
-from pipeline.study.register import Registered, recipe_of, register
+from pipeline.study.decisions import note_jump
 from pipeline.study.storage import Storage
 
 
@@ -40,38 +45,6 @@ class Finished:
     exit_code: int
 
 
-def resolved(sweep: Sweep, project: Project) -> Resolution:
-    """Resolve every variant and check the plan against the result.
-
-    Raises:
-        SweepFileError, InputError, NotReady: as `resolve_variants` and `check_against`.
-    """
-    resolution = resolve_variants(sweep, project)
-    check_against(sweep, {name: c.facts for name, c in resolution.configs.items()})
-    return resolution
-
-
-def register_all(sweep: Sweep, storage: Storage, resolution: Resolution) -> list[Registered]:
-    """Register every variant with its resolved recipe."""
-    recipes = {
-        name: recipe_of(variant, resolution.configs[name].hash)
-        for name, variant in sweep.variants.items()
-    }
-    return register(sweep, storage, recipes)
-
-
-def describe(done: Sequence[Registered]) -> list[str]:
-    """Return a line for each thing that registering changed."""
-    new = [r.variant for r in done if r.created]
-    lines = [f"Registered: {', '.join(new)}."] if new else []
-    for r in done:
-        if r.new_recipe:
-            lines.append(f"{r.variant}: the recipe has changed; it gets a new trial.")
-        if r.changed:
-            lines.append(f"{r.variant}: {', '.join(r.changed)} changed; recorded with the date.")
-    return lines
-
-
 def launch(
     sweep: Sweep,
     project: Project,
@@ -83,6 +56,8 @@ def launch(
     tracking: Mapping[str, Any],
     show: Show,
     wait: bool = False,
+    budget: Budget | None = None,
+    notify: Sequence[str] | None = None,
     mirror: Callable[[Path], MirrorLike] | None = None,
 ) -> Finished:
     """Register if needed, then run until the plan is done.
@@ -92,6 +67,8 @@ def launch(
         sets: `--set` by config path.
         tracking: mode, project and entity for W&B.
         wait: wait for GPUs that others hold.
+        budget: what this launch may spend.
+        notify: a command to tell of verdicts, failures and the end.
         mirror: starts the W&B side for `runs/<sweep>`; None: W&B is told nothing.
 
     Raises:
@@ -102,8 +79,13 @@ def launch(
     root = data_root(sweep, project, sets)
     check_ready(sweep, project, variants)
     resolution = resolved(sweep, project)
-    for line in describe(register_all(sweep, storage, resolution)):
+    for line in mended(sweep, {name: c.facts for name, c in resolution.configs.items()}):
         show.line(line)
+    registered = register_all(sweep, storage, resolution)
+    for line in describe(registered):
+        show.line(line)
+    if order.variants:
+        note_jump(sweep, storage, order.variants, signed())
     context = Context(
         sweep=sweep,
         project=project,
@@ -113,41 +95,34 @@ def launch(
         sets=sets,
         data_root=root,
         resolution=resolution,
-        courses=learn_courses(sweep, project, resolution, variants, show),
+        courses=learn_courses(sweep, project, resolution, variants, show.line),
         tracking=tracking,
     )
+    if any(one.changed for one in registered):
+        for line in told_anew(sweep, project, context.rows()):
+            show.line(line)
     folder = project.runs / sweep.name
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    note_launch(folder)
     stops = Stops(folder, sweep.job.stop_grace_s, show.line)
     watch = Mirroring(folder, mirror)
-    loop = Loop(context, stops, show, wait, changed=watch.changed)
-    with stops.listening():
+    with notifying(notify, sweep.name, show.line) as notice, stops.listening():
+        loop = Loop(
+            context,
+            stops,
+            show,
+            wait,
+            changed=watch.changed,
+            reread=Reread(sweep, show.line),
+            budget=budget,
+            notice=notice,
+        )
         plan = loop.run()
-    for line in watch.close():
-        show.line(line)
-    return _finished(loop, context, plan.why, stops)
-
-
-def learn_courses(
-    sweep: Sweep, project: Project, resolution: Resolution, variants: Sequence[str], show: Show
-) -> dict[str, Sequence[float]]:
-    """Find out each variant's true lr course beside the first epochs, not before them.
-
-    Returns:
-        A mapping that fills up; without a course the lr of that variant is not checked.
-    """
-    courses: dict[str, Sequence[float]] = {}
-
-    def learn() -> None:
-        for name in variants:
-            config = {name: resolution.configs[name]}
-            try:
-                courses.update(true_lr(sweep, project, config))
-            except (PcanError, OSError) as error:
-                show.line(f"{name}: the lr is not checked against the schedule. {error}")
-
-    threading.Thread(target=learn, daemon=True).start()
-    return courses
+        for line in watch.close():
+            show.line(line)
+        finished = _finished(loop, context, plan.why, stops)
+        notice("end", *_told(sweep, finished))
+    return finished
 
 
 def _finished(loop: Loop, context: Context, why: str, stops: Stops) -> Finished:
@@ -158,6 +133,13 @@ def _finished(loop: Loop, context: Context, why: str, stops: Stops) -> Finished:
     if code == 0 and (loop.failed or not _eligible(context)):
         code = 3
     return Finished(why=why, failed=tuple(loop.failed), interrupted=interrupted, exit_code=code)
+
+
+def _told(sweep: Sweep, finished: Finished) -> tuple[str, dict[str, Any]]:
+    """Return the last sentence for `--notify`, and its facts."""
+    why = "interrupted; the same launch goes on" if finished.interrupted else finished.why
+    facts = {"exit_code": finished.exit_code, "failed": list(finished.failed)}
+    return f"{sweep.name}: {why or 'stopped'} (exit code {finished.exit_code}).", facts
 
 
 def _eligible(context: Context) -> bool:

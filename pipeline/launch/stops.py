@@ -34,6 +34,7 @@ class Stops:
         self._earlier = _identity(self._file)
         self._unsaid: list[str] = []
         self._by_file = False
+        self._by_budget = ""
         self._polled = 0.0
 
     @property
@@ -54,16 +55,29 @@ class Stops:
 
     def outcome(self) -> Outcome:
         """Return what the stopped trials are told; they stay resumable."""
+        if self._by_budget:
+            return Outcome(state=None, cause="budget", reason=self._by_budget)
         if self._by_file:
             reason = "stopped by `pcan sweep stop`"
         else:
             reason = f"stopped by {self.signal.name if self.signal else 'the user'}"
         return Outcome(state=None, cause="interrupted", reason=reason)
 
+    def spent(self, reason: str) -> None:
+        """Stop after the running epoch because a budget is used up."""
+        if self.level == 0:
+            self.level, self._by_budget = 1, reason
+            self._say(f"Stopping after the running epoch: {reason}.")
+
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle SIGINT, SIGTERM and SIGHUP while the launch runs."""
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        """Handle SIGINT, SIGTERM and SIGHUP while the launch runs.
+
+        A SIGHUP that is ignored already stays so: nohup and `launch --detach` mean it.
+        """
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
         before = {number: signal.signal(number, self._on_signal) for number in numbers}
         try:
             yield

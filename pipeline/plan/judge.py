@@ -25,6 +25,7 @@ class Rules:
         start: the warm start, for the check of epoch 0.
         true_lr: lr in force during epochs 1, 2, ... by the trial's own schedule, if known.
         clips: number of validation clips, for the standard error, if known.
+        overruled: verdicts that no longer stop this trial, by epoch and rule (`plan.overrule`).
     """
 
     gates: tuple[Gate, ...] = ()
@@ -32,6 +33,7 @@ class Rules:
     start: WarmStart | None = None
     true_lr: tuple[float, ...] | None = None
     clips: int | None = None
+    overruled: tuple[tuple[int, str], ...] = ()
 
     @classmethod
     def of(

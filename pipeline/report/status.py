@@ -2,11 +2,11 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Gate, Sweep, Variant
+from pipeline.study.best import best_row
 from pipeline.study.board import TrialRow, read_board
 from pipeline.study.names import study_name
 from pipeline.study.owner import shown_host
@@ -47,18 +47,6 @@ def status_record(sweep: Sweep, project: Project, storage: Storage) -> dict[str,
     }
 
 
-def best_row(sweep: Sweep, rows: Sequence[TrialRow]) -> TrialRow | None:
-    """Return the complete trial with the best top-1; makers of starting weights don't count."""
-    complete = [
-        row
-        for row in rows
-        if row.state == "COMPLETE"
-        and row.best_top1 is not None
-        and row.variant not in sweep.makers
-    ]
-    return max(complete, key=lambda row: row.best_top1 or 0.0, default=None)
-
-
 def trial_record(row: TrialRow, sweep: Sweep, project: Project) -> dict[str, Any]:
     """Return one trial as `status --json` shows it."""
     variant = sweep.variants.get(row.variant)
@@ -82,6 +70,7 @@ def trial_record(row: TrialRow, sweep: Sweep, project: Project) -> dict[str, Any
         "host": shown_host(row.host) if row.host else None,
         "gpus": row.gpus,
         "attempts": row.attempt,
+        "continues": row.facts.get("continues"),
         "data_store": (row.facts.get("data") or {}).get("store"),
         "wandb": wandb_state(project.root / row.run_dir) if row.run_dir else None,
         "run_dir": row.run_dir,

@@ -94,6 +94,8 @@ def _cells(study: Mapping[str, Any], trial: Mapping[str, Any], won: bool) -> lis
 
 def _story(trial: Mapping[str, Any]) -> str:
     parts = []
+    if trial["continues"]:
+        parts.append(f"continues {trial['continues']}")
     if trial["phase"] == "running":
         gate = trial["next_gate"]
         if gate is not None:

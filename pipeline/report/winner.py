@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pipeline.errors import InputError, NoResult
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import percent
-from pipeline.report.status import best_row
+from pipeline.study.best import best_row
 from pipeline.study.board import TrialRow
 
 

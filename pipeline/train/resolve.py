@@ -8,7 +8,7 @@ Imports mmengine.config only (no torch) unless the config itself imports more.
 
 import copy
 import sys
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 from pipeline.train.config_file import load
 from pipeline.train.config_text import to_text
@@ -69,8 +69,27 @@ def facts(config: Dict[str, Any]) -> Dict[str, Any]:
         ),
         "ann_files": annotation_files(config),
         "load_from": config.get("load_from"),
+        "resume": bool(config.get("resume")),
+        "replaced": replaced(config),
         "custom_imports": config.get("custom_imports"),
     }
+
+
+def replaced(config: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the parts whose work a job leaves to others, by kind: hooks, other trackers."""
+    hooks = [*(config.get("custom_hooks") or []), *(config.get("default_hooks") or {}).values()]
+    backends = (config.get("visualizer") or {}).get("vis_backends") or []
+    names = {"hooks": kinds(hooks), "backends": kinds(backends)}
+    return {
+        "hooks": [name for name in names["hooks"] if name == "EarlyStoppingHook"],
+        "backends": [name for name in names["backends"] if name != "LocalVisBackend"],
+    }
+
+
+def kinds(parts: Any) -> List[str]:
+    """Return the bare class name that each config entry asks for."""
+    found = [part.get("type", "") for part in parts if isinstance(part, dict)]
+    return [str(getattr(kind, "__name__", kind)).rsplit(".", 1)[-1] for kind in found]
 
 
 def validated(loop: Dict[str, Any]) -> Any:

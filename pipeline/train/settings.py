@@ -36,6 +36,7 @@ def job_config(rundir: RunDir, spec: Spec, distributed: bool) -> Config:
         traceback.print_exc()
         raise JobFailure("bad_config", f"{rundir.config} cannot be loaded: {error}") from error
     check(config)
+    read_from_store(config, spec.raw.get("data"))
     config.work_dir = str(rundir.root / "mmengine")
     config.load_from, config.resume = None, False
     config.launcher = "pytorch" if distributed else "none"
@@ -48,6 +49,19 @@ def job_config(rundir: RunDir, spec: Spec, distributed: bool) -> Config:
     if distributed and spec.device == "cpu":
         config.model_wrapper_cfg = cpu_wrapper(config)
     return config
+
+
+def read_from_store(config: Config, data: Any) -> None:
+    """Have prepared packs read in place of videos, where the specification says so."""
+    if not data or data.get("store") != "prepared":
+        return
+    from pipeline.data.store import StoreError
+    from pipeline.train.transforms import use_spec
+
+    try:
+        use_spec(config, data)
+    except StoreError as error:
+        raise JobFailure("bad_data", str(error)) from error
 
 
 def check(config: Config) -> None:

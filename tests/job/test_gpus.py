@@ -36,7 +36,7 @@ def smi(tmp_path: Path, monkeypatch) -> None:
 def test_a_gpu_in_use_names_who_uses_it_and_how_much() -> None:
     busy = [gpu for gpu in list_gpus() if gpu.in_use]
     assert [gpu.index for gpu in busy] == [1]
-    assert busy[0].told() == "GPU 1 has 30.1 of 48.0 GiB in use by pid 1 (python3, root)"
+    assert busy[0].told() == "GPU 1 has 30.1 of 48.0 GiB in use by pid 1 (python3, root, 30.0 GiB)"
 
 
 def test_memory_without_a_process_counts_as_use(monkeypatch) -> None:
@@ -92,7 +92,8 @@ def test_a_stranger_who_came_between_two_trials_is_noticed(monkeypatch) -> None:
     assert slots[0].used_by_stranger() is None
     monkeypatch.delenv("FREE")
     assert (
-        slots[0].used_by_stranger() == "GPU 1 has 0.0 of 48.0 GiB in use by pid 1 (python3, root)"
+        slots[0].used_by_stranger()
+        == "GPU 1 has 0.0 of 48.0 GiB in use by pid 1 (python3, root, 30.0 GiB)"
     )
     assert slots[1].used_by_stranger() is None
 

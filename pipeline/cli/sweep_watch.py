@@ -1,0 +1,133 @@
+"""`pcan sweep watch`: the running trials, live."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.cli.options import (
+    json_option,
+    open_sweep,
+    print_json,
+    say_to_stderr,
+    storage_option,
+    sweep_argument,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipeline.report.watch import Seen
+
+POLL_S = 1.0
+#: Between two trials of a ladder nothing runs for a moment.
+PATIENCE_S = 15.0
+
+
+@click.command()
+@sweep_argument
+@click.option("--once", is_flag=True, help="Show where things are now, and end.")
+@storage_option
+@json_option
+def command(sweep: str | None, once: bool, storage: str | None, as_json: bool) -> None:
+    """Show the running trials of SWEEP: epoch, top-1, the next gate, time left.
+
+    On a terminal a table that follows the jobs, elsewhere a line when something happens. It ends
+    when nothing runs any more; leaving it (Ctrl-C) stops nothing. --json prints one picture.
+
+    \b
+    Example:
+      pcan sweep watch demo
+    """
+    from rich.console import Console
+
+    from pipeline.launch.record import launch_is_alive
+    from pipeline.report.watch import look
+    from pipeline.study.storage import open_storage
+
+    opened = open_sweep(sweep)
+    store = open_storage(storage, opened.project.runs)
+    name = opened.sweep.name
+    folder = opened.project.runs / name
+
+    def see() -> "list[Seen]":
+        return look(opened.sweep, opened.project, store)
+
+    console = Console(highlight=False, soft_wrap=True)
+    if as_json:
+        print_json({"schema": 1, "sweep": name, "trials": [seen.record() for seen in see()]})
+        return
+    seen = see()
+    going = any(one.running for one in seen) or launch_is_alive(folder)
+    if going and not once:
+        try:
+            _follow(console, see, lambda: launch_is_alive(folder))
+        except KeyboardInterrupt:
+            say_to_stderr(f"No longer watching; {name} goes on. Stop it: pcan sweep stop {name}")
+        return
+    if any(one.running for one in seen):
+        console.print(watch_table(seen))
+    else:
+        say_to_stderr(f"Nothing of {name} is running. What was: pcan sweep status {name}")
+
+
+def _follow(
+    console: "Console", see: "Callable[[], list[Seen]]", alive: Callable[[], bool]
+) -> None:
+    """Follow until nothing has run for a while and no launch is there to start something."""
+    from rich.live import Live
+    from rich.text import Text
+
+    from pipeline.report.watch import changes
+
+    live = Live(console=console, auto_refresh=False, transient=True)
+    if console.is_terminal:
+        live.start()
+    seen: list[Seen] = []
+    idle_since = time.monotonic()
+    try:
+        while time.monotonic() - idle_since < PATIENCE_S:
+            now = see()
+            for text in changes(seen, now):
+                console.print(Text(text))
+            seen = now
+            if any(one.running for one in now) or alive():
+                idle_since = time.monotonic()
+            elif not any(one.phase in ("running", "waiting") for one in now):
+                return
+            if console.is_terminal:
+                live.update(watch_table(now), refresh=True)
+            time.sleep(POLL_S)
+    finally:
+        live.stop()
+
+
+def watch_table(seen: "Sequence[Seen]") -> "Table":
+    """Return the running trials, one a row."""
+    from rich.table import Table
+
+    from pipeline.plan.verdict import percent
+    from pipeline.report.watch import shown_time
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("trial", "epoch", "phase", "iterations", "last top-1", "best"):
+        table.add_column(name, no_wrap=True)
+    for name in ("lr", "left", "next gate (distance in points)"):
+        table.add_column(name)
+    for one in seen:
+        if not one.running:
+            continue
+        table.add_row(
+            one.trial,
+            f"{one.epoch}/{one.epochs}" if one.epochs else str(one.epoch),
+            one.phase,
+            f"{one.iteration or 0}/{one.iterations}" if one.iterations else "",
+            "" if one.last_top1 is None else percent(one.last_top1),
+            "" if one.best_top1 is None else percent(one.best_top1),
+            "" if one.lr is None else f"{one.lr:.3g}",
+            "" if one.seconds_left is None else shown_time(one.seconds_left),
+            one.next_gate,
+        )
+    return table

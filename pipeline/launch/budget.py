@@ -1,0 +1,40 @@
+"""What a launch may spend: `--max-hours` and `--gpu-hours`."""
+
+import dataclasses
+import time
+from collections.abc import Iterable
+
+from pipeline.launch.attempt import Attempt
+
+
+@dataclasses.dataclass
+class Budget:
+    """A limit for one launch; what earlier launches spent does not count.
+
+    Args:
+        max_hours: hours by the clock since the launch began.
+        gpu_hours: hours times GPUs of all its jobs (on the CPU: times processes).
+    """
+
+    max_hours: float | None = None
+    gpu_hours: float | None = None
+    _began: float = dataclasses.field(default_factory=time.monotonic)
+    _spent: float = 0.0
+
+    def ended(self, attempt: Attempt, per_job: int) -> None:
+        """Count a trial that runs no more."""
+        self._spent += attempt.seconds * per_job
+
+    def used_up(self, attempts: Iterable[Attempt], per_job: int) -> str | None:
+        """Say which limit is reached, None while there is something left."""
+        if self.max_hours is not None and self._hours() >= self.max_hours:
+            return f"the launch's {self.max_hours:g} h (--max-hours) are over"
+        if self.gpu_hours is None:
+            return None
+        running = sum(attempt.job_seconds for attempt in attempts)
+        if self._spent + running * per_job < 3600 * self.gpu_hours:
+            return None
+        return f"the launch's {self.gpu_hours:g} GPU hours (--gpu-hours) are used up"
+
+    def _hours(self) -> float:
+        return (time.monotonic() - self._began) / 3600

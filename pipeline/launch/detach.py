@@ -1,0 +1,73 @@
+"""A launch that outlives the terminal: `launch --detach`.
+
+The same command runs in a session of its own with its output in `runs/<sweep>/launch.log`. It
+inherits an ignored SIGHUP, so that a logout cannot reach it; what stops it is `pcan sweep stop`.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.errors import PcanError
+from pipeline.launch.record import launcher
+
+LOG = "launch.log"
+#: A launch that fails its checks does so sooner; a slow one is left to its log.
+CHECKS_S = 120.0
+
+
+class NotStarted(PcanError):
+    """The detached launch ended during its checks; the text is its own."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.exit_code = code
+
+
+def detach(folder: Path, words: Sequence[str], cwd: Path) -> tuple[int, Path]:
+    """Run `pcan WORDS` detached.
+
+    Args:
+        folder: `runs/<sweep>`.
+
+    Returns:
+        Its pid, and its log.
+
+    Raises:
+        NotStarted: it ended at once; the text is what it said.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log = folder / LOG
+    with open(log, "ab") as stream:
+        begin = stream.tell()
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pipeline.cli.main", *words],
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        finally:
+            signal.signal(signal.SIGHUP, before)
+    os.chmod(log, 0o600)
+    deadline = time.monotonic() + CHECKS_S
+    while launcher(folder) != process.pid and time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise NotStarted(_said(log, begin), process.returncode)
+        time.sleep(0.1)
+    process.returncode = 0  # it lives on; Python need not warn that nobody waits for it
+    return process.pid, log
+
+
+def _said(log: Path, begin: int) -> str:
+    with open(log, "rb") as stream:
+        stream.seek(begin)
+        text = stream.read().decode("utf-8", errors="replace").strip()
+    return text or f"The launch ended at once and said nothing in {log}."

@@ -1,0 +1,114 @@
+"""What people decide about a running plan: a trial tried on, a variant jumped to.
+
+Optuna cannot reopen a finished trial, and should not: its record stays. To go on where a verdict
+stopped, the study gets a new trial that begins with the old one's epochs.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from pipeline.errors import InputError
+from pipeline.plan.judge import best
+from pipeline.plan.measurement import Measurement
+from pipeline.plan.sweep import Sweep
+from pipeline.study.board import TrialRow, read_board
+from pipeline.study.names import study_name
+from pipeline.study.register import META
+from pipeline.study.storage import Storage, told
+from pipeline.study.table import trials
+
+
+def enqueue_again(
+    sweep: Sweep,
+    storage: Storage,
+    row: TrialRow,
+    history: Sequence[Measurement],
+    decision: Mapping[str, Any],
+    fill: Callable[[int, str], None],
+) -> int:
+    """Add a trial that goes on where a finished one ended.
+
+    Args:
+        history: the epochs that the new trial begins with.
+        decision: who decided it and what is overruled; kept with the trial.
+        fill: makes the run directory for the new number and uid, before any launcher can claim.
+
+    Returns:
+        The new trial's number.
+
+    Raises:
+        InputError: the recipe in the file is another now, or the trial was continued already.
+    """
+    rdb = storage.rdb
+    with storage.lock(), told(storage):
+        _check_continuable(sweep, storage, row)
+        study_id = rdb.get_study_id_from_name(study_name(sweep, row.variant))
+        trial_id = rdb.create_new_trial(study_id, _template(row, history, decision))
+        number, uid = int(rdb.get_trial(trial_id).number), secrets.token_hex(16)
+        fill(number, uid)
+        top = best(history)
+        with storage.engine.begin() as connection:
+            connection.execute(
+                sa.insert(trials).values(
+                    trial_id=trial_id,
+                    uid=uid,
+                    sweep=sweep.name,
+                    variant=row.variant,
+                    number=number,
+                    recipe_hash=row.recipe_hash,
+                    params=dict(row.params),
+                    phase="waiting",
+                    attempt=0,
+                    epoch=history[-1].epoch if history else 0,
+                    last_top1=history[-1].top1 if history and history[-1].finite else None,
+                    best_top1=top.top1 if top else None,
+                    best_epoch=top.epoch if top else None,
+                    seconds=0.0,
+                    facts={"continues": row.name},
+                )
+            )
+    return number
+
+
+def note_jump(
+    sweep: Sweep, storage: Storage, variants: Sequence[str], signed: Mapping[str, str]
+) -> None:
+    """Record in the studies of these variants that somebody named them for a launch."""
+    rdb = storage.rdb
+    with storage.lock(), told(storage):
+        for variant in variants:
+            study_id = rdb.get_study_id_from_name(study_name(sweep, variant))
+            meta = rdb.get_study_user_attrs(study_id).get(META, {})
+            history = [*meta.get("history", []), {**signed, "chosen": "launch --variant"}]
+            rdb.set_study_user_attr(study_id, META, {**meta, "history": history})
+
+
+def _check_continuable(sweep: Sweep, storage: Storage, row: TrialRow) -> None:
+    study_id = storage.rdb.get_study_id_from_name(study_name(sweep, row.variant))
+    meta = storage.rdb.get_study_user_attrs(study_id).get(META, {})
+    if row.recipe_hash not in (None, meta.get("recipe_hash")):
+        raise InputError(
+            f"{row.name} ran another recipe than {sweep.shown_path} has for {row.variant} now. "
+            "Change the recipe back to go on with it, or run the new one: pcan sweep launch "
+            f"{sweep.name}"
+        )
+    for other in read_board(sweep.name, storage):
+        if other.facts.get("continues") == row.name and not other.superseded:
+            raise InputError(
+                f"{row.name} is continued as {other.name} already. Run it: pcan sweep launch "
+                f"{sweep.name}"
+            )
+
+
+def _template(row: TrialRow, history: Sequence[Measurement], decision: Mapping[str, Any]) -> Any:
+    from optuna.trial import TrialState, create_trial
+
+    return create_trial(
+        state=TrialState.WAITING,
+        system_attrs={"fixed_params": dict(row.params)},
+        user_attrs={"recipe_hash": row.recipe_hash, "continues": row.name, **decision},
+        intermediate_values={m.epoch: m.top1 for m in history if m.epoch > 0 and m.finite},
+    )

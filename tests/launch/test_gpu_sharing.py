@@ -1,0 +1,174 @@
+"""Whose GPUs: a stand-in driver with four of them, locks, other users, two launches."""
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import InputError, NotReady
+from pipeline.job.gpus import choose, list_gpus
+from pipeline.job.slots import Slot, gpu_slots
+from pipeline.launch import places
+from pipeline.launch.places import Places
+from pipeline.launch.ready import find_slots
+
+sys.path.insert(0, str(Path(__file__).parent))
+import stand_in  # noqa: E402
+
+BASELINE = (
+    "  baseline: {set: {train_cfg.max_epochs: 2, val_evaluator.top1: [0.6, 0.7]}, "
+    "patience: null}\n"
+)
+
+
+@pytest.fixture
+def driver(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that holds the stand-ins; processes noted in it are seen on their GPUs."""
+    folder = tmp_path_factory.mktemp("driver")
+    smi, _ = stand_in.write(folder, sys.executable)
+    monkeypatch.setenv("PCAN_NVIDIA_SMI", str(smi))
+    monkeypatch.setenv("PCAN_LOCKS", str(folder / "locks"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return folder
+
+
+@pytest.fixture
+def stranger(driver: Path):
+    """A process of somebody that holds 20 GiB of GPU 1."""
+    process = subprocess.Popen(["sleep", "600"])
+    stand_in.use(driver, process.pid, ["GPU-1"], name="/opt/train", mib=20480)
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "visible", "chosen"),
+    [
+        (None, None, [0, 1, 2, 3]),
+        ("2,3", None, [2, 3]),
+        (None, "3,1", [3, 1]),
+        (None, "GPU-2,GPU-0", [2, 0]),
+        ("1", "1,3", [1]),
+        (None, "", []),
+    ],
+)
+def test_gpus_are_chosen_by_option_and_environment(driver, wanted, visible, chosen) -> None:
+    assert [gpu.index for gpu in choose(list_gpus(), wanted, visible)] == chosen
+
+
+@pytest.mark.parametrize(
+    ("wanted", "visible", "error", "told"),
+    [
+        ("4", None, NotReady, "this machine has: 0, 1, 2, 3"),
+        ("0,0", None, InputError, "twice"),
+        ("first", None, InputError, "neither a number nor"),
+        ("0", "1,2", NotReady, 'CUDA_VISIBLE_DEVICES="1,2" hides'),
+    ],
+)
+def test_a_gpu_that_is_not_there_is_refused(driver, wanted, visible, error, told) -> None:
+    with pytest.raises(error, match=told):
+        choose(list_gpus(), wanted, visible)
+
+
+def test_gpus_in_use_are_left_alone_or_refused_with_who_uses_them(
+    driver: Path, stranger, plan
+) -> None:
+    said: list[str] = []
+    slots = find_slots(plan, None, None, None, said.append)
+    assert [slot.shown for slot in slots] == ["0,2"]
+    owner = f"pid {stranger.pid} (train, {me()}, 20.0 GiB)"
+    assert said == [f"GPU 1 has 20.0 of 80.0 GiB in use by {owner}; left alone."]
+    with pytest.raises(NotReady, match=r"GPU 1 has 20.0 of 80.0 GiB.*--wait"):
+        find_slots(plan, None, "0,1", None, said.append)
+    with pytest.raises(NotReady, match=r"GPU 1 has 20.0 of 80.0 GiB.*--wait"):
+        find_slots(plan, None, None, 2, said.append)
+    waiting = find_slots(plan, None, None, 2, said.append, wait=True)
+    assert [slot.shown for slot in waiting] == ["0,1", "2,3"]
+
+
+def me() -> str:
+    import pwd
+
+    return pwd.getpwuid(os.getuid()).pw_name
+
+
+def test_a_busy_slot_is_passed_over_waited_for_and_taken_when_free(
+    driver: Path, stranger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "POLL_S", 0.0)
+    slots = gpu_slots(list_gpus(), 2, None)
+    mine = Places(slots, True, print)
+    first = mine.take("a/0")
+    assert first is not None and first.shown == "2,3"
+    assert mine.take("a/1") is None and "GPU 1 has 20.0 of 80.0 GiB" in mine.waiting
+    other = Places(gpu_slots(list_gpus(), 2, None), False, print)
+    with pytest.raises(NotReady, match=r"GPU 1 has 20.0.*GPU 2 is used by pcan trial a/0"):
+        other.take("b/0")
+    stranger.kill()
+    stranger.wait()
+    second = mine.take("a/1")
+    assert second is not None and second.shown == "0,1"
+    for slot in (first, second):
+        mine.give_back(slot)
+
+
+def test_what_is_left_on_the_gpus_of_an_ended_trial_is_named(
+    driver: Path, stranger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "POLL_S", 0.0)
+    monkeypatch.setattr(places, "CLEAR_S", 0.0)
+    said: list[str] = []
+    mine = Places([Slot(number=0, gpus=tuple(list_gpus()[:1]))], False, said.append)
+    slot = mine.take("a/0")
+    stand_in.use(driver, stranger.pid, ["GPU-0"], name="left-over")
+    mine.give_back(slot, "a/0")
+    assert mine.clearing and mine.take("a/1") is None
+    mine.close()
+    assert len(said) == 1 and f"pid {stranger.pid} (left-over" in said[0]
+    assert "after a/0 ended" in said[0]
+
+
+def test_a_lock_dies_with_its_holder(driver: Path) -> None:
+    gpu = list_gpus()[0]
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        Slot(number=0, gpus=(gpu,)).hold("theirs/0")
+        os.write(writing, b"held")
+        signal.pause()
+    os.read(reading, 4)
+    mine = Slot(number=0, gpus=(gpu,))
+    assert mine.hold("mine/0") == f"GPU 0 is used by pcan trial theirs/0 (pid {pid})"
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert mine.hold("mine/0") is None
+    mine.free()
+    os.close(reading)
+    os.close(writing)
+
+
+def test_two_launches_share_four_gpus_without_sharing_one(project, driver: Path) -> None:
+    names = ("b", "c", "d")
+    project.sweep(BASELINE + "".join(f"  {name}: {{like: baseline}}\n" for name in names))
+    file = project.root / "sweeps" / "tiny.yaml"
+    file.write_text(file.read_text().replace("gpus: 2,", f"gpus: 2, python: {driver}/python,"))
+    words = ["sweep", "launch", "tiny", "--wandb", "disabled", "--policy", "all", "--wait"]
+    both = [project.start(*words), project.start(*words)]
+    texts = [process.communicate(timeout=400)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], texts
+    assert {trial["state"] for trial in project.status().values()} == {"COMPLETE"}
+    jobs = dict(line.split() for line in (driver / "jobs").read_text().splitlines())
+    assert sorted(jobs) == ["b/0", "baseline/0", "c/0", "d/0"]
+    assert set(jobs.values()) == {"GPU-0,GPU-1", "GPU-2,GPU-3"}
+    with contextlib.closing(sqlite3.connect(project.root / "runs" / "pcan.db")) as db:
+        spans = db.execute(
+            "SELECT gpus, started_at, ended_at FROM pcan_trials ORDER BY gpus, started_at"
+        ).fetchall()
+    for (gpus, _, end), (other, start, _) in zip(spans, spans[1:], strict=False):
+        assert gpus != other or start >= end

@@ -1,0 +1,153 @@
+"""A launch left alone at night: detached, notifying, within a budget."""
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.launch.budget import Budget
+from pipeline.launch.notify import Notifier, notifying, parse_command
+
+SLOW = (
+    "  baseline: {set: {train_cfg.max_epochs: 40, model.sleep: 0.25, "
+    "val_evaluator.top1: [0.55, 0.7, 0.8, 0.85]}, patience: null}\n"
+)
+RECORD = """\
+import os, sys
+with open(sys.argv[1], "a") as stream:
+    stream.write(os.environ["PCAN_EVENT"] + "\\n" + sys.stdin.read())
+"""
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    """A command that writes down what it is told."""
+    (tmp_path / "record.py").write_text(RECORD)
+    return [sys.executable, str(tmp_path / "record.py"), str(tmp_path / "told")]
+
+
+def test_a_detached_launch_survives_the_logout_and_can_be_watched_and_stopped(
+    project, command: list[str], until: Callable[..., None]
+) -> None:
+    project.sweep(SLOW)
+    words = project.launch_words("--detach", "--notify", " ".join(command))
+    done = project.run(*words)
+    assert done.returncode == 0, done.stderr
+    pid = int(done.stderr.split("pid ")[1].split(",")[0])
+    until(lambda: project.epochs("baseline/0")[-1:] == [1], "epoch 1")
+    os.kill(pid, signal.SIGHUP)
+    until(lambda: len(project.epochs("baseline/0")) >= 2, "an epoch after SIGHUP")
+
+    once = project.run("sweep", "watch", "tiny", "--once")
+    assert "baseline/0" in once.stdout and "/40" in once.stdout
+    watch = project.start("sweep", "watch", "tiny")
+    line = watch.stdout.readline()
+    assert line.startswith("baseline/0 epoch ") and "top-1 " in line and " left" in line
+    os.kill(watch.pid, signal.SIGINT)
+    assert "No longer watching; tiny goes on" in watch.communicate(timeout=60)[0]
+
+    assert project.run("sweep", "stop", "tiny").returncode == 0
+    until(lambda: not alive(pid), "the launch has ended")
+    assert project.status()["baseline/0"]["phase"] == "interrupted"
+    log = (project.root / "runs" / "tiny" / "launch.log").read_text()
+    assert "baseline/0 epoch 1/40: top-1 55.00 %" in log and "Traceback" not in log
+    event, sentence = Path(command[2]).read_text().splitlines()[:2]
+    assert json.loads(event)["rule"] == "epoch 1 target"
+    assert sentence.startswith("baseline/0 epoch 1/40: top-1 55.00 %")
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_what_keeps_a_detached_launch_from_starting_is_said(project) -> None:
+    project.sweep(SLOW.replace("train_cfg.max_epochs", "train_cfg.max_epoch"))
+    done = project.launch("--detach")
+    assert done.returncode == 2 and 'has no "train_cfg.max_epoch"' in done.stderr
+
+
+def test_a_used_up_budget_stops_after_the_epoch_and_stays_resumable(project) -> None:
+    project.sweep(SLOW)
+    done = project.launch("--gpu-hours", "0.00001")
+    assert done.returncode == 75, done.stderr
+    assert "(--gpu-hours)" in done.stderr
+    trial = project.status()["baseline/0"]
+    assert (trial["phase"], trial["cause"], trial["epochs"]) == ("interrupted", "budget", 1)
+
+
+@dataclasses.dataclass
+class Ran:
+    """As much of a trial as a budget looks at."""
+
+    job_seconds: float
+    seconds: float = 0.0
+
+
+@pytest.mark.parametrize(
+    ("budget", "running", "said"),
+    [
+        (Budget(), 1e9, None),
+        (Budget(gpu_hours=4), 7100, None),
+        (Budget(gpu_hours=4), 7200, "the launch's 4 GPU hours (--gpu-hours) are used up"),
+        (Budget(max_hours=1), 1e9, None),
+        (Budget(max_hours=0), 0, "the launch's 0 h (--max-hours) are over"),
+    ],
+)
+def test_a_budget_counts_hours_times_gpus(budget: Budget, running: float, said) -> None:
+    assert budget.used_up([Ran(running)], 2) == said
+
+
+def test_a_budget_counts_what_has_ended() -> None:
+    budget = Budget(gpu_hours=4)
+    budget.ended(Ran(0.0, seconds=3600), 2)
+    assert budget.used_up([Ran(3500)], 2) is None
+    assert budget.used_up([Ran(3600)], 2) is not None
+
+
+def test_a_command_is_told_each_event(command: list[str]) -> None:
+    with notifying(command, "demo", print) as notice:
+        notice("verdict", "baseline/0 pruned", {"trial": "baseline/0"})
+        notice("end", "all done", {"exit_code": 0})
+    first, sentence, second, last = Path(command[2]).read_text().splitlines()
+    assert (sentence, last) == ("baseline/0 pruned", "all done")
+    assert json.loads(first) == {
+        "schema": 1,
+        "event": "verdict",
+        "sweep": "demo",
+        "sentence": "baseline/0 pruned",
+        "trial": "baseline/0",
+    }
+    assert json.loads(second)["event"] == "end"
+
+
+@pytest.mark.parametrize(
+    ("argv", "problem"),
+    [
+        (["sleep", "600"], "took more than 0.2 s and was ended"),
+        (["sh", "-c", "echo no network >&2; exit 3"], "ended with exit code 3: no network"),
+        (["/nonexistent"], "could not be run"),
+    ],
+)
+def test_a_bad_command_is_said_once_and_harms_nothing(argv, problem) -> None:
+    said: list[str] = []
+    notifier = Notifier(argv, "demo", said.append, timeout_s=0.2)
+    notifier("verdict", "one", {})
+    notifier("verdict", "two", {})
+    notifier.close()
+    assert len(said) == 1 and problem in said[0]
+
+
+@pytest.mark.parametrize("text", ["", "mail 'x", "no-such-program-here --to me"])
+def test_a_command_that_cannot_work_is_refused_before_anything_runs(text: str) -> None:
+    with pytest.raises(InputError, match="--notify"):
+        parse_command(text)

@@ -1,0 +1,143 @@
+"""`docs/ten-minutes.md`: every command of it is run, on a small fork with dictated accuracies."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import stand_in  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+DOC = (ROOT / "docs" / "ten-minutes.md").read_text()
+
+#: The weight of the pose loss decides how well the small fork does.
+PARTS = """
+from mmengine.logging import MessageHub
+from mmengine.registry import METRICS, MODELS
+from tiny_parts import TinyMetric, TinyModel
+
+
+@MODELS.register_module()
+class ForkModel(TinyModel):
+    def __init__(self, cls_head, **kwargs):
+        super().__init__(loss_weights=cls_head["loss_weights"], **kwargs)
+        MessageHub.get_current_instance().update_info("pose", cls_head["loss_weights"][1])
+
+
+@METRICS.register_module()
+class ForkMetric(TinyMetric):
+    def compute_metrics(self, results):
+        good = MessageHub.get_current_instance().get_info("pose") < 2
+        self.top1 = [0.886, 0.89, 0.892, 0.894, 0.896, 0.9, 0.911] if good else [0.884]
+        return super().compute_metrics(results)
+"""
+CHANGES = {
+    'imports=["tiny_parts"]': 'imports=["tiny_parts", "fork_parts"]',
+    'type="TinyModel", width=16,': 'type="ForkModel", width=16,',
+    "loss_weights=[1.0, 2.0]": "cls_head=dict(loss_weights=[1.0, 1.0, 0.5, 0.8])",
+    'type="TinyMetric", top1=None, start=None': 'type="ForkMetric", start=0.8919',
+    "custom_hooks = []": "custom_hooks = [dict(type='EarlyStoppingHook', monitor='acc/rgb_top1')]",
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the document starts from: fork, failed run, weights, environment, two GPUs."""
+    monkeypatch.chdir(tmp_path)
+    jobs, fork = ROOT / "tests" / "jobs", tmp_path / "mmaction-fork"
+    (fork / "configs").mkdir(parents=True)
+    shutil.copy(jobs / "tiny_parts.py", fork)
+    (fork / "fork_parts.py").write_text(PARTS)
+    text = (jobs / "tiny.py").read_text()
+    for old, new in CHANGES.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    (fork / "configs" / "pcan.py").write_text(text)
+    weights(fork)
+    run = fork / "work_dirs" / "pcan" / "20260102_030405"
+    run.mkdir()
+    (run / "20260102_030405.log").write_text(failed_log())
+    driver = tmp_path / "driver"
+    driver.mkdir()
+    smi, python = stand_in.write(driver, sys.executable)
+    (tmp_path / "envs" / "mmaction" / "bin").mkdir(parents=True)
+    (tmp_path / "envs" / "mmaction" / "bin" / "python").symlink_to(python)
+    monkeypatch.setenv("PCAN_NVIDIA_SMI", str(smi))
+    monkeypatch.setenv("PCAN_LOCKS", str(tmp_path / "locks"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return tmp_path
+
+
+def weights(fork: Path) -> None:
+    """Write the checkpoint that the fine-tune begins with."""
+    folder = fork / "work_dirs" / "pcan"
+    folder.mkdir(parents=True)
+    program = (
+        "import sys, torch; sys.path.insert(0, sys.argv[1]); from tiny_parts import TinyModel; "
+        "torch.save({'meta': {'epoch': 26}, 'state_dict': TinyModel().state_dict()}, sys.argv[2])"
+    )
+    words = [sys.executable, "-c", program, str(fork), str(folder / "epoch_26.pth")]
+    subprocess.run(words, check=True)
+
+
+def failed_log() -> str:
+    """Return the failed run of the plan's history as MMEngine logs it."""
+    stamp = "2026/01/02 03:04:05 - mmengine - INFO - "
+    lines = [
+        f"{stamp}Config:\nload_from = 'work_dirs/epoch_26.pth'\n"
+        "train_cfg = dict(max_epochs=24, type='EpochBasedTrainLoop', val_interval=1)\n"
+    ]
+    for epoch in range(1, 12):
+        top1 = max(0.8533, 0.8832 - 0.0299 * (epoch - 1) / 9)
+        lr = 0.001 + 0.0018 * min(epoch - 1, 5)
+        lines.append(f"{stamp}Epoch(train) [{epoch}][100/100]  lr: {lr:.4e}  loss: 1.0000")
+        lines.append(f"{stamp}Epoch(val) [{epoch}][4/4]    acc/RGBPose_1:1_top1: {top1:.4f}")
+    lines.append(f"{stamp}the monitored metric did not improve in the last 10 records.")
+    return "\n".join(lines) + "\n"
+
+
+def script() -> str:
+    """Return the document's commands in order; the plan is cut from 30 epochs to 10."""
+    plan = re.search(r"```yaml\n(.*?)```", DOC, re.S)
+    assert plan is not None
+    small = plan.group(1).replace("max_epochs: 30", "max_epochs: 10")
+    blocks = re.findall(r"```sh\n(.*?)```", DOC, re.S)
+    commands = "\n".join(line for block in blocks for line in block.splitlines())
+    before, _, after = commands.partition("cd ntu\n")
+    python = f'"{sys.executable}" -m pipeline.cli.main'
+    return (
+        f'set -ex\npcan() {{ {python} "$@"; }}\n{before}cd ntu\n'
+        f"cat > sweeps/mine.yaml <<'END'\n{small}END\n{after}"
+    )
+
+
+def test_the_ten_minutes_do_what_they_say(place: Path) -> None:
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    done = subprocess.run(
+        ["bash", "-c", script()],
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=550,
+        check=False,
+    )
+    log = place / "ntu" / "runs" / "mine" / "launch.log"
+    text = done.stdout + done.stderr + (log.read_text() if log.exists() else "")
+    assert done.returncode == 0, text
+    for told in (
+        "early_stop_too_strict",
+        "EarlyStoppingHook, which is left out",
+        "epoch 0",
+        "The plan's next step: pose-1.5 (A).",
+        "baseline/1 goes on where baseline/0 ended after epoch 5",
+        "pose-1.5/0: top-1 91.10 %",
+        "would be freed",
+    ):
+        assert told in text, text
+    assert "baseline/0 epoch 5/10" in (place / "ntu" / "told.txt").read_text()

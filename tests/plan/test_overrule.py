@@ -1,0 +1,46 @@
+"""Overruled verdicts: the named one no longer stops, every other rule still does."""
+
+import dataclasses
+
+from pipeline.plan.judge import Rules
+from pipeline.plan.measurement import Measurement
+from pipeline.plan.overrule import judge
+from pipeline.plan.sweep import Gate, Patience
+from pipeline.plan.verdict import Kind
+
+RULES = Rules(gates=(Gate(epoch=1, floor=0.88), Gate(epoch=2, floor=0.89)))
+PATIENT = Rules(patience=Patience(epochs=2, min_delta=0.001))
+
+
+def course(*top1: float) -> list[Measurement]:
+    return [Measurement(epoch=e, top1=value) for e, value in enumerate(top1, start=1)]
+
+
+def with_(rules: Rules, *overruled: tuple[int, str]) -> Rules:
+    return dataclasses.replace(rules, overruled=overruled)
+
+
+def test_an_overruled_gate_is_watched_instead() -> None:
+    assert judge(course(0.87), RULES).ends
+    verdict = judge(course(0.87), with_(RULES, (1, "epoch 1 floor")))
+    assert verdict.kind is Kind.WATCH and not verdict.ends
+    assert verdict.reason == "epoch 1: top-1 87.00 % is under the floor 88.00 % (overruled)"
+
+
+def test_the_next_gate_still_stops() -> None:
+    verdict = judge(course(0.87, 0.88), with_(RULES, (1, "epoch 1 floor")))
+    assert verdict.ends and verdict.rule == "epoch 2 floor"
+
+
+def test_overruled_patience_counts_anew() -> None:
+    assert judge(course(0.9, 0.9, 0.9), PATIENT).rule == "patience"
+    rules = with_(PATIENT, (3, "patience"))
+    assert not judge(course(0.9, 0.9, 0.9), rules).ends
+    assert not judge(course(0.9, 0.9, 0.9, 0.9), rules).ends
+    assert judge(course(0.9, 0.9, 0.9, 0.9, 0.9), rules).ends
+
+
+def test_another_rule_of_the_same_epoch_still_stops() -> None:
+    rules = dataclasses.replace(PATIENT, gates=(Gate(epoch=3, floor=0.95),))
+    verdict = judge(course(0.9, 0.9, 0.9), with_(rules, (3, "epoch 3 floor")))
+    assert verdict.ends and verdict.rule == "patience"

@@ -1,0 +1,63 @@
+"""What `pcan sweep watch` says: the distance to the next gate, and a line for each change."""
+
+import dataclasses
+
+import pytest
+
+from pipeline.plan.measurement import Measurement
+from pipeline.report.watch import Seen, changes, distance, shown_time
+
+
+def course(*top1: float) -> list[Measurement]:
+    return [Measurement(epoch=e, top1=value) for e, value in enumerate(top1, start=1)]
+
+
+@pytest.mark.parametrize(
+    ("gate", "history", "said"),
+    [
+        (0, (), "gate 1: floor 88.00 %, target 88.50 %"),
+        (1, (0.8832,), "gate 5: target 89.50 % (-1.18), must reach 88.37 %"),
+        (1, (0.8832, 0.889), "gate 5: target 89.50 % (-0.60), must reach 88.37 % (+0.53)"),
+        (2, (0.8832,), "gate 10: floor 89.19 % (-0.87), target 90.00 % (-1.68)"),
+    ],
+)
+def test_the_distance_to_the_next_gate_is_in_points(plan, gate, history, said) -> None:
+    assert distance(plan.variants["baseline"].gates[gate], course(*history)) == said
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen(
+        trial="baseline/0",
+        running=True,
+        phase="train",
+        epoch=2,
+        epochs=30,
+        measured=1,
+        iteration=3,
+        iterations=10,
+        last_top1=0.8832,
+        best_top1=0.8832,
+        lr=0.003,
+        loss=1.0,
+        next_gate="gate 5: target 89.50 % (-1.18)",
+        seconds_left=26100.0,
+        verdict="",
+        ending="",
+    )
+
+
+def test_only_starts_epochs_and_ends_are_worth_a_line(seen: Seen) -> None:
+    started = changes([], [seen])
+    assert started == [
+        "baseline/0 epoch 1/30 | top-1 88.32 % | lr 0.003 | gate 5: target 89.50 % (-1.18) "
+        "| 7 h 15 min left"
+    ]
+    assert changes([seen], [dataclasses.replace(seen, iteration=4)]) == []
+    ended = dataclasses.replace(seen, running=False, ending="pruned: epoch 5: no epoch")
+    assert changes([seen], [ended]) == ["baseline/0 pruned: epoch 5: no epoch"]
+    assert changes([ended], [ended]) == []
+
+
+def test_times_are_said_as_people_say_them() -> None:
+    assert [shown_time(s) for s in (35, 1800, 15000)] == ["35 s", "30 min", "4 h 10 min"]
