@@ -33,7 +33,7 @@ def _set(node: Any, keys: List[str], value: Any) -> Any:
 
 
 def _like(old: Any, new: Any) -> Any:
-    """Make a list a tuple where it replaces one: YAML has no tuples, `Resize(scale=...)` needs it."""
+    """Make a list a tuple where it replaces one; YAML has none, and Resize wants its scale so."""
     return tuple(new) if isinstance(old, tuple) and isinstance(new, list) else new
 
 
