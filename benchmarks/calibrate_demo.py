@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
+from pipeline.plan.yaml_lines import load
 
 PCAN = [sys.executable, "-m", "pipeline.cli.main"]
 
@@ -30,10 +30,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3, help="of each recipe that is tried")
     parser.add_argument("--recipes", nargs="+", help="only these")
     options = parser.parse_args()
-    plan = yaml.safe_load(Path("sweeps", f"{options.sweep}.yaml").read_text())
+    plan, _ = load(Path("sweeps", f"{options.sweep}.yaml").read_text(), options.sweep)
     name = f"{options.sweep}_calibration"
     file = Path("sweeps", f"{name}.yaml")
-    file.write_text(yaml.safe_dump(calibration(plan, name, options), sort_keys=False))
+    file.write_text(json.dumps(calibration(plan, name, options), indent=1))  # JSON is YAML
     try:
         launch = [*PCAN, "sweep", "launch", name, "--policy", "all", "--wandb", "disabled"]
         subprocess.run(launch, check=True)

@@ -1,7 +1,6 @@
 """How a command's `--wandb` becomes a mirror and a trial's record."""
 
 import dataclasses
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from pipeline.plan.project import MARK, Project
 from pipeline.track.mirror import Mirror, start_mirror
 from pipeline.track.project import read_project
 from pipeline.track.record import Target
+from pipeline.track.server import key_present
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,17 +45,6 @@ class Tracking:
 
     def hints(self) -> list[str]:
         """Return what to say about W&B before a launch."""
-        if self.mode == "offline" and has_key():
+        if self.mode == "offline" and key_present():
             return ["W&B: written offline. A key is here; to send while it trains: --wandb live"]
         return []
-
-
-def has_key() -> bool:
-    """Whether a W&B key is at hand; its text is never looked at."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    netrc = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
-    try:
-        return "api.wandb.ai" in netrc.read_text(errors="replace")
-    except OSError:
-        return False
