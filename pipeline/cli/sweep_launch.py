@@ -123,7 +123,7 @@ def launch(
             wait=wait,
             budget=Budget(max_hours, gpu_hours),
             notify=command,
-            mirror=tracking.start,
+            mirror=tracking.mirror,
         )
     finally:
         terminal.close()

@@ -1,6 +1,7 @@
 """How a command's `--wandb` becomes a mirror and a trial's record."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.plan.project import MARK, Project
@@ -32,6 +33,11 @@ class Tracking:
             "entity": self.target.entity,
             "group": self.group,
         }
+
+    @property
+    def mirror(self) -> Callable[[Path], Mirror] | None:
+        """What starts the mirror, None where W&B is told nothing."""
+        return None if self.mode == "disabled" else self.start
 
     def start(self, folder: Path) -> Mirror:
         """Start the mirror of `runs/<sweep>`."""

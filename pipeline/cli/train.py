@@ -56,7 +56,7 @@ def train(
             sets=parse_sets(sets),
             tracking=spec,
             show=terminal,
-            mirror=tracking.start,
+            mirror=tracking.mirror,
         )
     finally:
         terminal.close()

@@ -20,7 +20,7 @@ from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 
 #: Raised when the answer of the tools changes its form.
-CACHE_FORM = 2
+CACHE_FORM = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

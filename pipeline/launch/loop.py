@@ -25,6 +25,7 @@ from pipeline.launch.policy import Next, claimable
 from pipeline.launch.prepare import set_aside
 from pipeline.launch.retry import Retries, spoiled
 from pipeline.launch.show import Show
+from pipeline.launch.stopping import pass_on
 from pipeline.launch.stops import Stops
 from pipeline.launch.taking_up import make_ready, take_up, told_taken_up
 from pipeline.launch.weights import export_made
@@ -104,7 +105,8 @@ class Loop:
                     if self._error is not None:
                         raise self._error
                     if self.stops.asked or not self._wait(self._plan):
-                        self.places.close()
+                        if self.stops.level < 2:
+                            self.places.close()
                         return self._plan
                 self._tick()
         finally:
@@ -254,7 +256,7 @@ class Loop:
     def _tick_one(self, attempt: Attempt) -> None:
         if attempt.follow():
             self._changed()
-        self._apply_stops(attempt)
+        pass_on(self.stops, attempt, self.context.sweep.job)
         attempt.watch()
         attempt.press()
         if not attempt.ended():
@@ -265,20 +267,6 @@ class Loop:
         else:
             self.attempts.remove(attempt)
             self._close(attempt, outcome)
-
-    def _apply_stops(self, attempt: Attempt) -> None:
-        """Pass on what was asked for: stop after the epoch, now, at once, or out of time."""
-        if self.stops.asked:
-            attempt.request_stop(self.stops.outcome(), self.stops.grace_s)
-        if self.stops.level >= 3 and attempt.process is not None:
-            attempt.process.kill()
-        job = self.context.sweep.job
-        if job.max_hours is None or attempt.process is None or attempt.stopping is not None:
-            return
-        if attempt.process.seconds > 3600 * job.max_hours:
-            reason = f"the time limit of {job.max_hours:g} h (job.max_hours) is reached"
-            late = Outcome(state=None, cause="timeout", reason=reason)
-            attempt.request_stop(late, job.stop_grace_s)
 
     def _restart(self, attempt: Attempt, outcome: Outcome) -> None:
         refused = spoiled(attempt.rundir, read_json(attempt.rundir.outcome))

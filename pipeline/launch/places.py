@@ -12,7 +12,7 @@ from pipeline.job.gpus import Gpu, list_gpus
 from pipeline.job.slots import Slot
 
 #: How long a driver may take to give the memory of ended processes back.
-CLEAR_S = 10.0
+CLEAR_S = 30.0
 POLL_S = 1.0
 
 

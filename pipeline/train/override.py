@@ -25,11 +25,16 @@ def apply(config: Dict[str, Any], overrides: Dict[str, Any]) -> List[str]:
 def _set(node: Any, keys: List[str], value: Any) -> Any:
     """Return `node` with the value set: the same object, or a new one for a tuple."""
     key = _key_of(node, keys[0])
-    new = value if len(keys) == 1 else _set(node[key], keys[1:], value)
+    new = _like(node[key], value) if len(keys) == 1 else _set(node[key], keys[1:], value)
     if isinstance(node, tuple):
         return node[:key] + (new,) + node[key + 1 :]
     node[key] = new
     return node
+
+
+def _like(old: Any, new: Any) -> Any:
+    """Make a list a tuple where it replaces one; YAML has none, and Resize wants its scale so."""
+    return tuple(new) if isinstance(old, tuple) and isinstance(new, list) else new
 
 
 def _key_of(node: Any, word: str) -> Any:

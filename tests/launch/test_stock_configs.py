@@ -129,7 +129,8 @@ def test_a_stock_config_is_a_sweeps_base(name: str, project, demo: Path) -> None
     done = project.run(*words, timeout=580)
     assert done.returncode == 0, done.stderr
     folder = project.root / "runs" / "stock" / "baseline" / "0"
-    measured = [json.loads(line) for line in (folder / "measurements.jsonl").open()]
+    lines = (folder / "measurements.jsonl").read_text().splitlines()
+    measured = [json.loads(line) for line in lines]
     assert [m["epoch"] for m in measured] == [1, 2]
     assert all(0 <= m["top1"] <= 1 for m in measured)
     if name == "rgbposeconv3d":

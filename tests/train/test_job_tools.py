@@ -117,6 +117,12 @@ def test_whole_value_goes_before_its_part():
     assert config == {"s": [{"a": 2}, {"a": 7}], "t": (9, 2)}
 
 
+def test_a_list_replaces_a_tuple_as_a_tuple():
+    config = {"scale": (-1, 256), "steps": [1]}
+    assert apply(config, {"scale": [-1, 64], "steps": [2]}) == []
+    assert config == {"scale": (-1, 64), "steps": [2]}
+
+
 def test_changes_are_as_deep_as_the_shapes_agree():
     old = {"w": [1, 2], "s": [{"a": 1}], "flag": 1, "same": {"x": 1}}
     new = {"w": [1, 3], "s": [{"b": 1}], "flag": True, "same": {"x": 1}}
