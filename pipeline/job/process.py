@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,13 +44,22 @@ class Command:
     env: Mapping[str, str]
     visible: str
 
-    def argv(self, rundir: RunDir) -> list[str]:
-        """Return the command line, which anyone can type to run the same job by hand."""
+    def argv(self, rundir: RunDir, meeting: str) -> list[str]:
+        """Return the command line.
+
+        Args:
+            meeting: an empty file of this user's, in which torchrun keeps its own state. With
+                --standalone it is pickled behind a port open on all interfaces (torch 2.13).
+        """
         return [
             self.python,
             "-m",
             "torch.distributed.run",
-            "--standalone",
+            "--nnodes=1",
+            "--rdzv-backend=c10d",
+            "--rdzv-conf=store_type=file",
+            f"--rdzv-endpoint={meeting}",
+            f"--rdzv-id={Path(meeting).name}",
             f"--nproc_per_node={self.nproc}",
             "-m",
             "pipeline.train",
@@ -68,9 +78,11 @@ class JobProcess:
         env = {**command.env, MARKER: token, "CUDA_VISIBLE_DEVICES": command.visible}
         env.setdefault("OMP_NUM_THREADS", "1")
         env.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
+        handle, self._meeting = tempfile.mkstemp(prefix="pcan-job-")
+        os.close(handle)
         with open(rundir.job_log, "ab") as log:
             self._popen = subprocess.Popen(
-                command.argv(rundir),
+                command.argv(rundir, self._meeting),
                 cwd=command.cwd,
                 env=env,
                 stdin=subprocess.DEVNULL,
@@ -129,6 +141,7 @@ class JobProcess:
         Returns:
             The pids that would not go.
         """
+        Path(self._meeting).unlink(missing_ok=True)
         deadline = time.monotonic() + seconds
         left = marked(self.token)
         while left and time.monotonic() < deadline:

@@ -68,5 +68,5 @@ def test_no_word_of_a_job_reaches_a_shell(tmp_path: Path) -> None:
     process = JobProcess(RunDir(root), "token-shell", command)
     while process.running():
         time.sleep(0.01)
-    assert command.argv(RunDir(root))[-1] == str(root)
+    assert command.argv(RunDir(root), "meeting")[-1] == str(root)
     assert not list(tmp_path.glob("canary"))
