@@ -10,6 +10,7 @@ from pipeline.data.video import VideoError, frames, video_path
 from pipeline.doctor.finding import Finding, Patient, error, warning
 from pipeline.errors import InputError, PcanError
 from pipeline.job.child import ask
+from pipeline.launch.machine import DATA_ROOT, data_root
 from pipeline.launch.registering import resolved
 from pipeline.launch.weights import missing_checkpoints
 
@@ -69,14 +70,26 @@ def check_data(patient: Patient) -> Iterator[Finding]:
     assert sweep is not None
     if patient.resolution is None:
         return
-    facts = patient.resolution.base if patient.resolution is not None else {}
-    request = {"config": str(project.root / sweep.config), "data_root": patient.data_root}
+    facts = patient.resolution.base
+    given = {DATA_ROOT: patient.data_root} if patient.data_root is not None else {}
+    root = data_root(sweep, project, given)
+    request = {"config": str(project.root / sweep.config), "data_root": root}
     try:
         loaders = ask("data_facts", request, sweep.job, project.cache, project.root)["loaders"]
     except InputError:
         return  # a data set of another form: its own loader will tell
+    files = list(dict.fromkeys(project.root / str(loader["ann_file"]) for loader in loaders))
+    absent = [file for file in files if not file.is_file()]
+    for file in absent:
+        yield error(
+            "data",
+            f"The annotation is missing: {file}. Put it there, or say where the data lies: --set "
+            "data_root=DIR",
+        )
     known: dict[str, Annotation] = {}
     for loader in loaders:
+        if project.root / str(loader["ann_file"]) in absent:
+            continue
         yield from _loader(loader, project.root, facts.get("num_classes"), known)
 
 
@@ -85,7 +98,9 @@ def _loader(
 ) -> Iterator[Finding]:
     try:
         path = root / str(loader["ann_file"])
-        annotation = known.setdefault(str(path), load_annotation(path))
+        if str(path) not in known:
+            known[str(path)] = load_annotation(path)
+        annotation = known[str(path)]
         clips = annotation.split(loader["split"])
     except PcanError as problem:
         yield error("data", f"{loader['loader']}: {problem}")

@@ -16,8 +16,8 @@ from pipeline.errors import InputError, NotReady
 from pipeline.plan.sweep import JobSettings
 
 TIMEOUT_S = 300
-#: Never handed to a job: only the uploader needs it.
-SECRET_ENV = ("WANDB_API_KEY",)
+#: Never handed to a job: only the uploader and the launcher need them.
+SECRET_ENV = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "PCAN_STORAGE", "PGPASSWORD")
 
 
 def interpreter(job: JobSettings, root: Path) -> str:

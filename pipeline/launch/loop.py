@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline.errors import NotReady, PcanError, StorageError
+from pipeline.errors import PcanError, StorageError
 from pipeline.job.ended import Outcome
 from pipeline.job.rundir import read_json
 from pipeline.job.slots import Slot
@@ -29,6 +29,7 @@ from pipeline.launch.stopping import pass_on
 from pipeline.launch.stops import Stops
 from pipeline.launch.taking_up import make_ready, take_up, told_taken_up
 from pipeline.launch.weights import export_made
+from pipeline.launch.wording import error_text, refusal
 from pipeline.study.board import TrialRow
 from pipeline.study.claim import busy, claim
 from pipeline.study.lease import Lease, LeaseLost
@@ -100,7 +101,7 @@ class Loop:
         try:
             while True:
                 self._fill_if_due()
-                if not self.attempts and not self.endings.pending:
+                if self._idle:
                     if self._error is not None:
                         raise self._error
                     if self.stops.asked or not self._wait(self._plan):
@@ -118,16 +119,30 @@ class Loop:
             return
         if len(self.attempts) == len(self.context.slots) or time.monotonic() < self._fill_at:
             return
-        idle = not self.attempts and not self.endings.pending
         storage = self.context.study_storage
         try:
-            with contextlib.nullcontext() if idle else storage.hasty():
+            with contextlib.nullcontext() if self._idle else storage.hasty():
                 self._plan = self._fill()
         except StorageError as error:
-            if not self.attempts and not self.endings.pending:
+            if self._idle:
                 raise
             self._tell_once(f"{error} Running trials go on.")
+        except Exception as error:
+            if self._idle:
+                raise
+            self._end_with(error)
         self._fill_at = time.monotonic() + (FILL_S if self.attempts else 0.0)
+
+    @property
+    def _idle(self) -> bool:
+        """Whether nothing runs and the storage has heard of everything."""
+        return not self.attempts and not self.endings.pending
+
+    def _end_with(self, error: Exception) -> None:
+        """Begin nothing more, and end with this error once the running trials have ended."""
+        self._error = self._error or error
+        if self.attempts:
+            self._tell_once(f"{error_text(error)}\nThe running trials go on; no other is begun.")
 
     def _fill(self) -> Next:
         """Claim and start trials while there are free slots and something is wanted."""
@@ -205,7 +220,10 @@ class Loop:
         if spent is not None:
             self.stops.spent(spent)
         with self.context.study_storage.hasty():
-            self._take_up_changes()
+            try:
+                self._take_up_changes()
+            except Exception as error:
+                self._end_with(error)
             for attempt in list(self.attempts):
                 try:
                     self._tick_one(attempt)
@@ -282,19 +300,10 @@ class Loop:
 
     def _give_back(self, lease: Any, error: Exception) -> None:
         """Leave a trial to the next launch; this one ends with `error`, after its running jobs."""
-        if isinstance(error, OSError):  # a folder that cannot be written, a full disk
-            where = f": {error.filename}" if error.filename else ""
-            error = NotReady(
-                f"{lease.name} cannot go on here: {error.strerror or error}{where}. Mend that, "
-                "then run the same launch."
-            )
-        told = isinstance(error, PcanError)
-        what = str(error) if told else f"{type(error).__name__}: {error}"
+        error = refusal(lease.name, error)
         with contextlib.suppress(PcanError):  # its lease ends with this process in any case
-            lease.release("interrupted", cause=None, reason=what[:500], seconds=0)
-        self._error = self._error or error
-        if self.attempts:
-            self.show.line(f"{lease.name}: {what}\nThe running trials go on; no other is begun.")
+            lease.release("interrupted", cause=None, reason=str(error)[:500], seconds=0)
+        self._end_with(error)
 
 
 def _end_processes(attempt: Attempt) -> None:

@@ -81,7 +81,10 @@ class Places:
     def poll(self) -> None:
         """Look whether the GPUs of ended trials are free; say by name what is left on them."""
         for number, (slot, trial, since) in list(self._clearing.items()):
-            left = self._in_use(slot)
+            try:
+                left = self._in_use(slot)
+            except NotReady as error:  # a driver that is busy ends no launch
+                left = str(error)
             if left is not None and time.monotonic() - since < CLEAR_S:
                 continue
             if left is not None:

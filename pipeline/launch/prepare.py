@@ -63,7 +63,7 @@ def prepare(
         StorageError: the folder belongs to a trial that this storage does not know.
     """
     rundir = run_dir(project, sweep.name, lease.variant, lease.number)
-    rundir.checkpoints.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _private(project.runs, rundir.checkpoints)
     refuse_stranger(project, rundir, lease)
     before = read_json(rundir.spec) or {}
     kept = before.get("config_hash") not in (None, configs.pure.hash)
@@ -159,6 +159,13 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _private(top: Path, folder: Path) -> None:
+    """Make a folder and those above it, up to `top`, for this user only."""
+    above = [f for f in folder.parents if f == top or f.is_relative_to(top)]
+    for each in (*reversed(above), folder):
+        each.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _whole(file: Path) -> bool:

@@ -1,5 +1,6 @@
 """The lines that a launch prints about one trial."""
 
+from pipeline.errors import NotReady, PcanError
 from pipeline.job.ended import Outcome, last_lines, telling_log
 from pipeline.job.rundir import RunDir
 from pipeline.plan.measurement import Measurement
@@ -29,3 +30,19 @@ def failure_text(name: str, epochs: int, rundir: RunDir, ranks: int, outcome: Ou
     lines = "\n".join(f"    {line}" for line in last_lines(log))
     head = f"{name} failed after {epochs} epochs ({outcome.cause}): {outcome.reason}"
     return f"{head}\n  Last lines of {log}:\n{lines}"
+
+
+def refusal(name: str, error: Exception) -> Exception:
+    """Turn what the system refused a trial, a folder or room on the disk, into a sentence."""
+    if not isinstance(error, OSError):
+        return error
+    where = f": {error.filename}" if error.filename else ""
+    return NotReady(
+        f"{name} cannot go on here: {error.strerror or error}{where}. Mend that, then run the "
+        "same launch."
+    )
+
+
+def error_text(error: Exception) -> str:
+    """Return an error in one line; a bug keeps its kind."""
+    return str(error) if isinstance(error, PcanError) else f"{type(error).__name__}: {error}"

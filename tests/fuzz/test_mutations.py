@@ -20,7 +20,7 @@ from pipeline.plan.read import read_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 BOUNDED = settings(
-    max_examples=int(os.environ.get("PCAN_FUZZ") or 60),
+    max_examples=int(os.environ.get("PCAN_FUZZ") or 40),
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -145,6 +145,8 @@ def test_a_backup_is_a_whole_storage(faulty) -> None:
     assert told_by_status(project, copy) == told_by_status(project, old)
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 def test_kills_of_torchrun_and_of_a_data_worker_cost_no_epoch(project, until) -> None:
     project.sweep(SLOW.replace("model.sleep", "train_dataloader.num_workers: 1, model.sleep"))
     launch = project.start(*project.launch_words())
@@ -194,6 +196,8 @@ def test_a_launch_goes_on_from_the_newest_good_checkpoint_and_never_from_zero(
     assert not list(checkpoints.glob(".epoch_*"))
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 def test_three_times_ctrl_c_ends_everything_at_once(project, until) -> None:
     project.sweep(SLOW.replace("0.25", "30"))
     launch = project.start(*project.launch_words())
@@ -247,6 +251,8 @@ def test_a_run_directory_that_cannot_be_made_ends_no_running_trial(project) -> N
     )
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 def test_a_time_limit_stops_after_the_epoch_and_stays_resumable(project) -> None:
     project.sweep(SLOW)
     file = project.root / "sweeps" / "tiny.yaml"

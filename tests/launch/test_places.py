@@ -1,0 +1,30 @@
+"""A driver that does not answer ends no running trial."""
+
+from pipeline.errors import NotReady
+from pipeline.job.gpus import Gpu
+from pipeline.job.slots import Slot
+from pipeline.launch import places
+from pipeline.launch.places import Places
+
+
+def test_a_driver_that_fails_after_a_trial_is_told_not_thrown(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("PCAN_LOCKS", str(tmp_path))
+    answers: list[object] = [[]]
+
+    def look() -> list[Gpu]:
+        if not answers:
+            raise NotReady("nvidia-smi does not answer. Is the GPU driver well?")
+        return answers.pop()  # type: ignore[return-value]
+
+    said: list[str] = []
+    gpu = Gpu(index=0, uuid="GPU-aa", name="H100", total_mib=100, used_mib=0)
+    monkeypatch.setattr(places, "POLL_S", 0.0)
+    found = Places([Slot(number=0, gpus=(gpu,))], False, said.append, look)
+    slot = found.take("baseline/0")
+    assert slot is not None
+    found.give_back(slot, "baseline/0")
+    found.poll()
+    assert found.clearing and said == []
+    monkeypatch.setattr(places, "CLEAR_S", 0.0)
+    found.poll()
+    assert not found.clearing and "does not answer" in said[0]

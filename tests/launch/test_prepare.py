@@ -1,0 +1,62 @@
+"""Run directories: private, and never started over without being told to."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli.show import Terminal
+from pipeline.errors import NotReady
+from pipeline.job.rundir import RunDir, append_line
+from pipeline.launch.prepare import _private, _refuse_to_start_over, newest_checkpoint, set_aside
+from pipeline.plan.measurement import Measurement
+from pipeline.plan.project import Project
+
+
+class Named:
+    name = "baseline/0"
+
+
+def test_every_folder_from_runs_down_is_private(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "tiny" / "baseline" / "0" / "checkpoints"
+    _private(tmp_path / "runs", folder)
+    for each in (folder, *list(folder.parents)[:4]):
+        assert each.stat().st_mode & 0o077 == 0, each
+
+
+def checkpoint(rundir: RunDir, epoch: int, whole: bool = True) -> None:
+    rundir.checkpoints.mkdir(exist_ok=True)
+    path = rundir.checkpoints / f"epoch_{epoch}.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data.pkl", "x" * 1000)
+    if not whole:
+        path.write_bytes(path.read_bytes()[:500])
+
+
+@pytest.mark.parametrize(
+    "junk", ["epoch_x.pth", ".epoch_9.pth.abc", "epoch_9.damaged", "best.pth"]
+)
+def test_the_newest_checkpoint_that_is_whole_is_taken(tmp_path: Path, junk: str) -> None:
+    rundir = RunDir(tmp_path)
+    for epoch, whole in ((2, True), (9, True), (10, False)):
+        checkpoint(rundir, epoch, whole)
+    (rundir.checkpoints / junk).write_bytes(b"x")
+    newest = newest_checkpoint(rundir)
+    assert newest is not None and newest.name == "epoch_9.pth"
+    set_aside(rundir, "checkpoints/epoch_9.pth")
+    newest = newest_checkpoint(rundir)
+    assert newest is not None and newest.name == "epoch_2.pth"
+
+
+def test_a_trained_trial_without_checkpoints_is_not_started_over(tmp_path: Path) -> None:
+    rundir, project = RunDir(tmp_path), Project(tmp_path)
+    append_line(rundir.measurements, Measurement(epoch=0, top1=0.5).to_line())
+    _refuse_to_start_over(project, rundir, Named())  # type: ignore[arg-type]
+    append_line(rundir.measurements, Measurement(epoch=1, top1=0.5).to_line())
+    with pytest.raises(NotReady, match="has measured 1 epochs, but none of its checkpoints"):
+        _refuse_to_start_over(project, rundir, Named())  # type: ignore[arg-type]
+
+
+def test_terminal_codes_in_a_line_are_dropped(capsys) -> None:
+    Terminal().line("a\x1b[2Jb\x07c\nnext")
+    assert capsys.readouterr().err.splitlines() == ["a[2Jbc", "next"]
