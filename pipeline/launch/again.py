@@ -83,7 +83,14 @@ def _again(sweep: Sweep, project: Project, storage: Storage, row: TrialRow) -> s
 
     def fill(number: int, uid: str) -> None:
         new = run_dir(project, sweep.name, row.variant, number)
-        _fill(old, new, checkpoint is not None)
+        try:
+            _fill(old, new, checkpoint is not None)
+        except OSError as error:
+            where = shown(new.root, project.root)
+            raise NotReady(
+                f"{where} cannot be made: {error.strerror or error}. Mend that, then run the same "
+                "command."
+            ) from None
         spec = {**(read_json(old.spec) or {}), "trial": uid, "number": number}
         spec = {**spec, "continues": row.name, "created": None}
         spec["wandb"] = {**spec.get("wandb", {}), "id": wandb_id(uid, number)}

@@ -48,7 +48,11 @@ def enqueue_again(
         study_id = rdb.get_study_id_from_name(study_name(sweep, row.variant))
         trial_id = rdb.create_new_trial(study_id, _template(row, history, decision))
         number, uid = int(rdb.get_trial(trial_id).number), secrets.token_hex(16)
-        fill(number, uid)
+        try:
+            fill(number, uid)
+        except BaseException:  # else a sampler would hand the half-made trial out
+            rdb.set_trial_state_values(trial_id, _failed())
+            raise
         top = best(history)
         with storage.engine.begin() as connection:
             connection.execute(
@@ -101,6 +105,12 @@ def _check_continuable(sweep: Sweep, storage: Storage, row: TrialRow) -> None:
                 f"{row.name} is continued as {other.name} already. Run it: pcan sweep launch "
                 f"{sweep.name}"
             )
+
+
+def _failed() -> Any:
+    from optuna.trial import TrialState
+
+    return TrialState.FAIL
 
 
 def _template(row: TrialRow, history: Sequence[Measurement], decision: Mapping[str, Any]) -> Any:

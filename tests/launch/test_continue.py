@@ -13,28 +13,32 @@ def test_a_pruned_trial_goes_on_as_a_new_one_from_its_checkpoint(project) -> Non
     refused = project.run("sweep", "continue", "baseline/7", "--sweep", "tiny")
     assert refused.returncode == 2 and "it has: baseline/0" in refused.stderr
 
+    (project.folder("baseline/1") / "checkpoints").mkdir(parents=True)
+    in_the_way = project.run("sweep", "continue", "baseline/0", "--sweep", "tiny")
+    assert in_the_way.returncode == 5 and "baseline/1 cannot be made" in in_the_way.stderr
+
     done = project.run("sweep", "continue", "baseline/0", "--sweep", "tiny")
     assert done.returncode == 0, done.stderr
-    assert "baseline/1 goes on where baseline/0 ended after epoch 1" in done.stderr
+    assert "baseline/2 goes on where baseline/0 ended after epoch 1" in done.stderr
     twice = project.run("sweep", "continue", "baseline/0", "--sweep", "tiny")
-    assert twice.returncode == 2 and "continued as baseline/1 already" in twice.stderr
+    assert twice.returncode == 2 and "continued as baseline/2 already" in twice.stderr
 
     launched = project.launch()
     assert launched.returncode == 0, launched.stderr
-    assert "baseline/1 starts on the CPU, going on after epoch 1" in launched.stderr
+    assert "baseline/2 starts on the CPU, going on after epoch 1" in launched.stderr
     trials = project.status()
     assert (trials["baseline/0"]["state"], trials["baseline/0"]["epochs"]) == ("PRUNED", 1)
-    new = trials["baseline/1"]
+    new = trials["baseline/2"]
     assert (new["state"], new["epochs"], new["continues"]) == ("COMPLETE", 3, "baseline/0")
-    assert project.epochs("baseline/1") == [1, 2, 3]
-    (overruled,) = json.loads((project.folder("baseline/1") / "overruled.json").read_text())[
+    assert project.epochs("baseline/2") == [1, 2, 3]
+    (overruled,) = json.loads((project.folder("baseline/2") / "overruled.json").read_text())[
         "overruled"
     ]
     assert overruled["rule"] == "epoch 1 floor" and overruled["by"] and overruled["time"]
     assert any("(overruled)" in verdict["reason"] for verdict in new["verdicts"])
     check_storage(project)
 
-    nothing = project.run("sweep", "continue", "baseline/1", "--sweep", "tiny")
+    nothing = project.run("sweep", "continue", "baseline/2", "--sweep", "tiny")
     assert nothing.returncode == 2 and "has run all its 3 epochs" in nothing.stderr
 
 
@@ -42,9 +46,9 @@ def check_storage(project) -> None:
     """Optuna's own tables tell the same: who overruled what, the old epochs, the jump."""
     with contextlib.closing(sqlite3.connect(project.root / "runs" / "pcan.db")) as db:
         attrs = dict(
-            db.execute("SELECT key, value_json FROM trial_user_attributes WHERE trial_id=2")
+            db.execute("SELECT key, value_json FROM trial_user_attributes WHERE trial_id=3")
         )
-        steps = db.execute("SELECT step FROM trial_intermediate_values WHERE trial_id=2")
+        steps = db.execute("SELECT step FROM trial_intermediate_values WHERE trial_id=3")
         assert sorted(step for (step,) in steps) == [1, 2, 3]
         ((meta,),) = db.execute("SELECT value_json FROM study_user_attributes WHERE key='pcan'")
     assert json.loads(attrs["continues"]) == "baseline/0"
