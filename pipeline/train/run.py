@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from pipeline.job.rundir import RunDir, append_line, read_json, write_json
 from pipeline.plan.measurement import Measurement
 from pipeline.train import checkpoint, group, state
+from pipeline.train.buffers import SyncBuffers
 from pipeline.train.failure import Stage
 from pipeline.train.hooks import EpochEnd, LoaderStart, LossWatch, Progress
 from pipeline.train.outcome import JobFailure, record_outcome
@@ -127,7 +128,7 @@ def build(config: Any, rundir: RunDir, spec: Spec, stage: Stage) -> JobRunner:
         LoaderSeeds(loop.dataloader, seed, rank, name)
         for loop, name in ((train_loop, "train"), (val_loop, "val"))
     ]
-    hooks = [LoaderStart(*seeds), watch, progress, runner.epoch_end]
+    hooks = [LoaderStart(*seeds), SyncBuffers(), watch, progress, runner.epoch_end]
     for hook in hooks:
         if hook is not None:
             runner.register_hook(hook)
