@@ -95,8 +95,20 @@ def launch_once(project: Path, variant: str) -> tuple[float, float]:
         [*PCAN, *words], cwd=project, env=environment(), stderr=subprocess.DEVNULL
     )
     first = wait_for_iteration(rundir / "progress.json", begun)
-    _, _, used = os.wait4(process.pid, 0)
-    return first, used.ru_maxrss / 1024
+    peak = 0.0
+    while process.poll() is None:
+        peak = max(peak, own_peak(process.pid))
+        time.sleep(0.02)
+    return first, peak
+
+
+def own_peak(pid: int) -> float:
+    """Return the most memory a process itself has held so far, in MB; its children apart."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(x.split()[1]) / 1024 for x in lines if x.startswith("VmHWM")), 0.0)
 
 
 def by_hand(project: Path, rundir: Path) -> float:

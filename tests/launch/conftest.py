@@ -64,6 +64,7 @@ class Project:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            preexec_fn=_usual_signals,
         )
 
     def launch(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -107,6 +108,12 @@ class Project:
         except OSError:
             return False
         return "pipeline.train" in command and str(self.root) in command and state != "Z"
+
+
+def _usual_signals() -> None:
+    """Undo what a shell does to background jobs: the tests themselves may be one."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _pids() -> list[int]:
