@@ -57,7 +57,7 @@ class JobRunner(Runner):
             report = load_warm_start(self, self.spec.raw)
         except WarmStartError as error:
             raise JobFailure("warm_start", str(error)) from error
-        for note in report.get("notes", []):
+        for note in report["notes"]:
             self.logger.info("Warm start: %s", note)
         if group.rank() == 0:
             known = read_json(self.rundir.facts) or {}

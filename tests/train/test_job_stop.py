@@ -69,7 +69,7 @@ STAND_IN = """
 import sys, types
 module = types.ModuleType("pipeline.train.warm_start")
 module.WarmStartError = type("WarmStartError", (Exception,), {})
-module.load_warm_start = lambda runner, spec: "nothing loaded"
+module.load_warm_start = lambda runner, spec: {"notes": ["nothing is loaded"]}
 sys.modules[module.__name__] = module
 """
 
