@@ -9,15 +9,16 @@ import dataclasses
 import functools
 import os
 import re
+import shutil
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 from pipeline.job.ended import LogStart, log_start
-from pipeline.job.rundir import MARKER, RunDir
+from pipeline.job.rundir import MARKER, MEETING, RunDir
 
 _PR_SET_PDEATHSIG = 1
 # Opened here: after a fork from a process with threads the loader's lock may be held for ever.
@@ -48,7 +49,7 @@ class Command:
         """Return the command line.
 
         Args:
-            meeting: an empty file of this user's, in which torchrun keeps its own state. With
+            meeting: a folder of this user's, in which torchrun keeps its own state. With
                 --standalone it is pickled behind a port open on all interfaces (torch 2.13).
         """
         return [
@@ -58,7 +59,7 @@ class Command:
             "--nnodes=1",
             "--rdzv-backend=c10d",
             "--rdzv-conf=store_type=file",
-            f"--rdzv-endpoint={meeting}",
+            f"--rdzv-endpoint={meeting}/torchrun",
             f"--rdzv-id={Path(meeting).name}",
             f"--nproc_per_node={self.nproc}",
             "-m",
@@ -78,8 +79,8 @@ class JobProcess:
         env = {**command.env, MARKER: token, "CUDA_VISIBLE_DEVICES": command.visible}
         env.setdefault("OMP_NUM_THREADS", "1")
         env.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
-        handle, self._meeting = tempfile.mkstemp(prefix="pcan-job-")
-        os.close(handle)
+        self._meeting = tempfile.mkdtemp(prefix="pcan-job-")
+        meet_privately(env, self._meeting)
         with open(rundir.job_log, "ab") as log:
             self._popen = subprocess.Popen(
                 command.argv(rundir, self._meeting),
@@ -141,7 +142,7 @@ class JobProcess:
         Returns:
             The pids that would not go.
         """
-        Path(self._meeting).unlink(missing_ok=True)
+        shutil.rmtree(self._meeting, ignore_errors=True)
         deadline = time.monotonic() + seconds
         left = marked(self.token)
         while left and time.monotonic() < deadline:
@@ -149,6 +150,20 @@ class JobProcess:
             time.sleep(0.05)
             left = marked(self.token)
         return left
+
+
+def meet_privately(env: MutableMapping[str, str], meeting: str) -> None:
+    """Have the ranks of one machine meet in a file, with no socket beyond the loopback address.
+
+    Args:
+        env: the job's environment; what the user has set in it stays.
+        meeting: the folder of `Command.argv`.
+    """
+    env[MEETING] = f"{meeting}/ranks"
+    # Else torchrun opens a store for the ranks on all interfaces (torch >= 2.4).
+    env["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+    env.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    env.setdefault("NCCL_SOCKET_IFNAME", "lo")
 
 
 def marked(token: str) -> list[int]:

@@ -15,6 +15,8 @@ from pipeline.plan.measurement import Measurement, by_epoch
 
 #: Environment variable that marks every process of a trial with its lease's token.
 MARKER = "PCAN_TRIAL"
+#: Environment variable that names the file in which the ranks of one machine meet.
+MEETING = "PCAN_MEETING"
 
 
 class RunDir:

@@ -2,10 +2,12 @@
 
 import datetime
 import os
-from typing import Any, List, Optional
+from typing import Any, Dict, List, Optional
 
 import torch
 import torch.distributed as dist
+
+from pipeline.job.rundir import MEETING
 
 
 def join(device: str, timeout_s: Optional[float] = None) -> bool:
@@ -19,7 +21,14 @@ def join(device: str, timeout_s: Optional[float] = None) -> bool:
     """
     if "WORLD_SIZE" not in os.environ:
         return False
-    options = {} if timeout_s is None else {"timeout": datetime.timedelta(seconds=timeout_s)}
+    options: Dict[str, Any] = {}
+    if timeout_s is not None:
+        options["timeout"] = datetime.timedelta(seconds=timeout_s)
+    meeting = os.environ.get(MEETING)
+    if meeting is not None:  # else as torchrun says: several machines, or started by hand
+        ranks = int(os.environ["WORLD_SIZE"])
+        store = dist.FileStore(meeting, ranks)
+        options.update(store=store, rank=int(os.environ["RANK"]), world_size=ranks)
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if device == "cuda" else "gloo", **options)
