@@ -48,29 +48,16 @@ def resolved(sweep: "Sweep", project: "Project", only: str | None = None) -> Res
 def schedules(
     sweep: "Sweep", project: "Project", configs: Mapping[str, "Config"]
 ) -> tuple[dict[str, list[float]], tuple[str, ...]]:
-    """Return the true lr of each config, and why one has none.
+    """Return the true lr of each config, and what is wrong with a config, in sentences."""
+    from pipeline.job.resolve import rehearse
 
-    Each question costs a child that imports torch, so variants that change nothing of what a
-    schedule is made of share one.
-    """
-    from pipeline.job.resolve import true_lr
-
-    rates: dict[str, list[float]] = {}
-    problems = []
-    asked: dict[str, str] = {}
-    for name, config in configs.items():
-        same = asked.setdefault(_schedule_of(config), name)
-        if same in rates:
-            rates[name] = rates[same]
-            continue
-        try:
-            rates |= true_lr(sweep, project, {name: config})
-        except PcanError as error:
-            problems.append(f"{name}: no lr course. {error}")
+    try:
+        found = rehearse(sweep, project, configs)
+    except PcanError as error:
+        return {}, (f"No lr course. {error}",)
+    rates = {name: list(one.lr) for name, one in found.items() if one.lr is not None}
+    problems = [
+        f"{name}: no lr course. {one.lr_error}" for name, one in found.items() if one.lr_error
+    ]
+    problems += [f"{name}: {problem}" for name, one in found.items() for problem in one.problems]
     return rates, tuple(problems)
-
-
-def _schedule_of(config: "Config") -> str:
-    """Return what sets a config's schedule apart from another's of the same base."""
-    other_parts = ("model.", "custom_hooks.", "default_hooks.", "load_from")
-    return repr([c for c in config.changes if not c.path.startswith(other_parts)])

@@ -7,9 +7,10 @@ from typing import Any
 
 from pipeline.data.annotation import Annotation, clip_name, load_annotation
 from pipeline.data.video import VideoError, frames, video_path
-from pipeline.doctor.finding import Finding, Patient, error, warning
+from pipeline.doctor.finding import Finding, Patient, error, note, warning
 from pipeline.errors import InputError, PcanError
 from pipeline.job.child import ask
+from pipeline.job.resolve import rehearse
 from pipeline.launch.machine import DATA_ROOT, data_root
 from pipeline.launch.registering import resolved
 from pipeline.launch.weights import missing_checkpoints
@@ -22,7 +23,15 @@ def check_plan(patient: Patient) -> Iterator[Finding]:
     """Do all variants resolve, and can the configs carry out the plan?"""
     assert patient.sweep is not None
     patient.resolution = resolved(patient.sweep, patient.project)
-    yield from ()
+    configs = patient.resolution.configs
+    for name, found in rehearse(patient.sweep, patient.project, configs).items():
+        for problem in found.problems:
+            yield error("plan", f"{name}: {problem}")
+        if found.lr_error:
+            yield note(
+                "plan",
+                f"{name}: the lr is not checked against the schedule. {found.lr_error}",
+            )
 
 
 def check_weights(patient: Patient) -> Iterator[Finding]:
@@ -60,8 +69,6 @@ def check_weights(patient: Patient) -> Iterator[Finding]:
                 f"{start.checkpoint}: its head has {has} classes, the config's model has "
                 f"{made['classes']}.",
             )
-        for problem in made["problems"]:
-            yield warning("weights", f"{sweep.config}: {problem}")
 
 
 def check_data(patient: Patient) -> Iterator[Finding]:

@@ -96,7 +96,7 @@ def explain(
             cause = _lost(start) if cause == "lost_worker" else cause
             return Outcome(state="FAIL", cause=cause, reason=words)
     raised = _last_error(texts)
-    if raised is not None:
+    if raised is not None and 9 not in _signals(job).values():
         return Outcome(state="FAIL", cause="code_error", reason=raised)
     return Outcome(state="FAIL", cause=_lost(start), reason=_killed(job, returncode, start))
 
@@ -126,20 +126,33 @@ def _lost(start: LogStart | None) -> str:
 
 
 def _killed(job: str, returncode: int | None, start: LogStart | None) -> str:
-    """Say which rank was ended by which signal, as torchrun's report of the first failure does."""
-    first = job[job.rfind("Root Cause") :] if "Root Cause" in job else job
-    found = re.search(r"rank\s*:\s*(\d+).*?exitcode\s*:\s*-(\d+)", first, re.S)
-    if found is None:
-        found = re.search(r"exitcode:\s*-(?P<signal>\d+)\) local_rank:\s*(?P<rank>\d+)", job)
-        if found is None:
-            return f"the job's processes are gone (exit code {returncode}) and left no outcome"
-        rank, number = found["rank"], found["signal"]
-    else:
-        rank, number = found.groups()
+    """Say which rank was ended by which signal, as torchrun reports it."""
+    signals = _signals(job)
+    if not signals:
+        return f"the job's processes are gone (exit code {returncode}) and left no outcome"
+    # The others follow: by an error of their own, or by torchrun's SIGTERM.
+    rank, number = next(
+        ((r, n) for r, n in signals.items() if n == 9), next(iter(signals.items()))
+    )
     words = f"rank {rank} was ended by signal {number}"
     if _out_of_memory(start):
         return f"{words}: the machine ran out of memory; fewer data workers or a smaller batch"
-    return f"{words} (out of host memory? the kernel's log tells)" if number == "9" else words
+    return f"{words} (out of host memory? the kernel's log tells)" if number == 9 else words
+
+
+def _signals(job: str) -> dict[int, int]:
+    """Return the signal that ended each rank, torchrun's root cause first."""
+    report = job[job.rfind("Root Cause") :] + job if "Root Cause" in job else job
+    found = re.findall(r"rank\s*:\s*(\d+)[^\n]*\n\s*exitcode\s*:\s*-(\d+)", report)
+    if not found:
+        found = [
+            (rank, number)
+            for number, rank in re.findall(r"exitcode:\s*-(\d+)\) local_rank:\s*(\d+)", job)
+        ]
+    signals: dict[int, int] = {}
+    for rank, number in found:
+        signals.setdefault(int(rank), int(number))
+    return signals
 
 
 def last_lines(path: Path, count: int = 20) -> list[str]:

@@ -9,7 +9,7 @@ import hashlib
 import importlib.metadata
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 
 #: Raised when the answer of the tools changes its form.
-CACHE_FORM = 3
+CACHE_FORM = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,16 +85,48 @@ def resolve(sweep: Sweep, project: Project, sets: Mapping[str, Mapping[str, Any]
     )
 
 
-def true_lr(
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rehearsal:
+    """What a config would do, learnt without training.
+
+    Args:
+        lr: in force during epochs 1, 2, ...; None where `lr_error` says why.
+        problems: what keeps the model from being built, or its parts from fitting each other.
+        classes: of the model's head, if it says.
+        joints: of the model's pose pathway, if it has one.
+    """
+
+    lr: Sequence[float] | None
+    lr_error: str | None
+    problems: Sequence[str]
+    classes: int | None
+    joints: int | None
+
+
+def rehearse(
     sweep: Sweep, project: Project, configs: Mapping[str, Config]
-) -> dict[str, list[float]]:
-    """Return the lr in force during epochs 1, 2, ... of each config, by its own schedulers."""
-    return {
-        name: [
-            float(lr) for lr in _cached("schedule", {"config": config.text}, sweep, project)["lr"]
-        ]
+) -> dict[str, Rehearsal]:
+    """Build each config's schedule and model once, all in one child process.
+
+    Only good answers are kept: a problem may lie in the model's code, which may be mended.
+
+    Raises:
+        NotReady: the child could not be run.
+    """
+    files = {
+        name: _cache_file("rehearse", config.text, sweep, project)
         for name, config in configs.items()
     }
+    found = {name: (read_json(file) or {}).get("answer") for name, file in files.items()}
+    unknown = {name: configs[name].text for name, answer in found.items() if answer is None}
+    if unknown:
+        request = {"configs": unknown}
+        answers = ask("rehearse", request, sweep.job, project.cache, project.root)["results"]
+        for name, answer in answers.items():
+            found[name] = answer
+            if not answer["problems"] and not answer["lr_error"]:
+                _keep(project, files[name], {"answer": answer})
+    return {name: Rehearsal(**answer) for name, answer in found.items() if answer is not None}
 
 
 def reroot(text: str, old: str, new: str) -> str:
@@ -102,6 +134,20 @@ def reroot(text: str, old: str, new: str) -> str:
     pattern = re.compile(rf"(['\"]){re.escape(old.rstrip('/'))}(?=/|\1)")
     quoted = repr(new.rstrip("/"))[1:-1]
     return pattern.sub(lambda match: match.group(1) + quoted, text)
+
+
+def placed_path(text: str, path: str, root: str | None) -> str:
+    """Return a path of a resolved config as `reroot` to `root` would write it."""
+    old = (data_root_of(text) or "").rstrip("/")
+    if root is None or not old or not path.startswith(old + "/"):
+        return path
+    return root.rstrip("/") + path[len(old) :]
+
+
+def data_root_of(text: str) -> str | None:
+    """Return the variable `data_root` of a resolved config, None without one."""
+    found = re.search(r"^data_root = (['\"])(.*)\1$", text, re.M)
+    return found.group(2) if found else None
 
 
 def digest(text: str) -> str:
@@ -121,21 +167,25 @@ def _config_file(sweep: Sweep, project: Project) -> Path:
 
 
 def _cached(tool: str, request: dict[str, Any], sweep: Sweep, project: Project) -> dict[str, Any]:
-    key = digest(
-        json.dumps(
-            [CACHE_FORM, tool, request, interpreter(sweep.job, project.root), _version()],
-            sort_keys=True,
-        )
-    )
-    file = project.cache / f"{tool}-{key[:32]}.json"
+    file = _cache_file(tool, request, sweep, project)
     kept = read_json(file)
     if kept is not None and _unchanged(kept.get("files", {})):
         return dict(kept["answer"])
     answer = ask(tool, request, sweep.job, project.cache, project.root)
-    project.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     files = {path: _file_digest(Path(path)) for path in answer.get("files", [])}
-    write_json(file, {"files": files, "answer": answer}, durable=False)
+    _keep(project, file, {"files": files, "answer": answer})
     return answer
+
+
+def _cache_file(tool: str, request: Any, sweep: Sweep, project: Project) -> Path:
+    python = interpreter(sweep.job, project.root)
+    asked = [CACHE_FORM, tool, request, sweep.job.code_root, python, _version()]
+    return project.cache / f"{tool}-{digest(json.dumps(asked, sort_keys=True))[:32]}.json"
+
+
+def _keep(project: Project, file: Path, answer: dict[str, Any]) -> None:
+    project.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_json(file, answer, durable=False)
 
 
 def _unchanged(files: Mapping[str, str]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from pipeline.errors import InputError, NotReady
-from pipeline.job.resolve import reroot
+from pipeline.job.resolve import data_root_of, reroot
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 
@@ -89,13 +89,13 @@ def apply_data_root(text: str, root: str | None) -> str:
     """Move the paths of a resolved config below another data root."""
     if root is None:
         return text
-    found = re.search(r"^data_root = (['\"])(.*)\1$", text, re.M)
-    if found is None:
+    old = data_root_of(text)
+    if old is None:
         raise InputError(
             "The base config has no variable `data_root`, so --set data_root has nothing to "
             "move. Set the paths themselves: --set train_dataloader.dataset.ann_file=..."
         )
-    return reroot(text, found.group(2), root)
+    return reroot(text, old, root)
 
 
 def _variable(name: str, source: str) -> str:

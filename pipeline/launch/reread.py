@@ -8,16 +8,16 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.errors import PcanError
 from pipeline.job.resolve import Resolution
 from pipeline.launch.context import Context
-from pipeline.launch.courses import learn_courses
 from pipeline.launch.overruled import overruled
 from pipeline.launch.policy import candidates, check_order
 from pipeline.launch.prepare import run_dir
 from pipeline.launch.registering import describe, register_all, resolved
+from pipeline.launch.rehearse import Placed, rehearsed
 from pipeline.plan.judge import Rules
 from pipeline.plan.overrule import judge
 from pipeline.plan.project import Project
@@ -35,6 +35,7 @@ class _Read:
 
     sweep: Sweep | None = None
     resolution: Resolution | None = None
+    courses: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
     problem: str = ""
 
 
@@ -85,9 +86,21 @@ class Reread:
                 self._read = _Read(problem=f"It has lost {', '.join(gone)}.")
                 return
             check_order(sweep, context.order)
-            self._read = _Read(sweep, resolved(sweep, context.project))
+            self._read = self._resolved(sweep, context)
         except PcanError as error:
             self._read = _Read(problem=str(error))
+
+    def _resolved(self, sweep: Sweep, context: Context) -> _Read:
+        resolution = resolved(sweep, context.project)
+        courses = rehearsed(
+            sweep,
+            context.project,
+            resolution,
+            candidates(sweep, context.order),
+            self._say,
+            Placed(root=context.data_root, sets=context.sets),
+        )
+        return _Read(sweep, resolution, courses)
 
     def _apply(self, context: Context) -> Context | None:
         read, self._read = self._read, None
@@ -111,10 +124,8 @@ class Reread:
             self._say(f"job.gpus stays {job.gpus} until the next launch.")
         for line in anew:
             self._say(line)
-        variants = candidates(sweep, context.order)
-        courses = learn_courses(sweep, context.project, read.resolution, variants, self._say)
         return dataclasses.replace(
-            context, sweep=sweep, resolution=read.resolution, courses=courses
+            context, sweep=sweep, resolution=read.resolution, courses=read.courses
         )
 
 

@@ -11,7 +11,6 @@ from pipeline.job.rundir import read_json
 from pipeline.job.slots import Slot
 from pipeline.launch.attempt import Attempt
 from pipeline.launch.context import Context
-from pipeline.launch.courses import learn_courses
 from pipeline.launch.loop import TICK_S
 from pipeline.launch.machine import data_root
 from pipeline.launch.mirroring import Mirroring, MirrorLike
@@ -19,6 +18,7 @@ from pipeline.launch.policy import Order
 from pipeline.launch.prepare import prepare
 from pipeline.launch.ready import check_ready
 from pipeline.launch.registering import resolved
+from pipeline.launch.rehearse import Placed, rehearsed
 from pipeline.launch.show import Show
 from pipeline.launch.stops import Stops
 from pipeline.plan.measurement import Measurement
@@ -94,7 +94,9 @@ def train_one(
         sets=sets,
         data_root=root,
         resolution=resolution,
-        courses=learn_courses(sweep, project, resolution, [variant], show.line),
+        courses=rehearsed(
+            sweep, project, resolution, [variant], show.line, Placed(root=root, sets=sets)
+        ),
         tracking=tracking,
     )
     lease = Alone(

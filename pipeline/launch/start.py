@@ -8,7 +8,6 @@ from typing import Any
 from pipeline.job.slots import Slot
 from pipeline.launch.budget import Budget
 from pipeline.launch.context import Context
-from pipeline.launch.courses import learn_courses
 from pipeline.launch.loop import Loop
 from pipeline.launch.machine import data_root
 from pipeline.launch.mirroring import Mirroring, MirrorLike
@@ -18,6 +17,7 @@ from pipeline.launch.policy import Order, candidates, check_order
 from pipeline.launch.ready import check_ready
 from pipeline.launch.record import note_launch
 from pipeline.launch.registering import describe, register_all, resolved
+from pipeline.launch.rehearse import Placed, rehearsed
 from pipeline.launch.reread import Reread, told_anew
 from pipeline.launch.show import Show
 from pipeline.launch.stops import Stops
@@ -81,6 +81,9 @@ def launch(
     resolution = resolved(sweep, project)
     for line in mended(sweep, {name: c.facts for name, c in resolution.configs.items()}):
         show.line(line)
+    courses = rehearsed(
+        sweep, project, resolution, variants, show.line, Placed(root=root, sets=sets)
+    )
     registered = register_all(sweep, storage, resolution)
     for line in describe(registered):
         show.line(line)
@@ -95,7 +98,7 @@ def launch(
         sets=sets,
         data_root=root,
         resolution=resolution,
-        courses=learn_courses(sweep, project, resolution, variants, show.line),
+        courses=courses,
         tracking=tracking,
     )
     if any(one.changed for one in registered):

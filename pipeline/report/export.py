@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline.errors import InputError, NoResult
 from pipeline.job.child import ask
-from pipeline.job.resolve import Config, resolve
+from pipeline.job.resolve import Config, data_root_of, placed_path, resolve
 from pipeline.job.rundir import RunDir, read_json, read_lines
 from pipeline.plan.project import Project, shown
 from pipeline.plan.sweep import Sweep
@@ -176,22 +176,13 @@ def _data(project: Project, config: Config, spec: Mapping[str, Any]) -> dict[str
     """Return the digest of each annotation file, as far as it is here."""
     digests = {}
     placed = RunDir(project.runs / spec["sweep"] / spec["variant"] / str(spec["number"])).config
-    text = placed.read_text() if placed.exists() else ""
+    root = data_root_of(placed.read_text()) if placed.exists() else None
     for loader, name in (config.facts.get("ann_files") or {}).items():
-        tail = Path(str(name)).name
-        for candidate in (project.root / str(name), *_mentioned(text, tail, project)):
-            if candidate.is_file():
-                with open(candidate, "rb") as stream:
-                    digests[loader] = hashlib.file_digest(stream, "sha256").hexdigest()
-                break
+        file = project.root / placed_path(config.text, str(name), root)
+        if file.is_file():
+            with open(file, "rb") as stream:
+                digests[loader] = hashlib.file_digest(stream, "sha256").hexdigest()
     return digests
-
-
-def _mentioned(text: str, tail: str, project: Project) -> list[Path]:
-    """Return the paths in a config text that end in a file name."""
-    import re
-
-    return [project.root / path for path in re.findall(rf"'([^'\n]*{re.escape(tail)})'", text)]
 
 
 def _commit(project: Project) -> str | None:

@@ -7,6 +7,7 @@ Imports mmengine.config only (no torch) unless the config itself imports more.
 """
 
 import copy
+import os
 import sys
 from typing import Any, Dict, List
 
@@ -47,6 +48,7 @@ def facts(config: Dict[str, Any]) -> Dict[str, Any]:
     """Return what the plan is checked against; None where a config does not say."""
     loop = config.get("train_cfg") or {}
     head = _inside(config, "model", "cls_head") or {}
+    sets = data_sets(config)
     return {
         "by_epoch": bool(loop.get("by_epoch") or loop.get("type") == "EpochBasedTrainLoop"),
         "max_epochs": loop.get("max_epochs"),
@@ -67,7 +69,8 @@ def facts(config: Dict[str, Any]) -> Dict[str, Any]:
         "has_validation": all(
             config.get(k) is not None for k in ("val_dataloader", "val_cfg", "val_evaluator")
         ),
-        "ann_files": annotation_files(config),
+        "ann_files": {name: annotation_file(d) for name, d in sets.items() if "ann_file" in d},
+        "ann_splits": {name: d["split"] for name, d in sets.items() if "split" in d},
         "load_from": config.get("load_from"),
         "resume": bool(config.get("resume")),
         "replaced": replaced(config),
@@ -107,16 +110,22 @@ def validated(loop: Dict[str, Any]) -> Any:
     return [epoch for epoch in range(1, last + 1) if due(epoch)]
 
 
-def annotation_files(config: Dict[str, Any]) -> Any:
-    """Return each data set's annotation file by the name of its loader."""
+def data_sets(config: Dict[str, Any]) -> Dict[str, Dict[str, Any]]:
+    """Return each loader's data set, out of what repeats or slices it, by the loader's name."""
     found = {}
     for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
         dataset = _inside(config, name, "dataset")
         while isinstance(dataset, dict) and isinstance(dataset.get("dataset"), dict):
-            dataset = dataset["dataset"]  # a repeated or sliced data set
-        if isinstance(dataset, dict) and "ann_file" in dataset:
-            found[name] = dataset["ann_file"]
+            dataset = dataset["dataset"]
+        if isinstance(dataset, dict):
+            found[name] = dataset
     return found
+
+
+def annotation_file(dataset: Dict[str, Any]) -> Any:
+    """Return a data set's annotation as MMEngine finds it: below `data_root`, if there is one."""
+    root, file = dataset.get("data_root"), dataset["ann_file"]
+    return os.path.join(root, file) if root and isinstance(file, str) else file
 
 
 def _inside(config: Any, *keys: str) -> Any:

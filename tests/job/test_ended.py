@@ -18,6 +18,21 @@ Root Cause (first observed failure):
   exitcode  : -9 (pid: 77)
   traceback : Signal 9 (SIGKILL) received by PID 77
 """
+#: The same when rank 0 failed over it before torchrun looked again.
+KILLED_SECOND = """pipeline.train FAILED
+Failures:
+[1]:
+  rank      : 1 (local_rank: 1)
+  exitcode  : -9 (pid: 77)
+Root Cause (first observed failure):
+[0]:
+  rank      : 0 (local_rank: 0)
+  exitcode  : 1 (pid: 76)
+"""
+PEER_IN_OTHER_WORDS = """Traceback (most recent call last):
+  File "x.py", line 1, in all_reduce
+RuntimeError: Application timeout caused pair closure
+"""
 PEER = """Traceback (most recent call last):
   File "x.py", line 1, in all_reduce
 RuntimeError: [gloo/transport/tcp/pair.cc:538] Read error [127.0.0.1]:1: Connection reset by peer
@@ -38,6 +53,8 @@ def rundir(tmp_path: Path) -> RunDir:
     [
         ({"job": KILLED}, "lost_worker", "rank 1 was ended by signal 9 (out of host memory?"),
         ({"job": KILLED, 0: PEER}, "lost_worker", "rank 1 was ended by signal 9"),
+        ({"job": KILLED_SECOND, 0: PEER}, "lost_worker", "rank 1 was ended by signal 9"),
+        ({"job": KILLED, 0: PEER_IN_OTHER_WORDS}, "lost_worker", "rank 1 was ended by signal 9"),
         ({0: PEER, 1: RAISED}, "code_error", "ValueError: shapes differ"),
         ({}, "lost_worker", "exit code -9) and left no outcome"),
         ({"job": "RuntimeError: EADDRINUSE"}, "port", "port was taken"),
