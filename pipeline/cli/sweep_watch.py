@@ -108,7 +108,7 @@ def watch_table(seen: "Sequence[Seen]") -> "Table":
     """Return the running trials, one a row."""
     from rich.table import Table
 
-    from pipeline.plan.verdict import percent
+    from pipeline.plan.verdict import percent, shown_reading
     from pipeline.report.watch import shown_time
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -124,7 +124,7 @@ def watch_table(seen: "Sequence[Seen]") -> "Table":
             f"{one.epoch}/{one.epochs}" if one.epochs else str(one.epoch),
             one.phase,
             f"{one.iteration or 0}/{one.iterations}" if one.iterations else "",
-            "" if one.last_top1 is None else percent(one.last_top1),
+            "" if one.last_top1 is None else shown_reading(one.last_top1, one.std_error),
             "" if one.best_top1 is None else percent(one.best_top1),
             "" if one.lr is None else f"{one.lr:.3g}",
             "" if one.seconds_left is None else shown_time(one.seconds_left),

@@ -37,6 +37,10 @@ def replay_log(
     notes = [*curve.notes, *case.series.notes, f"judged by {case.series.metric}"]
     if case.series.percent:
         notes.append("the log is in percent; shown and judged as fractions")
+    if case.series.clips is None:
+        notes.append("standard error unknown: the log does not show how many clips; say --clips N")
+    else:
+        notes.append(f"standard errors are of {case.series.clips} clips")
     if result.silent_gates:
         epochs = ", ".join(map(str, result.silent_gates))
         notes.append(f"the log has no validation at the gates of epoch {epochs}")

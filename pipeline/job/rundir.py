@@ -5,9 +5,13 @@ and the standard library. Files that the other side may read at any moment are r
 whole (`write_json`) or grow by whole fsynced lines (`append_line`).
 """
 
+import array
+import dataclasses
 import json
 import os
+import sys
 import tempfile
+import zlib
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Union
 
@@ -93,6 +97,15 @@ class RunDir:
         return self.root / "checkpoints"
 
     @property
+    def predictions(self) -> Path:
+        """Folder of `epoch_<n>.bin`: the class that each validation clip was given."""
+        return self.root / "predictions"
+
+    def predictions_of(self, epoch: int) -> Path:
+        """The predictions of one epoch; kept for the start, the best and the newest epochs."""
+        return self.predictions / f"epoch_{epoch}.bin"
+
+    @property
     def wandb(self) -> Path:
         """Folder that W&B writes below."""
         return self.root / "wandb"
@@ -104,6 +117,70 @@ class RunDir:
         line that is no measurement (a torn write of an earlier, killed attempt).
         """
         return by_epoch(parse_measurements(read_lines(self.measurements)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """The class that each validation clip was given after one epoch.
+
+    Args:
+        metric: the objective, which these predictions reproduce.
+        top1: its value.
+        ids: digest of the clips' names and labels in order; equal: the same clips.
+        predicted: one class a clip, in the order of the data set.
+        labels: the true classes, likewise.
+    """
+
+    epoch: int
+    metric: str
+    top1: float
+    ids: str
+    predicted: "array.array[int]"
+    labels: "array.array[int]"
+
+    #: First bytes of a file: what it is, and the version of its form.
+    MAGIC = b"pcan predictions 1\n"
+
+    def to_bytes(self) -> bytes:
+        """Return the file: the magic line, a JSON line, both columns as packed uint16."""
+        told = {
+            "epoch": self.epoch,
+            "metric": self.metric,
+            "top1": self.top1,
+            "clips": len(self.labels),
+            "ids": self.ids,
+        }
+        columns = _little(self.predicted).tobytes() + _little(self.labels).tobytes()
+        return self.MAGIC + json.dumps(told).encode() + b"\n" + zlib.compress(columns)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Predictions":
+        """Parse a file; raise ValueError if it is damaged or something else."""
+        if not data.startswith(cls.MAGIC):
+            raise ValueError("not a file of predictions")
+        line, _, packed = data[len(cls.MAGIC) :].partition(b"\n")
+        try:
+            told = json.loads(line)
+            columns = zlib.decompress(packed)
+            size = int(told["clips"])
+            fields = {"epoch": int(told["epoch"]), "top1": float(told["top1"])}
+            fields.update(metric=str(told["metric"]), ids=str(told["ids"]))
+        except (zlib.error, KeyError, TypeError) as error:
+            raise ValueError("damaged predictions: {!r}".format(error)) from error
+        if len(columns) != 4 * size:
+            raise ValueError(f"{len(columns)} bytes for {size} clips")
+        halves = columns[: 2 * size], columns[2 * size :]
+        predicted, labels = (_little(array.array("H", half)) for half in halves)
+        return cls(predicted=predicted, labels=labels, **fields)
+
+
+def _little(column: "array.array[int]") -> "array.array[int]":
+    """Return a column in the byte order of the file (or, from the file, of this machine)."""
+    if sys.byteorder == "little":
+        return column
+    swapped = array.array("H", column)
+    swapped.byteswap()
+    return swapped
 
 
 def parse_measurements(lines: List[str]) -> List[Measurement]:
@@ -146,10 +223,15 @@ def write_json(path: Path, record: Dict[str, Any], durable: bool = True) -> None
 
 def write_text(path: Path, text: str, durable: bool = True) -> None:
     """Replace `path` by `text` by a temporary file in the same folder."""
+    write_bytes(path, text.encode("utf-8"), durable)
+
+
+def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
+    """Replace `path` by `data`; see `write_text`."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=str(path.parent))
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
             stream.flush()
             if durable:
                 os.fsync(stream.fileno())

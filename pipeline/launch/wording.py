@@ -17,7 +17,8 @@ def epoch_line(name: str, epochs: int, m: Measurement, verdict: Verdict) -> str:
     inside = f" ({', '.join(branches)})" if branches else ""
     lr = f", lr {m.lr:.3g}" if m.lr is not None else ""
     took = f", {m.seconds:.0f} s" if m.seconds is not None else ""
-    head = f"{name} epoch {m.epoch}/{epochs}: top-1 {percent(m.top1)}{inside}{lr}{took}"
+    error = f" ± {100 * verdict.std_error:.2f}" if verdict.std_error is not None else ""
+    head = f"{name} epoch {m.epoch}/{epochs}: top-1 {percent(m.top1)}{error}{inside}{lr}{took}"
     if verdict.kind is Kind.GO:
         return head
     reason = verdict.reason.removeprefix(f"epoch {m.epoch}: ")

@@ -180,6 +180,7 @@ def _improvement(gate: Gate, since: int, measured: list[Measurement]) -> Iterato
         kind=Kind.PRUNE,
         rule=f"epoch {gate.epoch} no_improvement",
         threshold=wanted,
+        reading=max(later),
         reason=(
             f"epoch {latest.epoch}: no epoch since {since} reached {percent(wanted)} "
             f"({percent(reference.top1)} at epoch {since} + {percent(gate.min_delta)}); "
@@ -214,14 +215,15 @@ def _patience(measured: list[Measurement], patience: Patience) -> Iterator[Verdi
     The best moves only when it is beaten by at least min_delta, as in MMEngine's
     EarlyStoppingHook 0.10 (its own `wait_count` is lost on resume; this has no state).
     """
-    best_top1, best_epoch, waited = -math.inf, 0, 0
+    best_top1, best_epoch, since = -math.inf, 0, list[float]()
     for m in measured:
         if m.epoch == 0:
             continue
         if not m.finite or best_top1 + patience.min_delta > m.top1:
-            waited += 1
+            since.append(m.top1)
         else:
-            best_top1, best_epoch, waited = m.top1, m.epoch, 0
+            best_top1, best_epoch, since = m.top1, m.epoch, []
+    waited = len(since)
     if waited < patience.epochs:
         return
     latest = measured[-1]
@@ -231,6 +233,7 @@ def _patience(measured: list[Measurement], patience: Patience) -> Iterator[Verdi
         kind=Kind.STOP,
         rule="patience",
         threshold=best_top1 + patience.min_delta,
+        reading=max(filter(math.isfinite, since), default=None),
         reason=(
             f"epoch {latest.epoch}: {waited} epochs in a row did not beat "
             f"{percent(best_top1)} (epoch {best_epoch}) by {percent(patience.min_delta)}"
@@ -289,10 +292,25 @@ def _go(latest: Measurement, rules: Rules) -> Verdict:
 
 
 def _with_error(verdict: Verdict, rules: Rules) -> Verdict:
+    """Add the standard error of the reading, and say so where it makes the verdict doubtful."""
     error = standard_error(verdict.top1, rules.clips)
     if error is None:
         return verdict
-    reason = verdict.reason
-    if verdict.threshold is not None and abs(verdict.top1 - verdict.threshold) < error:
-        reason += f" (within one standard error, {percent(error)}, of {rules.clips} clips)"
-    return dataclasses.replace(verdict, std_error=error, reason=reason)
+    return dataclasses.replace(
+        verdict, std_error=error, reason=verdict.reason + _doubt(verdict, rules.clips)
+    )
+
+
+def _doubt(verdict: Verdict, clips: int | None) -> str:
+    """Say so if chance could have put the reading on the other side of the threshold."""
+    if verdict.threshold is None or verdict.epoch == 0:
+        return ""  # the starting weights are read on the same clips as before
+    value = verdict.top1 if verdict.reading is None else verdict.reading
+    error = standard_error(value, clips) or 0.0
+    off = value - verdict.threshold
+    if abs(off) >= 2 * error:
+        return ""
+    return (
+        f" (within two standard errors: {100 * off:+.2f} points, standard error "
+        f"{percent(error)} of {clips} clips)"
+    )

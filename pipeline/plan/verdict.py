@@ -21,6 +21,8 @@ class Verdict:
     Args:
         rule: which rule spoke, such as "epoch 1 floor"; None when none had anything to say.
         threshold: what the value was compared with, a fraction.
+        reading: the value held against the threshold, where it is not `top1` itself: rules that
+            look back hold the best epoch since against it.
         std_error: standard error of `top1` for the number of validation clips, if known.
         next: the variant that the ladder starts next, filled in by the caller who knows it.
         state: Optuna's name of the state that a stop leads to, None while the trial goes on.
@@ -33,6 +35,7 @@ class Verdict:
     reason: str
     rule: str | None = None
     threshold: float | None = None
+    reading: float | None = None
     std_error: float | None = None
     next: str | None = None
     state: str | None = None
@@ -60,3 +63,9 @@ class Verdict:
 def percent(value: float, digits: int = 2) -> str:
     """Return a fraction as people read it: 0.8832 -> "88.32 %"."""
     return f"{100 * value:.{digits}f} %"
+
+
+def shown_reading(top1: float, error: float | None) -> str:
+    """Return a reading with its standard error in points: "88.32 % ± 0.25"."""
+    spread = "(standard error unknown)" if error is None else f"± {100 * error:.2f}"
+    return f"{percent(top1)} {spread}"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pipeline.plan.lint.finding import Lint
 from pipeline.plan.replay import Replay
 from pipeline.plan.sweep import Sweep
-from pipeline.plan.verdict import percent
+from pipeline.plan.verdict import Verdict, percent
 
 
 def lint_text(sweep: Sweep, findings: Sequence[Lint]) -> str:
@@ -33,11 +33,15 @@ def replay_text(sweep: Sweep, log: str, result: Replay, notes: Sequence[str]) ->
     lines = [f"{log}, by the rules of {sweep.name}", *(f"  ({note})" for note in notes)]
     for verdict in result.verdicts:
         lines.append(
-            f"  {verdict.epoch:>4}  {percent(verdict.top1):>9}  {verdict.kind.value:<5}  "
-            f"{verdict.reason}"
+            f"  {verdict.epoch:>4}  {percent(verdict.top1):>9} {_error(verdict):<6}  "
+            f"{verdict.kind.value:<5}  {verdict.reason}"
         )
     lines.append(f"  {_summary(sweep, result)}")
     return "\n".join(lines)
+
+
+def _error(verdict: Verdict) -> str:
+    return "" if verdict.std_error is None else f"± {100 * verdict.std_error:.2f}"
 
 
 def _summary(sweep: Sweep, result: Replay) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Gate, Sweep, Variant
+from pipeline.report.error import clips_of, reading_error
 from pipeline.study.best import best_row
 from pipeline.study.board import TrialRow, read_board
 from pipeline.study.names import study_name
@@ -43,6 +44,7 @@ def status_record(sweep: Sweep, project: Project, storage: Storage) -> dict[str,
             "number": winner.number,
             "top1": winner.best_top1,
             "epoch": winner.best_epoch,
+            "std_error": reading_error(winner.best_top1, clips_of(winner, project.root)),
         },
     }
 
@@ -51,12 +53,15 @@ def trial_record(row: TrialRow, sweep: Sweep, project: Project) -> dict[str, Any
     """Return one trial as `status --json` shows it."""
     variant = sweep.variants.get(row.variant)
     gate = _next_gate(variant, row)
+    clips = clips_of(row, project.root)
     return {
         "number": row.number,
         "state": row.state,
         "epochs": row.epoch,
         "best_top1": row.best_top1,
         "best_epoch": row.best_epoch,
+        "std_error": reading_error(row.best_top1, clips),
+        "val_clips": clips,
         "last_top1": row.last_top1,
         "lr": row.lr,
         "params": dict(row.params),

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from pipeline.plan.verdict import percent
+from pipeline.plan.verdict import percent, shown_reading
 
 _STYLE = {
     "COMPLETE": "green",
@@ -25,6 +25,7 @@ def status_table(record: Mapping[str, Any]) -> Table:
         ("state", "left"),
         ("epochs", "right"),
         ("best top-1", "right"),
+        ("std error", "right"),
         ("last", "right"),
         ("GPU h", "right"),
         ("what happened, what is next", "left"),
@@ -52,8 +53,11 @@ def goal_line(record: Mapping[str, Any]) -> str:
     reached = ""
     if goal is not None:
         reached = ": the goal is reached" if best["top1"] >= goal else ": below the goal"
+    if reached and best["std_error"] and abs(best["top1"] - goal) < 2 * best["std_error"]:
+        reached += ", within two standard errors"
     name = f"{best['variant']}/{best['number']}"
-    return f"{wanted}Best: {name} with {percent(best['top1'])} at epoch {best['epoch']}{reached}."
+    reading = shown_reading(best["top1"], best["std_error"])
+    return f"{wanted}Best: {name} with {reading} at epoch {best['epoch']}{reached}."
 
 
 def next_line(record: Mapping[str, Any]) -> str:
@@ -86,10 +90,17 @@ def _cells(study: Mapping[str, Any], trial: Mapping[str, Any], won: bool) -> lis
         f"{state} *" if won else state,
         str(trial["epochs"]),
         best,
+        _error(trial),
         last,
         f"{trial['gpu_hours']:.2f}" if trial["gpu_hours"] else "",
         _story(trial),
     ]
+
+
+def _error(trial: Mapping[str, Any]) -> str:
+    if trial["best_top1"] is None:
+        return ""
+    return "unknown" if trial["std_error"] is None else percent(trial["std_error"])
 
 
 def _story(trial: Mapping[str, Any]) -> str:

@@ -12,7 +12,8 @@ from pipeline.plan.judge import best
 from pipeline.plan.measurement import Measurement
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Gate, Sweep
-from pipeline.plan.verdict import percent
+from pipeline.plan.verdict import percent, shown_reading
+from pipeline.report.error import clips_of, reading_error
 from pipeline.report.status import eta_s, total_epochs
 from pipeline.study.board import TrialRow, read_board
 from pipeline.study.storage import Storage
@@ -25,6 +26,7 @@ class Seen:
     Args:
         running: a living launch works on it; `phase` then is the job's (train, val, ...).
         epoch: the epoch the job is in; `measured` is the latest that is finished.
+        std_error: of `last_top1`; None where the number of clips is unknown.
         next_gate: the gate ahead and the distance to it, in words.
         ending: state and reason once it runs no more.
     """
@@ -39,6 +41,7 @@ class Seen:
     iterations: int | None
     last_top1: float | None
     best_top1: float | None
+    std_error: float | None
     lr: float | None
     loss: float | None
     next_gate: str
@@ -79,7 +82,7 @@ def line(seen: Seen) -> str:
     total = f"/{seen.epochs}" if seen.epochs else ""
     parts = [f"{seen.trial} epoch {seen.measured}{total}"]
     if seen.last_top1 is not None:
-        parts.append(f"top-1 {percent(seen.last_top1)}")
+        parts.append(f"top-1 {shown_reading(seen.last_top1, seen.std_error)}")
     if seen.verdict:
         parts.append(seen.verdict)
     if seen.lr is not None:
@@ -131,6 +134,7 @@ def _seen(row: TrialRow, sweep: Sweep, project: Project) -> Seen:
     history = rundir.read_measurements() if rundir and running else []
     measured = history[-1].epoch if history else row.epoch
     top = best(history)
+    last = history[-1].top1 if history else row.last_top1
     return Seen(
         trial=row.name,
         running=running,
@@ -140,8 +144,9 @@ def _seen(row: TrialRow, sweep: Sweep, project: Project) -> Seen:
         measured=measured,
         iteration=now.get("iter"),
         iterations=now.get("iters"),
-        last_top1=history[-1].top1 if history else row.last_top1,
+        last_top1=last,
         best_top1=top.top1 if top else row.best_top1,
+        std_error=reading_error(last, clips_of(row, project.root)),
         lr=now.get("lr", row.lr),
         loss=now.get("loss"),
         next_gate=_ahead(row, sweep, history, measured) if running else "",

@@ -15,7 +15,7 @@ from mmengine.hooks import Hook
 
 from pipeline.job.rundir import RunDir, append_line, write_json
 from pipeline.plan.measurement import Measurement
-from pipeline.train import checkpoint, state
+from pipeline.train import checkpoint, predictions, state
 from pipeline.train.group import gather, rank, tell_all
 from pipeline.train.measuring import mean_of, measure
 from pipeline.train.outcome import JobFailure
@@ -140,9 +140,15 @@ class EpochEnd(Hook):
     priority = "LOWEST"
 
     def __init__(
-        self, rundir: RunDir, spec: Spec, watch: LossWatch, progress: Optional[Progress]
+        self,
+        rundir: RunDir,
+        spec: Spec,
+        watch: LossWatch,
+        progress: Optional[Progress],
+        clips: predictions.ClipPredictions,
     ) -> None:
         self._rundir = rundir
+        self._clips = clips
         self._spec = spec
         self._watch = watch
         self._progress = progress
@@ -193,12 +199,23 @@ class EpochEnd(Hook):
             measurement = measure(self._spec, epoch, metrics, mean_of(losses))
             lr = self._watch.lr if epoch else None
             measurement.update(lr=lr, seconds=round(seconds, 3))
+            self._keep_predictions(runner, measurement["top1"])
         ranks = state.rank_state(runner) if epoch else []
         if rank() == 0:
             self._save(runner, measurement, ranks)
             self.stop = self._verdict(epoch, measurement is not None)
         if tell_all(self.stop is not None):
             runner.train_loop.stop_training = True
+
+    def _keep_predictions(self, runner: Any, top1: float) -> None:
+        """Write them before the checkpoint, so that a kill in between leaves no epoch without."""
+        found, reason = self._clips.result(runner, top1)
+        if rank() != 0:
+            return
+        if found is None:
+            predictions.say_why_not(self._rundir, reason)
+        else:
+            predictions.save(self._rundir, found)
 
     def _save(
         self, runner: Any, measurement: Optional[Dict[str, Any]], ranks: List[Dict[str, Any]]
@@ -214,6 +231,7 @@ class EpochEnd(Hook):
             checkpoint.write(checkpoint.path_of(self._rundir, epoch), content)
         if measurement is not None:
             append_line(self._rundir.measurements, Measurement(**measurement).to_line())
+            predictions.prune(self._rundir)
         if epoch:
             checkpoint.prune(self._rundir)
 

@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 
 from pipeline.job.rundir import RunDir, append_line, read_json, write_json
 from pipeline.plan.measurement import Measurement
-from pipeline.train import checkpoint, group, state
+from pipeline.train import checkpoint, group, predictions, state
 from pipeline.train.buffers import SyncBuffers
 from pipeline.train.failure import Stage
 from pipeline.train.hooks import EpochEnd, LoaderStart, LossWatch, Progress
@@ -72,6 +72,7 @@ def reissue(rundir: RunDir, content: Any) -> None:
     """
     epoch, measurement = content["meta"]["epoch"], content["measurement"]
     checkpoint.forget_after(rundir, epoch)
+    predictions.forget_after(rundir, epoch)
     measured = {m.epoch for m in rundir.read_measurements()}
     if measurement is not None and epoch not in measured:
         append_line(rundir.measurements, Measurement(**measurement).to_line())
@@ -123,12 +124,13 @@ def build(config: Any, rundir: RunDir, spec: Spec, stage: Stage) -> JobRunner:
     seed, rank = int(runner.seed), group.rank()
     watch = LossWatch()
     progress = Progress(rundir, watch) if rank == 0 else None
-    runner.epoch_end = EpochEnd(rundir, spec, watch, progress)
+    clips = predictions.ClipPredictions(spec.metric)
+    runner.epoch_end = EpochEnd(rundir, spec, watch, progress, clips)
     seeds = [
         LoaderSeeds(loop.dataloader, seed, rank, name)
         for loop, name in ((train_loop, "train"), (val_loop, "val"))
     ]
-    hooks = [LoaderStart(*seeds), SyncBuffers(), watch, progress, runner.epoch_end]
+    hooks = [LoaderStart(*seeds), SyncBuffers(), watch, progress, clips, runner.epoch_end]
     for hook in hooks:
         if hook is not None:
             runner.register_hook(hook)

@@ -172,7 +172,7 @@ def test_replay_within_the_error_of_the_validation_set_says_so(
     path = tmp_path / "x.csv"
     path.write_text("epoch,top1\n1,0.8799\n")
     out = run(gates.command, "replay", "pcan_ntu60", path, "--clips", 16487).stdout
-    assert "within one standard error, 0.25 %, of 16487 clips" in out
+    assert "within two standard errors: -0.01 points, standard error 0.25 % of 16487" in out
 
 
 def test_replay_names_the_metrics_there_are(project: Path, tmp_path: Path) -> None:

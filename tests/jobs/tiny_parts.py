@@ -95,8 +95,8 @@ class TinyModel(BaseModel):
         if mode != "loss":
             time.sleep(self.sleep_val)
             return [
-                {"rgb": r, "pose": p, "label": int(t)}
-                for r, p, t in zip(rgb, pose, label, strict=True)
+                {"pred_score": {"rgb": r, "pose": p}, "gt_label": t}
+                for r, p, t in zip(rgb, pose, torch.as_tensor(label), strict=True)
             ]
         time.sleep(self.sleep)
         target = torch.as_tensor(label)
@@ -173,8 +173,9 @@ class TinyMetric(BaseMetric):
 
     def process(self, data_batch, data_samples):
         for sample in data_samples:
-            logits = sample["rgb"] + sample["pose"], sample["rgb"], sample["pose"]
-            self.results.append([float(int(x.argmax()) == sample["label"]) for x in logits])
+            scores, truth = sample["pred_score"], int(sample["gt_label"])
+            logits = scores["rgb"] + scores["pose"], scores["rgb"], scores["pose"]
+            self.results.append([float(int(x.argmax()) == truth) for x in logits])
 
     def compute_metrics(self, results):
         values = np.mean(results, axis=0).tolist()

@@ -140,10 +140,25 @@ def test_a_wrong_lr_at_a_gate_is_watched(plan: Sweep) -> None:
     assert verdict.reason == "epoch 1: lr is 0.001, the schedule gives 0.003"
 
 
-def test_a_verdict_within_the_standard_error_says_so(plan: Sweep) -> None:
-    verdict = judge(curve(0.8799), Rules.of(plan.variants["baseline"], clips=16487))
-    assert verdict.std_error == pytest.approx(0.00253, abs=1e-5)
-    assert "within one standard error" in verdict.reason
+def test_a_verdict_within_two_standard_errors_says_so(plan: Sweep) -> None:
+    rules = Rules.of(plan.variants["baseline"], clips=16487)
+    verdict, clear = judge(curve(0.8760), rules), judge(curve(0.8740), rules)
+    assert verdict.std_error == pytest.approx(0.00257, abs=1e-5)
+    assert verdict.reason == (
+        "epoch 1: top-1 87.60 % is under the floor 88.00 % (within two standard errors: "
+        "-0.40 points, standard error 0.26 % of 16487 clips)"
+    )
+    assert clear.ends and "standard error" not in clear.reason
+
+
+def test_a_stop_that_looks_back_is_held_against_the_best_since(plan: Sweep) -> None:
+    rules = Rules.of(plan.variants["baseline"], clips=16487)
+    sinking = judge(curve(0.90, 0.899, 0.80, 0.80, 0.80), rules)
+    assert sinking.rule == "epoch 5 no_improvement"
+    assert sinking.std_error == pytest.approx(0.00312, abs=1e-5)
+    assert "-0.15 points, standard error 0.23 % of 16487 clips" in sinking.reason
+    lost = judge(curve(0.90, 0.80, 0.80, 0.80, 0.80), rules)
+    assert lost.ends and "standard error" not in lost.reason
 
 
 def test_scratch_carries_patience_only(plan: Sweep) -> None:

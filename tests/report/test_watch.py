@@ -38,6 +38,7 @@ def seen() -> Seen:
         iterations=10,
         last_top1=0.8832,
         best_top1=0.8832,
+        std_error=0.0025,
         lr=0.003,
         loss=1.0,
         next_gate="gate 5: target 89.50 % (-1.18)",
@@ -50,9 +51,11 @@ def seen() -> Seen:
 def test_only_starts_epochs_and_ends_are_worth_a_line(seen: Seen) -> None:
     started = changes([], [seen])
     assert started == [
-        "baseline/0 epoch 1/30 | top-1 88.32 % | lr 0.003 | gate 5: target 89.50 % (-1.18) "
+        "baseline/0 epoch 1/30 | top-1 88.32 % ± 0.25 | lr 0.003 | gate 5: target 89.50 % (-1.18) "
         "| 7 h 15 min left"
     ]
+    unknown = dataclasses.replace(seen, std_error=None)
+    assert "| top-1 88.32 % (standard error unknown) |" in changes([], [unknown])[0]
     assert changes([seen], [dataclasses.replace(seen, iteration=4)]) == []
     ended = dataclasses.replace(seen, running=False, ending="pruned: epoch 5: no epoch")
     assert changes([seen], [ended]) == ["baseline/0 pruned: epoch 5: no epoch"]

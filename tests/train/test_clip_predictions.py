@@ -1,0 +1,148 @@
+"""What validation keeps of each clip: whole, in order, without padding, and only if it is true."""
+
+import array
+import json
+import sys
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.job.rundir import Predictions, RunDir, append_line
+from pipeline.plan.measurement import Measurement
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # mmengine's, and torch's of its own
+    from mmengine.dataset import DefaultSampler
+
+    from pipeline.train import predictions
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
+import tiny_run  # noqa: E402
+
+#: 31 clips on two ranks: the sampler pads the second rank with the first clip.
+ODD = {"val_dataloader.dataset.length": 31}
+
+
+def kept(rundir):
+    files = sorted(rundir.predictions.glob("*"))
+    return {f.name: Predictions.from_bytes(f.read_bytes()) for f in files}
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory):
+    rundir = tiny_run.make_run(tmp_path_factory.mktemp("jobs") / "two", ODD)
+    assert tiny_run.run(rundir) == 0, tiny_run.logs(rundir)
+    return rundir
+
+
+def test_the_best_and_the_newest_epochs_are_kept(two_ranks):
+    measured = two_ranks.read_measurements()
+    best = max(measured, key=lambda m: (m.top1, -m.epoch)).epoch
+    assert set(kept(two_ranks)) == {f"epoch_{e}.bin" for e in {3, 4, best}}
+
+
+def test_the_predictions_are_those_that_were_measured(two_ranks):
+    labels = np.random.RandomState(1).randint(0, 2, 31).tolist()  # as TinyDataset draws them
+    top1 = {m.epoch: m.top1 for m in two_ranks.read_measurements()}
+    for found in kept(two_ranks).values():
+        assert found.labels.tolist() == labels and found.metric == "acc/RGBPose_1:1_top1"
+        right = np.mean(np.array(found.predicted) == np.array(found.labels))
+        assert (
+            right == pytest.approx(top1[found.epoch], abs=1e-9) and found.top1 == top1[found.epoch]
+        )
+
+
+def test_a_dictated_metric_leaves_no_file_but_the_reason(tmp_path):
+    overrides = {**ODD, "val_evaluator.top1": [0.4], "train_cfg.max_epochs": 1}
+    rundir = tiny_run.make_run(tmp_path / "told", overrides, nproc=1)
+    assert tiny_run.run(rundir, nproc=1) == 0, tiny_run.logs(rundir)
+    assert not rundir.predictions.exists()
+    facts = json.loads(rundir.facts.read_text())
+    assert "of 31 predictions are right, which is not the measured 0.4" in facts["no_predictions"]
+    assert facts["val_clips"] == 31
+
+
+def test_a_file_is_small_and_comes_back_whole():
+    rng = np.random.default_rng(0)
+    labels = array.array("H", rng.integers(0, 60, 16487).tolist())
+    guessed = rng.integers(0, 60, 16487)
+    predicted = array.array("H", np.where(rng.random(16487) < 0.89, labels, guessed).tolist())
+    made = Predictions(10, "acc/top1", 0.89, "ab", predicted, labels)
+    assert Predictions.from_bytes(made.to_bytes()) == made
+    assert len(made.to_bytes()) < 4 * 16487
+
+
+@pytest.mark.parametrize("cut", [0, 10, 30, -40, -1])
+def test_a_damaged_file_is_refused(cut):
+    made = Predictions(1, "m", 0.5, "ab", array.array("H", range(99)), array.array("H", range(99)))
+    with pytest.raises(ValueError):
+        Predictions.from_bytes(made.to_bytes()[:cut])
+    with pytest.raises(ValueError, match="not a file of predictions"):
+        Predictions.from_bytes(b"PK" + made.to_bytes())
+
+
+def test_old_files_are_pruned_and_those_of_a_lost_past_forgotten(tmp_path):
+    rundir = RunDir(tmp_path)
+    one = array.array("H", [1])
+    for epoch, top1 in enumerate([0.9, 0.5, 0.8, 0.7, 0.6, 0.5]):
+        append_line(rundir.measurements, Measurement(epoch=epoch, top1=top1).to_line())
+        predictions.save(rundir, Predictions(epoch, "m", top1, "ab", one, one))
+        predictions.prune(rundir)
+    assert predictions.epochs_of(rundir) == [0, 2, 4, 5]
+    predictions.forget_after(rundir, 4)
+    assert predictions.epochs_of(rundir) == [0, 2, 4]
+
+
+def sample(score, label=0):
+    return {"pred_score": score, "gt_label": torch.tensor([label])}
+
+
+def test_scores_are_those_that_the_objective_is_made_of():
+    rgb, pose = torch.tensor([0.5, 0.4, 0.1]), torch.tensor([0.0, 0.4, 0.6])
+    both = sample({"rgb": rgb, "pose": pose}, 2)
+    streams = ("rgb", "pose", "RGBPose_1:1", "RGBPose_2:1", "RGBPose_1:9")
+    found = {s: predictions.pairs([both], s)[0] for s in streams}
+    assert list(found.values()) == [(0, 2), (2, 2), (1, 2), (1, 2), (2, 2)]
+    assert predictions.pairs([sample(rgb, 1)], "") == [(0, 1)]
+    with pytest.raises(predictions.Unreadable, match='no scores of "depth" among rgb, pose'):
+        predictions.pairs([both], "depth")
+    with pytest.raises(predictions.Unreadable, match="more than one label"):
+        predictions.pairs([{"pred_score": rgb, "gt_label": torch.tensor([0, 1, 1])}], "")
+
+
+def test_ranks_are_put_together_as_the_sampler_took_them_apart():
+    clips = [(i, i) for i in range(7)]
+    parts = [[clips[i % 7] for i in range(r, 9, 3)] for r in range(3)]  # padded to 9
+    assert predictions.whole(parts, 7, [None] * 3) == clips
+    with pytest.raises(predictions.Unreadable, match="6 clips were validated"):
+        predictions.whole([clips[:2]] * 3, 7, [None] * 3)
+    with pytest.raises(predictions.Unreadable, match="broken"):
+        predictions.whole(parts, 7, [None, "broken", None])
+
+
+def test_shuffled_clips_are_not_kept():
+    clips = list(range(5))
+    ordered = SimpleNamespace(sampler=DefaultSampler(clips, shuffle=False), dataset=clips)
+    shuffled = SimpleNamespace(sampler=DefaultSampler(clips, shuffle=True), dataset=clips)
+    assert predictions.in_order(ordered) is clips
+    with pytest.raises(predictions.Unreadable, match="not read in order"):
+        predictions.in_order(shuffled)
+
+
+def test_the_digest_tells_clips_by_name_and_label_wherever_they_lie():
+    class Clips:
+        def __init__(self, *names):
+            self.names = names
+
+        def get_data_info(self, index):
+            return {"filename": self.names[index]}
+
+    here, there = Clips("/data/a.mp4", "/data/b.mp4"), Clips("/mnt/x/a.mp4", "/mnt/x/b.mp4")
+    other = Clips("/data/a.mp4", "/data/c.mp4")
+    assert predictions.clip_ids(here, [0, 1]) == predictions.clip_ids(there, [0, 1])
+    assert predictions.clip_ids(here, [0, 1]) != predictions.clip_ids(other, [0, 1])
+    assert predictions.clip_ids(here, [0, 1]) != predictions.clip_ids(here, [1, 0])
