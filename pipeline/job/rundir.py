@@ -163,15 +163,15 @@ class Predictions:
             told = json.loads(line)
             columns = zlib.decompress(packed)
             size = int(told["clips"])
-            fields = {"epoch": int(told["epoch"]), "top1": float(told["top1"])}
-            fields.update(metric=str(told["metric"]), ids=str(told["ids"]))
+            epoch, top1 = int(told["epoch"]), float(told["top1"])
+            metric, ids = str(told["metric"]), str(told["ids"])
         except (zlib.error, KeyError, TypeError) as error:
-            raise ValueError("damaged predictions: {!r}".format(error)) from error
+            raise ValueError(f"damaged predictions: {error!r}") from error
         if len(columns) != 4 * size:
             raise ValueError(f"{len(columns)} bytes for {size} clips")
         halves = columns[: 2 * size], columns[2 * size :]
         predicted, labels = (_little(array.array("H", half)) for half in halves)
-        return cls(predicted=predicted, labels=labels, **fields)
+        return cls(epoch, metric, top1, ids, predicted, labels)
 
 
 def _little(column: "array.array[int]") -> "array.array[int]":

@@ -21,6 +21,7 @@ from pipeline.job.rundir import RunDir, parse_measurements, read_json, read_line
 from pipeline.plan.ladder import Ended, walk
 from pipeline.plan.measurement import Measurement, by_epoch
 from pipeline.plan.sweep import Sweep, Variant
+from pipeline.report.differences import Reading, differences, read
 
 #: Order matters: the page's parts use the library, `app.js` uses the parts.
 SCRIPTS = ("echarts.min.js", "util.js", "charts.js", "tables.js", "app.js")
@@ -33,6 +34,7 @@ def collect(
     sweep: Sweep | None = None,
     lr_courses: Mapping[str, Sequence[float]] | None = None,
     phases: Mapping[str, str] | None = None,
+    importances: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Gather what the page shows.
 
@@ -41,6 +43,7 @@ def collect(
         sweep: the plan; without it gates and bands come from the trials' own specs.
         lr_courses: by variant, the true learning rate of epochs 1, 2, ...
         phases: by trial name, what only the study storage knows (waiting, paused).
+        importances: by study, which searched values mattered (`study.importance`).
     """
     folders = sorted(
         (spec.parent for spec in sweep_dir.glob("*/*/spec.json")),
@@ -48,7 +51,8 @@ def collect(
     )
     found = [(folder, read_json(RunDir(folder).spec)) for folder in folders]
     specs = [(folder, spec) for folder, spec in found if spec is not None]
-    trials = [_trial(folder, spec, phases or {}) for folder, spec in specs]
+    readings = {folder: read(folder, trial_name(spec), spec) for folder, spec in specs}
+    trials = [_trial(folder, spec, phases or {}, readings[folder]) for folder, spec in specs]
     first = specs[0][1] if specs else {}
     variants = _variants(sweep, specs, lr_courses or {})
     return {
@@ -61,7 +65,14 @@ def collect(
         "variants": variants,
         "trials": trials,
         "ladder": _ladder(sweep, trials),
+        "differences": differences([one for one in readings.values() if one is not None]),
+        "importances": list(importances or ()),
     }
+
+
+def trial_name(spec: Mapping[str, Any]) -> str:
+    """Return a trial's name, VARIANT/NUMBER."""
+    return f"{spec.get('variant')}/{spec.get('number')}"
 
 
 def build_page(data: Mapping[str, Any], out: Path | None = None, live: bool = False) -> str:
@@ -113,11 +124,13 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _trial(folder: Path, spec: Mapping[str, Any], phases: Mapping[str, str]) -> dict[str, Any]:
+def _trial(
+    folder: Path, spec: Mapping[str, Any], phases: Mapping[str, str], reading: Reading | None
+) -> dict[str, Any]:
     run = RunDir(folder)
     measured = parse_measurements(read_lines(run.measurements))
     outcome = read_json(run.outcome) or {}
-    name = f"{spec.get('variant')}/{spec.get('number')}"
+    name = trial_name(spec)
     ended = bool(outcome.get("state"))
     phase = "done" if ended else "interrupted" if outcome else "running"
     return {
@@ -128,6 +141,11 @@ def _trial(folder: Path, spec: Mapping[str, Any], phases: Mapping[str, str]) -> 
         "plan": spec.get("plan"),
         "state": outcome.get("state") or "RUNNING",
         "phase": phase if ended else phases.get(name, phase),
+        "std_error": reading.std_error if reading else None,
+        "clips": reading.clips if reading else None,
+        "predictions": bool(reading and reading.right is not None),
+        "imported": (spec.get("imported") or {}).get("log"),
+        "confirms": spec.get("confirms"),
         "cause": outcome.get("cause"),
         "reason": outcome.get("reason"),
         "planned": spec.get("epochs"),
@@ -187,7 +205,7 @@ def _verdicts(run: RunDir) -> list[dict[str, Any]]:
         except ValueError:
             continue
         if isinstance(record, dict):
-            keys = ("epoch", "top1", "verdict", "rule", "threshold", "reason", "next")
+            keys = ("epoch", "top1", "verdict", "rule", "threshold", "std_error", "reason", "next")
             found.append({key: record.get(key) for key in keys})
     return found
 

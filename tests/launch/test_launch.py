@@ -21,7 +21,10 @@ def test_a_failed_gate_is_followed_by_the_fallback_and_the_winner_is_exported(pr
     project.sweep(BASELINE + BETTER, "[{epoch: 1, below: 0.5, next: [better]}]")
     done = project.launch()
     assert done.returncode == 0, done.stderr
-    assert "under the floor 50.00 %. The plan's next step: better (A)." in done.stderr
+    assert (
+        "under the floor 50.00 % (within two standard errors: -10.00 points, standard error "
+        "8.66 % of 32 clips). The plan's next step: better (A)." in done.stderr
+    )
     trials = project.status()
     low, best = trials["baseline/0"], trials["better/0"]
     assert (low["state"], low["cause"], low["epochs"]) == ("PRUNED", "gate", 1)

@@ -99,6 +99,8 @@ function render() {
   renderCharts();
   byId("numbers").replaceChildren(numbersTable(chosen));
   byId("diff").replaceChildren(diffTable(chosen, byId("diff-all").checked));
+  byId("real").replaceChildren(realTable(chosen, state.data));
+  drawImportances(state.data);
   drawVerdicts(state.data.trials.filter((t) => state.picked.has(t.id) || state.data.trials.length <= 12));
 }
 

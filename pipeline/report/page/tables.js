@@ -15,9 +15,11 @@ function columnsOf(data) {
   const fixed = [
     { id: "trial", name: "Trial", get: (t) => t.id },
     { id: "plan", name: "Plan", get: (t) => t.plan, hidden: !data.trials.some((t) => t.plan) },
+    { id: "kind", name: "Kind", get: kindOf, hidden: !data.trials.some((t) => t.imported || t.confirms) },
     { id: "state", name: "State", get: (t) => stateOf(t) },
     { id: "epochs", name: "Epochs", get: (t) => t.epochs[t.epochs.length - 1] ?? 0, show: (v, t) => `${v}${t.planned ? ` / ${t.planned}` : ""}`, n: true },
     { id: "best", name: "Best top-1", get: bestTop1, show: (v) => percent(v), n: true },
+    { id: "error", name: "± std error", get: (t) => t.std_error ?? null, show: (v, t) => (bestTop1(t) === null ? "" : v === null ? "unknown" : (100 * v).toFixed(2)), n: true },
     { id: "at", name: "at epoch", get: (t) => at(t, "epochs"), n: true },
     { id: "last", name: "Last top-1", get: (t) => t.top1[t.top1.length - 1] ?? null, show: (v) => percent(v), n: true },
     { id: "rgb", name: "RGB at best", get: (t) => at(t, "rgb"), show: (v) => percent(v), n: true },
@@ -31,7 +33,14 @@ function columnsOf(data) {
     { id: "wandb", name: "W&B", get: (t) => t.wandb, kind: "link", hidden: !data.trials.some((t) => t.wandb) },
   ];
   const searched = paths.map((path) => ({ id: `p:${path}`, name: names[path], title: path, get: (t) => t.params[path] ?? null, show: text, n: data.trials.every((t) => typeof (t.params[path] ?? 0) === "number") }));
-  return [...fixed.slice(0, 10), ...searched, ...fixed.slice(10)];
+  return [...fixed.slice(0, 12), ...searched, ...fixed.slice(12)];
+}
+
+/* Where a trial comes from: the plan, a search, an earlier run's log, a second seed. */
+function kindOf(trial) {
+  if (trial.imported) return `imported (${trial.imported})`;
+  if (trial.confirms) return `confirms ${trial.confirms}`;
+  return trial.recipe ? "recipe" : "searched";
 }
 
 function stateOf(trial) {
@@ -109,6 +118,25 @@ function diffTable(picked, all) {
     el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Config path"), ...picked.map((t) => el("th", { scope: "col" }, t.id)))), el("tbody", {}, ...rows));
 }
 
+function realTable(picked, data) {
+  const names = new Set(picked.map((t) => t.id));
+  const pairs = (data.differences || []).filter((d) => names.has(d.a) && names.has(d.b));
+  if (!pairs.length) return el("p", { class: "note" }, "Pick two runs or more that have measured something.");
+  const said = (d) => (d.comparable ? (d.real === null ? "not tested" : d.real ? "real" : "chance") : "not comparable");
+  const points = (d) => (d.difference === null ? UNKNOWN : `${(100 * d.difference).toFixed(2)} ± ${d.std_error === null ? "unknown" : (100 * d.std_error).toFixed(2)}`);
+  const rows = pairs.map((d) => el("tr", {}, el("th", { scope: "row" }, `${d.a} against ${d.b}`), el("td", { class: "n" }, points(d)), el("td", { class: "n" }, d.p_adjusted === null ? UNKNOWN : number(d.p_adjusted)), el("td", {}, said(d)), el("td", { class: "reason" }, d.sentence)));
+  const head = ["Runs", "Points apart", "p"].map((name, i) => el("th", { scope: "col", class: i ? "n" : null }, name));
+  return el("table", {}, el("caption", { class: "visually-hidden" }, "Pairs of picked runs"), el("thead", {}, el("tr", {}, ...head, el("th", { scope: "col" }, "Verdict"), el("th", { scope: "col" }, "In words"))), el("tbody", {}, ...rows));
+}
+
+function drawImportances(data) {
+  const studies = data.importances || [];
+  byId("importance-section").hidden = !studies.length;
+  const names = shortNames([...new Set(studies.flatMap((s) => Object.keys(s.values || {})))]);
+  const table = (s) => el("table", {}, el("caption", {}, s.sentence), el("tbody", {}, ...Object.entries(s.values).map(([path, share]) => el("tr", {}, el("th", { scope: "row", title: path }, names[path]), el("td", { class: "n" }, percent(share, 0)), el("td", {}, el("meter", { min: 0, max: 1, value: share, "aria-label": `Share of ${path}` }))))));
+  byId("importance").replaceChildren(...studies.map((s) => (s.values ? table(s) : el("p", { class: "note" }, s.sentence))));
+}
+
 function ladderStep(data, variant, index, trial) {
   const told = trial ? stateOf(trial) : "next";
   const best = trial && bestTop1(trial) !== null ? ` · best ${percent(bestTop1(trial))} in ${trial.epochs[trial.epochs.length - 1]} epochs` : "";
@@ -132,7 +160,7 @@ function drawLadder(data) {
 
 function drawVerdicts(trials) {
   const word = (v) => el("span", { class: `state v-${v.verdict}` }, v.verdict);
-  const line = (v) => el("li", {}, `Epoch ${v.epoch}: `, word(v), v.top1 !== null ? ` at ${percent(v.top1)}. ` : ". ", v.reason || "", v.next ? ` Next: ${v.next}.` : "");
+  const line = (v) => el("li", {}, `Epoch ${v.epoch}: `, word(v), v.top1 !== null ? ` at ${percent(v.top1)}${v.std_error ? ` ± ${(100 * v.std_error).toFixed(2)}` : ""}. ` : ". ", v.reason || "", v.next ? ` Next: ${v.next}.` : "");
   const groups = trials.filter((t) => t.verdicts.length).map((t) =>
     el("details", { class: "verdict", open: t.verdicts.some((v) => v.verdict !== "go") }, el("summary", {}, `${t.id} · `, el("span", { class: `state s-${t.state}` }, stateOf(t))),
       el("ol", {}, ...t.verdicts.filter((v) => v.verdict !== "go" || v.rule).map(line), t.verdicts.every((v) => v.verdict === "go" && !v.rule) ? el("li", {}, "Nothing to object at any epoch.") : null)));
