@@ -5,9 +5,11 @@ from typing import Any
 import click
 
 from pipeline.cli.options import (
+    Opened,
     json_option,
     open_sweep,
     print_json,
+    say_to_stderr,
     storage_option,
     sweep_argument,
 )
@@ -29,19 +31,34 @@ def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
 
     opened = open_sweep(sweep)
     store = open_storage(storage, opened.project.runs)
-    record = status_record(opened.sweep, opened.project, store)
+    record = status_record(opened.sweep, opened.project, store, _jobs(opened))
     if as_json:
         print_json(record)
         return
     from rich.console import Console
 
-    from pipeline.report.tables import goal_line, next_line, status_table
+    from pipeline.report.tables import goal_line, job_lines, next_line, status_table
 
     console = Console(highlight=False)
     console.print(status_table(record))
     console.print()
+    for line in job_lines(record):
+        console.print(line, markup=False)
     console.print(goal_line(record), markup=False)
     console.print(next_line(record), markup=False)
+
+
+def _jobs(opened: Opened) -> list[dict[str, Any]]:
+    """Return the jobs that SLURM has of this sweep, if it ever was launched there."""
+    from pipeline.errors import NotReady
+    from pipeline.launch.placed import engine_of, placed
+
+    engine = engine_of(opened.sweep, opened.project)
+    try:
+        return [job.record() for job in placed(engine)] if engine is not None else []
+    except NotReady as error:
+        say_to_stderr(f"Jobs of SLURM are not shown: {error}")
+        return []
 
 
 @click.command("list")

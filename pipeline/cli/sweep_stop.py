@@ -22,11 +22,14 @@ from pipeline.errors import PcanError
 def stop(sweep: str | None, now: bool, timeout: float, storage: str | None) -> None:
     """Ask every launch of SWEEP to stop after the running epoch; the trials stay resumable.
 
+    What waits with SLURM is cancelled.
+
     \b
     Example:
       pcan sweep stop pcan_ntu60 --now
     """
     from pipeline.job.rundir import write_json
+    from pipeline.launch.placed import cancel_waiting, end_rest, engine_of, placed
     from pipeline.launch.stops import STOP_FILE
     from pipeline.study.board import read_board
     from pipeline.study.storage import open_storage
@@ -38,14 +41,18 @@ def stop(sweep: str | None, now: bool, timeout: float, storage: str | None) -> N
     def running() -> list[str]:
         return [row.name for row in read_board(name, store) if row.phase == "running"]
 
-    trials = running()
-    if not trials:
+    engine = engine_of(opened.sweep, opened.project)
+    trials, jobs = running(), placed(engine) if engine is not None else []
+    if not trials and not jobs:
         say_to_stderr(f"Nothing of {name} is running.")
         return
     folder = opened.project.runs / name
     write_json(folder / STOP_FILE, {"time": time.time(), "now": now})
-    when = "now" if now else "after the running epoch"
-    say_to_stderr(f"Asked to stop {when}: {', '.join(trials)}.")
+    if engine is not None and (waiting := cancel_waiting(engine)):
+        say_to_stderr(f"Cancelled what waited with SLURM: {', '.join(waiting)}.")
+    if trials:
+        when = "now" if now else "after the running epoch"
+        say_to_stderr(f"Asked to stop {when}: {', '.join(trials)}.")
     deadline = time.monotonic() + timeout
     while trials and time.monotonic() < deadline:
         time.sleep(0.5)
@@ -56,4 +63,6 @@ def stop(sweep: str | None, now: bool, timeout: float, storage: str | None) -> N
             f"pcan sweep stop {name} --now"
         )
     if not trials:
+        if engine is not None:
+            end_rest(engine)
         say_to_stderr(f"Stopped. Go on: pcan sweep launch {name}")

@@ -19,6 +19,7 @@ from pipeline.launch.attempt import Attempt
 from pipeline.launch.budget import Budget
 from pipeline.launch.context import Context
 from pipeline.launch.endings import Endings
+from pipeline.launch.engine import Inside
 from pipeline.launch.notify import Notice, no_notice
 from pipeline.launch.places import Places
 from pipeline.launch.policy import Next, claimable
@@ -52,6 +53,8 @@ class Loop:
         reread: returns the context by a sweep file that has changed meanwhile.
         budget: what this launch may spend.
         notice: tells the user's own command of verdicts and failures.
+        inside: the scheduler's job that this launch runs in; it does not stay to see what
+            other launches leave.
     """
 
     def __init__(
@@ -64,9 +67,13 @@ class Loop:
         reread: Callable[[Context], Context | None] = lambda context: None,
         budget: Budget | None = None,
         notice: Notice = no_notice,
+        inside: Inside | None = None,
     ) -> None:
         self.context = context
         self.stops = stops
+        #: Epochs measured in this launch.
+        self.epochs = 0
+        self._inside = inside
         self.show = show
         self.attempts: list[Attempt] = []
         self.endings = Endings(context, stops, show.line, notice)
@@ -180,6 +187,8 @@ class Loop:
             self.stops.sleep(IDLE_S)
             return not self.stops.asked
         others = busy(context.sweep, context.study_storage, [want.variant for want in plan.wanted])
+        if self._inside is not None:  # GPUs are not kept waiting for what others may leave
+            others = [o for o in others if o.lapsed or o.job == self._inside.id]
         if not others:
             return False
         told = ", ".join(f"{other.variant}/{other.number} ({other.owner})" for other in others)
@@ -196,7 +205,7 @@ class Loop:
         """Start the job of a claimed trial, or end the trial if earlier attempts settled it."""
         try:
             attempt, outcome = take_up(
-                lambda: self.context, lease, slot, rows, self.show.line, self._notice
+                lambda: self.context, lease, slot, rows, self.show.line, self._notice, self._inside
             )
         except Exception as error:
             self.places.give_back(slot)
@@ -208,6 +217,7 @@ class Loop:
         if outcome is not None:
             self._close(attempt, outcome)
             return
+        self.epochs -= len(attempt.history)
         self.attempts.append(attempt)
         self._start(attempt)
 
@@ -266,6 +276,7 @@ class Loop:
             self._restart(attempt, outcome)
         else:
             self.attempts.remove(attempt)
+            self.epochs += len(attempt.history)
             self._close(attempt, outcome)
 
     def _restart(self, attempt: Attempt, outcome: Outcome) -> None:

@@ -122,6 +122,18 @@ def claimable(sweep: Sweep, plan: Next, rows: Sequence[TrialRow], skip: Collecti
     return False
 
 
+def to_be_had(sweep: Sweep, plan: Next, rows: Sequence[TrialRow]) -> int:
+    """Return how many wanted trials nobody runs: waiting, interrupted, or still to be drawn."""
+    count = 0
+    for want in plan.wanted:
+        mine = [r for r in rows if r.variant == want.variant and not r.superseded]
+        left = [r for r in mine if r.phase not in ("done", "running")]
+        count += sum(r.attempt > 0 or r.recipe_hash in (None, want.recipe_hash) for r in left)
+        if sweep.variants[want.variant].space:
+            count += max(0, want.trials - len(mine))
+    return count
+
+
 def _wanted(name: str, trials: int, hashes: Mapping[str, str]) -> Wanted:
     return Wanted(variant=name, trials=trials, recipe_hash=hashes[name])
 

@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.job.slots import Slot
 from pipeline.launch.budget import Budget
 from pipeline.launch.context import Context
+from pipeline.launch.engine import Inside
 from pipeline.launch.loop import Loop
 from pipeline.launch.machine import data_root
 from pipeline.launch.mirroring import Mirroring, MirrorLike
@@ -20,6 +21,7 @@ from pipeline.launch.registering import describe, register_all, resolved
 from pipeline.launch.rehearse import Placed, rehearsed
 from pipeline.launch.reread import Reread, told_anew
 from pipeline.launch.show import Show
+from pipeline.launch.slurm import lead_s, queue_again
 from pipeline.launch.stops import Stops
 from pipeline.plan.against import mended
 from pipeline.plan.project import Project
@@ -59,6 +61,7 @@ def launch(
     budget: Budget | None = None,
     notify: Sequence[str] | None = None,
     mirror: Callable[[Path], MirrorLike] | None = None,
+    inside: Inside | None = None,
 ) -> Finished:
     """Register if needed, then run until the plan is done.
 
@@ -70,6 +73,68 @@ def launch(
         budget: what this launch may spend.
         notify: a command to tell of verdicts, failures and the end.
         mirror: starts the W&B side for `runs/<sweep>`; None: W&B is told nothing.
+        inside: the scheduler's job that this launch runs in; it ends as soon as it has nothing
+            to do, and is queued again when its time is up.
+
+    Raises:
+        PcanError: anything that keeps the launch from starting; nothing is half-written.
+    """
+    context = ready(
+        sweep,
+        project,
+        storage,
+        order=order,
+        slots=slots,
+        sets=sets,
+        tracking=tracking,
+        show=show,
+        jump=inside is None,
+    )
+    folder = project.runs / sweep.name
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if inside is None:
+        note_launch(folder)
+    stops = _stops(sweep, folder, show, inside)
+    watch = Mirroring(folder, mirror)
+    with notifying(notify, sweep.name, show.line) as notice, stops.listening():
+        loop = Loop(
+            context,
+            stops,
+            show,
+            wait,
+            changed=watch.changed,
+            reread=Reread(sweep, show.line),
+            budget=budget,
+            notice=notice,
+            inside=inside,
+        )
+        plan = loop.run()
+        for line in watch.close():
+            show.line(line)
+        finished = _finished(loop, context, plan.why, stops)
+        if inside is None:
+            notice("end", *told(sweep, finished))
+        elif stops.out_of_time:
+            show.line(queue_again(inside, loop.epochs))
+    return finished
+
+
+def ready(
+    sweep: Sweep,
+    project: Project,
+    storage: Storage,
+    *,
+    order: Order,
+    slots: Sequence[Slot],
+    sets: Mapping[str, Any],
+    tracking: Mapping[str, Any],
+    show: Show,
+    jump: bool,
+) -> Context:
+    """Check everything and register: what a launch does before its first trial.
+
+    Args:
+        jump: record that variants were named, if they were.
 
     Raises:
         PcanError: anything that keeps the launch from starting; nothing is half-written.
@@ -87,7 +152,7 @@ def launch(
     registered = register_all(sweep, storage, resolution)
     for line in describe(registered):
         show.line(line)
-    if order.variants:
+    if order.variants and jump:
         note_jump(sweep, storage, order.variants, signed())
     context = Context(
         sweep=sweep,
@@ -104,28 +169,16 @@ def launch(
     if any(one.changed for one in registered):
         for line in told_anew(sweep, project, context.rows()):
             show.line(line)
-    folder = project.runs / sweep.name
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    note_launch(folder)
-    stops = Stops(folder, sweep.job.stop_grace_s, show.line)
-    watch = Mirroring(folder, mirror)
-    with notifying(notify, sweep.name, show.line) as notice, stops.listening():
-        loop = Loop(
-            context,
-            stops,
-            show,
-            wait,
-            changed=watch.changed,
-            reread=Reread(sweep, show.line),
-            budget=budget,
-            notice=notice,
-        )
-        plan = loop.run()
-        for line in watch.close():
-            show.line(line)
-        finished = _finished(loop, context, plan.why, stops)
-        notice("end", *_told(sweep, finished))
-    return finished
+    return context
+
+
+def _stops(sweep: Sweep, folder: Path, show: Show, inside: Inside | None) -> Stops:
+    """Return what this launch listens to; in a scheduler's job, also to the scheduler."""
+    if inside is None:
+        return Stops(folder, sweep.job.stop_grace_s, show.line)
+    lead = lead_s(sweep)
+    notice_s = lead - min(30.0, lead / 4)
+    return Stops(folder, sweep.job.stop_grace_s, show.line, notice_s, orphaned=True)
 
 
 def _finished(loop: Loop, context: Context, why: str, stops: Stops) -> Finished:
@@ -133,19 +186,19 @@ def _finished(loop: Loop, context: Context, why: str, stops: Stops) -> Finished:
     code = stops.exit_code
     if code == 0 and interrupted:
         code = 75
-    if code == 0 and (loop.failed or not _eligible(context)):
+    if code == 0 and (loop.failed or not eligible(context)):
         code = 3
     return Finished(why=why, failed=tuple(loop.failed), interrupted=interrupted, exit_code=code)
 
 
-def _told(sweep: Sweep, finished: Finished) -> tuple[str, dict[str, Any]]:
+def told(sweep: Sweep, finished: Finished) -> tuple[str, dict[str, Any]]:
     """Return the last sentence for `--notify`, and its facts."""
     why = "interrupted; the same launch goes on" if finished.interrupted else finished.why
     facts = {"exit_code": finished.exit_code, "failed": list(finished.failed)}
     return f"{sweep.name}: {why or 'stopped'} (exit code {finished.exit_code}).", facts
 
 
-def _eligible(context: Context) -> bool:
+def eligible(context: Context) -> bool:
     """Whether a variant of the plan completed; a maker of weights is no winner."""
     makers = context.sweep.makers
     return any(row.state == "COMPLETE" and row.variant not in makers for row in context.rows())

@@ -1,6 +1,7 @@
 """How a running launch is asked to stop: signals, and the file that `pcan sweep stop` writes."""
 
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -21,20 +22,33 @@ class Stops:
     Args:
         folder: `runs/<sweep>`, where `pcan sweep stop` leaves its request.
         grace_s: how long a job may take to stop after SIGTERM or SIGHUP.
+        notice_s: the same after SIGUSR1, by which a scheduler tells that time is nearly up.
+        orphaned: stop now if the parent process, a scheduler's, dies: it no longer holds the
+            GPUs for us.
     """
 
-    def __init__(self, folder: Path, grace_s: float, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        grace_s: float,
+        say: Callable[[str], None],
+        notice_s: float | None = None,
+        orphaned: bool = False,
+    ) -> None:
         self.level = 0
         self.signal: signal.Signals | None = None
         self.grace_s: float | None = None
         self._file = folder / STOP_FILE
         self._patience = grace_s
+        self._notice_s = grace_s if notice_s is None else notice_s
+        self._parent = os.getppid() if orphaned else None
         self._say = say
         # By what it is, not by its date: a clock that was set back hides no request.
         self._earlier = _identity(self._file)
         self._unsaid: list[str] = []
         self._by_file = False
         self._by_budget = ""
+        self._orphan = False
         self._polled = 0.0
 
     @property
@@ -59,9 +73,18 @@ class Stops:
             return Outcome(state=None, cause="budget", reason=self._by_budget)
         if self._by_file:
             reason = "stopped by `pcan sweep stop`"
+        elif self._orphan:
+            reason = "the scheduler's process above this launch died"
+        elif self.out_of_time:
+            reason = "the scheduler's time for this job is nearly over (SIGUSR1)"
         else:
             reason = f"stopped by {self.signal.name if self.signal else 'the user'}"
         return Outcome(state=None, cause="interrupted", reason=reason)
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether a scheduler has said that the time of this job is nearly over."""
+        return self.signal is signal.SIGUSR1
 
     def spent(self, reason: str) -> None:
         """Stop after the running epoch because a budget is used up."""
@@ -71,11 +94,11 @@ class Stops:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle SIGINT, SIGTERM and SIGHUP while the launch runs.
+        """Handle SIGINT, SIGTERM, SIGUSR1 and SIGHUP while the launch runs.
 
         A SIGHUP that is ignored already stays so: nohup and `launch --detach` mean it.
         """
-        numbers = [signal.SIGINT, signal.SIGTERM]
+        numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             numbers.append(signal.SIGHUP)
         before = {number: signal.signal(number, self._on_signal) for number in numbers}
@@ -111,14 +134,20 @@ class Stops:
             )
             return
         if self.level == 0:
-            self.level, self.grace_s = 1, self._patience
+            near = number == signal.SIGUSR1
+            self.level, self.grace_s = 1, self._notice_s if near else self._patience
             name = signal.Signals(number).name
             self._unsaid.append(
-                f"{name}: stopping at the next checkpoint, within {self._patience:g} s."
+                f"{name}: stopping at the next checkpoint, within {self.grace_s:g} s."
             )
+        elif self.out_of_time and number == signal.SIGTERM:  # the time is over
+            self.level, self.grace_s = max(2, self.level), 0.0
 
     def _poll(self) -> None:
         """Look for the stop file now and then; one from before this launch means nothing."""
+        if self._parent not in (None, os.getppid()) and not self._orphan:
+            self.level, self.grace_s, self._orphan = max(2, self.level), 0.0, True
+            self._say("The scheduler's process above this launch is gone; stopping now.")
         now = time.monotonic()
         if self.level > 1 or now - self._polled < 0.5:
             return

@@ -9,6 +9,7 @@ from pipeline.job.slots import Slot
 from pipeline.launch.attempt import Attempt
 from pipeline.launch.context import Context
 from pipeline.launch.endings import settled
+from pipeline.launch.engine import Inside
 from pipeline.launch.notify import Notice
 from pipeline.launch.prepare import prepare, refuse_stranger, run_dir, set_aside
 from pipeline.launch.retry import spoiled
@@ -26,12 +27,14 @@ def take_up(
     rows: Sequence[TrialRow],
     say: Callable[[str], None],
     notice: Notice,
+    inside: Inside | None = None,
 ) -> tuple[Attempt, Outcome | None]:
     """Make a claimed trial ready to start.
 
     Args:
         now: the launch's context, asked for anew at each verdict: the plan may change.
         rows: the sweep's trials; those that were started are not started again by the ladder.
+        inside: the scheduler's job that this launch runs in.
 
     Returns:
         The trial, and how it ended if earlier attempts settled that.
@@ -60,6 +63,8 @@ def take_up(
         notice=notice,
     )
     facts = {key: spec[key] for key in FACTS if spec.get(key) is not None}
+    if inside is not None:
+        facts["job"] = inside.record()
     lease.begin(str(rundir.root.relative_to(context.project.root)), slot.shown, facts)
     return attempt, settled(attempt, earlier)
 

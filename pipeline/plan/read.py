@@ -116,6 +116,7 @@ _MODELS: tuple[type[schema.Strict], ...] = (
     schema.VariantModel,
     schema.LadderRuleModel,
     schema.LadderModel,
+    schema.SlurmModel,
 )
 
 

@@ -5,6 +5,7 @@ another is checked in `read.py`, with the line at hand.
 """
 
 import math
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -28,6 +29,32 @@ def _finite(value: float) -> float:
         raise ValueError(f"{value} is not a finite number")
     return value
 
+
+def _duration(value: str) -> str:
+    if not DURATION.match(value):
+        raise ValueError(
+            f'"{value}" is no time limit of SLURM; write hours:minutes:seconds or '
+            "days-hours, such as 12:00:00 or 2-00"
+        )
+    return value
+
+
+def _job_line(value: str) -> str:
+    """Refuse what would undo how a job is started: one task on one node, with our signals."""
+    if "\n" in value:
+        raise ValueError("one entry holds one line; make it several entries")
+    ours = _OURS.match(value.strip())
+    if ours:
+        raise ValueError(f"{ours.group(1)} is set by pcan for every job; leave it out")
+    return value
+
+
+#: SLURM's time limits: minutes[:seconds], hours:minutes:seconds, days-hours[:minutes[:seconds]].
+DURATION = re.compile(r"^(\d+-\d+(:\d+){0,2}|\d+(:\d+){0,2})$")
+_OURS = re.compile(
+    r"#SBATCH\s+(--(?:nodes|ntasks|gres|gpus|array|output|error|open-mode|requeue|no-requeue|"
+    r"signal|job-name|chdir|export|input|wrap|partition|account|time)(?:-\w+)*|-[NnaoeJDitpAG])\b"
+)
 
 Fraction = Annotated[float, AfterValidator(_fraction)]
 Positive = Annotated[float, AfterValidator(_finite), Field(gt=0)]
@@ -160,6 +187,17 @@ class LadderModel(Strict):
     after: list[LadderRuleModel] = []
 
 
+class SlurmModel(Strict):
+    partition: Annotated[str, Field(pattern=r"^[\w.-]+$")] | None = None
+    account: Annotated[str, Field(pattern=r"^[\w.@-]+$")] | None = None
+    time: Annotated[str, AfterValidator(_duration)] | None = None
+    nodes: list[Annotated[str, Field(pattern=r"^[\w.-]+$")]] = []
+    cpus: Annotated[int, Field(ge=1, le=4096)] | None = None
+    signal_s: Annotated[int, Field(ge=5, le=65_535)] | None = None
+    shared: bool = False
+    extra: list[Annotated[str, AfterValidator(_job_line)]] = []
+
+
 class SweepModel(Strict):
     name: Name
     config: str
@@ -172,5 +210,5 @@ class SweepModel(Strict):
     bands: list[BandModel] = []
     variants: Annotated[dict[Name, VariantModel], Field(min_length=1, max_length=200)]
     ladder: LadderModel
-    slurm: dict[str, Any] = {}
+    slurm: SlurmModel = SlurmModel()
     search: dict[str, Any] = {}

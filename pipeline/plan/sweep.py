@@ -156,6 +156,24 @@ class Ladder:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Slurm:
+    """What `launch --on slurm` asks the scheduler for; None leaves it to the cluster.
+
+    `nodes` are the only ones that may be used, `signal_s` is how long before the time limit a job
+    is told, `shared` says that all nodes see the project's folder, `extra` goes into the script.
+    """
+
+    partition: str | None = None
+    account: str | None = None
+    time: str | None = None
+    nodes: tuple[str, ...] = ()
+    cpus: int | None = None
+    signal_s: int | None = None
+    shared: bool = False
+    extra: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Sweep:
     """A checked sweep file."""
 
@@ -168,7 +186,7 @@ class Sweep:
     data: Data
     variants: Mapping[str, Variant]
     ladder: Ladder
-    slurm: Mapping[str, Any]
+    slurm: Slurm = Slurm()
     search: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     #: where each key stands, for messages: key path -> line (1-based)
     lines: Mapping[tuple[str | int, ...], int] = dataclasses.field(

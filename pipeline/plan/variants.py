@@ -18,6 +18,7 @@ from pipeline.plan.sweep import (
     LadderRule,
     Objective,
     Patience,
+    Slurm,
     Space,
     Sweep,
     Variant,
@@ -51,7 +52,7 @@ class Resolver:
             data=Data(**m.data.model_dump()),
             variants=variants,
             ladder=self._ladder(variants),
-            slurm=m.slurm,
+            slurm=_slurm(m.slurm),
             search=m.search,
             lines=self._lines,
         )
@@ -226,6 +227,11 @@ class Resolver:
 
 
 MISSING = object()
+
+
+def _slurm(model: schema.SlurmModel) -> Slurm:
+    fields = model.model_dump()
+    return Slurm(**{**fields, "nodes": tuple(model.nodes), "extra": tuple(model.extra)})
 
 
 def recipe_value(variant: Variant, path: str) -> Any:

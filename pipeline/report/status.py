@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.plan.project import Project
@@ -15,9 +16,16 @@ from pipeline.study.storage import Storage
 from pipeline.track.state import wandb_state
 
 
-def status_record(sweep: Sweep, project: Project, storage: Storage) -> dict[str, Any]:
-    """Return what `status --json` prints; trials of variants that left the file are kept."""
+def status_record(
+    sweep: Sweep, project: Project, storage: Storage, jobs: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """Return what `status --json` prints; trials of variants that left the file are kept.
+
+    Args:
+        jobs: those that wait or run with a scheduler, as it tells them.
+    """
     rows = read_board(sweep.name, storage)
+    run_by = {_job_id(row): row.name for row in rows if row.phase == "running"}
     names = list(dict.fromkeys([*sweep.variants, *(row.variant for row in rows)]))
     winner = best_row(sweep, rows)
     return {
@@ -36,6 +44,7 @@ def status_record(sweep: Sweep, project: Project, storage: Storage) -> dict[str,
             }
             for name in names
         ],
+        "jobs": [{**job, "trial": run_by.get(job["id"])} for job in jobs],
         "goal": sweep.objective.goal,
         "best": None
         if winner is None
@@ -75,11 +84,16 @@ def trial_record(row: TrialRow, sweep: Sweep, project: Project) -> dict[str, Any
         "host": shown_host(row.host) if row.host else None,
         "gpus": row.gpus,
         "attempts": row.attempt,
+        "job": row.facts.get("job"),
         "continues": row.facts.get("continues"),
         "data_store": (row.facts.get("data") or {}).get("store"),
         "wandb": wandb_state(project.root / row.run_dir) if row.run_dir else None,
         "run_dir": row.run_dir,
     }
+
+
+def _job_id(row: TrialRow) -> str | None:
+    return (row.facts.get("job") or {}).get("id")
 
 
 def total_epochs(row: TrialRow, sweep: Sweep) -> int | None:

@@ -60,6 +60,17 @@ def goal_line(record: Mapping[str, Any]) -> str:
     return f"{wanted}Best: {name} with {reading} at epoch {best['epoch']}{reached}."
 
 
+def job_lines(record: Mapping[str, Any]) -> list[str]:
+    """Return a line for each job that a scheduler has, with the reason why it waits."""
+    lines = []
+    for job in record["jobs"]:
+        reason = f" ({job['reason']})" if job["reason"] else ""
+        node = f" on {job['node']}" if job["node"] else ""
+        trial = f": {job['trial']}" if job["trial"] else ""
+        lines.append(f"SLURM job {job['id']} {job['state'].lower()}{reason}{node}{trial}")
+    return lines
+
+
 def next_line(record: Mapping[str, Any]) -> str:
     """Return the command that a user wants next."""
     sweep = record["sweep"]

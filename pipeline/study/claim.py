@@ -38,11 +38,18 @@ class Wanted:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Busy:
-    """A wanted trial that another launcher runs."""
+    """A wanted trial that another launcher runs.
+
+    Args:
+        lapsed: its lease has run out; it can soon be taken up.
+        job: the job of a scheduler that its launcher runs in, if it does.
+    """
 
     variant: str
     number: int
     owner: str
+    lapsed: bool = False
+    job: str | None = None
 
 
 def claim(
@@ -85,6 +92,8 @@ def busy(sweep: Sweep, storage: Storage, variants: Sequence[str]) -> list[Busy]:
                 variant=row["variant"],
                 number=row["number"],
                 owner=f"{shown_host(row['host'])}, pid {row['pid']}",
+                lapsed=owner_is_gone(row, now),
+                job=((row["facts"] or {}).get("job") or {}).get("id"),
             )
             for row in _rows(sweep, storage, variants)
             if row["token"] and row["state"] == "RUNNING" and not _may_take(storage, row, now)

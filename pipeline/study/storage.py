@@ -61,6 +61,15 @@ class Storage:
         return Path(self.url.removeprefix(_SQLITE).split("?", 1)[0])
 
     @property
+    def host(self) -> str | None:
+        """The server's name in the URL, None for a file or a local socket."""
+        if self.sqlite_file is not None:
+            return None
+        import sqlalchemy as sa
+
+        return sa.make_url(self.url).host
+
+    @property
     def engine(self) -> "sa.Engine":
         """An engine for our own SQL; writes begin immediate on SQLite."""
         if self._engine is None:

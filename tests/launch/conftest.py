@@ -6,12 +6,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import private_slurm  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -151,3 +155,24 @@ def until() -> Callable[..., None]:
             time.sleep(0.05)
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def slurm():
+    """A real SLURM of the tests' own: one node with four fake GPUs."""
+    absent = private_slurm.missing()
+    if absent:
+        told = f"SLURM is absent ({', '.join(absent)}; apt-get install slurmctld slurmd munge)"
+        if os.environ.get("PCAN_REQUIRE_ENGINES"):
+            pytest.fail(f"{told} and required here (PCAN_REQUIRE_ENGINES)")
+        pytest.skip(told)
+    # A short path: sockets lie below it, and others (munge) have to reach it.
+    folder = Path(tempfile.mkdtemp(prefix="pcan-slurm-"))
+    folder.chmod(0o755)
+    cluster = private_slurm.PrivateSlurm(folder)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+        shutil.rmtree(folder, ignore_errors=True)
