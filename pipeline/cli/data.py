@@ -59,7 +59,11 @@ def demo(folder: Path, clips: int, seed: int) -> None:
 @click.option("--workers", type=click.IntRange(1), help="Processes. [default: one a core]")
 @click.option("--limit", type=click.IntRange(1), help="Only so many clips of each split.")
 @click.option(
-    "--verify", type=click.IntRange(1), metavar="N", help="Then compare N clips a split."
+    "--verify",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Read packs already there in full, not only their heads; then compare N clips a split "
+    "with their videos.",
 )
 @click.option("--max-bad", default=10, show_default=True, help="So many clips may fail.")
 @click.option("--dry-run", is_flag=True, help="Tell what there is to do, and do nothing.")
@@ -95,10 +99,12 @@ def prepare_command(
         place = default_store(Path(), ann.stem)
     else:
         sources, place = _sweep_sources(sweep, sets)
-    todo = plan(out or place, sources, profile, limit)
-    if _announce(todo) and not dry_run:
-        _make(todo, workers, max_bad)
-    if verify and not dry_run:
+    todo = plan(out or place, sources, profile, limit, in_full=verify is not None)
+    _announce(todo)
+    if dry_run:
+        return
+    _make(todo, workers, max_bad)
+    if verify:
         _verify(todo, verify)
 
 
@@ -195,20 +201,17 @@ def loader_facts(sweep: Any, project: Any, sets: tuple[str, ...]) -> dict[str, A
     return ask("data_facts", question, sweep.job, project.cache, project.root)
 
 
-def _announce(todo: "Plan") -> bool:
-    """Say what there is to do; return whether there is a manifest to be written."""
+def _announce(todo: "Plan") -> None:
+    """Say what there is to do and what it needs, before anything is written."""
     from pipeline.data.prepare import check_disk, needed_bytes
-    from pipeline.data.store import MANIFEST
 
     ready = len(todo.tasks) - len(todo.missing)
     click.echo(f"{todo.root}: {len(todo.tasks)} clips, {ready} of them ready.", err=True)
     if not todo.missing:
-        return True
+        return
     need = needed_bytes(todo)
     click.echo(f"The others need about {need / 1e9:.2f} GB on the disk.", err=True)
     check_disk(todo, need)
-    (todo.root / MANIFEST).unlink(missing_ok=True)
-    return True
 
 
 def _make(todo: "Plan", workers: int | None, max_bad: int) -> None:
@@ -228,9 +231,20 @@ def _make(todo: "Plan", workers: int | None, max_bad: int) -> None:
 
 
 def _verify(todo: "Plan", count: int) -> None:
-    """Print how close packs are to their videos."""
+    """Print how close packs are to their videos.
+
+    Raises:
+        NotReady: one is further from its video than its profile allows.
+    """
     from pipeline.data.verify import verify
 
     click.echo("kind   PSNR     largest difference  clip")
-    for one in verify(todo, count):
+    compared = verify(todo, count)
+    for one in compared:
         click.echo(f"{one.kind:5}  {one.psnr:4.1f} dB  {one.largest:18d}  {one.clip}")
+    wrong = [one.clip for one in compared if not one.close]
+    if wrong:
+        raise NotReady(
+            f"{len(wrong)} packs show other pictures than their videos, first: {wrong[0]}. Have "
+            f"the videos changed? Remove {todo.root} and prepare anew."
+        )

@@ -5,7 +5,6 @@ Runs in the worker processes of `prepare`; knows nothing of configs or progress.
 
 import dataclasses
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.data.annotation import joints_of
+from pipeline.data.encode import encoder
 from pipeline.data.pack import source_fingerprint, write_pack
 from pipeline.data.region import Box, Compact, Joints, segments, superset, validation_frames
 from pipeline.data.store import MAKER
 from pipeline.data.video import Picture, VideoError, frames
-
-#: Encoders by name: file ending and OpenCV's settings by the names of its flags.
-CODECS: dict[str, tuple[str, dict[str, int]]] = {
-    # Full colour resolution: at q95 with halved colour, drawn clips lose 6 dB more at the same
-    # size, grey ones nothing. (4:2:0 q95, 4:4:4 q90, q95: 38.8, 42.3, 45.0 dB.)
-    "jpeg93": (".jpg", {"IMWRITE_JPEG_QUALITY": 93, "IMWRITE_JPEG_SAMPLING_FACTOR": 0x111111}),
-    "webp": (".webp", {"IMWRITE_WEBP_QUALITY": 101}),  # above 100 is lossless
-}
-#: Codec of the training packs by profile; validation packs are always lossless.
-PROFILES = {"fine": "jpeg93", "exact": "webp"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,23 +135,6 @@ def scaled_joints(clip: dict[str, Any], size: tuple[int, int]) -> Joints:
     joints[..., 0] *= size[1] / width
     joints[..., 1] *= size[0] / height
     return joints
-
-
-def encoder(codec: str) -> Callable[[Picture], bytes]:
-    """Return a function from an RGB region to an encoded still."""
-    import cv2
-
-    ending, named = CODECS[codec]
-    flags = [part for name, value in named.items() for part in (getattr(cv2, name), value)]
-
-    def encode(region: Picture) -> bytes:
-        # In BGR order, which OpenCV's encoders expect: else red and blue swap their weights.
-        done, still = cv2.imencode(ending, cv2.cvtColor(region, cv2.COLOR_RGB2BGR), flags)
-        if not done:
-            raise VideoError(f"a region of {region.shape} could not be encoded as {codec}")
-        return still.tobytes()
-
-    return encode
 
 
 def quiet_worker() -> None:

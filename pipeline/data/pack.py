@@ -153,6 +153,15 @@ class Pack:
         """Return whether every one of these frames is stored."""
         return bool(np.isin(frames, self.frames).all())
 
+    def check(self) -> None:
+        """Read every still.
+
+        Raises:
+            PackError: the bytes of one are damaged.
+        """
+        for frame in self.frames:
+            self.still(int(frame))
+
     def still(self, frame: int) -> bytes:
         """Return one frame's encoded picture.
 

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.annotation import Annotation, clip_name, joints_of, load_annotation
-from pipeline.data.make import PROFILES, Recipe, Task, head_of, make, quiet_worker
+from pipeline.data.annotation import Annotation, clip_name, load_annotation
+from pipeline.data.encode import PROFILES, encoder
+from pipeline.data.make import Recipe, Task, head_of, make, quiet_worker, scaled_joints
 from pipeline.data.pack import Pack, PackError, replace_file
 from pipeline.data.pool import Done, run
 from pipeline.data.sources import Source
@@ -23,8 +24,8 @@ from pipeline.data.video import VideoError, frames, video_path
 from pipeline.errors import InputError, NotReady
 
 LIMIT_S = 120.0
-#: Measured bytes a pixel of region: seeded texture and real clips, JPEG q93 and lossless WebP.
-BYTES_A_PIXEL = {"jpeg93": 0.20, "webp": 0.45}
+#: So many clips' first pictures are encoded to tell beforehand what a store will take.
+LOOKED_AT = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +46,18 @@ class Plan:
         return ((path, task) for task in self.tasks for path in task.packs)
 
 
-def plan(root: Path, sources: Sequence[Source], profile: str, limit: int | None = None) -> Plan:
+def plan(
+    root: Path,
+    sources: Sequence[Source],
+    profile: str,
+    limit: int | None = None,
+    in_full: bool = False,
+) -> Plan:
     """Read the annotations and find out which packs are missing.
 
     Args:
         limit: only so many clips of each source, for trying.
+        in_full: read every byte of the packs that are there, not only their heads.
 
     Raises:
         InputError, NotReady: an annotation cannot be used, or nothing is to be prepared.
@@ -83,23 +91,27 @@ def plan(root: Path, sources: Sequence[Source], profile: str, limit: int | None 
         profile=profile,
         sources=sources,
         tasks=tasks,
-        missing=[task for task in map(unfinished, tasks) if task.packs],
+        missing=[left for task in tasks if (left := unfinished(task, in_full)).packs],
         annotation_sha256={path.name: _sha256(path) for path in found},
         limit=limit,
     )
 
 
-def unfinished(task: Task) -> Task:
-    """Return the task with only those packs that are not there yet, or are stale or cut."""
+def unfinished(task: Task, in_full: bool = False) -> Task:
+    """Return the task with only those packs that are not there yet, or are stale or damaged."""
     missing = {
-        path: recipe for path, recipe in task.packs.items() if not _made(task, path, recipe)
+        path: recipe
+        for path, recipe in task.packs.items()
+        if not _made(task, path, recipe, in_full)
     }
     return dataclasses.replace(task, packs=missing)
 
 
-def _made(task: Task, path: Path, recipe: Recipe) -> bool:
+def _made(task: Task, path: Path, recipe: Recipe, in_full: bool) -> bool:
     try:
         with Pack(path) as pack:
+            if in_full:
+                pack.check()
             wanted = head_of(task, recipe)
             return all(pack.meta.get(key) == value for key, value in wanted.items())
     except (OSError, PackError):
@@ -107,29 +119,36 @@ def _made(task: Task, path: Path, recipe: Recipe) -> bool:
 
 
 def needed_bytes(todo: Plan) -> int:
-    """Estimate what the missing packs will take on the disk, from some of them."""
-    some = todo.missing[:: max(1, len(todo.missing) // 100)]
-    total = 0.0
-    for task in some:
-        joints = joints_of(task.clip)
-        height, width = task.clip["img_shape"]
-        scale = _picture_area(some) / (height * width)
-        for recipe in task.packs.values():
-            left, top, right, bottom = recipe.box(joints, (height, width))
-            pixels = (right - left) * (bottom - top) * scale * len(recipe.frames(joints.shape[1]))
-            total += pixels * BYTES_A_PIXEL[recipe.codec]
-    return int(total / max(1, len(some)) * len(todo.missing))
+    """Estimate what the missing packs will take on the disk.
 
+    A first picture of some clips is encoded as it will be; their packs stand for all.
 
-def _picture_area(tasks: Sequence[Task]) -> float:
-    """Return the pixels of a picture of the first video that can be decoded."""
-    for task in tasks:
+    Raises:
+        NotReady: none of these videos can be decoded.
+    """
+    sizes = []
+    for task in todo.missing[:: max(1, len(todo.missing) // LOOKED_AT)][:LOOKED_AT]:
         try:
-            height, width = next(frames(task.video)).shape[:2]
-            return float(height * width)
+            sizes.append(_expected_bytes(task))
         except (VideoError, StopIteration):
             continue
-    raise NotReady(f"None of the videos can be decoded; the first is {tasks[0].video}.")
+    if not sizes:
+        first = todo.missing[0].video
+        raise NotReady(f"None of {LOOKED_AT} videos can be decoded; the first is {first}.")
+    return int(sum(sizes) / len(sizes) * len(todo.missing))
+
+
+def _expected_bytes(task: Task) -> int:
+    """Return what a clip's packs would take if all its pictures were like the first."""
+    picture = next(frames(task.video))
+    height, width = picture.shape[:2]
+    joints = scaled_joints(task.clip, (height, width))
+    total = 0
+    for recipe in task.packs.values():
+        left, top, right, bottom = recipe.box(joints, (height, width))
+        still = encoder(recipe.codec)(picture[top:bottom, left:right])
+        total += len(still) * len(recipe.frames(joints.shape[1]))
+    return total
 
 
 def check_disk(todo: Plan, need: int) -> None:
@@ -164,6 +183,8 @@ def prepare(
         NotReady: more clips failed.
     """
     bad: dict[str, str] = {}
+    if todo.missing:
+        (todo.root / MANIFEST).unlink(missing_ok=True)
     done = len(todo.tasks) - len(todo.missing)
     for outcome in _results(todo.missing, workers, limit_s):
         done += 1

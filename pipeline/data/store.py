@@ -17,7 +17,7 @@ from pipeline.data.pack import SUFFIX
 
 MANIFEST = "manifest.json"
 #: Goes up when the same clips would give other packs.
-MAKER = 1
+MAKER = 2
 KINDS = ("train", "val")
 
 

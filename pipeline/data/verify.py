@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from pipeline.data.encode import FLOOR_DB, decoded
 from pipeline.data.pack import Pack
 from pipeline.data.prepare import Plan
 from pipeline.data.video import frames
@@ -23,6 +24,12 @@ class Compared:
     kind: str
     psnr: float  # dB over all its pictures; infinite if they are the same
     largest: int  # difference of a pixel, of 255
+    lossless: bool
+
+    @property
+    def close(self) -> bool:
+        """Whether it is what its codec promises, a little tolerance left to JPEG's floor."""
+        return self.largest == 0 if self.lossless else self.psnr > FLOOR_DB - 1.5
 
 
 def verify(todo: Plan, count: int) -> list[Compared]:
@@ -37,8 +44,9 @@ def verify(todo: Plan, count: int) -> list[Compared]:
         for path, task in spread(packs, count):
             with Pack(path) as pack:
                 squares, largest = _differences(pack, task.video)
+                lossless = pack.meta["codec"] == "webp"
             psnr = 10 * math.log10(255**2 / squares) if squares else math.inf
-            found.append(Compared(task.name, kind, psnr, largest))
+            found.append(Compared(task.name, kind, psnr, largest, lossless))
     return found
 
 
@@ -51,16 +59,13 @@ def spread(items: Sequence[T], count: int) -> list[T]:
 
 def _differences(pack: Pack, video: Path) -> tuple[float, int]:
     """Return the mean squared and the largest difference over a pack's pictures."""
-    import cv2
-
     left, top, right, bottom = pack.box
     wanted = set(pack.frames.tolist())
     squares, largest = [], 0
     for number, picture in enumerate(frames(video)):
         if number not in wanted:
             continue
-        still = np.frombuffer(pack.still(number), np.uint8)
-        stored = cv2.cvtColor(cv2.imdecode(still, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        stored = decoded(pack.still(number))
         difference = stored.astype(np.int16) - picture[top:bottom, left:right]
         squares.append(float(np.mean(np.square(difference, dtype=np.float64))))
         largest = max(largest, int(np.abs(difference).max()))

@@ -29,7 +29,7 @@ class Fallbacks:
         if first:
             log.warning(
                 "Reading a clip from its video instead of its pack: %s. Others are counted only; "
-                "to mend the packs: pcan data prepare",
+                "to mend the packs: pcan data prepare SWEEP --verify 1",
                 reason,
             )
 
