@@ -10,6 +10,9 @@ import math
 from collections.abc import Iterator, Sequence
 
 from pipeline.plan.measurement import Measurement, by_epoch
+from pipeline.plan.patience import patience_counts
+from pipeline.plan.search import live
+from pipeline.plan.search.live import Searching
 from pipeline.plan.sweep import Gate, Patience, Variant, WarmStart
 from pipeline.plan.verdict import Kind, Verdict, percent
 
@@ -26,6 +29,7 @@ class Rules:
         true_lr: lr in force during epochs 1, 2, ... by the trial's own schedule, if known.
         clips: number of validation clips, for the standard error, if known.
         overruled: verdicts that no longer stop this trial, by epoch and rule (`plan.overrule`).
+        search: the stopping rule of a search, for its trials; the gates then only warn.
     """
 
     gates: tuple[Gate, ...] = ()
@@ -34,6 +38,7 @@ class Rules:
     true_lr: tuple[float, ...] | None = None
     clips: int | None = None
     overruled: tuple[tuple[int, str], ...] = ()
+    search: Searching | None = None
 
     @classmethod
     def of(
@@ -56,7 +61,8 @@ def judge(history: Sequence[Measurement], rules: Rules) -> Verdict:
     """Decide whether a trial goes on after its latest epoch.
 
     The rules speak in this order: non-finite metric, epoch 0 against the expected value, the
-    gate of this epoch, patience; the first that stops wins, else the first that watches.
+    gate of this epoch, a search's stopping rule, patience; the first that stops wins, else the
+    first that watches.
 
     Args:
         history: the measurements so far, at least one; each epoch counts once.
@@ -65,15 +71,12 @@ def judge(history: Sequence[Measurement], rules: Rules) -> Verdict:
     """
     measured = by_epoch(history)
     latest = measured[-1]
-    watching = None
+    noted: Verdict | None = None
     for verdict in _speak(measured, rules):
         if verdict.ends:
             return _with_error(verdict, rules)
-        if watching is None and verdict.kind is Kind.WATCH:
-            watching = verdict
-    if watching is not None:
-        return _with_error(watching, rules)
-    return _with_error(_go(latest, rules), rules)
+        noted = _weightier(noted, verdict)
+    return _with_error(noted or _go(latest, rules), rules)
 
 
 def judge_all(history: Sequence[Measurement], rules: Rules) -> list[Verdict]:
@@ -116,12 +119,24 @@ def _speak(measured: list[Measurement], rules: Rules) -> Iterator[Verdict]:
     if latest.epoch == 0:
         yield from _start(latest, rules.start)
         return
+    if rules.search is not None:
+        yield from live.guard(latest)
     for gate in rules.gates:
         if gate.epoch == latest.epoch:
-            yield from _gate(gate, measured)
+            found = _gate(gate, measured)
+            yield from map(live.warns_only, found) if rules.search is not None else found
     yield from _lr(latest, rules)
+    if rules.search is not None:
+        yield from live.check(measured, rules.search)
     if rules.patience is not None:
         yield from _patience(measured, rules.patience)
+
+
+def _weightier(noted: Verdict | None, verdict: Verdict) -> Verdict:
+    """Return which of two verdicts is told: a search's own check, else the first."""
+    if noted is None or verdict.kind is Kind.GO:
+        return verdict
+    return noted
 
 
 def _start(latest: Measurement, start: WarmStart | None) -> Iterator[Verdict]:
@@ -210,33 +225,23 @@ def _lr(latest: Measurement, rules: Rules) -> Iterator[Verdict]:
 
 
 def _patience(measured: list[Measurement], patience: Patience) -> Iterator[Verdict]:
-    """Stop after `epochs` validations in a row below best + min_delta.
-
-    The best moves only when it is beaten by at least min_delta, as in MMEngine's
-    EarlyStoppingHook 0.10 (its own `wait_count` is lost on resume; this has no state).
-    """
-    best_top1, best_epoch, since = -math.inf, 0, list[float]()
-    for m in measured:
-        if m.epoch == 0:
-            continue
-        if not m.finite or best_top1 + patience.min_delta > m.top1:
-            since.append(m.top1)
-        else:
-            best_top1, best_epoch, since = m.top1, m.epoch, []
-    waited = len(since)
-    if waited < patience.epochs:
+    """Stop after `epochs` validations in a row below best + `min_delta`."""
+    trained = [m for m in measured if m.epoch > 0]
+    *_, count = patience_counts((m.top1 for m in trained), patience.min_delta)
+    if count.waited < patience.epochs:
         return
     latest = measured[-1]
+    best_epoch = trained[count.place].epoch if count.place >= 0 else 0
     yield Verdict(
         epoch=latest.epoch,
         top1=latest.top1,
         kind=Kind.STOP,
         rule="patience",
-        threshold=best_top1 + patience.min_delta,
-        reading=max(filter(math.isfinite, since), default=None),
+        threshold=count.best + patience.min_delta,
+        reading=max((m.top1 for m in trained[count.place + 1 :] if m.finite), default=None),
         reason=(
-            f"epoch {latest.epoch}: {waited} epochs in a row did not beat "
-            f"{percent(best_top1)} (epoch {best_epoch}) by {percent(patience.min_delta)}"
+            f"epoch {latest.epoch}: {count.waited} epochs in a row did not beat "
+            f"{percent(count.best)} (epoch {best_epoch}) by {percent(patience.min_delta)}"
         ),
         state="COMPLETE",
         cause="patience",

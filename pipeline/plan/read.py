@@ -117,6 +117,7 @@ _MODELS: tuple[type[schema.Strict], ...] = (
     schema.LadderRuleModel,
     schema.LadderModel,
     schema.SlurmModel,
+    schema.SearchModel,
 )
 
 

@@ -136,6 +136,7 @@ class SpaceModel(Strict):
     log: bool = False
     step: Positive | None = None
     choices: Annotated[list[bool | int | float | str], Field(min_length=1)] | None = None
+    when: dict[str, bool | int | float | str | list[bool | int | float | str]] = {}
 
     @model_validator(mode="after")
     def _is_a_range_or_choices(self) -> "SpaceModel":
@@ -198,6 +199,19 @@ class SlurmModel(Strict):
     extra: list[Annotated[str, AfterValidator(_job_line)]] = []
 
 
+class SearchModel(Strict):
+    rule: Literal["halving", "ladder", "none"] = "halving"
+    trials: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    around: Name | None = None
+    at: Annotated[
+        list[Annotated[float, AfterValidator(_finite), Field(gt=0, lt=1)]], Field(min_length=1)
+    ] = [1 / 8, 1 / 4, 1 / 2]
+    keep: Annotated[float, AfterValidator(_finite), Field(gt=0, lt=1)] = 0.5
+    finish: Annotated[int, Field(ge=1, le=1000)] = 3
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    couple: bool = True
+
+
 class SweepModel(Strict):
     name: Name
     config: str
@@ -211,4 +225,4 @@ class SweepModel(Strict):
     variants: Annotated[dict[Name, VariantModel], Field(min_length=1, max_length=200)]
     ladder: LadderModel
     slurm: SlurmModel = SlurmModel()
-    search: dict[str, Any] = {}
+    search: SearchModel = SearchModel()

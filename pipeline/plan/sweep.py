@@ -91,13 +91,17 @@ class Band:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Space:
-    """The range or the choices of one searched value."""
+    """The range or the choices of one searched value.
+
+    `when` maps paths that are searched before it to the choices for which it is drawn at all.
+    """
 
     low: float | None = None
     high: float | None = None
     log: bool = False
     step: float | None = None
     choices: tuple[Any, ...] | None = None
+    when: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -174,6 +178,31 @@ class Slurm:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Search:
+    """How `pcan sweep search` searches beyond the plan.
+
+    Args:
+        rule: "halving", "ladder" or "none".
+        trials: how many trials in all, where the command does not say.
+        around: the variant whose space is searched; None: the best of those run so far.
+        at: the rule's checks, as shares of a trial's epochs.
+        keep: the share of the trials that goes on at a check.
+        finish: how many go on at least, under the ladder.
+        seed: of the sampler.
+        couple: whether a drawn lr moves its scheduler's rates.
+    """
+
+    rule: str = "halving"
+    trials: int | None = None
+    around: str | None = None
+    at: tuple[float, ...] = (1 / 8, 1 / 4, 1 / 2)
+    keep: float = 0.5
+    finish: int = 3
+    seed: int = 0
+    couple: bool = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Sweep:
     """A checked sweep file."""
 
@@ -187,7 +216,7 @@ class Sweep:
     variants: Mapping[str, Variant]
     ladder: Ladder
     slurm: Slurm = Slurm()
-    search: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    search: Search = dataclasses.field(default_factory=Search)
     #: where each key stands, for messages: key path -> line (1-based)
     lines: Mapping[tuple[str | int, ...], int] = dataclasses.field(
         default_factory=dict, repr=False, compare=False

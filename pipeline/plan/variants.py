@@ -18,6 +18,7 @@ from pipeline.plan.sweep import (
     LadderRule,
     Objective,
     Patience,
+    Search,
     Slurm,
     Space,
     Sweep,
@@ -53,7 +54,7 @@ class Resolver:
             variants=variants,
             ladder=self._ladder(variants),
             slurm=_slurm(m.slurm),
-            search=m.search,
+            search=self._search(variants),
             lines=self._lines,
         )
 
@@ -96,10 +97,7 @@ class Resolver:
     def _space(self, model: schema.VariantModel, base: Variant | None) -> dict[str, Space]:
         if model.space is None:
             return dict(base.space) if base else {}
-        return {
-            path: Space(**{**s.model_dump(), "choices": tuple(s.choices) if s.choices else None})
-            for path, s in model.space.items()
-        }
+        return {path: _space(s) for path, s in model.space.items()}
 
     def _gates(
         self, name: str, model: schema.VariantModel, base: Variant | None
@@ -169,6 +167,7 @@ class Resolver:
                 raise self._error(place, problem)
         for path, space in variant.space.items():
             self._check_recipe_inside(name, path, space, variant)
+            self._check_condition(name, path, variant)
         made_by = variant.warm_start.make if variant.warm_start else None
         if made_by is not None:
             self._check_maker(name, made_by)
@@ -183,6 +182,22 @@ class Resolver:
                 f"{space.low:g} to {space.high:g}"
             )
             raise self._error(("variants", name, "space", path), problem)
+
+    def _check_condition(self, name: str, path: str, variant: Variant) -> None:
+        before = list(variant.space)[: list(variant.space).index(path)]
+        for other in variant.space[path].when:
+            if other not in before:
+                problem = f'"when" names {other}, which is not searched before {path}'
+                raise self._error(("variants", name, "space", path), problem)
+
+    def _search(self, variants: dict[str, Variant]) -> Search:
+        model = self._model.search
+        if model.around is not None and model.around not in variants:
+            raise self._error(("search", "around"), self._unknown_variant(model.around))
+        if model.around is not None and not variants[model.around].space:
+            problem = f"{model.around} has no `space` to search"
+            raise self._error(("search", "around"), problem)
+        return Search(**{**model.model_dump(), "at": tuple(model.at)})
 
     def _check_maker(self, name: str, maker: str) -> None:
         keys: KeyPath = ("variants", name, "warm_start", "make")
@@ -224,6 +239,17 @@ class Resolver:
 
     def _error(self, keys: KeyPath, problem: str) -> SweepFileError:
         return SweepFileError(f"{self._shown}:{line_of(self._lines, keys)}: {problem}.")
+
+
+def _space(model: schema.SpaceModel) -> Space:
+    given = model.model_dump()
+    when = {
+        path: tuple(value) if isinstance(value, list) else (value,)
+        for path, value in model.when.items()
+    }
+    return Space(
+        **{**given, "choices": tuple(model.choices) if model.choices else None, "when": when}
+    )
 
 
 MISSING = object()

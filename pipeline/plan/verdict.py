@@ -12,6 +12,7 @@ class Kind(enum.StrEnum):
     WATCH = "watch"  # go on, and say so
     PRUNE = "prune"  # stop: a gate, a wrong start or a non-finite metric
     STOP = "stop"  # stop: patience ran out, the run has converged
+    PAUSE = "pause"  # stop for now, in a search: others are to be heard first
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,8 +44,8 @@ class Verdict:
 
     @property
     def ends(self) -> bool:
-        """Whether the trial is to be stopped."""
-        return self.state is not None
+        """Whether the trial's job is to be stopped, for good or for now."""
+        return self.state is not None or self.kind is Kind.PAUSE
 
     def record(self) -> dict[str, Any]:
         """Return the verdict as JSON shows and stores it."""

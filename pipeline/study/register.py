@@ -127,7 +127,7 @@ def _facts(sweep: Sweep, variant: str, recipe: Recipe) -> dict[str, Any]:
         "bands": [{**dataclasses.asdict(band), "top1": list(band.top1)} for band in v.bands],
         "patience": dataclasses.asdict(v.patience) if v.patience else None,
         "space": {
-            path: {k: w for k, w in dataclasses.asdict(s).items() if w is not None and w != ()}
+            path: {k: w for k, w in dataclasses.asdict(s).items() if w not in (None, (), {})}
             for path, s in v.space.items()
         },
         "ladder": [

@@ -144,4 +144,3 @@ def test_two_run_at_once_on_distinct_pairs_while_a_third_waits(
     assert all(cluster.project.epochs(name) == [1, 2, 3] for name in trials)
     assert len(cluster.placed()) == 3
     assert {state.split()[0] for state in cluster.states()} == {"COMPLETED"}
-

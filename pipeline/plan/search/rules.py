@@ -1,0 +1,258 @@
+"""Stopping rules of a search: halving and the ladder. Pure, without state.
+
+Both check a trial at a few epochs and let the better half of all that ever got there go on, by the
+best value so far, which is what the trial would export. Halving decides at once against whoever
+got there before. The ladder lets a trial wait, paused, until everybody has arrived or ended.
+
+One class serves the launcher, the Optuna pruner and the simulator: all that it knows of the others
+is a `Field`, and where that comes from is the caller's matter.
+"""
+
+import dataclasses
+import enum
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from pipeline.plan.sweep import Search
+from pipeline.plan.verdict import Kind
+
+#: Where the checks lie, as shares of all epochs, and which share of the trials goes on.
+CHECKS_AT = (1 / 8, 1 / 4, 1 / 2)
+KEEP = 0.5
+
+
+class Way(enum.Enum):
+    """Whether a trial that is not at a check may still come there."""
+
+    OPEN = "open"  # runs, waits or is paused
+    ENDED = "ended"  # failed or converged on its way
+    OUT = "out"  # was stopped by the rule, or never was part of the search
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+    """How far one trial has got.
+
+    Args:
+        number: breaks ties, the lower first.
+        epoch: the latest measured.
+        bests: by check, the best value up to there; only checks that it has reached.
+    """
+
+    number: int
+    epoch: int
+    bests: Mapping[int, float]
+    way: Way
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """The trials that a check compares.
+
+    Args:
+        bests: by number, the best value so far of each that got there, the judged one too.
+        to_come: trials that may still get there.
+        lost: trials that set out for this check and ended before it.
+    """
+
+    bests: Mapping[int, float]
+    to_come: int = 0
+    lost: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What a rule says at a check, with the figures it is made of.
+
+    Args:
+        rank: 1 is the best.
+        reached: how many got there.
+        go_on: how many of them may go on.
+        cut: the best value so far of the last that may.
+    """
+
+    kind: Kind
+    check: int
+    best: float
+    rank: int
+    reached: int
+    go_on: int
+    cut: float
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Halving:
+    """At each check, go on only in the better half of all that ever got there.
+
+    Args:
+        epochs: how many a full trial has.
+        at: the checks, as shares of `epochs`.
+        keep: the share that goes on, rounded up.
+        least: how many go on at least.
+    """
+
+    epochs: int
+    at: Sequence[float] = CHECKS_AT
+    keep: float = KEEP
+    least: int = 1
+
+    name = "halving"
+
+    @property
+    def checks(self) -> tuple[int, ...]:
+        """The epochs that are checked, ascending; never the last, which ends the trial anyway."""
+        # A share such as 1/3 of 30 must not become 11 by a rounding error.
+        found = {max(1, math.ceil(share * self.epochs - 1e-9)) for share in self.at}
+        return tuple(sorted(epoch for epoch in found if epoch < self.epochs))
+
+    def due(self, epoch: int, passed: Collection[int] = ()) -> int | None:
+        """Return the check to be decided after `epoch`, None if there is none.
+
+        A check that nobody could decide in its time is decided later, by what was measured then.
+
+        Args:
+            passed: checks that the trial has been let through.
+        """
+        open_checks = [c for c in self.checks if c <= epoch and c not in passed]
+        return open_checks[-1] if open_checks and epoch < self.epochs else None
+
+    def previous(self, check: int) -> int:
+        """Return the check before this one, 0 for the first."""
+        return max((c for c in self.checks if c < check), default=0)
+
+    def field(self, standings: Iterable[Standing], check: int, undrawn: int = 0) -> Field:
+        """Gather who is to be compared at a check.
+
+        Args:
+            undrawn: trials that the search will still begin.
+        """
+        before = self.previous(check)
+        bests: dict[int, float] = {}
+        to_come, lost = undrawn, 0
+        for one in standings:
+            if check in one.bests:
+                bests[one.number] = one.bests[check]
+            elif one.way is Way.OPEN:
+                to_come += 1
+            elif one.way is Way.ENDED and (one.epoch > before or not before):
+                lost += 1
+        return Field(bests, to_come, lost)
+
+    def decide(self, check: int, number: int, field: Field) -> Decision:
+        """Decide about one trial that got to a check.
+
+        Args:
+            number: the trial's, a key of `field.bests`.
+        """
+        best, values = field.bests[number], sorted(field.bests.values(), reverse=True)
+        allowed = self._allowed(len(values))
+        cut = values[allowed - 1]
+        rank = 1 + sum(value > best for value in values)
+        kind = Kind.GO if best >= cut else Kind.PRUNE
+        return _decision(kind, check, best, rank, len(values), allowed, cut)
+
+    def _allowed(self, entered: int) -> int:
+        return min(max(self.least, math.ceil(self.keep * entered - 1e-9)), entered)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ladder(Halving):
+    """The same halvings with a barrier: whoever gets to a check is paused until all are there.
+
+    Trials that ended on their way there count as having set out, so a run of bad luck does not
+    tighten the cut. Of equal trials the lower number goes first: exactly the allowed number goes
+    on, however coarse the metric is.
+    """
+
+    least: int = 3
+
+    name = "ladder"
+
+    def decide(self, check: int, number: int, field: Field) -> Decision:
+        best, reached = field.bests[number], len(field.bests)
+        order = sorted(field.bests, key=lambda n: (-field.bests[n], n))
+        allowed = min(self._allowed(reached + field.lost), reached)
+        rank, cut = 1 + order.index(number), field.bests[order[allowed - 1]]
+        if field.to_come:
+            return _waiting(check, best, rank, reached, allowed, cut, field.to_come)
+        kind = Kind.GO if rank <= allowed else Kind.PRUNE
+        return _decision(kind, check, best, rank, reached, allowed, cut, field.lost)
+
+
+@dataclasses.dataclass(frozen=True)
+class NoRule(Halving):
+    """Every trial runs to its end."""
+
+    name = "none"
+
+    @property
+    def checks(self) -> tuple[int, ...]:
+        return ()
+
+
+def _decision(
+    kind: Kind,
+    check: int,
+    best: float,
+    rank: int,
+    reached: int,
+    go_on: int,
+    cut: float,
+    lost: int = 0,
+) -> Decision:
+    shown, shown_cut = _points(best, cut)
+    before = f" ({lost} more ended before)" if lost else ""
+    reason = (
+        f"epoch {check}: best so far {shown}, rank {rank} of {reached} that reached epoch "
+        f"{check}{before}, {go_on} go on, cut {shown_cut}"
+    )
+    return Decision(
+        kind=kind,
+        check=check,
+        best=best,
+        rank=rank,
+        reached=reached,
+        go_on=go_on,
+        cut=cut,
+        reason=reason,
+    )
+
+
+def _waiting(
+    check: int, best: float, rank: int, reached: int, go_on: int, cut: float, to_come: int
+) -> Decision:
+    others = "1 other" if to_come == 1 else f"{to_come} others"
+    return Decision(
+        kind=Kind.PAUSE,
+        check=check,
+        best=best,
+        rank=rank,
+        reached=reached,
+        go_on=go_on,
+        cut=cut,
+        reason=(
+            f"epoch {check}: best so far {_points(best, best)[0]}, rank {rank} of {reached} that "
+            f"reached epoch {check}, paused until {others} got there too"
+        ),
+    )
+
+
+def _points(one: float, other: float) -> tuple[str, str]:
+    """Return two fractions in points, with as many digits as it takes to tell them apart."""
+    for digits in (1, 2, 4):
+        texts = f"{100 * one:.{digits}f}", f"{100 * other:.{digits}f}"
+        if texts[0] != texts[1] or one == other:
+            break
+    return texts
+
+
+#: By the name that a sweep file gives them.
+RULES: Mapping[str, type[Halving]] = {cls.name: cls for cls in (Halving, Ladder, NoRule)}
+
+
+def make_rule(search: Search, epochs: int) -> Halving:
+    """Return the rule that a sweep file asks for, for trials of so many epochs."""
+    kind = RULES[search.rule]
+    least = search.finish if kind is Ladder else 1
+    return kind(epochs, at=search.at, keep=search.keep, least=least)

@@ -1,0 +1,270 @@
+"""Replay complete learning curves as sweeps: what a stopping rule costs, and what it loses.
+
+The rules decide here exactly as they do about running trials. A sweep takes its curves in random
+order on so many workers, each trial with its own speed; a trial's score is its best value, which
+is what would be exported. Between two decisions nothing can happen to a trial, so time jumps.
+"""
+
+import dataclasses
+import heapq
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+from pipeline.plan.patience import patience_counts
+from pipeline.plan.search.rules import Field, Halving, Standing, Way
+from pipeline.plan.sweep import Patience
+from pipeline.plan.verdict import Kind
+
+#: A sweep has lost something when what may be exported is this far below its best curve.
+MISS = 0.005
+#: Spread of the trials' speed (of its logarithm) where several run at once.
+SPREAD = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """One complete run, and where it ends by rules that look at itself alone.
+
+    Args:
+        bests: best value so far after epochs 1, 2, ...; NaN before the first finite one.
+        end: the last epoch that is trained.
+        state: what it ends as, Optuna's name.
+    """
+
+    bests: Sequence[float]
+    end: int
+    state: str
+
+    @classmethod
+    def of(
+        cls, values: Sequence[float], guard: bool = True, patience: Patience | None = None
+    ) -> "Curve":
+        """Return the curve of these values.
+
+        Args:
+            values: one an epoch, a fraction; not finite where the run has diverged.
+            guard: end the run at the first value that is not finite.
+        """
+        bests = list(_best_so_far(values))
+        broken = next((e for e, v in enumerate(values, 1) if not math.isfinite(v)), None)
+        if guard and broken is not None:
+            converged = _patience_end(values[: broken - 1], patience)
+            if converged is None:
+                return cls(bests, broken, "FAIL")
+            return cls(bests, converged, "COMPLETE")
+        return cls(bests, _patience_end(values, patience) or len(values), "COMPLETE")
+
+    @property
+    def epochs(self) -> int:
+        """How many the run has in all."""
+        return len(self.bests)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Simulated:
+    """How one sweep went, by trial in the order they were begun.
+
+    Args:
+        trained: epochs that each trial got.
+        states: what each ended as.
+        cost: epochs trained, as a share of training everything.
+        regret: the best curve's best value less the best that may be exported.
+    """
+
+    trained: tuple[int, ...]
+    states: tuple[str, ...]
+    cost: float
+    regret: float
+
+    @property
+    def missed(self) -> bool:
+        """Whether the sweep ended noticeably below its best curve."""
+        return self.regret > MISS
+
+
+def simulate(
+    curves: Sequence[Curve],
+    rule: Halving,
+    workers: int = 1,
+    rng: random.Random | None = None,
+    known: Sequence[Curve] = (),
+) -> Simulated:
+    """Run one sweep of these curves, in their order.
+
+    Args:
+        rng: draws the trials' speeds; needed for more than one worker.
+        known: runs that were complete before the sweep began.
+    """
+    return _Sweep(curves, rule, workers, rng, known).run()
+
+
+@dataclasses.dataclass
+class _Trial:
+    number: int
+    curve: Curve
+    speed: float
+    epoch: int = 0
+    way: Way = Way.OPEN
+    state: str = "WAITING"
+
+
+class _Sweep:
+    def __init__(
+        self,
+        curves: Sequence[Curve],
+        rule: Halving,
+        workers: int,
+        rng: random.Random | None,
+        known: Sequence[Curve],
+    ) -> None:
+        rng = rng or random.Random(0)
+        speeds = [math.exp(rng.gauss(0, SPREAD)) if workers > 1 else 1.0 for _ in curves]
+        self.trials = [
+            _Trial(n, c, s) for n, (c, s) in enumerate(zip(curves, speeds, strict=True))
+        ]
+        self.rule = rule
+        self.known = [_Trial(-1 - i, c, 1.0, c.end, Way.OUT, c.state) for i, c in enumerate(known)]
+        self._fresh = list(reversed(self.trials))
+        self._free = workers
+        self._events: list[tuple[float, int, _Trial]] = []
+        self._count = 0
+
+    def run(self) -> Simulated:
+        now = 0.0
+        self._fill(now)
+        while self._events:
+            now, _, trial = heapq.heappop(self._events)
+            trial.epoch = self._target(trial)
+            if not self._goes_on(trial):
+                self._free += 1
+            else:
+                self._push(trial, now)
+            self._settle()
+            self._fill(now)
+        return self._result()
+
+    def _target(self, trial: _Trial) -> int:
+        """Return the epoch at which something is next decided about a trial."""
+        ahead = [c for c in self.rule.checks if c > trial.epoch]
+        return min([*ahead, trial.curve.end])
+
+    def _push(self, trial: _Trial, now: float) -> None:
+        self._count += 1
+        ends = now + (self._target(trial) - trial.epoch) * trial.speed
+        heapq.heappush(self._events, (ends, self._count, trial))
+
+    def _fill(self, now: float) -> None:
+        while self._free:
+            trial = next((t for t in self.trials if t.state == "READY"), None)
+            if trial is None and self._fresh:
+                trial = self._fresh.pop()
+            if trial is None:
+                return
+            trial.state = "RUNNING"
+            self._free -= 1
+            self._push(trial, now)
+
+    def _goes_on(self, trial: _Trial) -> bool:
+        """Decide about a trial that has got to its target: the guard, the rule, patience."""
+        at_end = trial.epoch == trial.curve.end
+        if at_end and trial.curve.state == "FAIL":
+            return self._end(trial, "FAIL")
+        if trial.epoch in self.rule.checks:
+            kind = self._decide(trial)
+            if kind is Kind.PRUNE:
+                return self._end(trial, "PRUNED")
+            if kind is Kind.PAUSE:
+                trial.state = "PAUSED"
+                return False
+        return not at_end or self._end(trial, "COMPLETE")
+
+    def _settle(self) -> None:
+        """Let paused trials go on, or end them, once their check can be decided."""
+        paused = [t for t in self.trials if t.state == "PAUSED"]
+        kinds = [(t, self._decide(t)) for t in paused]
+        for trial, kind in kinds:
+            if kind is Kind.PRUNE:
+                self._end(trial, "PRUNED")
+            elif kind is Kind.GO and trial.epoch == trial.curve.end:
+                self._end(trial, "COMPLETE")
+            elif kind is Kind.GO:
+                trial.state = "READY"
+
+    def _end(self, trial: _Trial, state: str) -> bool:
+        trial.state = state
+        trial.way = Way.OUT if state == "PRUNED" else Way.ENDED
+        return False
+
+    def _decide(self, trial: _Trial) -> Kind:
+        field = self._field(trial.epoch)
+        if trial.number not in field.bests:  # without the guard: no finite value so far
+            return Kind.PRUNE
+        return self.rule.decide(trial.epoch, trial.number, field).kind
+
+    def _field(self, check: int) -> Field:
+        standings = (self._standing(t, check) for t in (*self.trials, *self.known))
+        return self.rule.field(standings, check)
+
+    def _standing(self, trial: _Trial, check: int) -> Standing:
+        broke_there = trial.state == "FAIL" and trial.epoch == check
+        there = trial.epoch >= check and not broke_there
+        there = there and math.isfinite(trial.curve.bests[check - 1])
+        bests = {check: trial.curve.bests[check - 1]} if there else {}
+        return Standing(trial.number, trial.epoch, bests, trial.way)
+
+    def _result(self) -> Simulated:
+        final = [t.curve.bests[-1] for t in self.trials]
+        target = max(v for v in final if math.isfinite(v))
+        kept = [t.curve.bests[t.epoch - 1] for t in self.trials if t.state == "COMPLETE"]
+        kept = [v for v in kept if math.isfinite(v)]
+        if not kept:
+            seen = [t.curve.bests[t.epoch - 1] for t in self.trials if t.epoch]
+            kept = [v for v in seen if math.isfinite(v)] or [-math.inf]
+        trained = tuple(t.epoch for t in self.trials)
+        return Simulated(
+            trained=trained,
+            states=tuple(t.state for t in self.trials),
+            cost=sum(trained) / sum(t.curve.epochs for t in self.trials),
+            regret=max(0.0, target - max(kept)),
+        )
+
+
+def sweeps(
+    curves: Sequence[Curve],
+    rule: Callable[[int], Halving],
+    trials: int,
+    count: int,
+    workers: int = 1,
+    seed: int = 0,
+) -> list[Simulated]:
+    """Run many sweeps of curves drawn without replacement.
+
+    Args:
+        rule: makes the rule for a number of epochs.
+        trials: of each sweep; no more than there are curves.
+        seed: sweep i draws the same curves in the same order for every rule.
+    """
+    made = rule(curves[0].epochs)
+    found = []
+    for i in range(count):
+        picked = random.Random(f"{seed}/{i}").sample(range(len(curves)), min(trials, len(curves)))
+        speeds = random.Random(f"{seed}/{i}/speed")
+        found.append(simulate([curves[p] for p in picked], made, workers, speeds))
+    return found
+
+
+def _best_so_far(values: Sequence[float]) -> Iterator[float]:
+    best = math.nan
+    for value in values:
+        if math.isfinite(value) and not best >= value:
+            best = value
+        yield best
+
+
+def _patience_end(values: Sequence[float], patience: Patience | None) -> int | None:
+    """Return the epoch at which patience runs out, None if it never does."""
+    if patience is None:
+        return None
+    counts = patience_counts(values, patience.min_delta)
+    return next((e for e, count in enumerate(counts, 1) if count.waited >= patience.epochs), None)
