@@ -1,8 +1,9 @@
 """Claim a trial: exactly one launcher gets it, and keeps it while it lives.
 
-A claim writes the lease row (who, since when, which start) under the storage's lock. Every later
-write of that owner names its token, so an owner that was only cut off and has been replaced
-cannot write another result.
+A claim is one transaction: Optuna's trial is set RUNNING and the lease row (who, since when, which
+start) is written. Every later write of that owner names its token, so an owner that was only cut
+off and has been replaced cannot write another result. Only drawing from a space, which is
+Optuna's work, is done under the storage's lock.
 """
 
 import dataclasses
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from pipeline.plan.sweep import Space, Sweep
+from pipeline.study import optuna_rows
+from pipeline.study.board import FINISHED
 from pipeline.study.lease import Lease
 from pipeline.study.names import study_name
 from pipeline.study.owner import Owner, owner_is_gone, shown_host, this_host, this_process
@@ -22,6 +25,9 @@ from pipeline.study.table import optuna_trials, trials
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
+
+#: The columns that say who owns a trial.
+_OWNER = ("trial_id", "variant", "token", "host", "boot_id", "pid", "proc_start", "renewed_at")
 
 #: A lease that has run out is taken over if this launcher, too, saw it so long without a change.
 WATCH_S = 60.0
@@ -71,33 +77,53 @@ def claim(
         The lease, or None when every wanted trial is finished or run by somebody.
     """
     me = me or this_process()
-    storage.rdb  # noqa: B018  opened before the lock, which opening takes too
-    with storage.lock(), told(storage):
-        now = storage.now()
-        for want in wanted:
-            row = _claimable(sweep, storage, want, now, skip)
-            if row is None:
-                row = _drawn(sweep, storage, want)
-            if row is not None:
-                return take(sweep, storage, row, me, now)
+    storage.rdb  # noqa: B018  makes the tables, and is opened before the lock
+    with told(storage):
+        for together in _in_order(sweep, wanted):
+            lease = _started(sweep, storage, together, me, skip)
+            lease = lease or _waiting(sweep, storage, together, me, skip)
+            lease = lease or _new(sweep, storage, together[0], me)
+            if lease is not None:
+                return lease
     return None
+
+
+def _in_order(sweep: Sweep, wanted: Sequence[Wanted]) -> list[list[Wanted]]:
+    """Return the variants in order, those side by side that one query can look through.
+
+    One with a space comes alone, since drawing from it comes before the next variant.
+    """
+    groups: list[list[Wanted]] = []
+    for want in wanted:
+        alone = bool(sweep.variants[want.variant].space)
+        if alone or not groups or sweep.variants[groups[-1][0].variant].space:
+            groups.append([want])
+        else:
+            groups[-1].append(want)
+    return groups
 
 
 def busy(sweep: Sweep, storage: Storage, variants: Sequence[str]) -> list[Busy]:
     """Return the trials of these variants that a living owner runs."""
+    wanted = [Wanted(variant=name, trials=1, recipe_hash="") for name in variants]
+    columns = [trials.c[name] for name in (*_OWNER, "number", "facts")]
+    held = trials.c.token.is_not(None) & (optuna_trials.c.state == "RUNNING")
     with told(storage):
         now = storage.now()
-        return [
-            Busy(
-                variant=row["variant"],
-                number=row["number"],
-                owner=f"{shown_host(row['host'])}, pid {row['pid']}",
-                lapsed=owner_is_gone(row, now),
-                job=((row["facts"] or {}).get("job") or {}).get("id"),
-            )
-            for row in _rows(sweep, storage, variants)
-            if row["token"] and row["state"] == "RUNNING" and not _may_take(storage, row, now)
-        ]
+        query = _wanted_rows(sweep, wanted, columns).where(held)
+        with storage.engine.connect().execution_options(reading=True) as connection:
+            rows = [dict(row) for row in connection.execute(query).mappings()]
+        return [_busy(row, now) for row in rows if not _may_take(storage, row, now)]
+
+
+def _busy(row: Mapping[str, Any], now: float) -> Busy:
+    return Busy(
+        variant=row["variant"],
+        number=row["number"],
+        owner=f"{shown_host(row['host'])}, pid {row['pid']}",
+        lapsed=owner_is_gone(row, now),
+        job=((row["facts"] or {}).get("job") or {}).get("id"),
+    )
 
 
 def _may_take(storage: Storage, row: Mapping[str, Any], now: float) -> bool:
@@ -129,15 +155,89 @@ def _rows(sweep: Sweep, storage: Storage, variants: Sequence[str]) -> list[Mappi
         return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def _claimable(
-    sweep: Sweep, storage: Storage, want: Wanted, now: float, skip: Collection[int]
-) -> Mapping[str, Any] | None:
-    rows = [r for r in _rows(sweep, storage, [want.variant]) if r["trial_id"] not in skip]
-    started = [r for r in rows if r["state"] == "RUNNING" and _may_take(storage, r, now)]
-    waiting = [
-        r for r in rows if r["state"] == "WAITING" and r["recipe_hash"] in (None, want.recipe_hash)
-    ]
-    return next(iter([*started, *waiting]), None)
+def _started(
+    sweep: Sweep,
+    storage: Storage,
+    wanted: Sequence[Wanted],
+    me: Owner,
+    skip: Collection[int],
+) -> Lease | None:
+    """Take up a trial whose owner is gone, or that was given back."""
+    begun = trials.c.phase.not_in(("waiting", "done")) & (optuna_trials.c.state == "RUNNING")
+    query = _wanted_rows(sweep, wanted, [trials.c[name] for name in _OWNER]).where(begun)
+    with storage.engine.connect().execution_options(reading=True) as connection:
+        rows = [dict(row) for row in connection.execute(query).mappings()]
+    if not rows:
+        return None
+    now = storage.now()
+    for row in rows:
+        if row["trial_id"] in skip or not _may_take(storage, row, now):
+            continue
+        seen = trials.c.token.is_not_distinct_from(row["token"])
+        seen &= trials.c.renewed_at.is_not_distinct_from(row["renewed_at"])
+        lease = _taken(sweep, storage, (trials.c.trial_id == row["trial_id"]) & seen, me)
+        if lease is not None:
+            return lease
+    return None
+
+
+def _waiting(
+    sweep: Sweep,
+    storage: Storage,
+    wanted: Sequence[Wanted],
+    me: Owner,
+    skip: Collection[int],
+) -> Lease | None:
+    """Take the first trial that has not been started."""
+    recipes = sa.tuple_(trials.c.variant, trials.c.recipe_hash)
+    mine = recipes.in_([(want.variant, want.recipe_hash) for want in wanted])
+    unstarted = (trials.c.phase == "waiting") & (trials.c.recipe_hash.is_(None) | mine)
+    names = [want.variant for want in wanted]
+    first = sa.case({name: i for i, name in enumerate(names)}, value=trials.c.variant)
+    fit = trials.c.variant.in_(names) & unstarted & trials.c.trial_id.not_in(skip)
+    return _taken(sweep, storage, fit, me, first)
+
+
+def _taken(
+    sweep: Sweep,
+    storage: Storage,
+    fit: sa.ColumnElement[bool],
+    me: Owner,
+    first: sa.ColumnElement[int] | None = None,
+) -> Lease | None:
+    """Take one trial in one transaction: what others are just taking is passed over."""
+    query = (
+        sa.select(trials, optuna_trials.c.state)
+        .join_from(trials, optuna_trials, trials.c.trial_id == optuna_trials.c.trial_id)
+        .where((trials.c.sweep == sweep.name) & fit & optuna_trials.c.state.not_in(FINISHED))
+        .order_by(*([] if first is None else [first]), trials.c.number)
+        .limit(1)
+        .with_for_update(skip_locked=True)  # SQLite writes one at a time in any case
+    )
+    with storage.engine.begin() as connection:
+        row = connection.execute(query).mappings().first()
+        return None if row is None else _take(sweep, storage, connection, dict(row), me)
+
+
+def _new(sweep: Sweep, storage: Storage, want: Wanted, me: Owner) -> Lease | None:
+    """Have Optuna draw another trial; one launcher at a time."""
+    if not sweep.variants[want.variant].space:
+        return None
+    with storage.lock():
+        row = _drawn(sweep, storage, want)
+        return None if row is None else take(sweep, storage, row, me)
+
+
+def _wanted_rows(
+    sweep: Sweep, wanted: Sequence[Wanted], columns: Sequence[sa.Column[Any]]
+) -> "sa.Select[Any]":
+    names = [want.variant for want in wanted]
+    return (
+        sa.select(*columns)
+        .join_from(trials, optuna_trials, trials.c.trial_id == optuna_trials.c.trial_id)
+        .where((trials.c.sweep == sweep.name) & trials.c.variant.in_(names))
+        .order_by(trials.c.number)
+    )
 
 
 def _drawn(sweep: Sweep, storage: Storage, want: Wanted) -> Mapping[str, Any] | None:
@@ -202,33 +302,42 @@ def _distribution(space: Space) -> "BaseDistribution":
     return FloatDistribution(space.low, space.high, log=space.log, step=space.step)
 
 
-def take(sweep: Sweep, storage: Storage, row: Mapping[str, Any], me: Owner, now: float) -> Lease:
-    """Set a waiting trial RUNNING, then write the lease row.
+def take(sweep: Sweep, storage: Storage, row: Mapping[str, Any], me: Owner) -> Lease:
+    """Set a trial RUNNING and write the lease, in one transaction.
 
-    The lease comes last: cut off before it, the trial is nobody's and anyone may claim it.
+    Args:
+        row: the trial's row, with Optuna's `state`.
     """
+    with storage.engine.begin() as connection:
+        return _take(sweep, storage, connection, row, me)
+
+
+def _take(
+    sweep: Sweep, storage: Storage, connection: sa.Connection, row: Mapping[str, Any], me: Owner
+) -> Lease:
     token = secrets.token_hex(16)
     attempt = int(row["attempt"]) + 1
     if row["state"] == "WAITING":
-        _start_in_optuna(sweep, storage, row)
-    with storage.engine.begin() as connection:
-        connection.execute(
-            sa.update(trials)
-            .where(trials.c.trial_id == row["trial_id"])
-            .values(
-                token=token,
-                attempt=attempt,
-                host=me.host,
-                boot_id=me.boot_id,
-                pid=me.pid,
-                proc_start=me.proc_start,
-                renewed_at=now,
-                phase="running",
-                started_at=row["started_at"] or now,
-                cause=None,
-                reason=None,
-            )
+        optuna_rows.start(connection, row["trial_id"])
+        optuna_rows.set_params(connection, row["trial_id"], _recipe_params(sweep, row))
+    now = storage.clock()
+    connection.execute(
+        sa.update(trials)
+        .where(trials.c.trial_id == row["trial_id"])
+        .values(
+            token=token,
+            attempt=attempt,
+            host=me.host,
+            boot_id=me.boot_id,
+            pid=me.pid,
+            proc_start=me.proc_start,
+            renewed_at=now,
+            phase="running",
+            started_at=now if row["started_at"] is None else row["started_at"],
+            cause=None,
+            reason=None,
         )
+    )
     return Lease(
         storage=storage,
         trial_id=row["trial_id"],
@@ -243,14 +352,14 @@ def take(sweep: Sweep, storage: Storage, row: Mapping[str, Any], me: Owner, now:
     )
 
 
-def _start_in_optuna(sweep: Sweep, storage: Storage, row: Mapping[str, Any]) -> None:
-    """Set a waiting trial RUNNING and record the recipe's values as its parameters."""
-    from optuna.trial import TrialState
+def _recipe_params(sweep: Sweep, row: Mapping[str, Any]) -> dict[str, tuple[float, str]]:
+    """Return what a recipe has at the paths of its space, as Optuna stores it."""
+    from optuna.distributions import distribution_to_json
 
-    fixed = row["params"] or {}
+    fixed, found = row["params"] or {}, {}
     for path, space in sweep.variants[row["variant"]].space.items():
         if path in fixed:
             distribution = _distribution(space)
-            value = distribution.to_internal_repr(fixed[path])
-            storage.rdb.set_trial_param(row["trial_id"], path, value, distribution)
-    storage.rdb.set_trial_state_values(row["trial_id"], TrialState.RUNNING)
+            internal = float(distribution.to_internal_repr(fixed[path]))
+            found[path] = internal, distribution_to_json(distribution)
+    return found

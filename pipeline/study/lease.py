@@ -1,8 +1,8 @@
 """A claimed trial: everything its owner writes to the storage, each write fenced by the token."""
 
+import contextlib
 import dataclasses
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from pipeline.errors import PcanError
 from pipeline.plan.judge import best
 from pipeline.plan.measurement import Measurement
+from pipeline.study import optuna_rows
 from pipeline.study.storage import Storage, told
 from pipeline.study.table import trials
 
@@ -68,22 +69,9 @@ class Lease:
         Args:
             verdicts: the records worth keeping so far.
         """
-        latest = history[-1]
-        top = best(history)
-        self._update(
-            epoch=latest.epoch,
-            last_top1=latest.top1 if latest.finite else None,
-            lr=latest.lr,
-            best_top1=top.top1 if top else None,
-            best_epoch=top.epoch if top else None,
-            verdicts=[dict(v) for v in verdicts],
-        )
-        rdb = self.storage.rdb
-        for m in history:
-            if m.epoch > 0 and m.epoch not in self._reported:
-                with told(self.storage):
-                    rdb.set_trial_intermediate_value(self.trial_id, m.epoch, m.top1)
-                self._reported.add(m.epoch)
+        with self._mine(verdicts=[dict(v) for v in verdicts], **_figures(history)) as connection:
+            optuna_rows.add_values(connection, self.trial_id, self._unheard(history))
+        self._reported |= {m.epoch for m in history}
 
     def tell(
         self,
@@ -101,20 +89,11 @@ class Lease:
             state: COMPLETE, PRUNED or FAIL.
             seconds: job time of this attempt.
         """
-        from optuna.trial import TrialState
-
-        # Fences before Optuna is told anything; the reason goes first, so that a kill between
-        # the two leaves no ended trial without one.
-        self._update(cause=cause, reason=reason, verdicts=[dict(v) for v in verdicts])
-        rdb = self.storage.rdb
-        with told(self.storage):
-            ended = rdb.get_trial(self.trial_id).state.is_finished()
-        if not ended and history:
-            self.report(history, verdicts)
-        with told(self.storage):
-            if not ended:
-                self._tell_optuna(TrialState[state], history, (cause, reason, verdicts))
-        self._end("done", cause, reason, seconds)
+        told_why = {"cause": cause, "reason": reason, "verdicts": [dict(v) for v in verdicts]}
+        row = {**self._ended("done", seconds), **told_why, **_figures(history)}
+        with self._unless_done(), self._mine(**row) as connection:
+            optuna_rows.add_values(connection, self.trial_id, self._unheard(history))
+            optuna_rows.end(connection, self.trial_id, state, _values(state, history), told_why)
 
     def release(self, phase: str, *, cause: str | None, reason: str, seconds: float) -> None:
         """Give the trial back unfinished; the next launch takes it up again.
@@ -122,37 +101,70 @@ class Lease:
         Args:
             phase: "interrupted" or "paused".
         """
-        self._end(phase, cause, reason, seconds)
+        with self._unless_done():
+            self._update(**self._ended(phase, seconds), cause=cause, reason=reason)
 
-    def _tell_optuna(self, state: Any, history: Sequence[Measurement], why: Any) -> None:
-        rdb = self.storage.rdb
-        for key, value in zip(("cause", "reason", "verdicts"), why, strict=True):
-            rdb.set_trial_user_attr(self.trial_id, key, json.loads(json.dumps(value)))
-        rdb.set_trial_state_values(self.trial_id, state, _values(state.name, history))
+    def _unheard(self, history: Sequence[Measurement]) -> dict[int, float]:
+        """Return the values that Optuna has not been told by this owner."""
+        return {m.epoch: m.top1 for m in history if m.epoch > 0 and m.epoch not in self._reported}
 
-    def _end(self, phase: str, cause: str | None, reason: str, seconds: float) -> None:
-        self._update(
-            phase=phase,
-            cause=cause,
-            reason=reason,
-            seconds=trials.c.seconds + seconds,
-            ended_at=self.storage.now(),
-            token=None,
-        )
+    def _ended(self, phase: str, seconds: float) -> dict[str, Any]:
+        return {
+            "phase": phase,
+            "seconds": trials.c.seconds + seconds,
+            "ended_at": self.storage.clock(),
+            "token": None,
+        }
+
+    @contextlib.contextmanager
+    def _unless_done(self) -> Iterator[None]:
+        """Let an end pass that was written before, by a call that heard of no success."""
+        try:
+            yield
+        except LeaseLost:
+            query = sa.select(trials.c.token, trials.c.attempt)
+            with told(self.storage), self.storage.engine.connect() as connection:
+                found = connection.execute(query.where(trials.c.trial_id == self.trial_id)).first()
+            if found is None or tuple(found) != (None, self.attempt):
+                raise
 
     def _update(self, **values: Any) -> None:
+        with self._mine(**values):
+            pass
+
+    @contextlib.contextmanager
+    def _mine(self, **values: Any) -> Iterator[sa.Connection]:
+        """Write our row and what else belongs to it in one transaction.
+
+        Raises:
+            LeaseLost: the trial is another owner's now; nothing is written.
+        """
         mine = (trials.c.trial_id == self.trial_id) & (trials.c.token == self.token)
-        with told(self.storage):
-            now = self.storage.now()
-            with self.storage.engine.begin() as connection:
-                found = connection.execute(
-                    sa.update(trials).where(mine).values(renewed_at=now, **values)
-                )
-        if found.rowcount != 1:
-            raise LeaseLost(
-                f"{self.name} was taken up by another launcher (its lease is no longer ours); "
-                "this job ends without writing a result."
+        now = self.storage.clock()
+        with told(self.storage), self.storage.engine.begin() as connection:
+            found = connection.execute(
+                sa.update(trials).where(mine).values(renewed_at=now, **values)
             )
+            if found.rowcount != 1:
+                raise LeaseLost(
+                    f"{self.name} was taken up by another launcher (its lease is no longer ours); "
+                    "this job ends without writing a result."
+                )
+            yield connection
+
+
+def _figures(history: Sequence[Measurement]) -> dict[str, Any]:
+    """Return our columns for the latest epoch; none before the first."""
+    if not history:
+        return {}
+    latest, top = history[-1], best(history)
+    return {
+        "epoch": latest.epoch,
+        "last_top1": latest.top1 if latest.finite else None,
+        "lr": latest.lr,
+        "best_top1": top.top1 if top else None,
+        "best_epoch": top.epoch if top else None,
+    }
 
 
 def _values(state: str, history: Sequence[Measurement]) -> list[float] | None:

@@ -63,7 +63,7 @@ def adopt(sweep: Sweep, storage: Storage, lost: Lost) -> Lease | None:
             raise Occupied("it is being run")
         row = _row(sweep, storage, lost)
         assert row is not None
-        return take(sweep, storage, row, this_process(), storage.now())
+        return take(sweep, storage, row, this_process())
 
 
 def _row(sweep: Sweep, storage: Storage, lost: Lost) -> dict[str, Any] | None:

@@ -212,21 +212,21 @@ def _waiting_trial(recipe: Recipe, storage: Storage, study_id: int) -> int:
 
 
 def _withdraw_unstarted(sweep: Sweep, variant: str, storage: Storage) -> None:
-    """End recipes that are still waiting; the file has replaced them."""
+    """End recipes that are still waiting; the file has replaced them.
+
+    First in our table, which decides who may claim: nobody can take one after that.
+    """
     from optuna.trial import TrialState
 
     mine = (trials.c.sweep == sweep.name) & (trials.c.variant == variant)
-    unstarted = mine & trials.c.recipe_hash.is_not(None) & (trials.c.attempt == 0)
-    with storage.engine.connect().execution_options(reading=True) as connection:
-        ids = list(connection.execute(sa.select(trials.c.trial_id).where(unstarted)).scalars())
-    for trial_id in ids:
-        if storage.rdb.get_trial(trial_id).state is TrialState.WAITING:
-            storage.rdb.set_trial_state_values(trial_id, TrialState.FAIL)
+    waiting = mine & trials.c.recipe_hash.is_not(None) & (trials.c.attempt == 0)
+    waiting &= trials.c.phase == "waiting"
     why = {"cause": "superseded", "reason": "the recipe changed before it was run"}
     with storage.engine.begin() as connection:
-        connection.execute(
-            sa.update(trials).where(trials.c.trial_id.in_(ids)).values(phase="done", **why)
-        )
+        done = sa.update(trials).where(waiting).values(phase="done", **why)
+        ids = list(connection.execute(done.returning(trials.c.trial_id)).scalars())
+    for trial_id in ids:
+        storage.rdb.set_trial_state_values(trial_id, TrialState.FAIL)
 
 
 def _now() -> str:

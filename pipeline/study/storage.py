@@ -92,7 +92,7 @@ class Storage:
         from optuna.storages import RDBStorage
 
         from pipeline.study.engine import prepare_sqlite
-        from pipeline.study.table import metadata
+        from pipeline.study.table import metadata, waiting_index
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         file = self.sqlite_file
@@ -107,6 +107,7 @@ class Storage:
         if file is not None:
             prepare_sqlite(rdb.engine, self)
         metadata.create_all(self.engine)
+        waiting_index.create(self.engine, checkfirst=True)  # a table of before has none
         return rdb
 
     @contextlib.contextmanager
@@ -236,6 +237,14 @@ class Storage:
         if self.sqlite_file is not None:
             return time.time()
         return float(self.read("SELECT extract(epoch FROM clock_timestamp()) AS now")[0]["now"])
+
+    def clock(self) -> "sa.ColumnElement[float]":
+        """Return `now` as an expression inside a statement: no question of its own."""
+        import sqlalchemy as sa
+
+        if self.sqlite_file is not None:
+            return sa.literal(time.time(), sa.Float)
+        return sa.literal_column("CAST(extract(epoch FROM clock_timestamp()) AS float8)", sa.Float)
 
     def close(self) -> None:
         """Close every connection."""

@@ -49,11 +49,19 @@ trials = sa.Table(
     sa.UniqueConstraint("sweep", "variant", "number"),
 )
 
-#: Optuna's own tables, as far as they are read here (schema of Optuna 5).
-optuna_trials = sa.table(
+#: Finds what waits among thousands that are done.
+waiting_index = sa.Index("ix_pcan_trials_phase", trials.c.sweep, trials.c.phase, trials.c.variant)
+
+#: Optuna's own table of trials, as far as it is used here (schema of Optuna 5).
+optuna_trials = sa.Table(
     "trials",
-    sa.column("trial_id"),
-    sa.column("study_id"),
-    sa.column("number"),
-    sa.column("state", sa.String),
+    sa.MetaData(),
+    sa.Column("trial_id", sa.Integer),
+    sa.Column("study_id", sa.Integer),
+    sa.Column("number", sa.Integer),
+    sa.Column(
+        "state", sa.Enum("RUNNING", "COMPLETE", "PRUNED", "FAIL", "WAITING", name="trialstate")
+    ),
+    sa.Column("datetime_start", sa.DateTime),
+    sa.Column("datetime_complete", sa.DateTime),
 )

@@ -14,6 +14,7 @@ from pipeline.plan.measurement import Measurement
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
 from pipeline.study import claim as claiming
+from pipeline.study import optuna_rows
 from pipeline.study.board import read_board
 from pipeline.study.claim import Wanted, claim
 from pipeline.study.network import network_kind
@@ -74,13 +75,13 @@ def test_a_registration_that_was_cut_off_is_completed_not_repeated(
     assert len(storage.rdb.get_all_trials(storage.rdb.get_study_id_from_name("many/v0"))) == 1
 
 
-@pytest.mark.parametrize("call", ["set_trial_state_values", "set_trial_param"])
+@pytest.mark.parametrize("call", ["start", "set_params"])
 def test_a_claim_that_was_cut_off_leaves_the_trial_to_anyone(
     sweep: Sweep, storage: Storage, monkeypatch, call: str
 ) -> None:
     register_all(sweep, storage)
     with monkeypatch.context() as patch:
-        patch.setattr(storage.rdb, call, killed)
+        patch.setattr(optuna_rows, call, killed)
         with pytest.raises(Killed):
             claim(sweep, storage, want("searched"))
     lease = claim(sweep, storage, want("searched"))
@@ -103,20 +104,22 @@ def test_a_trial_drawn_by_a_launcher_that_died_before_its_lease_is_ended(
     assert study.trials[1].user_attrs["cause"] == "never_begun"
 
 
-def test_an_end_told_only_to_optuna_still_has_its_reason_for_the_ladder(
-    sweep: Sweep, storage: Storage, monkeypatch
-) -> None:
+def test_an_end_is_told_whole_or_not_at_all(sweep: Sweep, storage: Storage, monkeypatch) -> None:
     register_all(sweep, storage)
     lease = claim(sweep, storage, want("v0"))
     assert lease is not None
     why = {"cause": "nan", "reason": "not finite", "verdicts": [], "seconds": 1.0}
     with monkeypatch.context() as patch:
-        patch.setattr(lease, "_end", killed)
+        patch.setattr(optuna_rows, "end", killed)
         with pytest.raises(Killed):
             lease.tell("FAIL", HISTORY, **why)
     row = read_board("many", storage)[0]
-    assert (row.state, row.phase, row.cause, row.epoch) == ("FAIL", "done", "nan", 3)
+    assert (row.state, row.phase, row.cause, row.epoch) == ("RUNNING", "running", None, 0)
+    lease.tell("FAIL", HISTORY, **why)
     lease.tell("FAIL", HISTORY, **why)  # told again: the same story, no error
+    row = read_board("many", storage)[0]
+    assert (row.state, row.phase, row.cause, row.epoch) == ("FAIL", "done", "nan", 3)
+    assert row.seconds == 1.0
 
 
 def test_every_missed_epoch_is_reported_when_the_storage_is_back(
@@ -140,7 +143,7 @@ def test_a_launch_that_stopped_inside_the_lock_is_named(sweep: Sweep, storage: S
     handle = os.open(f"{storage.sqlite_file}.lock", os.O_RDWR)
     fcntl.flock(handle, fcntl.LOCK_EX)
     with storage.hasty(), pytest.raises(StorageError, match="Is it stopped"):
-        claim(sweep, storage, want("v0"))
+        register_all(sweep, storage)
     os.close(handle)
     assert claim(sweep, storage, want("v0")) is not None
 
