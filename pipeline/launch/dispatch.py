@@ -96,15 +96,15 @@ class Dispatch:
         self._take_in_rows(rows)
         self._take_in_jobs(self._engine.jobs())
         plan = self._context.plan(rows)
-        left = to_be_had(self._context.sweep, plan, rows)
+        # A person who cancels a job wants its trial to rest for now.
+        left = to_be_had(self._context.sweep, plan, rows) - self.cancelled
         active = self._active()
         if self._error is None:
             for _ in range(self._missing(left, rows)):
                 self._submit()
                 active = self._active()
         running = [row for row in rows if row.phase == "running"]
-        stuck = self._error is not None or self.cancelled >= self._most
-        done = not active and (stuck or (not left and not running))
+        done = not active and (self._error is not None or (left <= 0 and not running))
         return plan, done
 
     def _missing(self, left: int, rows: Sequence[TrialRow]) -> int:
@@ -112,7 +112,7 @@ class Dispatch:
         holders = {str((row.facts.get("job") or {}).get("id")) for row in rows if _runs(row)}
         active = self._active()
         free = sum(job.id not in holders for job in active)
-        return max(0, min(left - free, self._most - self.cancelled - len(active)))
+        return max(0, min(left - free, self._most - len(active)))
 
     def _submit(self) -> None:
         job = self._engine.submit(self._words, self._env)
@@ -214,12 +214,16 @@ def _news(old: TrialRow | None, row: TrialRow) -> str | None:
     if old is None or row.superseded:
         return None
     if row.finished and not old.finished:
-        return f"{row.name} {row.state.lower()}{f': {row.reason}' if row.reason else ''}."
+        return f"{row.name} {row.state.lower()}{_why(row)}."
     if row.phase != old.phase and row.phase == "running":
         where = f" on {row.host.split('/')[0]}, GPUs {row.gpus}" if row.host else ""
         return f"{row.name} starts{where} (attempt {row.attempt})."
     if row.phase != old.phase and row.phase == "interrupted":
-        return f"{row.name} interrupted{f': {row.reason}' if row.reason else ''}."
+        return f"{row.name} interrupted{_why(row)}."
     if row.epoch > old.epoch and row.last_top1 is not None:
         return f"{row.name} epoch {row.epoch}: top-1 {percent(row.last_top1)}"
     return None
+
+
+def _why(row: TrialRow) -> str:
+    return f": {row.reason.rstrip('.')}" if row.reason else ""

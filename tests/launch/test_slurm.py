@@ -1,6 +1,8 @@
 """A sweep on a real SLURM: places, requeues, cancellations, and what must be refused at once."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,9 +14,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import stand_in  # noqa: E402
 
+from pipeline.plan.judge import Rules, judge_all  # noqa: E402
+from pipeline.plan.measurement import Measurement  # noqa: E402
+from pipeline.plan.read import read_sweep  # noqa: E402
+
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
-SLOW = "model.sleep: 0.25, "
+SLOW = "model.sleep: {}, "
 THREE = (
     "  baseline: {{set: {{train_cfg.max_epochs: {epochs}, {slow}val_evaluator.top1: {top1}}}}}\n"
     "  b: {{like: baseline}}\n"
@@ -37,12 +43,12 @@ class Cluster:
         self,
         variants: int = 1,
         epochs: int = 4,
-        slow: bool = True,
+        sleep: float = 0.25,
         top1: list[float] | None = None,
         slurm: str = "{}",
     ) -> None:
         values = top1 or [0.6 + n / 100 for n in range(epochs)]
-        text = THREE.format(epochs=epochs, slow=SLOW if slow else "", top1=values)
+        text = THREE.format(epochs=epochs, slow=SLOW.format(sleep), top1=values)
         self.project.sweep("".join(text.splitlines(keepends=True)[:variants]))
         file = self.project.root / "sweeps" / "tiny.yaml"
         text = file.read_text().replace("gpus: 2,", f"gpus: 2, python: {self.driver}/python,")
@@ -97,6 +103,24 @@ class Cluster:
             if job["JobState"] == "PENDING" and job["Reason"] == "BeginTime":
                 self.slurm.call("scontrol", "update", f"JobId={number}", "StartTime=now")
 
+    def running(self) -> str:
+        """Return the id of the one job that runs."""
+        (found,) = [n for n, job in self.mine().items() if job["JobState"] == "RUNNING"]
+        return found
+
+    def supervisor(self) -> int:
+        """Return the pid of the one running job's launch, the child of its slurmstepd."""
+        stepds = set(self.slurm.stepds())
+        for pid in [int(e.name) for e in os.scandir("/proc") if e.name.isdigit()]:
+            try:
+                stat = Path(f"/proc/{pid}/stat").read_text()
+                words = Path(f"/proc/{pid}/cmdline").read_bytes()
+            except OSError:
+                continue
+            if int(stat.rpartition(")")[2].split()[1]) in stepds and b"--in-job" in words:
+                return pid
+        raise AssertionError("no launch runs in a job")
+
     def logs(self) -> str:
         files = sorted((self.project.root / "runs" / "tiny" / "slurm").glob("*.log"))
         return "\n".join(f"{file.name}:\n{file.read_text()}" for file in files)
@@ -144,3 +168,77 @@ def test_two_run_at_once_on_distinct_pairs_while_a_third_waits(
     assert all(cluster.project.epochs(name) == [1, 2, 3] for name in trials)
     assert len(cluster.placed()) == 3
     assert {state.split()[0] for state in cluster.states()} == {"COMPLETED"}
+
+
+EPOCHS = 8
+TOP1 = [0.55, 0.65, 0.64, 0.7, 0.72, 0.71, 0.74, 0.76]
+
+
+def kill_slurmd(cluster: Cluster) -> None:
+    """Kill the node's daemon; SLURM gives the node up, and the job back to the queue."""
+    os.kill(cluster.slurm.pid("slurmd"), signal.SIGKILL)
+    number = cluster.running()
+    deadline = time.monotonic() + 120
+    while cluster.mine()[number]["JobState"] == "RUNNING":
+        assert time.monotonic() < deadline, "the job of a lost node still counts as running"
+        time.sleep(0.5)
+    cluster.slurm.start_slurmd()
+
+
+def preempt(cluster: Cluster) -> None:
+    """Have a job of a more urgent partition take all GPUs for a moment."""
+    words = ["--parsable", "-p", "urgent", "--gres=gpu:4", "--wrap", "sleep 1", "-o", "/dev/null"]
+    number = cluster.slurm.call("sbatch", *words).strip()
+    deadline = time.monotonic() + 120
+    while cluster.slurm.jobs()[number]["JobState"] != "COMPLETED":
+        assert time.monotonic() < deadline, "nothing was preempted"
+        time.sleep(0.5)
+
+
+#: What is done to a running job, and how the launch that watches it ends.
+FAULTS = {
+    "told that time is nearly up": (
+        lambda c: c.slurm.call("scancel", "--batch", "--signal=USR1", c.running()),
+        0,
+    ),
+    "requeued": (lambda c: c.slurm.call("scontrol", "requeue", c.running()), 0),
+    "cancelled": (lambda c: c.slurm.call("scancel", c.running()), 75),
+    "its launch killed": (lambda c: os.kill(c.supervisor(), signal.SIGKILL), 0),
+    "slurmstepd killed": (lambda c: os.kill(c.slurm.stepds()[0], signal.SIGKILL), 0),
+    "slurmd killed": (kill_slurmd, 0),
+    "preempted": (preempt, 0),
+}
+SAMPLE = ("told that time is nearly up", "slurmstepd killed")
+CASES = [
+    pytest.param(name, marks=[pytest.mark.slow, *([pytest.mark.sample] if name in SAMPLE else [])])
+    for name in FAULTS
+]
+
+
+@pytest.mark.parametrize("fault", CASES)
+def test_a_trial_ends_once_whatever_happens_to_its_job(
+    cluster, until: Callable[..., None], fault: str
+) -> None:
+    act, code = FAULTS[fault]
+    # SLURM takes its time to give a node up.
+    cluster.sweep(epochs=EPOCHS, top1=TOP1, sleep=2 if fault == "slurmd killed" else 0.25)
+    launch = cluster.launch()
+    until(lambda: len(cluster.project.epochs("baseline/0")) >= 2, "two epochs")
+    act(cluster)
+    cluster.wait(launch, code)
+    if code:
+        assert "was cancelled; no other takes its place" in cluster.said()
+        until(lambda: not cluster.project.job_pids(), "no process is left", limit_s=10)
+        cluster.wait(cluster.launch())
+    until(lambda: not cluster.project.job_pids(), "no process is left", limit_s=10)
+    trial = cluster.project.status()["baseline/0"]
+    assert (trial["state"], trial["epochs"]) == ("COMPLETE", EPOCHS), cluster.said()
+    assert trial["attempts"] == 2, cluster.logs()
+    assert cluster.project.epochs("baseline/0") == list(range(1, EPOCHS + 1))
+    assert "going on after epoch" in cluster.logs()
+    sweep = read_sweep(cluster.project.root / "sweeps" / "tiny.yaml", cluster.project.root)
+    history = [Measurement(epoch=n, top1=value) for n, value in enumerate(TOP1, 1)]
+    expected = judge_all(history, Rules.of(sweep.variants["baseline"]))
+    lines = (cluster.project.folder("baseline/0") / "verdicts.jsonl").read_text().splitlines()
+    told = [(r["epoch"], r["verdict"], r["rule"]) for r in map(json.loads, lines)]
+    assert told == [(v.epoch, v.kind.value, v.rule) for v in expected]
