@@ -1,5 +1,7 @@
 """The researcher's fork, in an environment that knows nothing of pcan's own dependencies."""
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,38 +11,94 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 import their_code  # noqa: E402
 
-pytestmark = [pytest.mark.slow, pytest.mark.sample]
+pytestmark = pytest.mark.slow
 
 SWEEP = """\
 name: lab
 config: lab.py
-objective: {metric: fork/right, branches: {}}
+objective: {metric: fork/right, branches: {}, goal: 0.2, best_known: 0.1}
 job: {gpus: 2, python: env/bin/python, code_root: fork}
+warm_start: {checkpoint: start.pth, make: start}
 gates:
   - {epoch: 1, floor: 0.1}
 variants:
-  baseline: {set: {train_cfg.max_epochs: 2, model.cls_head.sharpness: 1.0}}
-ladder: {start: baseline}
+  start:
+    warm_start: null
+    in_ladder: false
+    gates: []
+    set: {train_cfg.max_epochs: 1, optim_wrapper.optimizer.lr: 1e-9}
+  baseline:
+    gates: [{epoch: 1, floor: 0.95}]  # nothing is learnt at its rate
+    set: {train_cfg.max_epochs: 2, optim_wrapper.optimizer.lr: 1e-9}
+  softer:
+    plan: A
+    set: {train_cfg.max_epochs: 2, model.cls_head.sharpness: 1.0}
+ladder: {start: baseline, after: [{epoch: 1, below: 0.95, next: [softer]}]}
 """
 
 
-def test_a_fork_in_an_older_environment_runs_a_sweep_unchanged(project) -> None:
+@pytest.fixture
+def lab(project):
+    """A project with a second environment and a fork; jobs run by these."""
     python = their_code.second_environment(project.root / "env")
     for name in their_code.LACKING:
         words = [str(python), "-I", "-c", f"import {name}"]
         assert subprocess.run(words, stderr=subprocess.DEVNULL, check=False).returncode != 0
     their_code.fork(project.root / "fork")
-    their_code.poses(project.root / "ann.pkl")
-    (project.root / "lab.py").write_text(their_code.CONFIG)
-    (project.root / "sweeps" / "lab.yaml").write_text(SWEEP)
+    return project
 
-    done = project.run("sweep", "launch", "lab", "--device", "cpu", "--wandb", "disabled")
+
+def lines_of_their_hook(lab, sweep: str, trial: str) -> list[str]:
+    folder = lab.root / "runs" / sweep / trial
+    lines = (folder / "mmengine" / "lab-0.txt").read_text().splitlines()
+    assert all(str(lab.root / "fork") in line for line in lines)
+    return [line.split()[0] for line in lines]
+
+
+@pytest.mark.sample
+def test_a_fork_in_an_older_environment_runs_a_sweep_unchanged(lab) -> None:
+    their_code.poses(lab.root / "ann.pkl")
+    (lab.root / "lab.py").write_text(their_code.CONFIG)
+    (lab.root / "sweeps" / "lab.yaml").write_text(SWEEP)
+
+    done = lab.run("sweep", "launch", "lab", "--device", "cpu", "--wandb", "disabled")
     assert done.returncode == 0, done.stderr
     for told in ("has WandbVisBackend", "has EarlyStoppingHook", "says resume=True"):
         assert f"lab.py {told}, which is left out" in done.stderr
-    folder = project.root / "runs" / "lab" / "baseline" / "0"
-    assert len((folder / "measurements.jsonl").read_text().splitlines()) == 2
-    theirs = (folder / "mmengine" / "lab-0.txt").read_text().splitlines()
-    assert [line.split()[0] for line in theirs] == ["0", "1"]
-    assert all(str(project.root / "fork") in line for line in theirs)
-    assert "sharpness=1.0" in (folder / "config.py").read_text()
+    states = {
+        f"{study['variant']}/{trial['number']}": (trial["state"], trial["epochs"])
+        for study in json.loads(lab.run("sweep", "status", "lab", "--json").stdout)["studies"]
+        for trial in study["trials"]
+    }
+    assert states == {
+        "start/0": ("COMPLETE", 1),
+        "baseline/0": ("PRUNED", 1),
+        "softer/0": ("COMPLETE", 2),
+    }
+    assert lines_of_their_hook(lab, "lab", "softer/0") == ["0", "1"]
+    config = lab.root / "runs" / "lab" / "softer" / "0" / "config.py"
+    assert "sharpness=1.0" in config.read_text()
+
+
+def test_the_demo_runs_through_a_fork_in_an_older_environment(lab) -> None:
+    """The whole demo: minutes."""
+    root = Path(__file__).parents[2]
+    shutil.copytree(root / "configs", lab.root / "configs")
+    (lab.root / "lab_demo.py").write_text(their_code.DEMO)
+    demo = (root / "sweeps" / "demo.yaml").read_text()
+    for old, new in (
+        ("config: configs/pcan_demo.py", "config: lab_demo.py"),
+        ("metric: acc/RGBPose_1:1_top1", "metric: fork/right"),
+        ("\n  branches: {rgb: acc/rgb_top1, pose: acc/pose_top1}", ""),
+        ("job:\n", "job:\n  python: env/bin/python\n  code_root: fork\n"),
+    ):
+        assert old in demo, old
+        demo = demo.replace(old, new)
+    (lab.root / "sweeps" / "demo.yaml").write_text(demo)
+
+    assert lab.run("data", "demo", "data/demo").returncode == 0
+    done = lab.run("sweep", "launch", "demo", "--device", "cpu", "--wandb", "disabled")
+    assert done.returncode == 0, done.stderr
+    best = json.loads(lab.run("sweep", "best", "demo", "--json").stdout)
+    assert (best["variant"], best["goal_reached"]) == ("lr-0.02", True)
+    assert lines_of_their_hook(lab, "demo", "baseline/0") == ["0"]

@@ -42,12 +42,24 @@ class ForkMetric(AccMetric):
     default_prefix = "fork"
 
     def compute_metrics(self, results):
-        return {"right": super().compute_metrics(results)["top1"]}
+        found = super().compute_metrics(results)
+        return {"right": found.get("RGBPose_1:1_top1", found.get("top1"))}
 '''
 LAB = '''
 import mmaction.models.heads
+from mmaction.registry import MODELS
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from pipeline.train.model.head import PCANHead
+
+
+@MODELS.register_module()
+class LabHead(PCANHead):
+    """The plan's head with one more setting."""
+
+    def __init__(self, sharpness, **kwargs):
+        super().__init__(**kwargs)
+        self.sharpness = sharpness
 
 
 @HOOKS.register_module()
@@ -92,6 +104,18 @@ custom_hooks = [
 visualizer = dict(
     type='ActionVisualizer',
     vis_backends=[dict(type='LocalVisBackend'), dict(type='WandbVisBackend')])
+"""
+
+#: The demo's config as a lab would change it: its head, its metric and its hook in place of ours.
+DEMO = """
+_base_ = 'configs/pcan_demo.py'
+custom_imports = dict(
+    imports=['pipeline.train.model', 'pipeline.train.transforms', 'lab_parts'],
+    allow_failed_imports=False)
+model = dict(cls_head=dict(type='LabHead', sharpness=1.0))
+val_evaluator = [dict(type='ForkMetric')]
+test_evaluator = val_evaluator
+custom_hooks = [dict(type='LabHook')]
 """
 
 
