@@ -16,6 +16,7 @@ from pipeline.cli.options import open_sweep, set_option
     type=click.Choice(["offline", "live", "disabled"]),
     help="How W&B is told. [default: offline; live under `wandb agent`]",
 )
+@click.option("--wait", is_flag=True, help="Wait for GPUs that others use.")
 @set_option
 def train(
     sweep: str,
@@ -23,6 +24,7 @@ def train(
     gpus: str | None,
     device: str | None,
     wandb_mode: str | None,
+    wait: bool,
     sets: tuple[str, ...],
 ) -> int:
     """Train one variant of SWEEP, judged by the same gates, in a run directory of its own.
@@ -46,7 +48,7 @@ def train(
     tracking = Tracking.of(opened.project, opened.sweep.name, mode)
     spec = {**tracking.spec(), **(agent.spec(opened.sweep.name) if agent else {})}
     terminal = Terminal()
-    slots = find_slots(opened.sweep, device, gpus, 1, terminal.line)
+    slots = find_slots(opened.sweep, device, gpus, 1, terminal.line, wait)
     try:
         folder, code = train_one(
             opened.sweep,
@@ -56,6 +58,7 @@ def train(
             sets=parse_sets(sets),
             tracking=spec,
             show=terminal,
+            wait=wait,
             mirror=tracking.mirror,
         )
     finally:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pipeline.launch.context import Context
 from pipeline.launch.loop import TICK_S
 from pipeline.launch.machine import data_root
 from pipeline.launch.mirroring import Mirroring, MirrorLike
+from pipeline.launch.places import POLL_S, Places
 from pipeline.launch.policy import Order
 from pipeline.launch.prepare import prepare
 from pipeline.launch.ready import check_ready
@@ -69,15 +71,20 @@ def train_one(
     sets: Mapping[str, Any],
     tracking: Mapping[str, Any],
     show: Show,
+    wait: bool = False,
     mirror: Callable[[Path], MirrorLike] | None = None,
 ) -> tuple[str, int]:
     """Train one variant as written.
+
+    Args:
+        wait: wait for GPUs that others use.
 
     Returns:
         Where the run lies, and the exit code.
 
     Raises:
         InputError: no such variant.
+        NotReady: others use the GPUs.
     """
     if variant not in sweep.variants:
         known = ", ".join(sweep.variants)
@@ -105,9 +112,8 @@ def train_one(
         token=secrets.token_hex(16),
         params={},
     )
-    held = slot.hold(lease.name)
-    if held is not None:
-        raise InputError(f"{held}. Use other GPUs: --gpus")
+    places = Places([slot], wait, show.line)
+    _take(places, lease.name, show)
     rundir = prepare(project, sweep, lease, context.configs(lease), context.place(slot), 1)
     attempt = Attempt(
         lease,
@@ -123,9 +129,22 @@ def train_one(
     stops = Stops(project.runs / sweep.name, sweep.job.stop_grace_s, show.line)
     with stops.listening():
         code = _follow(attempt, context, stops, show, watch)
+    places.give_back(slot, lease.name)
+    places.close()
     for line in watch.close():
         show.line(line)
     return str(rundir.root.relative_to(project.root)), code
+
+
+def _take(places: Places, name: str, show: Show) -> Slot:
+    """Hold the slot, waiting for who uses it where that was asked for."""
+    told = ""
+    while (slot := places.take(name)) is None:
+        if places.waiting != told:
+            told = places.waiting
+            show.line(f"{told}; waiting.")
+        time.sleep(POLL_S)
+    return slot
 
 
 def _follow(attempt: Attempt, context: Context, stops: Stops, show: Show, watch: Mirroring) -> int:

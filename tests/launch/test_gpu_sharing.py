@@ -153,6 +153,28 @@ def test_a_lock_dies_with_its_holder(driver: Path) -> None:
     os.close(writing)
 
 
+def test_a_single_job_keeps_off_gpus_in_use_or_waits_for_them(
+    project, driver: Path, stranger
+) -> None:
+    project.sweep(BASELINE)
+    file = project.root / "sweeps" / "tiny.yaml"
+    file.write_text(file.read_text().replace("gpus: 2,", f"gpus: 2, python: {driver}/python,"))
+    words = ["train", "tiny", "--variant", "baseline", "--gpus", "0,1", "--wandb", "disabled"]
+    refused = project.run(*words)
+    assert refused.returncode == 5
+    assert f"GPU 1 has 20.0 of 80.0 GiB in use by pid {stranger.pid}" in refused.stderr
+    assert not (driver / "jobs").exists()
+    waiting = project.start(*words, "--wait")
+    line = waiting.stdout.readline()
+    while "waiting" not in line:
+        line = waiting.stdout.readline()
+        assert line, "it ended without waiting"
+    stranger.kill()
+    stranger.wait()
+    assert waiting.communicate(timeout=400) and waiting.returncode == 0
+    assert (driver / "jobs").read_text().split() == ["baseline/train-0", "GPU-0,GPU-1"]
+
+
 def test_two_launches_share_four_gpus_without_sharing_one(project, driver: Path) -> None:
     names = ("b", "c", "d")
     project.sweep(BASELINE + "".join(f"  {name}: {{like: baseline}}\n" for name in names))
