@@ -48,6 +48,8 @@ def best(
     running = [row.name for row in rows if row.phase == "running"]
     if running:
         say_to_stderr(f"Still running: {', '.join(running)}. The winner may change.")
+    if winner.not_comparable:
+        say_to_stderr(winner.not_comparable)
     folder = out or opened.project.exports(opened.sweep.name)
     answer = export(opened.sweep, opened.project, winner, folder.resolve(), evaluate)
     if as_json:

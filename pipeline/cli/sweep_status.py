@@ -37,7 +37,7 @@ def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from pipeline.report.tables import goal_line, job_lines, next_line, status_table
+    from pipeline.report.tables import goal_line, job_lines, next_line, status_table, warning_lines
 
     console = Console(highlight=False)
     console.print(status_table(record))
@@ -45,6 +45,8 @@ def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
     for line in job_lines(record):
         console.print(line, markup=False)
     console.print(goal_line(record), markup=False)
+    for line in warning_lines(record):
+        console.print(line, markup=False, style="yellow")
     console.print(next_line(record), markup=False)
 
 

@@ -22,6 +22,7 @@ from pipeline.plan.ladder import Ended, walk
 from pipeline.plan.measurement import Measurement, by_epoch
 from pipeline.plan.sweep import Sweep, Variant
 from pipeline.report.differences import Reading, differences, read
+from pipeline.report.stores import apart, shown_store, store_of
 
 #: Order matters: the page's parts use the library, `app.js` uses the parts.
 SCRIPTS = ("echarts.min.js", "util.js", "charts.js", "tables.js", "app.js")
@@ -65,6 +66,7 @@ def collect(
         "variants": variants,
         "trials": trials,
         "ladder": _ladder(sweep, trials),
+        "not_comparable": _apart(sweep, specs, readings),
         "differences": differences([one for one in readings.values() if one is not None]),
         "importances": list(importances or ()),
     }
@@ -168,10 +170,23 @@ def _circumstances(spec: Mapping[str, Any]) -> dict[str, Any]:
         "(device)": spec.get("device"),
         "(processes)": spec.get("nproc"),
         "(starting weights)": warm.get("checkpoint"),
-        "(data store)": (spec.get("data") or {}).get("store"),
+        "(data store)": shown_store(store_of(spec.get("data"))) or None,
         **{f"(version) {name}": value for name, value in versions.items()},
     }
     return {key: value for key, value in told.items() if value is not None}
+
+
+def _apart(
+    sweep: Sweep | None,
+    specs: Sequence[tuple[Path, Mapping[str, Any]]],
+    readings: Mapping[Path, Reading | None],
+) -> str | None:
+    """Say which measured trials' samples came from different stores."""
+    makers = sweep.makers if sweep is not None else ()
+    measured = [
+        (f, spec) for f, spec in specs if readings[f] and spec.get("variant") not in makers
+    ]
+    return apart((trial_name(spec), store_of(spec.get("data"))) for _, spec in measured)
 
 
 def _curves(measured: Sequence[Measurement]) -> dict[str, list[Any]]:

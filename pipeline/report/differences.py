@@ -16,6 +16,7 @@ from pipeline.job.rundir import Predictions, RunDir, read_json
 from pipeline.plan.judge import best, standard_error
 from pipeline.plan.verdict import percent
 from pipeline.report.paired import LEVEL, Paired, holm, pair
+from pipeline.report.stores import same, shown_store, store_of
 
 #: So many of the best trials are compared each with each; the others with the best one.
 MOST = 24
@@ -60,7 +61,6 @@ def read(folder: Path, trial: str, spec: Mapping[str, Any]) -> Reading | None:
     facts = read_json(run.facts) or {}
     found, lacking = predictions(run, top.epoch, top.top1)
     clips = len(found.labels) if found else facts.get("val_clips")
-    data = spec.get("data") or {}
     return Reading(
         trial=trial,
         top1=top.top1,
@@ -69,7 +69,7 @@ def read(folder: Path, trial: str, spec: Mapping[str, Any]) -> Reading | None:
         ids=found.ids if found else None,
         lacking=lacking,
         metric=spec.get("metric"),
-        store={key: data.get(key) for key in ("store", "profile", "digest")},
+        store=store_of(spec.get("data")),
     )
 
 
@@ -125,19 +125,14 @@ def not_comparable(a: Reading, b: Reading) -> str | None:
     """Say why two readings are of different things, None if nothing speaks against it."""
     if a.metric != b.metric:
         return f"they read different metrics ({a.metric}, {b.metric})"
-    if a.store != b.store and None not in (a.store["store"], b.store["store"]):
-        told = " and ".join(_shown_store(one.store) for one in (a, b))
+    if not same(a.store, b.store):
+        told = " and ".join(shown_store(one.store) for one in (a, b))
         return f"their samples came from different stores ({told})"
     if None not in (a.clips, b.clips) and a.clips != b.clips:
         return f"they were validated on {a.clips} and {b.clips} clips"
     if None not in (a.ids, b.ids) and a.ids != b.ids:
         return "they were validated on different clips"
     return None
-
-
-def _shown_store(store: Mapping[str, Any]) -> str:
-    digest = f" {str(store['digest'])[:8]}" if store["digest"] else ""
-    return f"{store['store']}{digest}"
 
 
 def _untested(a: Reading, b: Reading, apart: str) -> dict[str, Any]:

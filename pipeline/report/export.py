@@ -24,6 +24,7 @@ from pipeline.plan.project import Project, shown
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import percent
 from pipeline.report.config_text import ROOT_VARIABLE, exported_config
+from pipeline.report.stores import same, store_of
 from pipeline.report.winner import Winner
 from pipeline.study.board import TrialRow
 
@@ -81,7 +82,7 @@ def export(
 
 def _answer(sweep: Sweep, winner: Winner, record: Mapping[str, Any]) -> dict[str, Any]:
     keys = ("variant", "number", "top1", "epoch", "goal_reached", "eligible", "runner_up")
-    answer = {"schema": 1, **{key: record[key] for key in keys}}
+    answer = {"schema": 1, **{key: record[key] for key in (*keys, "not_comparable")}}
     answer.update(config=CONFIG, weights=WEIGHTS, sha256=record["sha256"])
     if "measured_anew" in record:
         answer["measured_anew"] = record["measured_anew"]
@@ -115,9 +116,16 @@ def _record(
         "runner_up": second
         and {"variant": second.variant, "number": second.number, "top1": second.best_top1},
         "others": [
-            {"trial": o.name, "state": o.state, "top1": o.best_top1, "reason": o.reason}
+            {
+                "trial": o.name,
+                "state": o.state,
+                "top1": o.best_top1,
+                "reason": o.reason,
+                "comparable": same(_store(o), _store(row)),
+            }
             for o in winner.others
         ],
+        "not_comparable": winner.not_comparable,
         "values": dict(row.params),
         "overrides": spec.get("overrides"),
         "metric": sweep.objective.metric,
@@ -136,6 +144,10 @@ def _record(
         "wandb": (spec.get("wandb") or {}).get("id"),
         "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def _store(row: TrialRow) -> dict[str, Any]:
+    return store_of(row.facts.get("data"))
 
 
 def _checkpoint(rundir: RunDir, row: TrialRow, project: Project) -> Path:
@@ -232,6 +244,8 @@ def _readme(sweep: Sweep, winner: Winner, record: Mapping[str, Any]) -> str:
         + (f" ({o['reason']})" if o["reason"] else "")
         for o in record["others"]
     ]
+    if record["not_comparable"]:
+        lines += ["", record["not_comparable"]]
     start = "from random weights"
     variant = sweep.variants.get(row.variant)
     if variant is not None and variant.warm_start is not None:

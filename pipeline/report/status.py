@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Gate, Sweep, Variant
 from pipeline.report.error import clips_of, reading_error
+from pipeline.report.stores import apart_rows, store_of
 from pipeline.study.best import best_row
 from pipeline.study.board import TrialRow, read_board
 from pipeline.study.names import study_name
@@ -46,6 +47,7 @@ def status_record(
         ],
         "jobs": [{**job, "trial": run_by.get(job["id"])} for job in jobs],
         "goal": sweep.objective.goal,
+        "not_comparable": apart_rows(rows, sweep.makers),
         "best": None
         if winner is None
         else {
@@ -86,7 +88,7 @@ def trial_record(row: TrialRow, sweep: Sweep, project: Project) -> dict[str, Any
         "attempts": row.attempt,
         "job": row.facts.get("job"),
         "continues": row.facts.get("continues"),
-        "data_store": (row.facts.get("data") or {}).get("store"),
+        **{f"data_{key}": value for key, value in store_of(row.facts.get("data")).items()},
         "wandb": wandb_state(project.root / row.run_dir) if row.run_dir else None,
         "run_dir": row.run_dir,
     }

@@ -60,6 +60,11 @@ def goal_line(record: Mapping[str, Any]) -> str:
     return f"{wanted}Best: {name} with {reading} at epoch {best['epoch']}{reached}."
 
 
+def warning_lines(record: Mapping[str, Any]) -> list[str]:
+    """Return what speaks against comparing the trials of a sweep."""
+    return [record["not_comparable"]] if record["not_comparable"] else []
+
+
 def job_lines(record: Mapping[str, Any]) -> list[str]:
     """Return a line for each job that a scheduler has, with the reason why it waits."""
     lines = []

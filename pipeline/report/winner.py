@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pipeline.errors import InputError, NoResult
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import percent
+from pipeline.report.stores import apart_rows
 from pipeline.study.best import best_row
 from pipeline.study.board import TrialRow
 
@@ -18,12 +19,14 @@ class Winner:
         chosen: the trial was named by the user rather than found to be the best.
         eligible: it is complete; a pruned one is exported only when it is named.
         others: all other trials that were run, best first.
+        not_comparable: which trials were trained on different stores, in a sentence.
     """
 
     row: TrialRow
     chosen: bool
     eligible: bool
     others: Sequence[TrialRow]
+    not_comparable: str | None
 
     @property
     def runner_up(self) -> TrialRow | None:
@@ -56,6 +59,7 @@ def find_winner(sweep: Sweep, rows: Sequence[TrialRow], named: str | None = None
         chosen=named is not None,
         eligible=row.state == "COMPLETE",
         others=sorted(others, key=lambda r: -(r.best_top1 or 0.0)),
+        not_comparable=apart_rows([row, *others], sweep.makers),
     )
 
 

@@ -48,7 +48,8 @@ function standing() {
   const so = top ? ` Best so far: ${top.id} with ${percent(bestTop1(top))} at epoch ${at(top, "epochs")}` : " Nothing is measured yet";
   const missing = top && data.goal ? data.goal - bestTop1(top) : null;
   const goal = data.goal ? (missing === null ? `; the goal is ${percent(data.goal)}.` : missing <= 0 ? `; the goal of ${percent(data.goal)} is reached.` : `; ${(100 * missing).toFixed(2)} points below the goal of ${percent(data.goal)}.`) : ".";
-  return `${trials}${parts.length ? ` (${parts.join(", ")})` : ""}.${so}${goal}`;
+  const apart = data.not_comparable ? ` ${data.not_comparable}` : "";
+  return `${trials}${parts.length ? ` (${parts.join(", ")})` : ""}.${so}${goal}${apart}`;
 }
 
 /* Says in words where a run did not train at the rate its schedule gives. */
