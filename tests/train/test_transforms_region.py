@@ -14,6 +14,12 @@ with warnings.catch_warnings():
     from mmaction.datasets.transforms import MMCompact, MMUniformSampleFrames
 
 LENGTHS = {"RGB": 8, "Pose": 32}
+COMPACTS = [
+    Compact(),
+    Compact(hw_ratio=None),
+    Compact(allow_imgpad=False),
+    Compact(padding=0.1),
+]
 
 
 def sampler(**more):
@@ -53,24 +59,30 @@ def inside(inner, outer):
     )
 
 
+#: The sampler's three rules, by clip length.
+REGIMES = {"wrapped": (1, 31), "stepped": (32, 63), "in parts": (64, 400)}
+
+
+@pytest.mark.parametrize("regime", REGIMES)
 @settings(deadline=None, max_examples=300)
-@given(
-    seed=st.integers(0, 10**6),
-    frames=st.integers(1, 400),
-    persons=st.integers(1, 3),
-    size=st.sampled_from([(120, 160), (540, 960), (1080, 1920)]),
-    missing=st.sampled_from([0.0, 0.1, 0.6, 0.98]),
-    spread=st.sampled_from([1, 4, 30, 200]),
-    compact=st.sampled_from(
-        [Compact(), Compact(hw_ratio=None), Compact(allow_imgpad=False), Compact(padding=0.1)]
-    ),
-)
-def test_no_drawn_box_leaves_the_region(seed, frames, persons, size, missing, spread, compact):
-    joints = track(seed, frames, persons, size, missing, spread)
+@given(data=st.data())
+def test_no_drawn_box_leaves_the_region(regime, data):
+    seed = data.draw(st.integers(0, 10**6), "seed")
+    frames = data.draw(st.integers(*REGIMES[regime]), "frames")
+    size = data.draw(st.sampled_from([(120, 160), (540, 960), (1080, 1920)]), "size")
+    compact = data.draw(st.sampled_from(COMPACTS), "compact")
+    joints = track(
+        seed,
+        frames,
+        data.draw(st.integers(1, 3), "persons"),
+        size,
+        missing=data.draw(st.sampled_from([0.0, 0.1, 0.6, 0.98]), "missing"),
+        spread=data.draw(st.sampled_from([1, 4, 30, 200]), "spread"),
+    )
     region = superset(joints, size, segments(frames, 32), compact)
     np.random.seed(seed)
     step = sampler()
-    for _ in range(7):  # 2,100 draws in all
+    for _ in range(7):  # 2,100 draws in each regime
         drawn = joints[:, draw(frames, step)["Pose_inds"]]
         assert inside(cut(drawn, size, compact), region)
 
