@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -44,26 +45,40 @@ def main() -> None:
 
 
 def prepare(options: argparse.Namespace, store: Path) -> dict:
-    """Make the packs; return what that took."""
+    """Make the packs; return what that took, a process's start apart."""
     from pipeline.data import prepare as preparing
+    from pipeline.data.pool import run
     from pipeline.data.sources import of_files
 
+    start = cpu_of_children(lambda: list(run(load_libraries, [0], 1, 60.0)))
     sources = of_files(options.ann, options.videos, options.split, options.split)
-    seconds = {}
-    for kind in (sources[:1], sources):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        plan = preparing.plan(store, kind, "fine", options.clips)
-        preparing.prepare(plan, 1, 0)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        seconds[f"{kind[-1].kind}_cpu_s_a_clip"] = round(spent / len(plan.tasks), 3)
-    sizes = {
-        f"{kind}_kib_a_pack": round(
-            statistics.mean(p.stat().st_size for p in (store / kind).rglob("*.pack")) / 1024
-        )
-        for kind in ("train", "val")
-    }
-    return {**seconds, **sizes, "memory_mb_a_process": round(after.ru_maxrss / 1024)}
+    record = {"start_cpu_s_a_process": round(start, 3)}
+    for source in sources:  # a clip is for training or for validation, hardly ever for both
+        todo = preparing.plan(store, [source], "fine", options.clips)
+        spent = cpu_of_children(lambda todo=todo: preparing.prepare(todo, 1, 0)) - start
+        packs = [p.stat().st_size for p in (store / source.kind).rglob("*.pack")]
+        record[f"{source.kind}_cpu_s_a_clip"] = round(spent / len(todo.tasks), 3)
+        record[f"{source.kind}_mb_a_pack"] = round(statistics.mean(packs) / 1e6, 3)
+    preparing.prepare(preparing.plan(store, sources, "fine", options.clips), 1, 0)
+    most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return {**record, "memory_mb_a_process": round(most / 1024)}
+
+
+def cpu_of_children(work: Callable[[], object]) -> float:
+    """Return the CPU seconds of the processes that `work` starts and ends."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    work()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def load_libraries(task: int) -> None:
+    """Import what a process of `prepare` needs before its first clip."""
+    import cv2  # noqa: F401
+    import decord  # noqa: F401
+    from PIL import Image  # noqa: F401
+
+    import pipeline.data.make  # noqa: F401
 
 
 def configs(options: argparse.Namespace, store: Path) -> dict:

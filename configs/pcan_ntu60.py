@@ -133,21 +133,21 @@ test_pipeline = [
 dataset = dict(type="PoseDataset", ann_file=ann_file, data_prefix=dict(video=data_root))
 train_dataloader = dict(
     batch_size=20,  # plan: 20 a GPU, 2 GPUs
-    num_workers=8,
+    num_workers=16,  # at most: pcan takes fewer where cores are scarce or packs are read
     persistent_workers=True,
     sampler=dict(type="DefaultSampler", shuffle=True),
     dataset=dict(**dataset, split="xsub_train", pipeline=train_pipeline),
 )  # plan: x-sub
 val_dataloader = dict(
     batch_size=8,  # stock has 1; the size changes nothing but the time
-    num_workers=8,
+    num_workers=16,
     persistent_workers=True,
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(**dataset, split="xsub_val", pipeline=val_pipeline, test_mode=True),
 )
 test_dataloader = dict(
     batch_size=1,
-    num_workers=8,
+    num_workers=16,
     persistent_workers=True,
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(**dataset, split="xsub_val", pipeline=test_pipeline, test_mode=True),

@@ -29,6 +29,7 @@ TRAIN = {
     "pipeline.job.rundir",
     "pipeline.data.pack",
     "pipeline.data.store",
+    "pipeline.data.workers",
 }
 TORCH_SIDE = ("torch", "mmengine", "mmaction", "mmcv")
 #: Module -> folders that may import it.

@@ -31,9 +31,10 @@ def print_findings(findings: Sequence["Finding"], store: Mapping[str, Any], fold
 def speed_of(sweep: str | None, sets: tuple[str, ...], store: Path) -> dict[str, Any]:
     """Measure the chain in a child process, and say what bounds an epoch."""
     from pipeline.cli.options import open_sweep
-    from pipeline.data.bound import Job, sentence, suggest_workers
+    from pipeline.data.bound import Job, sentence
     from pipeline.data.prepare import cores
     from pipeline.data.store import MANIFEST
+    from pipeline.data.workers import suggest_workers
     from pipeline.job.child import ask
     from pipeline.launch.machine import data_root, parse_sets
 

@@ -43,15 +43,5 @@ def sentence(clips: int, cpu_ms: float, job: Job, joints: bool) -> str:
     return f"{text}; the sweep file has {job.epoch_minutes:g} min an epoch: {bound}."
 
 
-def suggest_workers(cores: int, slots: int, ranks: int, prepared: bool) -> int:
-    """Return loader processes for one rank where `slots` jobs share the machine.
-
-    Decoding videos uses what there is, up to 16; packs need 4 at most (a sample takes a few
-    milliseconds), which leaves cores to other jobs. A core stays for each training process.
-    """
-    free = (cores - slots * ranks) // (slots * ranks)
-    return max(0, min(free, 4 if prepared else 16))
-
-
 def _minutes(value: float) -> str:
     return f"{value * 60:.0f} s" if value < 2 else f"{value:.1f} min"

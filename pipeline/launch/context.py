@@ -96,6 +96,8 @@ class Context:
             nproc=self.sweep.job.gpus,
             data_root=self.data_root,
             tracking=self.tracking,
+            slots=max(1, len(self.slots)),
+            named=list(self.sets),
         )
 
     def command(self, slot: Slot) -> Command:

@@ -5,7 +5,7 @@ import datetime
 import importlib.metadata
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class Place:
     nproc: int
     data_root: str | None
     tracking: Mapping[str, Any]
+    slots: int = 1  # jobs of this launch that share the machine
+    named: Sequence[str] = ()  # config paths that `--set` gives a value
 
 
 def run_dir(project: Project, sweep: str, variant: str, number: int | str) -> RunDir:
@@ -107,6 +109,10 @@ def prepare(
         "versions": versions(),
         "created": before.get("created") or _now(),
         "data": {**dataclasses.asdict(sweep.data), **_store(project, sweep)},
+        "loading": {
+            "slots": place.slots,
+            "named": sorted({*place.named, *variant.set, *lease.params}),
+        },
     }
     write_json(rundir.spec, spec)
     return rundir

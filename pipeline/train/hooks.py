@@ -13,10 +13,11 @@ from typing import Any, Dict, List, Optional
 import torch
 from mmengine.hooks import Hook
 
-from pipeline.job.rundir import RunDir, append_line, write_json
+from pipeline.job.rundir import RunDir, append_line, read_json, write_json
 from pipeline.plan.measurement import Measurement
 from pipeline.train import checkpoint, predictions, state
 from pipeline.train.group import gather, rank, tell_all
+from pipeline.train.loading import FromVideo, waiting
 from pipeline.train.measuring import mean_of, measure
 from pipeline.train.outcome import JobFailure
 from pipeline.train.seeding import LoaderSeeds
@@ -152,6 +153,7 @@ class EpochEnd(Hook):
         self._spec = spec
         self._watch = watch
         self._progress = progress
+        self._from_video = FromVideo()
         self._began = time.monotonic()
         self._random: Optional[Dict[str, Any]] = None
         #: What made the job stop early; on rank 0 only.
@@ -200,12 +202,26 @@ class EpochEnd(Hook):
             lr = self._watch.lr if epoch else None
             measurement.update(lr=lr, seconds=round(seconds, 3))
             self._keep_predictions(runner, measurement["top1"])
+        self._tell_loading(runner, measurement)
         ranks = state.rank_state(runner) if epoch else []
         if rank() == 0:
             self._save(runner, measurement, ranks)
             self.stop = self._verdict(epoch, measurement is not None)
         if tell_all(self.stop is not None):
             runner.train_loop.stop_training = True
+
+    def _tell_loading(self, runner: Any, measurement: Optional[Dict[str, Any]]) -> None:
+        """Say where the samples came from, and how long training waited for them."""
+        if (self._spec.raw.get("data") or {}).get("store") == "prepared":
+            count = sum(gather(self._from_video.since_last(runner)))
+            if measurement is not None:
+                measurement["extra"]["data/from_video"] = float(count)
+        told = waiting(runner) if runner.epoch else None
+        if told is not None and rank() == 0:
+            facts = read_json(self._rundir.facts) or {}
+            waited, lasted = told
+            facts["waiting"] = {"seconds": round(waited, 2), "of": round(lasted, 2)}
+            write_json(self._rundir.facts, facts)
 
     def _keep_predictions(self, runner: Any, top1: float) -> None:
         """Write them before the checkpoint, so that a kill in between leaves no epoch without."""

@@ -4,6 +4,7 @@ The config says what is trained. Where it lies, who saves, stops and reports is 
 matter: those parts are replaced here.
 """
 
+import logging
 import traceback
 from typing import Any, List
 
@@ -11,9 +12,11 @@ from mmengine.config import Config
 
 from pipeline.job.rundir import RunDir
 from pipeline.train.compat import prepare_mmaction
+from pipeline.train.loading import fit_loaders
 from pipeline.train.outcome import JobFailure
 from pipeline.train.spec import Spec
 
+log = logging.getLogger(__name__)
 #: Hooks whose work is done here by others: checkpoints by EpochEnd, stopping by the judge.
 REPLACED = {"CheckpointHook", "EarlyStoppingHook"}
 NEEDED = (
@@ -37,6 +40,8 @@ def job_config(rundir: RunDir, spec: Spec, distributed: bool) -> Config:
         raise JobFailure("bad_config", f"{rundir.config} cannot be loaded: {error}") from error
     check(config)
     read_from_store(config, spec.raw.get("data"))
+    for line in fit_loaders(config, spec):
+        log.info(line)
     config.work_dir = str(rundir.root / "mmengine")
     config.load_from, config.resume = None, False
     config.launcher = "pytorch" if distributed else "none"

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.bound import Job, loading_minutes, sentence, suggest_workers
+from pipeline.data.bound import Job, loading_minutes, sentence
 from pipeline.data.demo import make_demo
 from pipeline.data.prepare import plan, prepare
 from pipeline.data.sources import of_config
+from pipeline.data.workers import suggest_workers
 from pipeline.train.data_chain import ChainError, chain_of, shows_fixed_frames
 from pipeline.train.data_facts import moved
 

@@ -36,5 +36,7 @@ class Fallbacks:
 
 def fallbacks_of(dataset: Any) -> int:
     """Return how many samples of a built data set came from videos instead of packs."""
+    while not hasattr(dataset, "pipeline") and hasattr(dataset, "dataset"):
+        dataset = dataset.dataset  # RepeatDataset and the like
     steps = getattr(getattr(dataset, "pipeline", None), "transforms", ())
     return sum(step.fallbacks.total for step in steps if hasattr(step, "fallbacks"))
