@@ -55,3 +55,8 @@ class NotReady(PcanError):
 
 class TrackingError(PcanError):
     """W&B did not take something; training is untouched and `pcan sweep sync` mends it."""
+
+
+def printable(text: object) -> str:
+    """Drop control characters, which a child's output or a name could carry to the terminal."""
+    return "".join(c for c in str(text) if c == "\n" or c.isprintable())

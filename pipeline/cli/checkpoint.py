@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipeline.errors import InputError, PcanError
+from pipeline.errors import InputError, PcanError, printable
 
 
 @click.group()
@@ -28,7 +28,8 @@ def inspect(file: str, config: str | None, min_matched: float, as_json: bool) ->
     Example: pcan checkpoint inspect epoch_26.pth --config configs/pcan_ntu60.py
     """
     answer = ask({"checkpoint": file, "config": config, "min_matched": min_matched})
-    click.echo(json.dumps(answer, indent=1) if as_json else "\n".join(lines(answer)))
+    told = "\n".join(lines(answer))
+    click.echo(json.dumps(answer, indent=1) if as_json else printable(told))
 
 
 def ask(question: dict[str, Any]) -> dict[str, Any]:

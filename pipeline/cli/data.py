@@ -29,8 +29,20 @@ def command() -> None:
 
 @command.command("demo")
 @click.argument("folder", type=FOLDER, metavar="DIR")
-@click.option("--clips", default=60, show_default=True, help="Clips of each of the 8 actions.")
-@click.option("--seed", default=0, show_default=True, help="Another seed, other clips.")
+@click.option(
+    "--clips",
+    type=click.IntRange(2, 10000),
+    default=60,
+    show_default=True,
+    help="Clips of each of the 8 actions.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Another seed, other clips.",
+)
 def demo(folder: Path, clips: int, seed: int) -> None:
     """Make a small labelled set of drawn, moving people (video and joints).
 

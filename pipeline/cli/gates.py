@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from pipeline.cli.options import json_option, open_sweep, print_json, sweep_argument
+from pipeline.cli.options import Amount, json_option, open_sweep, print_json, sweep_argument
 
 
 @click.group()
@@ -58,7 +58,7 @@ def lint(
 @click.argument("sweep")
 @click.argument("logs", metavar="LOG...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--variant", metavar="NAME", help="Whose rules; default: the ladder's first.")
-@click.option("--best-known", type=click.FloatRange(0, 1), help="Another best known accuracy.")
+@click.option("--best-known", type=Amount(0, 1), help="Another best known accuracy.")
 @click.option("--metric", metavar="NAME", help="The metric to judge; default: the log's top-1.")
 @click.option("--clips", type=click.IntRange(1), help="Size of the validation set.")
 @json_option

@@ -5,6 +5,7 @@ Commands are loaded when they are called, so that `pcan --help` imports nothing 
 traceback.
 """
 
+import errno
 import importlib
 import sys
 from collections.abc import Mapping
@@ -12,9 +13,14 @@ from typing import Any
 
 import click
 
-from pipeline.errors import PcanError
+from pipeline.errors import NotReady, PcanError, printable
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+#: What the file system may refuse at any time, and only its owner can mend. Others are bugs.
+MACHINE = frozenset(
+    getattr(errno, name)
+    for name in "EACCES EPERM EROFS ENOSPC EDQUOT EIO ESTALE ENAMETOOLONG ELOOP EMFILE".split()
+)
 
 #: Command -> (where it lives, its line in the list of commands).
 _SWEEP = {
@@ -114,7 +120,7 @@ def main() -> None:
         code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except PcanError as error:
-        click.echo(str(error), err=True)
+        click.echo(printable(error), err=True)
         sys.exit(error.exit_code)
     except click.exceptions.Abort:
         sys.exit(130)
@@ -125,6 +131,12 @@ def main() -> None:
         # `pcan ... | head`: the reader has what it wanted.
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in MACHINE:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        click.echo(printable(f"{place}{error.strerror}. Mend that, then try again."), err=True)
+        sys.exit(NotReady.exit_code)
 
 
 if __name__ == "__main__":

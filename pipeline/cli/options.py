@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import click
 
+from pipeline.errors import printable
 from pipeline.plan.project import Project, find_project
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
@@ -19,6 +21,20 @@ storage_option = click.option(
     envvar="PCAN_STORAGE",
     help="The study storage, such as sqlite:///FILE. [default: runs/pcan.db]",
 )
+
+
+class Amount(click.FloatRange):
+    """A number within bounds; `nan` is within any for Click."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
 set_option = click.option(
     "--set",
     "sets",
@@ -49,7 +65,7 @@ def print_json(record: Any) -> None:
 
 def say_to_stderr(text: str) -> None:
     """Print talk, which is no result."""
-    click.echo(text, err=True)
+    click.echo(printable(text), err=True)
 
 
 def _plain(value: Any) -> Any:

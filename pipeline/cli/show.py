@@ -3,12 +3,12 @@
 import contextlib
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from pipeline.errors import printable
 from pipeline.launch.attempt import Attempt, live
 from pipeline.plan.sweep import Gate
 from pipeline.plan.verdict import percent
@@ -25,7 +25,7 @@ class Terminal:
 
     def line(self, text: str) -> None:
         with contextlib.suppress(OSError):  # the terminal is gone, the trials are not
-            self._console.print(Text(_clean(text)))
+            self._console.print(Text(printable(text)))
 
     def live(self, attempts: Sequence[Attempt]) -> None:
         if not self._console.is_terminal or time.monotonic() - self._refreshed < 0.25:
@@ -91,8 +91,3 @@ def _ahead(attempt: Attempt, epoch: int) -> list[str]:
         if value is not None
     ]
     return [f"gate {gate.epoch}: {', '.join(bounds) or 'must improve'}"]
-
-
-def _clean(text: Any) -> str:
-    """Drop control characters, which a child's output or a name could carry."""
-    return "".join(c for c in str(text) if c == "\n" or c.isprintable())

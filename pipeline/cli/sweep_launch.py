@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.options import (
+    Amount,
     Opened,
     open_sweep,
     say_to_stderr,
@@ -64,8 +65,8 @@ if TYPE_CHECKING:
 @click.option(
     "--notify", metavar="CMD", help="Run CMD on verdicts, failures and the end; text on stdin."
 )
-@click.option("--max-hours", type=click.FloatRange(0), help="Start nothing more after this.")
-@click.option("--gpu-hours", type=click.FloatRange(0), help="The same, by hours times GPUs.")
+@click.option("--max-hours", type=Amount(0), help="Start nothing more after this.")
+@click.option("--gpu-hours", type=Amount(0), help="The same, by hours times GPUs.")
 @click.option("--dry-run", is_flag=True, help="Say what would be run, and run nothing.")
 @click.option("--in-job", is_flag=True, hidden=True)
 @click.pass_context

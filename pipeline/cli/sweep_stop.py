@@ -4,7 +4,7 @@ import time
 
 import click
 
-from pipeline.cli.options import open_sweep, say_to_stderr, storage_option, sweep_argument
+from pipeline.cli.options import Amount, open_sweep, say_to_stderr, storage_option, sweep_argument
 from pipeline.errors import PcanError
 
 
@@ -13,7 +13,7 @@ from pipeline.errors import PcanError
 @click.option("--now", is_flag=True, help="Don't wait for the running epoch; it is lost.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(0),
+    type=Amount(0),
     default=3600.0,
     show_default=True,
     help="Seconds to wait for the trials to end; 0: don't wait.",

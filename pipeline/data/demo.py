@@ -47,7 +47,11 @@ def make_demo(
     meta = describe(clips, seed)
     if finished(folder, meta):
         return False
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder.parent).close()
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made: {error.strerror}. Name another.") from None
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         draft = Path(temporary) / "set"
         _write_set(draft, clips, seed, progress or (lambda done, total: None))

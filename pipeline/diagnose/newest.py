@@ -1,7 +1,9 @@
 """Find the newest training log below a folder, so that nobody has to type a time stamp."""
 
 import itertools
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.diagnose.trial import is_trial
@@ -22,7 +24,7 @@ def newest_work_dir(folder: Path) -> Path:
     if folder.is_file():
         return folder
     newest: tuple[float, Path] | None = None
-    for path in itertools.islice(folder.rglob("*"), _MOST_FILES):
+    for path in itertools.islice(_below(folder), _MOST_FILES):
         if not any(path.match(pattern) for pattern in _PATTERNS) or not path.is_file():
             continue
         changed = path.stat().st_mtime
@@ -33,6 +35,12 @@ def newest_work_dir(folder: Path) -> Path:
             f"There is no training log below {folder}. Give the work dir: pcan log WORKDIR"
         )
     return work_dir_of(newest[1], folder)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield what lies below a folder; what vanishes meanwhile is passed over."""
+    for where, _, names in os.walk(folder):
+        yield from (Path(where, name) for name in names)
 
 
 def work_dir_of(log: Path, within: Path) -> Path:

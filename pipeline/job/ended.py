@@ -6,10 +6,9 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from pipeline.errors import printable
 from pipeline.job.rundir import RunDir, read_json
 
-#: Causes after which the same job may be tried again; the sweep file says how often.
-RETRIED = ("lost_worker", "port", "stall")
 _TAIL_BYTES = 64_000
 #: With less than this on the disk a job cannot even say what ended it.
 FULL_BYTES = 1_000_000
@@ -28,6 +27,9 @@ class Outcome:
     state: str | None
     cause: str | None
     reason: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", printable(self.reason))
 
 
 @dataclasses.dataclass(frozen=True)

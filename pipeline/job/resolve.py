@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.errors import InputError, SweepFileError
 from pipeline.job.child import ask, interpreter
 from pipeline.job.rundir import read_json, write_json
-from pipeline.plan.project import Project
+from pipeline.plan.project import Project, is_file
 from pipeline.plan.sweep import Sweep
 
 #: Raised when the answer of the tools changes its form.
@@ -158,7 +158,12 @@ def digest(text: str) -> str:
 def _config_file(sweep: Sweep, project: Project) -> Path:
     path = Path(sweep.config)
     path = path if path.is_absolute() else project.root / path
-    if not path.is_file():
+    if path.suffix != ".py":
+        raise InputError(
+            f'{sweep.where("config")}: the base config is "{sweep.config}", but must be a Python '
+            "file (.py): MMEngine reads other kinds in a way that can run code unseen."
+        )
+    if not is_file(path):
         raise InputError(
             f'{sweep.where("config")}: the base config "{sweep.config}" is missing. Paths are '
             f"relative to {project.root}."

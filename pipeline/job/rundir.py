@@ -207,7 +207,7 @@ def read_json(path: Path) -> Optional[Dict[str, Any]]:
     """Return a JSON object, or None if the file is missing or does not hold one."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 

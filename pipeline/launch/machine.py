@@ -49,6 +49,8 @@ def parse_sets(pairs: Sequence[str]) -> dict[str, Any]:
                 f"--set {key} is no fact of this machine ({allowed}). A value that changes the "
                 "science belongs in the sweep file, where it leaves a record."
             )
+        if key == DATA_ROOT and not text.strip():
+            raise InputError("--set data_root has no folder. Example: --set data_root=/data/ntu")
         found[key] = _value(pair, text) if key != DATA_ROOT else text
     return found
 

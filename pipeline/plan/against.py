@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.errors import SweepFileError
+from pipeline.plan.rates import check_rates
 from pipeline.plan.sweep import Sweep
 
 
@@ -28,6 +29,7 @@ def check_against(sweep: Sweep, facts: Mapping[str, Mapping[str, Any]]) -> None:
                 f"{sweep.where('config')}: {sweep.config} does not validate, so nothing can be "
                 "judged. Give it val_dataloader, val_cfg and val_evaluator."
             )
+        check_rates(sweep, name, found)
         _check_gates(sweep, name, epochs, found.get("val_epochs"))
 
 

@@ -52,10 +52,18 @@ class Project:
             else:
                 return files[0]
         for path in (self.sweeps / f"{given}.yaml", Path(given)):
-            if path.suffix in (".yaml", ".yml") and path.is_file():
+            if path.suffix in (".yaml", ".yml") and is_file(path):
                 return path.resolve()
         known = ", ".join(file.stem for file in files) or "none"
         raise InputError(f'There is no sweep "{given}". In {self.sweeps} there are: {known}.')
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether there is such a file, also of a name that no file system would take."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def find_project(start: Path | None = None) -> Project:

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from pipeline.plan.sweep import CAUSES, RETRIED
+
 #: Study names, folders and W&B ids are made of these names.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -56,6 +58,21 @@ _OURS = re.compile(
     r"signal|job-name|chdir|export|input|wrap|partition|account|time)(?:-\w+)*|-[NnaoeJDitpAG])\b"
 )
 
+
+def _retried(value: dict[str, int]) -> dict[str, int]:
+    for cause in value:
+        if cause not in RETRIED:
+            known = ", ".join(RETRIED)
+            raise ValueError(f'"{cause}" is not retried; these may be: {known}')
+    return value
+
+
+def _cause(value: str) -> str:
+    if value not in CAUSES:
+        raise ValueError(f'no trial ends with "{value}"; the causes are: {", ".join(CAUSES)}')
+    return value
+
+
 Fraction = Annotated[float, AfterValidator(_fraction)]
 Positive = Annotated[float, AfterValidator(_finite), Field(gt=0)]
 NotNegative = Annotated[float, AfterValidator(_finite), Field(ge=0)]
@@ -83,7 +100,7 @@ class JobModel(Strict):
     code_root: str | None = None
     stop_grace_s: Positive = 120.0
     max_hours: Positive | None = None
-    retry: dict[str, Annotated[int, Field(ge=0, le=100)]] = {}
+    retry: Annotated[dict[str, Annotated[int, Field(ge=0, le=100)]], AfterValidator(_retried)] = {}
 
 
 class WarmStartModel(Strict):
@@ -172,7 +189,7 @@ class LadderRuleModel(Strict):
     epoch: Epoch | None = None
     below: Fraction | Literal["best_known"] | None = None
     rule: Literal["no_improvement"] | None = None
-    cause: str | None = None
+    cause: Annotated[str, AfterValidator(_cause)] | None = None
 
     @model_validator(mode="after")
     def _has_one_condition(self) -> "LadderRuleModel":

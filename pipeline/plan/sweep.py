@@ -11,6 +11,14 @@ from typing import Any
 
 #: `gates: [{floor: best_known}]` means the objective's `best_known`.
 BEST_KNOWN = "best_known"
+#: Causes after which the same job may be tried again; the sweep file says how often.
+RETRIED = ("lost_worker", "port", "stall")
+#: Causes with which a trial can end, as a ladder may ask for them.
+CAUSES = (
+    *("gate", "patience", "nan", "start_mismatch", "no_metric", "warm_start"),
+    *("oom_cuda", "oom_host", "code_error", "bad_config", "bad_data", "bad_checkpoint"),
+    *RETRIED,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

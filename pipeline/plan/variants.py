@@ -27,6 +27,10 @@ from pipeline.plan.sweep import (
 )
 from pipeline.plan.yaml_lines import KeyPath, line_of
 
+EPOCHS = "train_cfg.max_epochs"
+#: Far beyond any training; a typing error above it would keep every tool busy for hours.
+MOST_EPOCHS = 100_000
+
 
 class Resolver:
     """Turn a checked model into a `Sweep`; raise SweepFileError with the line."""
@@ -159,6 +163,7 @@ class Resolver:
 
     def _check_variant(self, name: str, variant: Variant) -> None:
         keys: KeyPath = ("variants", name)
+        self._check_epochs(name, variant)
         epochs = variant.epochs
         for gate in variant.gates:
             if epochs is not None and gate.epoch > epochs:
@@ -171,6 +176,13 @@ class Resolver:
         made_by = variant.warm_start.make if variant.warm_start else None
         if made_by is not None:
             self._check_maker(name, made_by)
+
+    def _check_epochs(self, name: str, variant: Variant) -> None:
+        value = variant.set.get(EPOCHS, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_EPOCHS:
+            got = repr(value) if len(repr(value)) <= 40 else f"{repr(value)[:40]}..."
+            problem = f"{EPOCHS} of {name} is {got}; write a whole number from 1 to {MOST_EPOCHS}"
+            raise self._error(("variants", name, "set", EPOCHS), problem)
 
     def _check_recipe_inside(self, name: str, path: str, space: Space, variant: Variant) -> None:
         value = recipe_value(variant, path)

@@ -19,6 +19,8 @@ KeyPath = tuple[str | int, ...]
 
 _INT = re.compile(r"[-+]?[0-9][0-9_]*\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?\Z")
+#: Never meant: they end a path early, or move the cursor of whoever reads the text.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SPECIAL = {
     "": None,
     "~": None,
@@ -93,6 +95,8 @@ class _Reader:
         if isinstance(node, yaml.SequenceNode):
             return [self.read(item, (*path, i), seen) for i, item in enumerate(node.value)]
         assert isinstance(node, yaml.ScalarNode)
+        if _CONTROL.search(node.value):
+            raise self._error(line, "a text holds a control character; take it out")
         return _scalar(node)
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath, seen: set[int]) -> dict[str, Any]:
@@ -102,6 +106,8 @@ class _Reader:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise self._error(line, "a key must be plain text")
             key = key_node.value
+            if _CONTROL.search(key):
+                raise self._error(line, "a key holds a control character; take it out")
             if key in found:
                 first = self._lines[(*path, key)]
                 raise self._error(line, f'duplicate key "{key}", first given at line {first}')
@@ -119,8 +125,11 @@ def _scalar(node: yaml.ScalarNode) -> Any:
         return text
     if text.lower() in _SPECIAL:
         return _SPECIAL[text.lower()]
-    if _INT.match(text):
-        return int(text)
-    if _FLOAT.match(text):
-        return float(text)
+    try:
+        if _INT.match(text):
+            return int(text)
+        if _FLOAT.match(text):
+            return float(text)
+    except ValueError:  # 1__0, or more digits than Python turns into a number
+        return text
     return text

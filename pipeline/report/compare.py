@@ -17,7 +17,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pipeline.job.rundir import RunDir, parse_measurements, read_json, read_lines
+from pipeline.errors import InputError
+from pipeline.job.rundir import RunDir, parse_measurements, read_json, read_lines, write_text
 from pipeline.plan.ladder import Ended, walk
 from pipeline.plan.measurement import Measurement, by_epoch
 from pipeline.plan.sweep import Sweep, Variant
@@ -96,9 +97,20 @@ def build_page(data: Mapping[str, Any], out: Path | None = None, live: bool = Fa
     }
     page = re.sub(r"{{(\w+)}}", lambda mark: parts[mark[1]], _asset("page.html"))
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(page, encoding="utf-8")
+        _write(out, page)
     return page
+
+
+def _write(out: Path, page: str) -> None:
+    """Replace the file by the whole page."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_text(out, page)
+        out.chmod(0o644)  # a page is made to be handed round
+    except OSError as error:
+        raise InputError(
+            f"{out} cannot be written: {error.strerror}. Use another --out."
+        ) from None
 
 
 def as_script(data: Mapping[str, Any]) -> str:

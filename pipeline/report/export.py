@@ -6,6 +6,7 @@ the old one or the new one, never a mixture.
 
 import ctypes
 import datetime
+import errno
 import hashlib
 import json
 import os
@@ -48,6 +49,7 @@ def export(
         NoResult: the best epoch's checkpoint is gone.
         InputError: `out` holds something that is no export.
     """
+    out = out.resolve()
     _refuse_other(out)
     rundir = RunDir(project.root / (winner.row.run_dir or ""))
     spec = read_json(rundir.spec)
@@ -217,9 +219,12 @@ def _refuse_other(out: Path) -> None:
 
 def _replace(fresh: Path, out: Path) -> None:
     """Put `fresh` where `out` is, in one step where the kernel can exchange two names."""
-    if not out.exists():
+    try:
         os.rename(fresh, out)
         return
+    except OSError as error:  # there is an export already, or another call was faster
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
     libc = ctypes.CDLL(None, use_errno=True)
     names = os.fsencode(fresh), os.fsencode(out)
     if libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) != 0:

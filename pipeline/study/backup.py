@@ -24,6 +24,10 @@ def backup(storage: Storage, target: Path) -> int:
         )
     if not file.is_file():
         raise StorageError(f"There is no storage {file} to copy.")
+    if target.is_dir():
+        raise StorageError(f"{target} is a folder. Name the file of the copy: --out FILE")
+    if target.exists() and target.samefile(file):
+        raise StorageError(f"{target} is the storage itself. Name another file: --out FILE")
     part = target.with_name(f".{target.name}.part")
     try:
         os.close(os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, 0o600))

@@ -24,7 +24,7 @@ def check_url(url: str) -> None:
 
     try:
         made = sa.make_url(url)
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):  # the latter for a port that is no number
         raise StorageError(
             f'"{mask(url)}" is not a storage URL. For a file write sqlite:///{Path(url).name}; '
             "for a server postgresql+psycopg://USER@HOST/DATABASE."
@@ -68,10 +68,15 @@ def check_sqlite(file: Path, shown: str) -> None:
                 "name another: --storage URL"
             )
         raise StorageError(f'"{folder}", which should hold the storage, is not a folder.')
-    if not file.exists():
-        return
-    with file.open("rb") as stream:
-        head = stream.read(16)
+    try:
+        if not file.exists():
+            return
+        with file.open("rb") as stream:
+            head = stream.read(16)
+    except OSError as error:
+        raise StorageError(
+            f"{shown} cannot be opened: {error.strerror}. Mend it, or name another: --storage URL"
+        ) from None
     if head and head != b"SQLite format 3\x00":
         raise StorageError(f"{file} is not an SQLite database; name another: --storage URL")
     if not os.access(file, os.W_OK):

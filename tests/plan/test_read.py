@@ -95,6 +95,29 @@ def test_the_shipped_plan_holds_the_plans_numbers(plan: Sweep) -> None:
         ("epoch: 1, floor: 0.5", "epoch: 1", "a gate needs a floor, a target or improve_on"),
         ("epoch: 3, floor", "epoch: 1, floor", "one gate an epoch, in order"),
         ("  slower:", "  Baseline: {}\n  slower:", "differ in case only"),
+        ("max_epochs: 4", "max_epochs: 0", "is 0; write a whole number from 1 to 100000"),
+        (
+            "max_epochs: 4",
+            "max_epochs: 1000000000000",
+            "s.yaml:9: train_cfg.max_epochs of baseline",
+        ),
+        ("max_epochs: 4", "max_epochs: '4'", "is '4'; write a whole number"),
+        ("max_epochs: 4", "max_epochs: true", "is True; write a whole number"),
+        ("max_epochs: 4", "max_epochs: 1__0", "is '1__0'; write a whole number"),
+        ("max_epochs: 4", "max_epochs: " + "9" * 5000, "write a whole number"),
+        ("plan: B", 'plan: "a\\e[2Jb"', "s.yaml:11: a text holds a control character"),
+        ("name: tiny", 'name: "a\\0b"', "s.yaml:1: a text holds a control character"),
+        (
+            "gates:",
+            "job: {retry: {lost_wroker: 2}}\ngates:",
+            '"lost_wroker" is not retried; these',
+        ),
+        (
+            "gates:",
+            "job: {retry: {oom_cuda: 2}}\ngates:",
+            "these may be: lost_worker, port, stall",
+        ),
+        ("epoch: 1, below: 0.5", "cause: nann", 'no trial ends with "nann"; the causes are: gate'),
     ],
 )
 def test_each_mistake_is_told_with_its_place(

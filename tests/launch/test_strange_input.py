@@ -1,0 +1,106 @@
+"""What a user may type, or find in a folder: a sentence and an exit code, never a traceback."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli.main import main
+from pipeline.errors import printable
+
+LONG = "a" * 300
+
+
+@pytest.fixture
+def pcan(project, monkeypatch, capsys):
+    """Run the command in this process, in a project of one sweep; return code and stderr."""
+    project.sweep("  baseline: {set: {train_cfg.max_epochs: 2}}\n")
+    monkeypatch.chdir(project.root)
+
+    def run(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["pcan", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0), capsys.readouterr().err
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "..", "", LONG, "/etc", "$(touch canary)"])
+def test_a_name_of_no_sweep_is_answered_with_those_there_are(pcan, name: str) -> None:
+    code, told = pcan("sweep", "status", "--", name)
+    assert (code, "there are: tiny." in told) == (2, True), told
+
+
+def test_terminal_codes_of_a_name_do_not_reach_the_terminal(pcan) -> None:
+    code, told = pcan("sweep", "status", "\x1b[2J\x07x")
+    assert code == 2 and 'no sweep "[2Jx"' in told
+    assert printable("a\x1b[31m\x9b\u202eb\né") == "a[31mb\né"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        ("sweep status --storage sqlite:///.", 4, "cannot be opened: Is a directory"),
+        (f"sweep status --storage sqlite:///{LONG}.db", 4, "File name too long"),
+        ("sweep status --storage postgresql+psycopg://u:hush@h:port/x", 4, "no storage URL|not a"),
+        ("sweep compare --out /proc/x.html", 2, "/proc/x.html cannot be written"),
+        ("sweep compare --out /", 2, "/ cannot be written"),
+        ("sweep launch --max-hours nan", 2, "nan is not a finite number"),
+        ("sweep launch --set data_root=", 2, "--set data_root has no folder"),
+        ("data demo /proc/x", 2, "/proc/x cannot be made"),
+        ("data demo new --clips -1", 2, "-1 is not in the range"),
+        ("init wandb.yaml", 5, "cannot be made a project"),
+        ("log /proc/self/task", 2, "no training log below"),
+    ],
+)
+def test_a_place_that_cannot_be_used_is_named(pcan, words: str, code: int, told: str) -> None:
+    found, text = pcan(*words.split())
+    assert found == code and any(part in text for part in told.split("|")), text
+    assert "hush" not in text
+
+
+def test_a_config_that_is_no_python_file_is_not_even_read(pcan, project) -> None:
+    file = project.root / "sweeps" / "tiny.yaml"
+    evil = project.root / "evil.yaml"
+    evil.write_text("a: !!python/object/apply:os.system ['touch canary']\n")
+    file.write_text(file.read_text().replace("config: jobs/tiny.py", "config: evil.yaml"))
+    code, told = pcan("sweep", "register", "tiny")
+    assert code == 2 and 'the base config is "evil.yaml", but must be a Python file' in told
+    assert not (project.root / "canary").exists()
+
+
+def test_a_backup_never_replaces_the_storage_itself(pcan, project) -> None:
+    (project.root / "runs").mkdir()
+    database = project.root / "runs" / "pcan.db"
+    database.touch()
+    (project.root / "link.db").symlink_to(database)
+    inode = database.stat().st_ino
+    for out in ("runs/pcan.db", "link.db", "runs/../runs/pcan.db"):
+        code, told = pcan("sweep", "backup", "--out", out)
+        assert code == 4 and "is the storage itself" in told
+    assert database.stat().st_ino == inode
+    code, told = pcan("sweep", "backup", "--out", "/")
+    assert code == 4 and "/ is a folder" in told
+
+
+def test_a_damaged_run_directory_stops_no_reading_command(pcan, project) -> None:
+    assert pcan("sweep", "register", "tiny")[0] == 0
+    folder = project.folder("baseline/0")
+    folder.mkdir(parents=True)
+    deep = b"[" * 100_000
+    for content in (b"", b"{", b"[]", b"\xff\xfe\0", deep, b'{"epoch": "x", "top1": []}\n'):
+        for name in ("spec.json", "measurements.jsonl", "outcome.json", "verdicts.jsonl"):
+            (folder / name).write_bytes(content)
+        for words in ("sweep status", "sweep compare", "diagnose --trial baseline/0"):
+            code, told = pcan(*words.split())
+            assert code in (0, 2) and "Traceback" not in told, told
+
+
+def test_a_folder_without_permission_is_told_not_traced(pcan, project, monkeypatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(project.root / "sweeps"))
+
+    monkeypatch.setattr(Path, "glob", refuse)
+    code, told = pcan("sweep", "list")
+    assert code == 5 and told.endswith("sweeps: Permission denied. Mend that, then try again.\n")
