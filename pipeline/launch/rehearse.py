@@ -11,6 +11,9 @@ from pipeline.job.resolve import Config, Rehearsal, Resolution, placed_path, reh
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 
+#: A job never opens the test set, which may well not be on this machine.
+TRAINED_WITH = ("train_dataloader", "val_dataloader")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Placed:
@@ -74,7 +77,9 @@ def data_problems(
         NotReady: an annotation is missing.
     """
     splits = config.facts.get("ann_splits") or {}
-    for loader, name in (config.facts.get("ann_files") or {}).items():
+    files = config.facts.get("ann_files") or {}
+    for loader in [loader for loader in TRAINED_WITH if loader in files]:
+        name = files[loader]
         moved = placed_path(config.text, str(name), placed.root)
         named = placed.sets.get(f"{loader}.dataset.ann_file", moved)
         path = project.root / str(named)
