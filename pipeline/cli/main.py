@@ -29,6 +29,7 @@ _SWEEP = {
     "clean": ("pipeline.cli.sweep_clean:command", "Delete checkpoints of losers."),
     "compare": ("pipeline.cli.sweep_compare:command", "Compare the trials in one HTML file."),
     "continue": ("pipeline.cli.sweep_continue:command", "Overrule a verdict; recorded."),
+    "import": ("pipeline.cli.sweep_import:command", "Add earlier runs from their logs."),
     "launch": ("pipeline.cli.sweep_launch:launch", "Run a sweep, or go on with it."),
     "list": ("pipeline.cli.sweep_status:list_sweeps", "List the project's sweeps."),
     "plan": ("pipeline.cli.sweep_plan:command", "Show what a sweep will do; runs nothing."),

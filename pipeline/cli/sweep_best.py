@@ -1,6 +1,7 @@
-"""`pcan sweep best`: export the winner."""
+"""`pcan sweep best`: export the winner, after repeating the best on new seeds where asked."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -9,9 +10,15 @@ from pipeline.cli.options import (
     open_sweep,
     print_json,
     say_to_stderr,
+    set_option,
     storage_option,
     sweep_argument,
 )
+
+if TYPE_CHECKING:
+    from pipeline.cli.options import Opened
+    from pipeline.report.winner import Winner
+    from pipeline.study.storage import Storage
 
 
 @click.command()
@@ -19,6 +26,29 @@ from pipeline.cli.options import (
 @click.option("--out", type=click.Path(path_type=Path), help="[default: exports/SWEEP]")
 @click.option("--trial", metavar="VARIANT/N", help="Export this one instead; goes on record.")
 @click.option("--test", "evaluate", is_flag=True, help="Also measure the exported weights anew.")
+@click.option(
+    "--confirm", type=click.IntRange(1, 100), metavar="K", help="First repeat the K best."
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 100),
+    default=2,
+    show_default=True,
+    help="New seeds of each that is repeated.",
+)
+@click.option("--slots", type=click.IntRange(1, 64), help="Repetitions at once.")
+@click.option("--gpus", metavar="LIST", help="GPUs to repeat on, such as 0,1,2,3.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: GPUs if any]")
+@click.option("--wait", is_flag=True, help="Wait for GPUs that others use.")
+@click.option(
+    "--wandb",
+    "wandb_mode",
+    type=click.Choice(["offline", "live", "disabled"]),
+    default="offline",
+    show_default=True,
+    help="How W&B is told of repetitions.",
+)
+@set_option
 @storage_option
 @json_option
 def best(
@@ -26,23 +56,34 @@ def best(
     out: Path | None,
     trial: str | None,
     evaluate: bool,
+    confirm: int | None,
+    seeds: int,
     storage: str | None,
     as_json: bool,
-) -> None:
+    **launching: Any,
+) -> int:
     """Export the best complete trial of SWEEP: config, weights, record, and how to use them.
+
+    With --confirm the K best are first trained again on new seeds, as trials of their studies;
+    their means then decide. Interrupted, the same command goes on (exit code 75).
 
     \b
     Example:
-      pcan sweep best demo --test
+      pcan sweep best demo --confirm 2
     """
-    from pipeline.plan.verdict import percent
-    from pipeline.report.export import export
     from pipeline.report.winner import find_winner
     from pipeline.study.board import read_board
     from pipeline.study.storage import open_storage
 
     opened = open_sweep(sweep)
     store = open_storage(storage, opened.project.runs)
+    code = 0
+    if confirm is not None:
+        if trial is not None:
+            raise click.UsageError("Use --confirm or --trial: a mean decides, or you do.")
+        code = _confirm(opened, store, confirm, seeds, launching)
+        if code not in (0, 3):
+            return code
     rows = read_board(opened.sweep.name, store)
     winner = find_winner(opened.sweep, rows, trial)
     running = [row.name for row in rows if row.phase == "running"]
@@ -50,20 +91,60 @@ def best(
         say_to_stderr(f"Still running: {', '.join(running)}. The winner may change.")
     if winner.not_comparable:
         say_to_stderr(winner.not_comparable)
-    folder = out or opened.project.exports(opened.sweep.name)
-    answer = export(opened.sweep, opened.project, winner, folder.resolve(), evaluate)
+    _export(opened, store, rows, winner, out, evaluate, as_json)
+    return code
+
+
+def _confirm(
+    opened: "Opened", store: "Storage", count: int, seeds: int, launching: dict[str, Any]
+) -> int:
+    """Repeat the best trials on new seeds; return the launch's exit code."""
+    from pipeline.cli.repeat import repeat
+    from pipeline.launch.confirming import enqueue_confirmations
+
+    names, new = enqueue_confirmations(opened.sweep, opened.project, store, count, seeds)
+    if not names:
+        return 0  # what there is instead is said where nothing can be exported
+    if len(names) < count:
+        say_to_stderr(f"Only {len(names)} complete trials can be repeated.")
+    say_to_stderr(f"Repeating {', '.join(names)} on {seeds} new seeds each ({new} runs are new).")
+    return repeat(opened, store, names, **launching)
+
+
+def _export(
+    opened: "Opened",
+    store: "Storage",
+    rows: list[Any],
+    winner: "Winner",
+    out: Path | None,
+    evaluate: bool,
+    as_json: bool,
+) -> None:
+    from pipeline.launch.chosen import note_choice
+    from pipeline.launch.overruled import signed
+    from pipeline.report.confirm_view import confirmation_record
+    from pipeline.report.export import export
+    from pipeline.report.told import runner_up_difference, told
+
+    sweep, project = opened.sweep, opened.project
+    confirmation = confirmation_record(sweep, rows, project.root)
+    chosen = {**signed(), "instead_of": _instead_of(opened, rows)} if winner.chosen else None
+    difference = runner_up_difference(project, winner)
+    extra = {"chosen": chosen, "confirmation": confirmation, "against_runner_up": difference}
+    more = {key: value for key, value in extra.items() if value is not None}
+    folder = (out or project.exports(sweep.name)).resolve()
+    answer = export(sweep, project, winner, folder, evaluate, more)
+    if chosen is not None:
+        note_choice(sweep, project, store, winner.row, chosen)
     if as_json:
-        print_json(answer)
-        return
-    goal = opened.sweep.objective.goal
-    reached = "" if goal is None else f" (goal {percent(goal)}: {_reached(answer)})"
-    click.echo(
-        f"{winner.row.name}: top-1 {percent(answer['top1'])} at epoch {answer['epoch']}{reached}"
-    )
-    for split, value in (answer.get("measured_anew") or {}).items():
-        click.echo(f"  measured anew on {split}: {percent(value)}")
-    click.echo(f"  {answer['out']}: config.py, weights.pth, best.json, README.md")
+        return print_json(answer)
+    for line in told(sweep, winner, answer):
+        click.echo(line)
 
 
-def _reached(answer: dict[str, object]) -> str:
-    return "reached" if answer["goal_reached"] else "not reached"
+def _instead_of(opened: "Opened", rows: list[Any]) -> str | None:
+    """Return the trial that would have been exported had nobody chosen."""
+    from pipeline.study.best import best_row
+
+    found = best_row(opened.sweep, rows)
+    return found.name if found is not None else None

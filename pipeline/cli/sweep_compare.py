@@ -10,6 +10,7 @@ from pipeline.cli.options import json_option, open_sweep, storage_option, sweep_
 
 if TYPE_CHECKING:
     from pipeline.cli.options import Opened
+    from pipeline.study.board import TrialRow
 
 
 @click.command()
@@ -69,13 +70,20 @@ def _collector(opened: "Opened", storage: str | None) -> Callable[[], dict[str, 
     folder = opened.project.runs / opened.sweep.name
     asked: set[str] = set()
     rates: dict[str, list[float]] = {}
+    mattered: dict[tuple[str, ...], list[dict[str, Any]]] = {}
 
     def fresh() -> dict[str, Any]:
         tried = {spec.parts[-3] for spec in folder.glob("*/*/spec.json")}
         if tried - asked:
             rates.update(_true_lr(opened, tried - asked))
             asked.update(tried)
-        return collect(folder, opened.sweep, rates, _phases(opened, storage))
+        board = _board(opened, storage)
+        phases = {row.name: row.phase for row in board}
+        ended = tuple(row.name for row in board if row.finished)
+        if ended not in mattered:
+            mattered.clear()
+            mattered[ended] = _importances(opened, storage, board)
+        return collect(folder, opened.sweep, rates, phases, mattered[ended])
 
     return fresh
 
@@ -98,15 +106,30 @@ def _true_lr(opened: "Opened", variants: set[str]) -> dict[str, list[float]]:
     return rates
 
 
-def _phases(opened: "Opened", storage: str | None) -> dict[str, str]:
-    """What only the storage knows of a trial: whether its owner is gone, or it is paused."""
+def _board(opened: "Opened", storage: str | None) -> "list[TrialRow]":
+    """What only the storage knows of trials: whether an owner is gone, or one is paused."""
     from pipeline.study.board import read_board
     from pipeline.study.storage import open_storage
 
     if storage is None and not (opened.project.runs / "pcan.db").exists():
-        return {}
-    board = read_board(opened.sweep.name, open_storage(storage, opened.project.runs, create=False))
-    return {row.name: row.phase for row in board}
+        return []
+    return read_board(opened.sweep.name, open_storage(storage, opened.project.runs, create=False))
+
+
+def _importances(
+    opened: "Opened", storage: str | None, board: "list[TrialRow]"
+) -> list[dict[str, Any]]:
+    """Return which searched values mattered, as far as the storage can tell."""
+    from pipeline.study.importance import importances
+    from pipeline.study.storage import open_storage
+
+    if not board:
+        return []
+    store = open_storage(storage, opened.project.runs, create=False)
+    try:
+        return importances(opened.sweep, store, board)
+    finally:
+        store.close()
 
 
 def _workspace(opened: "Opened") -> str:

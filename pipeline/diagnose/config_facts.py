@@ -13,10 +13,6 @@ from pipeline.diagnose.curve import Facts
 
 #: A top-level assignment begins at the start of a line; what follows is indented or closes it.
 _STATEMENT = re.compile(r"^(?=[A-Za-z_]\w* *= *)", re.MULTILINE)
-_WANTED = frozenset(
-    "train_cfg val_cfg param_scheduler lr_config optim_wrapper optimizer load_from resume_from "
-    "custom_hooks default_hooks total_epochs runner evaluation model max_epochs".split()
-)
 
 
 def read_config(text: str) -> Facts:
@@ -28,7 +24,7 @@ def _assignments(text: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for statement in _STATEMENT.split(text):
         name, equals, value = statement.partition("=")
-        if not equals or name.strip() not in _WANTED:
+        if not equals or not name.strip().isidentifier():
             continue
         try:
             found[name.strip()] = _literal(ast.parse(value.strip(), mode="eval").body)
@@ -78,6 +74,7 @@ def _facts(config: dict[str, Any]) -> Facts:
         num_classes=_num_classes(config.get("model")),
         by_iteration=_text(train.get("type")) == "IterBasedTrainLoop"
         or train.get("by_epoch") is False,
+        config=config,
     )
 
 

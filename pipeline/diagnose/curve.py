@@ -50,6 +50,8 @@ class Facts:
     failure: str | None = None
     traceback: tuple[int, str] | None = None
     by_iteration: bool = False
+    #: Every value of the configuration that is a literal, by top-level name.
+    config: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
 
     def fill(self, other: "Facts", same_run: bool = True) -> None:
         """Take from `other` whatever is not known yet.

@@ -92,6 +92,16 @@ class RunDir:
         return self.root / f"rank{rank}.log"
 
     @property
+    def logged_config(self) -> Path:
+        """The configuration of an imported run, as far as its log tells it."""
+        return self.root / "logged_config.json"
+
+    @property
+    def chosen(self) -> Path:
+        """Who chose this trial for export by hand, and when."""
+        return self.root / "chosen.json"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of `epoch_<n>.pth`."""
         return self.root / "checkpoints"

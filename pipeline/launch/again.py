@@ -114,6 +114,9 @@ def _fill(old: RunDir, new: RunDir, with_epochs: bool) -> None:
         return
     for file in sorted(old.checkpoints.glob("epoch_*.pth")):
         _link(file, new.checkpoints / file.name)
+    new.predictions.mkdir(exist_ok=True)
+    for file in sorted(old.predictions.glob("epoch_*.bin")):
+        _link(file, new.predictions / file.name)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -69,7 +69,7 @@ class Context:
 
     def follower(self, variant: str) -> str | None:
         """Return the variant that the ladder has reached after `variant` ended."""
-        if self.order.variants or self.order.policy != "ladder":
+        if self.order.variants or self.order.confirms or self.order.policy != "ladder":
             return None
         step = self.plan(self.rows()).step
         if step is None or step.variant in (None, variant):
@@ -87,6 +87,8 @@ class Context:
         course = self.courses.get(lease.variant) if same and not lease.searched else None
         clips = (read_json(rundir.facts) or {}).get("val_clips")
         rules = Rules.of(self.sweep.variants[lease.variant], true_lr=course, clips=clips)
+        if (lease.previous.get("facts") or {}).get("confirms"):
+            rules = dataclasses.replace(rules, gates=())  # a seed that is cut short tells nothing
         return dataclasses.replace(rules, overruled=overruled(rundir))
 
     def place(self, slot: Slot) -> Place:

@@ -18,11 +18,13 @@ class Order:
         policy: "ladder" or "all"; ignored where variants are named.
         variants: named variants, in order.
         trials: trials per study; 1 is the recipe alone.
+        confirms: trials whose repetitions on other seeds are run, and nothing else.
     """
 
     policy: str = "ladder"
     variants: tuple[str, ...] = ()
     trials: int = 1
+    confirms: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,14 +55,19 @@ def all_variants(sweep: Sweep) -> list[str]:
 
 def candidates(sweep: Sweep, order: Order) -> list[str]:
     """Return every variant that this order may come to run, the makers of weights first."""
-    if order.variants:
-        chosen = list(order.variants)
+    if order.variants or order.confirms:
+        chosen = [*order.variants, *confirmed_variants(order)]
     elif order.policy == "all":
         chosen = all_variants(sweep)
     else:
         named = [name for rule in sweep.ladder.after for name in rule.next]
         chosen = list(dict.fromkeys([sweep.ladder.start, *named]))
     return [*makers_of(sweep, chosen), *chosen]
+
+
+def confirmed_variants(order: Order) -> list[str]:
+    """Return the variants of the trials that are repeated on other seeds."""
+    return list(dict.fromkeys(name.rpartition("/")[0] for name in order.confirms))
 
 
 def makers_of(sweep: Sweep, variants: Sequence[str], present: Collection[str] = ()) -> list[str]:
@@ -88,7 +95,9 @@ def next_trials(
         present: starting checkpoints that are there.
     """
     step = None
-    if order.variants:
+    if order.confirms:
+        chosen, why = confirmed_variants(order), "the repetitions on other seeds are done"
+    elif order.variants:
         chosen, why = list(order.variants), "the named variants are done"
     elif order.policy == "all":
         chosen, why = all_variants(sweep), "all variants are done"
@@ -103,7 +112,7 @@ def next_trials(
             why = f"{failed}, which makes the starting weights, did not complete"
             return Next(wanted=(), why=why, step=step)
         return Next(wanted=tuple(_wanted(n, 1, hashes) for n in unmade), step=step)
-    wanted = tuple(_wanted(name, order.trials, hashes) for name in chosen)
+    wanted = tuple(_wanted(name, order.trials, hashes, order.confirms) for name in chosen)
     return Next(wanted=wanted, why=why, step=step)
 
 
@@ -115,7 +124,9 @@ def claimable(sweep: Sweep, plan: Next, rows: Sequence[TrialRow], skip: Collecti
     """
     for want in plan.wanted:
         mine = [r for r in rows if r.variant == want.variant and not r.superseded]
-        if len(mine) < want.trials and sweep.variants[want.variant].space:
+        mine = [r for r in mine if want.has(r.confirms)]
+        short = sum(r.counts for r in mine) < want.trials and not want.confirms
+        if short and sweep.variants[want.variant].space:
             return True
         if any(r.phase not in ("done", "running") and r.trial_id not in skip for r in mine):
             return True
@@ -127,15 +138,18 @@ def to_be_had(sweep: Sweep, plan: Next, rows: Sequence[TrialRow]) -> int:
     count = 0
     for want in plan.wanted:
         mine = [r for r in rows if r.variant == want.variant and not r.superseded]
+        mine = [r for r in mine if want.has(r.confirms)]
         left = [r for r in mine if r.phase not in ("done", "running")]
         count += sum(r.attempt > 0 or r.recipe_hash in (None, want.recipe_hash) for r in left)
-        if sweep.variants[want.variant].space:
-            count += max(0, want.trials - len(mine))
+        if sweep.variants[want.variant].space and not want.confirms:
+            count += max(0, want.trials - sum(r.counts for r in mine))
     return count
 
 
-def _wanted(name: str, trials: int, hashes: Mapping[str, str]) -> Wanted:
-    return Wanted(variant=name, trials=trials, recipe_hash=hashes[name])
+def _wanted(
+    name: str, trials: int, hashes: Mapping[str, str], confirms: tuple[str, ...] = ()
+) -> Wanted:
+    return Wanted(variant=name, trials=trials, recipe_hash=hashes[name], confirms=confirms)
 
 
 def _complete(rows: Sequence[TrialRow], variant: str, hashes: Mapping[str, str]) -> bool:

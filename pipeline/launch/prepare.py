@@ -87,6 +87,7 @@ def prepare(
         "plan": variant.plan,
         "trial": trial_key(lease),
         "continues": before.get("continues"),
+        "confirms": before.get("confirms"),
         "attempt": attempt,
         "values": lease.params,
         "overrides": before.get("overrides") if kept else overrides_of(configs.pure),

@@ -26,6 +26,7 @@ from pipeline.launch.stops import Stops
 from pipeline.plan.against import mended
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
+from pipeline.study.best import eligible as candidates_of
 from pipeline.study.decisions import note_jump
 from pipeline.study.storage import Storage
 
@@ -200,5 +201,4 @@ def told(sweep: Sweep, finished: Finished) -> tuple[str, dict[str, Any]]:
 
 def eligible(context: Context) -> bool:
     """Whether a variant of the plan completed; a maker of weights is no winner."""
-    makers = context.sweep.makers
-    return any(row.state == "COMPLETE" and row.variant not in makers for row in context.rows())
+    return bool(candidates_of(context.sweep, context.rows()))

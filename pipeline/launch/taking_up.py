@@ -17,7 +17,7 @@ from pipeline.study.board import TrialRow
 from pipeline.study.lease import Lease
 
 #: Of a trial's spec, what the storage keeps as well.
-FACTS = ("epochs", "seed", "data", "wandb", "device", "nproc", "continues")
+FACTS = ("epochs", "seed", "data", "wandb", "device", "nproc", "continues", "confirms", "imported")
 
 
 def take_up(
@@ -51,6 +51,7 @@ def take_up(
         make_ready(context, lease, slot, lease.attempt)
     spec = read_json(rundir.spec) or {}
     tried = [row.variant for row in rows if row.attempt > 0] + [lease.variant]
+    alone = bool(spec.get("confirms"))  # the ladder asks nothing of a repetition
     attempt = Attempt(
         lease,
         rundir,
@@ -58,7 +59,7 @@ def take_up(
         slot,
         epochs=int(spec["epochs"]),
         grace_s=context.sweep.job.stop_grace_s,
-        next_of=lambda verdict: now().next_of(verdict, tried),
+        next_of=lambda verdict: None if alone else now().next_of(verdict, tried),
         say=say,
         notice=notice,
     )

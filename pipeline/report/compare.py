@@ -151,7 +151,7 @@ def _trial(
         "id": name,
         "variant": str(spec.get("variant")),
         "number": spec.get("number"),
-        "recipe": spec.get("recipe_hash") is not None or spec.get("number") == 0,
+        "recipe": _is_recipe(spec),
         "plan": spec.get("plan"),
         "state": outcome.get("state") or "RUNNING",
         "phase": phase if ended else phases.get(name, phase),
@@ -171,6 +171,13 @@ def _trial(
         "wandb": _wandb_url(run),
         **_curves(by_epoch(measured)),
     }
+
+
+def _is_recipe(spec: Mapping[str, Any]) -> bool:
+    """Whether a trial is its variant's recipe as written, run by the plan itself."""
+    if spec.get("imported") or spec.get("confirms"):
+        return False
+    return spec.get("recipe_hash") is not None or spec.get("number") == 0
 
 
 def _circumstances(spec: Mapping[str, Any]) -> dict[str, Any]:

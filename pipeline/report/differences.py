@@ -110,6 +110,11 @@ def differences(readings: Sequence[Reading]) -> list[dict[str, Any]]:
     ]
 
 
+def between(a: Reading | None, b: Reading | None) -> dict[str, Any] | None:
+    """Return the comparison of two trials, None if one has measured nothing."""
+    return None if a is None or b is None else differences([a, b])[0]
+
+
 def _tested(a: Reading, b: Reading) -> Paired | str:
     """Compare two readings on the same clips, or say why that cannot be done."""
     apart = not_comparable(a, b)

@@ -23,22 +23,32 @@ from pipeline.job.resolve import Config, data_root_of, placed_path, resolve
 from pipeline.job.rundir import RunDir, read_json, read_lines
 from pipeline.plan.project import Project, shown
 from pipeline.plan.sweep import Sweep
-from pipeline.plan.verdict import percent
+from pipeline.plan.verdict import percent, shown_reading
 from pipeline.report.config_text import ROOT_VARIABLE, exported_config
+from pipeline.report.confirm_view import confirmation_text
+from pipeline.report.error import clips_of, reading_error
 from pipeline.report.stores import same, store_of
 from pipeline.report.winner import Winner
 from pipeline.study.board import TrialRow
 
 CONFIG, WEIGHTS, RECORD, README = "config.py", "weights.pth", "best.json", "README.md"
+#: What a caller may add to the record, that the answer shows as well.
+MORE = ("chosen", "confirmation", "against_runner_up")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 def export(
-    sweep: Sweep, project: Project, winner: Winner, out: Path, evaluate: bool = False
+    sweep: Sweep,
+    project: Project,
+    winner: Winner,
+    out: Path,
+    evaluate: bool = False,
+    more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write the export of a trial.
 
     Args:
+        more: goes into the record as it is: who chose the trial, what repetitions say.
         out: the folder to write; an earlier export there is replaced.
         evaluate: measure the weights anew, in a fresh process, on the validation and test sets.
 
@@ -71,6 +81,7 @@ def export(
         metric = sweep.objective.metric
         (fresh / CONFIG).write_text(exported_config(config.text, metric, patience, head))
         record = _record(sweep, project, winner, rundir, spec, config, weights["sha256"])
+        record.update(more or {})
         if evaluate:
             record["measured_anew"] = _measure(sweep, project, fresh, spec)
         (fresh / RECORD).write_text(json.dumps(record, indent=1) + "\n")
@@ -85,6 +96,7 @@ def export(
 def _answer(sweep: Sweep, winner: Winner, record: Mapping[str, Any]) -> dict[str, Any]:
     keys = ("variant", "number", "top1", "epoch", "goal_reached", "eligible", "runner_up")
     answer = {"schema": 1, **{key: record[key] for key in (*keys, "not_comparable")}}
+    answer.update({key: record[key] for key in ("std_error", "val_clips", *MORE) if key in record})
     answer.update(config=CONFIG, weights=WEIGHTS, sha256=record["sha256"])
     if "measured_anew" in record:
         answer["measured_anew"] = record["measured_anew"]
@@ -102,7 +114,7 @@ def _record(
 ) -> dict[str, Any]:
     """Return all that is worth knowing of a winner years later; no path of this machine."""
     row, goal = winner.row, sweep.objective.goal
-    second = winner.runner_up
+    second, clips = winner.runner_up, clips_of(row, project.root)
     return {
         "schema": 1,
         "sweep": sweep.name,
@@ -111,8 +123,10 @@ def _record(
         "plan": spec.get("plan"),
         "top1": row.best_top1,
         "epoch": row.best_epoch,
+        "val_clips": clips,
+        "std_error": reading_error(row.best_top1, clips),
         "goal": goal,
-        "goal_reached": goal is not None and (row.best_top1 or 0.0) >= goal,
+        "goal_reached": goal is not None and winner.reading >= goal,
         "eligible": winner.eligible,
         "chosen_by_hand": winner.chosen,
         "runner_up": second
@@ -237,8 +251,10 @@ def _readme(sweep: Sweep, winner: Winner, record: Mapping[str, Any]) -> str:
     lines = [
         f"# {sweep.name}: {row.name}",
         "",
-        f"Top-1 {percent(row.best_top1 or 0)} at epoch {row.best_epoch} ({record['metric']}).",
+        f"Top-1 {shown_reading(row.best_top1 or 0, record['std_error'])} at epoch "
+        f"{row.best_epoch} ({record['metric']}).",
     ]
+    lines += ["", *confirmation_text(record.get("confirmation")), ""]
     if record["goal"] is not None:
         word = "reached" if record["goal_reached"] else "not reached"
         lines.append(f"The goal of {percent(record['goal'])} is {word}.")

@@ -9,7 +9,7 @@ from pipeline.plan.project import Project
 from pipeline.plan.sweep import Gate, Sweep, Variant
 from pipeline.report.error import clips_of, reading_error
 from pipeline.report.stores import apart_rows, store_of
-from pipeline.study.best import best_row
+from pipeline.study.best import Confirmation, best_row, settled
 from pipeline.study.board import TrialRow, read_board
 from pipeline.study.names import study_name
 from pipeline.study.owner import shown_host
@@ -28,7 +28,7 @@ def status_record(
     rows = read_board(sweep.name, storage)
     run_by = {_job_id(row): row.name for row in rows if row.phase == "running"}
     names = list(dict.fromkeys([*sweep.variants, *(row.variant for row in rows)]))
-    winner = best_row(sweep, rows)
+    winner, done = best_row(sweep, rows), settled(rows)
     return {
         "schema": 1,
         "sweep": sweep.name,
@@ -56,8 +56,15 @@ def status_record(
             "top1": winner.best_top1,
             "epoch": winner.best_epoch,
             "std_error": reading_error(winner.best_top1, clips_of(winner, project.root)),
+            "confirmed": _confirmed(done.get(winner.name)),
         },
     }
+
+
+def _confirmed(found: Confirmation | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {"mean": found.mean, "spread": found.spread, "seeds": len(found.values)}
 
 
 def trial_record(row: TrialRow, sweep: Sweep, project: Project) -> dict[str, Any]:
@@ -89,6 +96,10 @@ def trial_record(row: TrialRow, sweep: Sweep, project: Project) -> dict[str, Any
         "job": row.facts.get("job"),
         "continues": row.facts.get("continues"),
         **{f"data_{key}": value for key, value in store_of(row.facts.get("data")).items()},
+        "confirms": row.confirms,
+        "seed": row.facts.get("seed"),
+        "imported": row.facts.get("imported"),
+        "chosen": row.facts.get("chosen"),
         "wandb": wandb_state(project.root / row.run_dir) if row.run_dir else None,
         "run_dir": row.run_dir,
     }

@@ -56,6 +56,8 @@ def goal_line(record: Mapping[str, Any]) -> str:
     if reached and best["std_error"] and abs(best["top1"] - goal) < 2 * best["std_error"]:
         reached += ", within two standard errors"
     name = f"{best['variant']}/{best['number']}"
+    if best["confirmed"] is not None:
+        return f"{wanted}Best: {name} with {_confirmed(best['confirmed'], goal)}."
     reading = shown_reading(best["top1"], best["std_error"])
     return f"{wanted}Best: {name} with {reading} at epoch {best['epoch']}{reached}."
 
@@ -74,6 +76,16 @@ def job_lines(record: Mapping[str, Any]) -> list[str]:
         trial = f": {job['trial']}" if job["trial"] else ""
         lines.append(f"SLURM job {job['id']} {job['state'].lower()}{reason}{node}{trial}")
     return lines
+
+
+def _confirmed(found: Mapping[str, Any], goal: float | None) -> str:
+    """Say what a confirmed winner reaches; the goal is held against its mean."""
+    spread = "unknown" if found["spread"] is None else percent(found["spread"])
+    seeds = "seed" if found["seeds"] == 1 else "seeds"
+    text = f"a mean of {percent(found['mean'])} over {found['seeds']} new {seeds}, spread {spread}"
+    if goal is None:
+        return text
+    return f"{text}: " + ("the goal is reached" if found["mean"] >= goal else "below the goal")
 
 
 def next_line(record: Mapping[str, Any]) -> str:
@@ -121,6 +133,13 @@ def _error(trial: Mapping[str, Any]) -> str:
 
 def _story(trial: Mapping[str, Any]) -> str:
     parts = []
+    if trial["imported"]:
+        parts.append(f"imported from {trial['imported'].get('log')}")
+    if trial["confirms"]:
+        parts.append(f"confirms {trial['confirms']}, seed {trial['seed']}")
+    if trial["chosen"]:
+        last = trial["chosen"][-1]
+        parts.append(f"exported by choice of {last['by']}, {last['time']}")
     if trial["continues"]:
         parts.append(f"continues {trial['continues']}")
     if trial["phase"] == "running":

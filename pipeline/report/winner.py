@@ -1,13 +1,13 @@
 """Which trial won, against which others."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.errors import InputError, NoResult
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import percent
 from pipeline.report.stores import apart_rows
-from pipeline.study.best import best_row
+from pipeline.study.best import Confirmation, best_row, eligible, settled
 from pipeline.study.board import TrialRow
 
 
@@ -18,6 +18,8 @@ class Winner:
     Args:
         chosen: the trial was named by the user rather than found to be the best.
         eligible: it is complete; a pruned one is exported only when it is named.
+        confirmed: the repetitions of trials on other seeds, by trial.
+        unconfirmed: a trial that reads higher but was not repeated, where the winner was.
         others: all other trials that were run, best first.
         not_comparable: which trials were trained on different stores, in a sentence.
     """
@@ -26,12 +28,26 @@ class Winner:
     chosen: bool
     eligible: bool
     others: Sequence[TrialRow]
-    not_comparable: str | None
+    not_comparable: str | None = None
+    confirmed: Mapping[str, Confirmation] = dataclasses.field(default_factory=dict)
+    unconfirmed: TrialRow | None = None
+
+    @property
+    def reading(self) -> float:
+        """What the trial is known to reach: its mean over new seeds, else its own reading."""
+        found = self.confirmed.get(self.row.name)
+        return found.mean if found is not None else self.row.best_top1 or 0.0
 
     @property
     def runner_up(self) -> TrialRow | None:
-        """The best other complete trial."""
-        complete = [row for row in self.others if row.state == "COMPLETE"]
+        """The best other complete trial; a repetition or an imported run is none.
+
+        Beside a confirmed winner it is the next best mean.
+        """
+        complete = [row for row in self.others if row.state == "COMPLETE" and row.counts]
+        means = [row for row in complete if row.name in self.confirmed]
+        if self.row.name in self.confirmed and means:
+            return max(means, key=lambda row: self.confirmed[row.name].mean)
         return complete[0] if complete else None
 
 
@@ -60,7 +76,19 @@ def find_winner(sweep: Sweep, rows: Sequence[TrialRow], named: str | None = None
         eligible=row.state == "COMPLETE",
         others=sorted(others, key=lambda r: -(r.best_top1 or 0.0)),
         not_comparable=apart_rows([row, *others], sweep.makers),
+        confirmed=settled(rows),
+        unconfirmed=_unconfirmed(sweep, rows, row),
     )
+
+
+def _unconfirmed(sweep: Sweep, rows: Sequence[TrialRow], winner: TrialRow) -> TrialRow | None:
+    """Return the best trial that reads above a confirmed winner and was not repeated itself."""
+    done = settled(rows)
+    if winner.name not in done:
+        return None
+    rest = [row for row in eligible(sweep, rows) if row.name not in done]
+    above = [row for row in rest if (row.best_top1 or 0.0) > done[winner.name].mean]
+    return above[0] if above else None
 
 
 def _named(sweep: Sweep, rows: Sequence[TrialRow], named: str) -> TrialRow:
@@ -70,7 +98,20 @@ def _named(sweep: Sweep, rows: Sequence[TrialRow], named: str) -> TrialRow:
         raise InputError(f'{sweep.name} has no trial "{named}"; it has: {known}.')
     if row.best_top1 is None:
         raise InputError(f"{named} has measured no epoch yet, so there is nothing to export.")
+    if row.imported:
+        raise NoResult(f"{named} {without_weights(sweep, row)}")
     return row
+
+
+def without_weights(sweep: Sweep, row: TrialRow) -> str:
+    """Say why an imported trial is not exported, and what would give its weights."""
+    again = f"pcan sweep launch {sweep.name}"
+    if row.variant in sweep.variants:
+        again += f" --variant {row.variant}"
+    return (
+        f"was imported from a log ({row.facts['imported'].get('log')}); its weights are not here, "
+        f"so it cannot be exported. Train it: {again}"
+    )
 
 
 def _nothing(sweep: Sweep, rows: Sequence[TrialRow]) -> str:
@@ -82,8 +123,15 @@ def _nothing(sweep: Sweep, rows: Sequence[TrialRow]) -> str:
         counts[word] = counts.get(word, 0) + 1
     told = ", ".join(f"{n} {word}" for word, n in counts.items()) or "no trial yet"
     text = f'Sweep "{sweep.name}" has no complete trial to export ({told}).'
+    imported = max(
+        (r for r in run if r.imported and r.best_top1 is not None),
+        key=lambda r: r.best_top1 or 0.0,
+        default=None,
+    )
+    if imported is not None:
+        text += f" {imported.name} {without_weights(sweep, imported)}."
     partial = max(
-        (r for r in run if r.best_top1 is not None),
+        (r for r in run if r.best_top1 is not None and not r.imported),
         key=lambda r: r.best_top1 or 0.0,
         default=None,
     )

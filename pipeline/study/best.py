@@ -1,18 +1,96 @@
-"""Which trial of a sweep is the best."""
+"""Which trial of a sweep is the best.
 
+A best reading is partly luck: of many trials the luckiest reads highest. So once trials were
+repeated on other seeds (`best --confirm`), the mean of those repetitions decides among them, and
+a trial that was not repeated cannot displace them by one reading.
+"""
+
+import dataclasses
+import statistics
 from collections.abc import Sequence
 
 from pipeline.plan.sweep import Sweep
 from pipeline.study.board import TrialRow
 
 
-def best_row(sweep: Sweep, rows: Sequence[TrialRow]) -> TrialRow | None:
-    """Return the complete trial with the best top-1; makers of starting weights don't count."""
-    complete = [
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Confirmation:
+    """The repetitions of a trial on other seeds.
+
+    Args:
+        runs: all of them, in order.
+    """
+
+    trial: str
+    runs: tuple[TrialRow, ...]
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The best top-1 of each that is complete; the trial's own is not among them.
+
+        That one was chosen for being high, so it would lift the mean.
+        """
+        complete = [run.best_top1 for run in self.runs if run.state == "COMPLETE"]
+        return tuple(value for value in complete if value is not None)
+
+    @property
+    def pending(self) -> int:
+        """How many have not ended."""
+        return sum(not run.finished for run in self.runs)
+
+    @property
+    def failed(self) -> int:
+        """How many ended without a result."""
+        return len(self.runs) - self.pending - len(self.values)
+
+    @property
+    def mean(self) -> float:
+        """The mean over the new seeds."""
+        return statistics.fmean(self.values)
+
+    @property
+    def spread(self) -> float | None:
+        """The standard deviation over the new seeds; None for a single one."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+
+def confirmations(rows: Sequence[TrialRow]) -> dict[str, Confirmation]:
+    """Return the repetitions of each trial that has any, by its name."""
+    found: dict[str, list[TrialRow]] = {}
+    for row in rows:
+        if row.confirms and not row.superseded:
+            found.setdefault(row.confirms, []).append(row)
+    return {name: Confirmation(trial=name, runs=tuple(runs)) for name, runs in found.items()}
+
+
+def settled(rows: Sequence[TrialRow]) -> dict[str, Confirmation]:
+    """Return the confirmations that are done and have a mean."""
+    found = confirmations(rows)
+    return {name: one for name, one in found.items() if one.values and not one.pending}
+
+
+def eligible(sweep: Sweep, rows: Sequence[TrialRow]) -> list[TrialRow]:
+    """Return the trials that could win, best reading first.
+
+    Complete ones; not the makers of starting weights, not imported ones, which have no weights,
+    and not the repetitions of others, which stand for the trial they repeat.
+    """
+    found = [
         row
         for row in rows
         if row.state == "COMPLETE"
         and row.best_top1 is not None
         and row.variant not in sweep.makers
+        and row.counts
     ]
-    return max(complete, key=lambda row: row.best_top1 or 0.0, default=None)
+    return sorted(found, key=lambda row: -(row.best_top1 or 0.0))
+
+
+def best_row(sweep: Sweep, rows: Sequence[TrialRow]) -> TrialRow | None:
+    """Return the winner: the best mean where trials were confirmed, else the best reading."""
+    found = eligible(sweep, rows)
+    done = settled(rows)
+    confirmed = [row for row in found if row.name in done]
+    if confirmed:
+        return max(confirmed, key=lambda row: done[row.name].mean)
+    return next(iter(found), None)

@@ -68,6 +68,22 @@ class TrialRow:
         """Whether the recipe changed before this trial was ever run."""
         return self.cause == "superseded"
 
+    @property
+    def imported(self) -> bool:
+        """Whether the trial is an earlier run, known from its log alone."""
+        return "imported" in self.facts
+
+    @property
+    def confirms(self) -> str | None:
+        """The trial that this one repeats on another seed."""
+        name = self.facts.get("confirms")
+        return str(name) if name else None
+
+    @property
+    def counts(self) -> bool:
+        """Whether the trial is one of those that a plan or a search asked for."""
+        return not (self.superseded or self.imported or self.confirms)
+
 
 def read_board(sweep_name: str, storage: Storage) -> list[TrialRow]:
     """Return the trials of a sweep, by study in the order they were made.

@@ -35,11 +35,20 @@ WATCH_S = 60.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """A variant to run trials of, and how many its study may have."""
+    """A variant to run trials of, and how many its study may have.
+
+    Args:
+        confirms: run the repetitions of these trials on other seeds, and nothing else.
+    """
 
     variant: str
     trials: int
     recipe_hash: str
+    confirms: tuple[str, ...] = ()
+
+    def has(self, confirms: str | None) -> bool:
+        """Whether a trial is of the wanted kind, by the trial it confirms."""
+        return confirms in self.confirms if self.confirms else not confirms
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -164,6 +173,7 @@ def _started(
 ) -> Lease | None:
     """Take up a trial whose owner is gone, or that was given back."""
     begun = trials.c.phase.not_in(("waiting", "done")) & (optuna_trials.c.state == "RUNNING")
+    begun &= _of_kind(wanted)
     query = _wanted_rows(sweep, wanted, [trials.c[name] for name in _OWNER]).where(begun)
     with storage.engine.connect().execution_options(reading=True) as connection:
         rows = [dict(row) for row in connection.execute(query).mappings()]
@@ -195,7 +205,16 @@ def _waiting(
     names = [want.variant for want in wanted]
     first = sa.case({name: i for i, name in enumerate(names)}, value=trials.c.variant)
     fit = trials.c.variant.in_(names) & unstarted & trials.c.trial_id.not_in(skip)
+    fit &= _of_kind(wanted)
     return _taken(sweep, storage, fit, me, first)
+
+
+def _of_kind(wanted: Sequence[Wanted]) -> sa.ColumnElement[bool]:
+    """Repetitions of the named trials where those are wanted, else anything but repetitions."""
+    confirms = trials.c.facts["confirms"].as_string()
+    names = {name for want in wanted for name in want.confirms}
+    kind: sa.ColumnElement[bool] = confirms.in_(names) if names else confirms.is_(None)
+    return kind
 
 
 def _taken(
@@ -246,8 +265,8 @@ def _drawn(sweep: Sweep, storage: Storage, want: Wanted) -> Mapping[str, Any] | 
 
     rows = _rows(sweep, storage, [want.variant])
     space = sweep.variants[want.variant].space
-    counted = [r for r in rows if r["cause"] != "superseded"]
-    if len(counted) >= want.trials or not space:
+    counted = [r for r in rows if r["cause"] != "superseded" and not _beside(r)]
+    if len(counted) >= want.trials or not space or want.confirms:
         return None
     sampler = optuna.samplers.TPESampler(constant_liar=True)
     study = optuna.load_study(
@@ -272,6 +291,12 @@ def _drawn(sweep: Sweep, storage: Storage, want: Wanted) -> Mapping[str, Any] | 
     with storage.engine.begin() as connection:
         connection.execute(sa.insert(trials).values(**row))
     return {**row, "state": "RUNNING", "run_dir": None, "started_at": None}
+
+
+def _beside(row: Mapping[str, Any]) -> bool:
+    """Whether a trial was neither planned nor searched: imported, or a repetition."""
+    facts = row["facts"] or {}
+    return "imported" in facts or bool(facts.get("confirms"))
 
 
 def _end_unborn(storage: Storage, study: Any, known: Collection[int]) -> None:

@@ -90,6 +90,32 @@ def note_jump(
             rdb.set_study_user_attr(study_id, META, {**meta, "history": history})
 
 
+def note_export(
+    sweep: Sweep, storage: Storage, row: TrialRow, signed: Mapping[str, str]
+) -> list[dict[str, str]]:
+    """Record with a trial, and in its study, that somebody chose it for export by hand.
+
+    Optuna's record of a finished trial is closed, so ours beside it holds this.
+
+    Returns:
+        All such choices of this trial so far.
+    """
+    rdb = storage.rdb
+    with storage.lock(), told(storage):
+        rows = read_board(sweep.name, storage)
+        facts = next(dict(r.facts) for r in rows if r.trial_id == row.trial_id)
+        chosen = [*facts.get("chosen", []), dict(signed)]
+        with storage.engine.begin() as connection:
+            mine = trials.c.trial_id == row.trial_id
+            facts["chosen"] = chosen
+            connection.execute(sa.update(trials).where(mine).values(facts=facts))
+        study_id = rdb.get_study_id_from_name(study_name(sweep, row.variant))
+        meta = rdb.get_study_user_attrs(study_id).get(META, {})
+        history = [*meta.get("history", []), {**signed, "exported": row.name}]
+        rdb.set_study_user_attr(study_id, META, {**meta, "history": history})
+    return chosen
+
+
 def _check_continuable(sweep: Sweep, storage: Storage, row: TrialRow) -> None:
     study_id = storage.rdb.get_study_id_from_name(study_name(sweep, row.variant))
     meta = storage.rdb.get_study_user_attrs(study_id).get(META, {})

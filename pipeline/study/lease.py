@@ -93,7 +93,9 @@ class Lease:
         row = {**self._ended("done", seconds), **told_why, **_figures(history)}
         with self._unless_done(), self._mine(**row) as connection:
             optuna_rows.add_values(connection, self.trial_id, self._unheard(history))
-            optuna_rows.end(connection, self.trial_id, state, _values(state, history), told_why)
+            optuna_rows.end(
+                connection, self.trial_id, state, final_values(state, history), told_why
+            )
 
     def release(self, phase: str, *, cause: str | None, reason: str, seconds: float) -> None:
         """Give the trial back unfinished; the next launch takes it up again.
@@ -167,7 +169,7 @@ def _figures(history: Sequence[Measurement]) -> dict[str, Any]:
     }
 
 
-def _values(state: str, history: Sequence[Measurement]) -> list[float] | None:
+def final_values(state: str, history: Sequence[Measurement]) -> list[float] | None:
     """Return Optuna's value: the best epoch of a finished run, the last of a pruned one."""
     if state == "COMPLETE":
         top = best(history)

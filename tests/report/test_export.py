@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.job.rundir import Predictions, RunDir
+
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = """\
 name: mini
@@ -40,6 +42,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pcan(root, "sweep", "launch", "mini", "--device", "cpu")
     pcan(root, "sweep", "best", "mini")
     return root
+
+
+def test_validation_keeps_what_each_clip_was_taken_for(project: Path) -> None:
+    run = RunDir(project / "runs" / "mini" / "baseline" / "0")
+    [measured] = run.read_measurements()
+    found = Predictions.from_bytes(run.predictions_of(1).read_bytes())
+    right = [p == t for p, t in zip(found.predicted, found.labels, strict=True)]
+    assert found.metric == "acc/RGBPose_1:1_top1"
+    assert len(right) == json.loads(run.facts.read_text())["val_clips"]
+    assert sum(right) / len(right) == pytest.approx(measured.top1)
 
 
 def pcan(root: Path, *words: str) -> str:

@@ -1,0 +1,50 @@
+"""Run the repetitions of trials through the launch, for `pcan sweep best --confirm`."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.cli.options import Opened
+    from pipeline.study.storage import Storage
+
+
+def repeat(
+    opened: "Opened",
+    store: "Storage",
+    names: Sequence[str],
+    *,
+    slots: int | None,
+    gpus: str | None,
+    device: str | None,
+    wait: bool,
+    wandb_mode: str,
+    sets: tuple[str, ...],
+) -> int:
+    """Launch the repetitions of these trials; return the launch's exit code."""
+    from pipeline.cli.show import Terminal
+    from pipeline.cli.tracking import Tracking
+    from pipeline.launch.machine import parse_sets
+    from pipeline.launch.policy import Order
+    from pipeline.launch.ready import find_slots
+    from pipeline.launch.start import launch
+
+    terminal = Terminal()
+    tracking = Tracking.of(opened.project, opened.sweep.name, wandb_mode)
+    try:
+        finished = launch(
+            opened.sweep,
+            opened.project,
+            store,
+            order=Order(confirms=tuple(names)),
+            slots=find_slots(opened.sweep, device, gpus, slots, terminal.line, wait),
+            sets=parse_sets(sets),
+            tracking=tracking.spec(),
+            show=terminal,
+            wait=wait,
+            mirror=tracking.mirror,
+        )
+    finally:
+        terminal.close()
+    if finished.interrupted:
+        terminal.line("Interrupted; the same command goes on.")
+    return finished.exit_code

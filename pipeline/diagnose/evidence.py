@@ -1,0 +1,138 @@
+"""Read a log as evidence for a sweep: its curve, how it ended, which variant it carried out."""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.diagnose.case import Case, make_case
+from pipeline.diagnose.curve import Curve
+from pipeline.diagnose.read import read_log
+from pipeline.diagnose.recipe import Match, match, recipe_values
+from pipeline.errors import InputError
+from pipeline.plan.evidence import Evidence
+from pipeline.plan.measurement import Measurement
+from pipeline.plan.sweep import Sweep
+from pipeline.plan.variants import MISSING, recipe_value
+
+
+def read_evidence(
+    sweep: Sweep,
+    texts: Mapping[str, str],
+    log: Path,
+    *,
+    metric: str | None = None,
+    clips: int | None = None,
+    variant: str | None = None,
+) -> Evidence:
+    """Read one log, or the newest run of a work dir.
+
+    Args:
+        texts: every variant's resolved config, as text.
+        metric: the metric to read, where the log calls the sweep's otherwise.
+        variant: the variant that the user says it is.
+
+    Raises:
+        InputError: there is no such log or metric, or the log is of another variant.
+    """
+    curve = read_log(log)
+    case = make_case(curve, _metric(sweep, curve, metric), clips=clips)
+    history = _history(case)
+    if case.series is None or not history:
+        raise InputError(f"{curve.path} has no validation that can be read. See: pcan diagnose")
+    found = match(sweep, texts, curve.facts.config, curve.facts.load_from)
+    if variant is not None:
+        found = _named(sweep, curve, found, variant)
+    state, cause, reason = _ending(curve)
+    return Evidence(
+        log=str(log),
+        sha256=hashlib.sha256(Path(curve.path).read_bytes()).hexdigest(),
+        format=curve.format,
+        metric=case.series.metric,
+        history=history,
+        epochs=curve.facts.max_epochs,
+        state=state,
+        cause=cause,
+        reason=reason,
+        clips=case.series.clips,
+        config=curve.facts.config,
+        overrides=recipe_values(sweep, curve.facts.config),
+        variant=found.variant,
+        params=found.params,
+        why_not=found.why_not,
+    )
+
+
+def _metric(sweep: Sweep, curve: Curve, given: str | None) -> str:
+    """Return the metric to read; a log's own top-1 is not silently taken for the sweep's."""
+    names = curve.metric_names()
+    wanted = given or sweep.objective.metric
+    if wanted in names:
+        return wanted
+    if given is None and curve.format == "measurements" and "top1" in names:
+        return "top1"
+    if not names:
+        raise InputError(f"{curve.path} has no validation, so there is nothing to import.")
+    raise InputError(
+        f'{curve.path} has no metric "{wanted}"; its validations have: {", ".join(names[:12])}. '
+        f"If one of them is the same thing, name it: --metric {names[0]}"
+    )
+
+
+def _history(case: Case) -> tuple[Measurement, ...]:
+    """Return the validated epochs; epoch 0 is left out, it would mislead every pruner."""
+    if case.series is None:
+        return ()
+    branches = {
+        name: {p.epoch: v for p, v in zip(s.points, s.values, strict=True) if math.isfinite(v)}
+        for name, s in case.branches.items()
+    }
+    return tuple(
+        dataclasses.replace(
+            m,
+            rgb_top1=branches.get("rgb", {}).get(m.epoch),
+            pose_top1=branches.get("pose", {}).get(m.epoch),
+        )
+        for m in case.series.measurements()
+        if m.epoch > 0
+    )
+
+
+def _ending(curve: Curve) -> tuple[str, str | None, str]:
+    """Return state, cause and reason of a run that is over, by its log."""
+    facts, last = curve.facts, curve.last_epoch
+    if curve.nan_loss is not None:
+        return "FAIL", "nan", f"the training loss is not finite in epoch {curve.nan_loss[0]}"
+    if facts.failure is not None:
+        return "FAIL", "failed", facts.failure
+    if facts.max_epochs is None:
+        return "COMPLETE", None, f"{last} epochs; the log does not say how many were planned"
+    if last >= facts.max_epochs:
+        return "COMPLETE", None, f"All {facts.max_epochs} epochs are done."
+    if facts.stop_message is not None or (facts.stop_cause or "").startswith("patience"):
+        return "COMPLETE", "patience", f"early stopping ended it after epoch {last}"
+    told = f" ({facts.stop_cause})" if facts.stop_cause else ""
+    return "PRUNED", "incomplete", f"ended after {last} of {facts.max_epochs} epochs{told}"
+
+
+def _named(sweep: Sweep, curve: Curve, found: Match, variant: str) -> Match:
+    """Take the user's word for the variant, unless the log's own config says otherwise."""
+    if variant not in sweep.variants:
+        known = ", ".join(sweep.variants)
+        raise InputError(f'{sweep.shown_path} has no variant "{variant}"; it has: {known}.')
+    config = curve.facts.config
+    if found.variant == variant:
+        return found
+    if config:
+        why = found.why_not or f"its config is that of {found.variant}"
+        raise InputError(f"{curve.path} is not of {variant}: {why}. Leave --variant out.")
+    return Match(variant=variant, params=_recipe_params(sweep, variant))
+
+
+def _recipe_params(sweep: Sweep, variant: str) -> dict[str, Any]:
+    """Return the recipe's own values at its searched paths."""
+    chosen = sweep.variants[variant]
+    values = {path: recipe_value(chosen, path) for path in chosen.space}
+    return {path: value for path, value in values.items() if value is not MISSING}

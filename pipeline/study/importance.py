@@ -1,0 +1,69 @@
+"""Which searched values mattered: Optuna's own parameter importances, study by study.
+
+PED-ANOVA: a value matters if the better trials took it from another part of its range than all
+trials did. Repetitions on other seeds are left out: the same values, counted thrice.
+"""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.plan.sweep import Sweep
+from pipeline.study.board import TrialRow
+from pipeline.study.names import study_name
+from pipeline.study.storage import Storage, told
+
+#: Fewer complete trials say nothing: of ten, the better tenth is one.
+ENOUGH = 10
+
+
+def importances(sweep: Sweep, storage: Storage, rows: Sequence[TrialRow]) -> list[dict[str, Any]]:
+    """Return for each study with a searched space what mattered, or why that is not known.
+
+    Optuna is loaded only where there are enough trials.
+    """
+    found = []
+    for name, variant in sweep.variants.items():
+        mine = [r for r in rows if r.variant == name and not r.confirms and not r.superseded]
+        if not variant.space or not mine:
+            continue
+        complete = [r for r in mine if r.state == "COMPLETE" and set(variant.space) <= {*r.params}]
+        record: dict[str, Any] = {"variant": name, "trials": len(complete), "values": None}
+        if len(complete) >= ENOUGH:
+            record["values"] = _evaluate(sweep, storage, name, {r.number for r in complete})
+        found.append({**record, "sentence": _sentence(record, len(mine))})
+    return found
+
+
+def _evaluate(
+    sweep: Sweep, storage: Storage, variant: str, numbers: set[int]
+) -> dict[str, float] | None:
+    """Return each path's share of what made trials good; None if all trials are alike."""
+    import optuna
+
+    with told(storage), warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        stored = optuna.load_study(study_name=study_name(sweep, variant), storage=storage.rdb)
+        alone = optuna.create_study(direction="maximize")
+        alone.add_trials([t for t in stored.get_trials(deepcopy=False) if t.number in numbers])
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        try:
+            shares = optuna.importance.get_param_importances(alone, evaluator=evaluator)
+        except (RuntimeError, ValueError):
+            return None
+    return {path: float(share) for path, share in shares.items()}
+
+
+def _sentence(record: dict[str, Any], run: int) -> str:
+    name, count = record["variant"], record["trials"]
+    if record["values"] is not None:
+        return (
+            f"{name}: share of each searched value in what made trials good (PED-ANOVA over "
+            f"{count} complete trials of {run})."
+        )
+    if count < ENOUGH:
+        return (
+            f"{name}: which values mattered is unknown; it takes {ENOUGH} complete trials, and "
+            f"there are {count}."
+        )
+    return f"{name}: which values mattered cannot be told, its {count} trials are too much alike."
