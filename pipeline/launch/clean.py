@@ -13,7 +13,7 @@ from pipeline.job.rundir import RunDir
 from pipeline.launch.prepare import run_dir
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
-from pipeline.study.best import best_row
+from pipeline.study.best import best_row, confirmations
 from pipeline.study.board import TrialRow, read_board
 from pipeline.study.storage import Storage
 
@@ -49,9 +49,12 @@ class Cleaning:
 def find_losers(sweep: Sweep, project: Project, rows: Sequence[TrialRow]) -> Cleaning:
     """Return what may be deleted; deletes nothing."""
     winner = best_row(sweep, rows) or _best_partial(sweep, rows)
+    open_still = {name for name, one in confirmations(rows).items() if one.pending}
     losers = []
     for row in rows:
         if not row.finished or row is winner or row.variant in sweep.makers:
+            continue
+        if row.name in open_still:  # its mean may make it the winner
             continue
         files = _checkpoints(run_dir(project, sweep.name, row.variant, row.number))
         if files:
@@ -79,7 +82,8 @@ def clean(sweep: Sweep, project: Project, storage: Storage) -> Cleaning:
 
 def _best_partial(sweep: Sweep, rows: Sequence[TrialRow]) -> TrialRow | None:
     """Return the best of the trials where none is complete."""
-    measured = [r for r in rows if r.best_top1 is not None and r.variant not in sweep.makers]
+    measured = [r for r in rows if r.best_top1 is not None and r.counts]
+    measured = [r for r in measured if r.variant not in sweep.makers]
     return max(measured, key=lambda row: row.best_top1 or 0.0, default=None)
 
 
