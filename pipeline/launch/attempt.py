@@ -18,6 +18,7 @@ from pipeline.launch.notify import Notice, no_notice
 from pipeline.launch.overruled import overruled
 from pipeline.launch.reporting import Reporting
 from pipeline.launch.stall import Watchdog
+from pipeline.launch.warm import WarmReport
 from pipeline.launch.wording import epoch_line, failure_text
 from pipeline.plan.judge import Rules
 from pipeline.plan.measurement import Measurement
@@ -76,6 +77,7 @@ class Attempt:
         self._watchdog = Watchdog()
         self._deadline: float | None = None
         self._notes = Notes(rundir, lease.name, say)
+        self._warm = WarmReport(rundir, lease.name, say)
         self._overruled = overruled(rundir)
         self._read_earlier()
 
@@ -112,6 +114,7 @@ class Attempt:
         if overruled(self.rundir) != self._overruled:
             self._overruled = overruled(self.rundir)
             self.judge_anew()
+        self._warm.look(bool(self.history))
         new = self._new()
         for measurement in new:
             self._take_in(measurement)

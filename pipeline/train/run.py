@@ -90,7 +90,7 @@ def run_job(rundir: RunDir, spec: Spec, stage: Stage) -> None:
     stage.name = "build"
     runner = build(config, rundir, spec, stage)
     if group.rank() == 0:
-        write_json(rundir.facts, facts(runner))
+        write_json(rundir.facts, {**(read_json(rundir.facts) or {}), **facts(runner)})
     runner.train()
     if group.rank() == 0:
         conclude(runner, rundir, spec)
