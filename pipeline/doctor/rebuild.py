@@ -45,6 +45,8 @@ def _one(sweep: Sweep, project: Project, storage: Storage, folder: Path) -> str:
     rundir = RunDir(folder)
     spec = read_json(rundir.spec) or {}
     if spec.get("variant") not in sweep.variants or not spec.get("trial"):
+        if spec.get("imported"):
+            return "left alone; import its log again: pcan sweep import LOG"
         return "left alone, the sweep file has no such variant"
     lost = Lost(
         variant=str(spec["variant"]),
@@ -61,7 +63,7 @@ def _one(sweep: Sweep, project: Project, storage: Storage, folder: Path) -> str:
     if lease is None:
         return "already there"
     history, verdicts = rundir.read_measurements(), _verdicts(rundir)
-    facts = {key: spec.get(key) for key in FACTS}
+    facts = {key: spec[key] for key in FACTS if spec.get(key) is not None}
     lease.begin(str(folder.relative_to(project.root)), str(spec.get("device", "")), facts)
     if history:
         lease.report(history, verdicts)

@@ -97,5 +97,6 @@ def _fill(old: RunDir, new: RunDir, row: TrialRow, seed: int, number: int, uid: 
     shutil.copy2(old.config, new.config)
     spec = {**(read_json(old.spec) or {}), "trial": uid, "number": number, "seed": seed}
     spec.update(confirms=row.name, continues=None, created=None, resume=None, recipe_hash=None)
+    spec.pop("search", None)  # a search neither stops nor pauses it
     spec["wandb"] = {**(spec.get("wandb") or {}), "id": wandb_id(uid, number)}
     write_json(new.spec, spec)

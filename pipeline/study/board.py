@@ -71,7 +71,7 @@ class TrialRow:
     @property
     def imported(self) -> bool:
         """Whether the trial is an earlier run, known from its log alone."""
-        return "imported" in self.facts
+        return bool(self.facts.get("imported"))
 
     @property
     def confirms(self) -> str | None:

@@ -296,7 +296,7 @@ def _drawn(sweep: Sweep, storage: Storage, want: Wanted) -> Mapping[str, Any] | 
 def _beside(row: Mapping[str, Any]) -> bool:
     """Whether a trial was neither planned nor searched: imported, or a repetition."""
     facts = row["facts"] or {}
-    return "imported" in facts or bool(facts.get("confirms"))
+    return bool(facts.get("imported") or facts.get("confirms"))
 
 
 def _end_unborn(storage: Storage, study: Any, known: Collection[int]) -> None:

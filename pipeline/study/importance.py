@@ -27,7 +27,7 @@ def importances(sweep: Sweep, storage: Storage, rows: Sequence[TrialRow]) -> lis
         mine = [r for r in rows if r.variant == name and not r.confirms and not r.superseded]
         if not variant.space or not mine:
             continue
-        complete = [r for r in mine if r.state == "COMPLETE" and set(variant.space) <= {*r.params}]
+        complete = [r for r in mine if r.state == "COMPLETE" and r.params]
         record: dict[str, Any] = {"variant": name, "trials": len(complete), "values": None}
         if len(complete) >= ENOUGH:
             record["values"] = _evaluate(sweep, storage, name, {r.number for r in complete})
@@ -51,7 +51,7 @@ def _evaluate(
             shares = optuna.importance.get_param_importances(alone, evaluator=evaluator)
         except (RuntimeError, ValueError):
             return None
-    return {path: float(share) for path, share in shares.items()}
+    return {path: float(share) for path, share in shares.items()} or None
 
 
 def _sentence(record: dict[str, Any], run: int) -> str:
