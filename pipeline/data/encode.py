@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.data.planes import is_planes, to_planes, to_rgb
 from pipeline.data.video import Picture, VideoError
 
 #: Training packs by profile; validation packs are always lossless.
@@ -44,7 +45,10 @@ class Jpeg:
     def __call__(self, region: Picture) -> bytes:
         still = self._encode(region)
         if self._count % CHECK_EVERY == 0:
-            while len(self._qualities) > 1 and psnr(decoded(still), region) < FLOOR_DB:
+            while (
+                len(self._qualities) > 1
+                and psnr(decoded(still, region.shape[:2]), region) < FLOOR_DB
+            ):
                 self._qualities.pop(0)
                 still = self._encode(region)
         self._count += 1
@@ -63,16 +67,18 @@ class Jpeg:
 
 
 class Webp:
-    """Lossless WebP by Pillow: OpenCV cannot set the effort, and its own takes 2.6 times as long.
+    """Lossless WebP, of the video's own planes where a region gives them back.
 
-    Effort 2 of 6 gave the smallest files but for the highest, which takes 100 times as long.
+    By Pillow: OpenCV cannot set the effort, and its own takes 2.6 times as long. Effort 2 of 6
+    gave the smallest files but for the highest, which takes 100 times as long.
     """
 
     def __call__(self, region: Picture) -> bytes:
         from PIL import Image
 
+        planes = to_planes(region)
+        picture = Image.fromarray(np.ascontiguousarray(region if planes is None else planes))
         stream = io.BytesIO()
-        picture = Image.fromarray(np.ascontiguousarray(region))
         try:
             picture.save(stream, "WEBP", lossless=True, quality=30, method=2)
         except (OSError, ValueError) as error:
@@ -80,11 +86,14 @@ class Webp:
         return stream.getvalue()
 
 
-def decoded(still: bytes) -> Picture:
-    """Return a still as an RGB region."""
+def decoded(still: bytes, size: tuple[int, ...]) -> Picture:
+    """Return a still as an RGB region of this height and width."""
     import cv2
 
     picture = cv2.imdecode(np.frombuffer(still, np.uint8), cv2.IMREAD_COLOR)
+    height, width = size
+    if is_planes(picture, (height, width)):
+        return np.asarray(to_rgb(picture[..., 0], (height, width)), np.uint8)
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
 
 

@@ -49,8 +49,18 @@ class Recipe:
         total, pose = joints.shape[1], self.clip_len["Pose"]
         if self.fixed:
             shown = validation_frames(total, pose)
-            return superset(joints, size, np.stack([shown, shown], axis=1), self.compact)
-        return superset(joints, size, segments(total, pose), self.compact)
+            drawn = np.stack([shown, shown], axis=1)
+        else:
+            drawn = segments(total, pose)
+        box = superset(joints, size, drawn, self.compact)
+        return even(box, size) if self.codec == "webp" else box
+
+
+def even(box: Box, size: tuple[int, int]) -> Box:
+    """Return a box widened to even pixels, where a video's colours begin and end."""
+    left, top, right, bottom = box
+    right, bottom = min(right + right % 2, size[1]), min(bottom + bottom % 2, size[0])
+    return left - left % 2, top - top % 2, right, bottom
 
 
 @dataclasses.dataclass(frozen=True)

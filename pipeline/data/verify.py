@@ -65,7 +65,7 @@ def _differences(pack: Pack, video: Path) -> tuple[float, int]:
     for number, picture in enumerate(frames(video)):
         if number not in wanted:
             continue
-        stored = decoded(pack.still(number))
+        stored = decoded(pack.still(number), (bottom - top, right - left))
         difference = stored.astype(np.int16) - picture[top:bottom, left:right]
         squares.append(float(np.mean(np.square(difference, dtype=np.float64))))
         largest = max(largest, int(np.abs(difference).max()))

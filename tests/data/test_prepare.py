@@ -62,7 +62,8 @@ def test_a_pack_of_other_pictures_is_told(demo, tmp_path):
     first, *_ = sorted((tmp_path / "store" / "val").glob("*.pack"))
     with Pack(first) as pack:
         meta = {key: value for key, value in pack.meta.items() if key != "stills"}
-        stills = [(int(f), decoded(pack.still(int(f)))[::-1]) for f in pack.frames]
+        size = pack.box[3] - pack.box[1], pack.box[2] - pack.box[0]
+        stills = [(int(f), decoded(pack.still(int(f)), size)[::-1]) for f in pack.frames]
     write_pack(first, meta, [(frame, encoder("webp")(still)) for frame, still in stills])
     told = CliRunner().invoke(command, ["prepare", *files, *options])
     assert "1 packs show other pictures" in str(told.exception)

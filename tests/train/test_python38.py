@@ -12,7 +12,9 @@ SHARED = (
     "pipeline/job/rundir.py",
     "pipeline/plan/measurement.py",
     "pipeline/data/pack.py",
+    "pipeline/data/planes.py",
     "pipeline/data/store.py",
+    "pipeline/data/workers.py",
 )
 #: Newer methods and functions that are easily written without a thought.
 NEWER = {"removeprefix", "removesuffix", "cache", "pairwise", "batched", "is_relative_to", "lcm"}

@@ -15,6 +15,7 @@ from mmaction.datasets.transforms import MMDecode
 from mmaction.registry import TRANSFORMS
 
 from pipeline.data.pack import SUFFIX, Pack, PackError, source_fingerprint
+from pipeline.data.planes import is_planes, to_rgb
 from pipeline.train.transforms.fallback import Fallbacks
 
 log = logging.getLogger(__name__)
@@ -111,7 +112,10 @@ def decode_still(pack: Pack, frame: int) -> np.ndarray:
     still = np.frombuffer(pack.still(frame), np.uint8)
     crop = cv2.imdecode(still, cv2.IMREAD_COLOR if RGB_FLAG is None else RGB_FLAG)
     left, top, right, bottom = pack.box
-    if crop is None or crop.shape[:2] != (bottom - top, right - left):
+    size = bottom - top, right - left
+    if crop is not None and is_planes(crop, size):
+        return to_rgb(crop[..., 0], size)
+    if crop is None or crop.shape[:2] != size:
         raise PackError(f"{pack.path}: frame {frame} is no picture of its region.")
     return cv2.cvtColor(crop, cv2.COLOR_BGR2RGB) if RGB_FLAG is None else crop
 
