@@ -43,15 +43,13 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as work:
         prepare(options.data, Path(work) / "store")
-        runs = [
-            run(options, Path(work), name, seed)
-            for seed in range(options.seeds)
-            for name in ("videos", "packs")
-        ]
-    record = {**summary(runs), "runs": runs}
+        runs: list[dict] = []
+        for seed in range(options.seeds):
+            runs += [run(options, Path(work), name, seed) for name in ("videos", "packs")]
+            record = {**summary(runs), "runs": runs}
+            if options.out:  # after each seed: the whole takes a while
+                options.out.write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(record, indent=1))
-    if options.out:
-        options.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def summary(runs: list[dict]) -> dict:
