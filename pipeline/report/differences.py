@@ -60,6 +60,8 @@ def read(folder: Path, trial: str, spec: Mapping[str, Any]) -> Reading | None:
         return None
     facts = read_json(run.facts) or {}
     found, lacking = predictions(run, top.epoch, top.top1)
+    if spec.get("imported"):
+        lacking = "it was imported from a log"
     clips = len(found.labels) if found else facts.get("val_clips")
     return Reading(
         trial=trial,

@@ -56,10 +56,18 @@ class Paired:
         if apart == 0:
             return 1.0
         if self.exact:
-            tail = sum(math.comb(apart, k) for k in range(min(first, second) + 1))
-            return min(1.0, 2 * tail / (1 << apart))
+            return min(1.0, 2 * _tail(apart, min(first, second)) / (1 << apart))
         statistic = max(0, abs(first - second) - 1) ** 2 / apart  # continuity correction
         return math.erfc(math.sqrt(statistic / 2))
+
+
+def _tail(n: int, most: int) -> int:
+    """Return how many of the 2^n outcomes of n throws have at most so many heads."""
+    total = ways = 1
+    for k in range(most):
+        ways = ways * (n - k) // (k + 1)
+        total += ways
+    return total
 
 
 def pair(first: int, second: int, clips: int) -> Paired:

@@ -119,7 +119,8 @@ def test_status_and_compare_show_it_as_imported(place, imported) -> None:
     shown = {t["id"]: t for t in data["trials"]}
     assert shown["imported/0"]["imported"] == "wide" and not shown["imported/0"]["recipe"]
     assert shown["fast/1"]["config"][LR] == 0.05
-    assert any(d["comparable"] and d["real"] is None for d in data["differences"])
+    told = [d["sentence"] for d in data["differences"] if d["comparable"]]
+    assert told and all("has no predictions (it was imported from a log)" in t for t in told)
 
 
 def test_best_never_exports_it_and_says_why(place, imported) -> None:

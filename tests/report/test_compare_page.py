@@ -179,6 +179,30 @@ def test_picking_runs_changes_every_view(page):
     assert len(picked(page)) == 1
 
 
+def test_the_picked_runs_are_held_against_each_other(page):
+    click(page, "#pick-none")
+    assert "Pick two runs or more" in page.find_element("id", "real").text
+    for name in ("baseline/0", "lr-0.001/0"):
+        click(page, f'[data-pick="{name}"]')
+    told = page.find_element("id", "real").text
+    assert "lr-0.001/0 against baseline/0" in told and "not tested" in told
+    assert "lr-0.001/0 reads 3.71 points above baseline/0" in told
+    assert js(page, "return document.getElementById('importance-section').hidden")
+
+
+def test_what_mattered_is_shown_or_said_to_be_unknown(browser, runs, tmp_path):
+    told = {"variant": "baseline", "trials": 12, "sentence": "baseline: share of each"}
+    few = {"variant": "other", "trials": 2, "values": None, "sentence": "other: unknown so far"}
+    found = [{**told, "values": {LR: 0.75, WEIGHT: 0.25}}, few]
+    file = tmp_path / "importances.html"
+    compare.build_page(compare.collect(runs, importances=found), file)
+    browser.get(file.as_uri())
+    drawn(browser)
+    shown = browser.find_element("id", "importance").text
+    assert "baseline: share of each" in shown and "other: unknown so far" in shown
+    assert "lr 75 %" in " ".join(shown.split())
+
+
 def test_sorting_by_a_column_and_back(page):
     best = column(page, 4)
     assert best[0] == max(best)
