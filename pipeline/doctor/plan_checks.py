@@ -13,7 +13,7 @@ from pipeline.job.child import ask
 from pipeline.job.resolve import rehearse
 from pipeline.launch.machine import DATA_ROOT, data_root
 from pipeline.launch.registering import resolved
-from pipeline.launch.weights import missing_checkpoints
+from pipeline.launch.weights import altered_checkpoints, missing_checkpoints
 
 #: So many names of missing or bad samples are told; the number tells the rest.
 NAMED = 3
@@ -39,6 +39,8 @@ def check_weights(patient: Patient) -> Iterator[Finding]:
     sweep, project = patient.sweep, patient.project
     assert sweep is not None
     for sentence in missing_checkpoints(sweep, project, list(sweep.variants)):
+        yield error("weights", sentence)
+    for sentence in altered_checkpoints(sweep, project, list(sweep.variants)):
         yield error("weights", sentence)
     starts = {v.warm_start for v in sweep.variants.values() if v.warm_start is not None}
     for start in sorted(starts, key=lambda s: s.checkpoint):

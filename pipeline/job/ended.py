@@ -52,7 +52,11 @@ _SIGNS: tuple[tuple[str, str, str], ...] = (
         r"EADDRINUSE|address already in use",
         "the rendezvous port was taken by another process",
     ),
-    ("disk_full", r"No space left on device|Errno 28", "the disk is full"),
+    (
+        "disk_full",
+        r"No space left on device|Disk quota exceeded|Errno (?:28|122)\b",
+        "the disk is full",
+    ),
     (
         "lost_worker",
         r"DataLoader worker \(pid[^)]*\) (?:is killed|exited unexpectedly)",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.job.ended import Outcome, explain, read_outcome
+from pipeline.job.logs import LogKeeper
 from pipeline.job.process import Command, JobProcess
 from pipeline.job.rundir import RunDir, read_json
 from pipeline.job.slots import Slot
@@ -75,6 +76,7 @@ class Attempt:
         self._size = -1
         self._reporting = Reporting(lease, say)
         self._watchdog = Watchdog()
+        self._logs = LogKeeper([])
         self._deadline: float | None = None
         self._notes = Notes(rundir, lease.name, say)
         self._warm = WarmReport(rundir, lease.name, say)
@@ -98,6 +100,8 @@ class Attempt:
     def start(self, command: Command, attempt: int) -> None:
         """Start the trial's job."""
         self._watchdog = Watchdog()
+        ranks = map(self.rundir.rank_log, range(command.nproc))
+        self._logs = LogKeeper([self.rundir.job_log, *ranks])
         self.process = JobProcess(self.rundir, self.lease.token, command)
         where = f"GPUs {self.slot.shown}" if self.slot.gpus else "the CPU"
         after = f", going on after epoch {self._last_epoch}" if self._last_epoch else ""
@@ -164,7 +168,10 @@ class Attempt:
 
     def watch(self) -> None:
         """End a job that is stuck, with the stacks of its ranks in their logs."""
-        if self.process is None or self.stopping is not None:
+        if self.process is None:
+            return
+        self._logs.look()
+        if self.stopping is not None:
             return
         stuck = self._watchdog.look(live(self))
         if stuck is None:

@@ -1,6 +1,5 @@
 """The ends of trials: in the run directory at once, in the storage as soon as it takes them."""
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,12 +9,11 @@ from pipeline.job.ended import Outcome
 from pipeline.launch.attempt import Attempt
 from pipeline.launch.context import Context
 from pipeline.launch.notify import Notice, no_notice
+from pipeline.launch.patience import storage_patience_s
 from pipeline.launch.stops import Stops
 from pipeline.study.lease import LeaseLost
 
 RETRY_S = 2.0
-#: How long a launch with nothing left to run waits for its storage.
-PATIENCE_S = float(os.environ.get("PCAN_STORAGE_PATIENCE_S") or 600)
 #: Faults of the machine, not of the trial: it stays resumable, and no other is begun here.
 MACHINE = ("disk_full", "no_gpu")
 
@@ -108,7 +106,7 @@ class Endings:
             self._since = now
             self._say(f"{self.pending[0][0].name}: {error} Trying again every few seconds.")
         self._retry_at = now + RETRY_S
-        if alone and (self._stops.level >= 2 or now - self._since > PATIENCE_S):
+        if alone and (self._stops.level >= 2 or now - self._since > storage_patience_s()):
             names = ", ".join(attempt.name for attempt, _ in self.pending)
             self.pending.clear()
             raise StorageError(

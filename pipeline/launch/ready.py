@@ -10,7 +10,8 @@ from pathlib import Path
 from pipeline.errors import InputError, NotReady
 from pipeline.job.gpus import choose, list_gpus
 from pipeline.job.slots import Slot, cpu_slots, gpu_slots
-from pipeline.launch.weights import missing_checkpoints
+from pipeline.launch.patience import stall_floor_s, storage_patience_s
+from pipeline.launch.weights import altered_checkpoints, missing_checkpoints
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 
@@ -64,12 +65,14 @@ def find_slots(
 def check_ready(sweep: Sweep, project: Project, variants: Sequence[str]) -> None:
     """Refuse a launch that lacks a starting checkpoint, disk space, or a folder to write in.
 
-    The fast part of `pcan doctor`: milliseconds, before every launch.
+    The fast part of `pcan doctor`: milliseconds, before every launch; a second more where the
+    sweep file names the digest of a large checkpoint.
 
     Raises:
         NotReady: all that is wrong, most important first.
-        InputError: a starting checkpoint is no checkpoint.
+        InputError: a starting checkpoint is no checkpoint, or not the one that is named.
     """
+    stall_floor_s(), storage_patience_s()  # told here, not when a trial runs
     wrong = missing_checkpoints(sweep, project, variants)
     wrong += [t for t in (folder_trouble(project.runs), port_trouble()) if t is not None]
     need, why = disk_need(sweep, project, len(variants))
@@ -85,6 +88,9 @@ def check_ready(sweep: Sweep, project: Project, variants: Sequence[str]) -> None
         start = sweep.variants[name].warm_start
         if start is not None and (project.root / start.checkpoint).is_file():
             _refuse_no_checkpoint(project.root / start.checkpoint)
+    altered = altered_checkpoints(sweep, project, variants)
+    if altered:
+        raise InputError("\n".join(altered))
 
 
 def disk_need(sweep: Sweep | None, project: Project, variants: int) -> tuple[int, str]:

@@ -5,15 +5,14 @@ each phase; a job that makes no step for many times as long is taken for stuck. 
 never jumps is used, and only time in which this launcher itself was awake counts.
 """
 
-import os
 import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-#: Without a step for so long, at least, nothing is called a stall.
-FLOOR_S = 300.0
+from pipeline.launch.patience import stall_floor_s
+
 #: Where the pace is not known yet it may be so many times as long: the first step of a phase, ...
 UNKNOWN = 2
 #: ... and the start, when data sets are read and models built.
@@ -30,15 +29,14 @@ class Watchdog:
     """Watches the steps of one start of a job.
 
     Args:
-        floor_s: seconds without a step that are always allowed; None: PCAN_STALL_S or FLOOR_S.
+        floor_s: seconds without a step that are always allowed; None: the usual.
         clock: monotonic seconds.
     """
 
     def __init__(
         self, floor_s: float | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        given = float(os.environ.get("PCAN_STALL_S") or FLOOR_S)
-        self._floor = given if floor_s is None else floor_s
+        self._floor = stall_floor_s() if floor_s is None else floor_s
         self._clock = clock
         self._gaps: dict[str, deque[float]] = {}
         self._place: tuple[Any, ...] = ()

@@ -4,6 +4,7 @@ The demo has no checkpoint to begin from, so a variant of its own trains one; it
 put where the others look for them.
 """
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +36,26 @@ def missing_checkpoints(sweep: Sweep, project: Project, variants: Sequence[str])
             f"there, correct that path{without}"
         )
     return list(found.values())
+
+
+def altered_checkpoints(sweep: Sweep, project: Project, variants: Sequence[str]) -> list[str]:
+    """Return a sentence for each starting checkpoint that is not the one the sweep file names."""
+    starts = {sweep.variants[name].warm_start for name in variants}
+    wanted = {s.checkpoint: s.sha256 for s in starts if s is not None and s.sha256 is not None}
+    found = []
+    for name, digest in sorted(wanted.items()):
+        path = project.root / name
+        if not path.is_file():
+            continue
+        with open(path, "rb") as stream:
+            actual = hashlib.file_digest(stream, "sha256").hexdigest()
+        if actual != digest:
+            found.append(
+                f"{name} is another file than the sweep names: its SHA-256 is {actual[:12]}..., "
+                f"warm_start.sha256 is {digest[:12]}.... Put the right file there, or correct "
+                f"warm_start.sha256 in {sweep.shown_path}."
+            )
+    return found
 
 
 def export_made(

@@ -67,6 +67,12 @@ def _retried(value: dict[str, int]) -> dict[str, int]:
     return value
 
 
+def _digest(value: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{64}", value):
+        raise ValueError(f'"{value}" is no SHA-256 digest (64 of 0-9, a-f); run: sha256sum FILE')
+    return value
+
+
 def _cause(value: str) -> str:
     if value not in CAUSES:
         raise ValueError(f'no trial ends with "{value}"; the causes are: {", ".join(CAUSES)}')
@@ -110,6 +116,7 @@ class WarmStartModel(Strict):
     on_mismatch: Literal["stop", "warn", "skip"] = "stop"
     min_matched: Fraction = 0.95
     make: Name | None = None
+    sha256: Annotated[str, AfterValidator(_digest)] | None = None
 
 
 class DataModel(Strict):

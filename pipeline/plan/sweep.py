@@ -46,7 +46,10 @@ class JobSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WarmStart:
-    """The weights a variant starts from (`load_from`, never a resumed run)."""
+    """The weights a variant starts from (`load_from`, never a resumed run).
+
+    `sha256`, where it is given, is the digest the file must have.
+    """
 
     checkpoint: str
     expect: float | None = None
@@ -54,6 +57,7 @@ class WarmStart:
     on_mismatch: str = "stop"
     min_matched: float = 0.95
     make: str | None = None
+    sha256: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

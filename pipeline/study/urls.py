@@ -79,5 +79,5 @@ def check_sqlite(file: Path, shown: str) -> None:
         ) from None
     if head and head != b"SQLite format 3\x00":
         raise StorageError(f"{file} is not an SQLite database; name another: --storage URL")
-    if not os.access(file, os.W_OK):
+    if not os.access(file, os.W_OK, effective_ids=True):
         raise StorageError(f"{file} is read-only. Mend its permissions, or name another storage.")

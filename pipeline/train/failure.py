@@ -37,8 +37,9 @@ def diagnose(error: BaseException, stage: str) -> Optional[JobFailure]:
         return JobFailure(
             "oom_cuda", f"The GPU's memory is full: {text} A smaller batch size needs less."
         )
-    if isinstance(error, OSError) and error.errno in _FULL:
-        return JobFailure("disk_full", f"The disk is full: {text}.")
+    full = _no_room(error)
+    if full is not None:
+        return JobFailure("disk_full", f"The disk is full: {_one_line(full)}.")
     if _worker_died(text) or _peer_lost(error):
         return None
     if _reading_data(error, text):
@@ -56,6 +57,15 @@ def _one_line(error: BaseException) -> str:
     if _from_worker(str(error)):
         return lines[-1].rstrip(".")
     return f"{type(error).__name__}: {lines[0]}".rstrip(".")
+
+
+def _no_room(error: Optional[BaseException]) -> Optional[OSError]:
+    """Return the refusal of the file system that `error` came from: torch wraps it in its own."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _out_of_gpu_memory(error: BaseException) -> bool:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline.data.annotation import load_annotation
 from pipeline.errors import PcanError
-from pipeline.job.rundir import RunDir
+from pipeline.job.rundir import RunDir, read_json
 from pipeline.launch.machine import parse_sets
 from pipeline.plan.read import read_sweep
 
@@ -37,6 +37,10 @@ PLANTED = [
     b"NaN",
     b"1e999",
     b"-" * 300,
+    b"1__0",
+    b"9" * 5000,
+    b"[" * 50_000,
+    b"\x1b[2J",
     b"{" * 300,
     b"../../../canary",
     b"&a [*a, *a]",
@@ -105,6 +109,14 @@ def test_measurements(inside: Path, data: bytes) -> None:
     rundir.measurements.write_bytes(data)
     epochs = [m.epoch for m in rundir.read_measurements()]
     assert epochs == sorted(set(epochs)) and all(epoch >= 0 for epoch in epochs)
+
+
+@BOUNDED
+@given(data=mutated(b'{"state": "FAIL", "reason": "why", "values": {"lr": [1, null, 1e-3]}}'))
+def test_a_small_file_of_a_run_directory(inside: Path, data: bytes) -> None:
+    (inside / "spec.json").write_bytes(data)
+    record = read_json(inside / "spec.json")
+    assert record is None or isinstance(record, dict)
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])

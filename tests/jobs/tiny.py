@@ -9,7 +9,13 @@ custom_imports = dict(imports=["tiny_parts"], allow_failed_imports=False)
 default_scope = "mmengine"
 
 model = dict(
-    type="TinyModel", width=16, sleep=0.0, sleep_val=0.0, loss_weights=[1.0, 2.0], fault=None
+    type="TinyModel",
+    width=16,
+    sleep=0.0,
+    sleep_val=0.0,
+    loss_weights=[1.0, 2.0],
+    fault=None,
+    deaf=False,
 )
 
 train_dataloader = dict(

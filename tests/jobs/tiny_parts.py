@@ -65,6 +65,7 @@ class TinyModel(BaseModel):
         fault: None, or {"kind": "raise|exit|kill|hang|stop|nan|oom|nan_weights",
             "rank": r, "epoch": e, "step": s}: what happens at iteration s (1-based, default
             1) of epoch e (1-based, default 1) on rank r (default 0; None: on all).
+        deaf: whether the ranks ignore SIGTERM from the first step on.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class TinyModel(BaseModel):
         sleep_val=0.0,
         loss_weights=(1.0, 2.0),
         fault=None,
+        deaf=False,
         data_preprocessor=None,
         init_cfg=None,
     ):
@@ -86,6 +88,7 @@ class TinyModel(BaseModel):
         self.rgb, self.pose = nn.Linear(width, 2), nn.Linear(width, 2)
         self.sleep, self.sleep_val = sleep, sleep_val
         self.loss_weights = loss_weights
+        self.deaf = deaf
         self.fault = dict(fault) if fault else None
         self._epoch = self._step = 0
 
@@ -98,6 +101,9 @@ class TinyModel(BaseModel):
                 {"pred_score": {"rgb": r, "pose": p}, "gt_label": t}
                 for r, p, t in zip(rgb, pose, torch.as_tensor(label), strict=True)
             ]
+        if self.deaf:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            print("this rank is deaf", flush=True)
         time.sleep(self.sleep)
         target = torch.as_tensor(label)
         factor = self._fault_now()

@@ -1,5 +1,6 @@
 """`pcan doctor`: everything that is wrong, at once, in order, with what to do."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.doctor import machine
 from pipeline.doctor.finding import Patient, error, run_check
 from pipeline.doctor.plan_checks import joint_findings, label_findings
 from pipeline.errors import InputError
@@ -14,6 +16,7 @@ from pipeline.launch.ready import check_ready, disk_need, folder_trouble
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 
+ROOT = Path(__file__).parents[2]
 VARIANT = "  baseline: {set: {train_cfg.max_epochs: 2}}\n"
 
 
@@ -101,6 +104,50 @@ def test_what_is_no_checkpoint_is_refused_before_any_job(warm, content, told) ->
     (project.root / "w.pth").write_bytes(content)
     with pytest.raises(InputError, match=told):
         check_ready(sweep, project, ["v0"])
+
+
+def test_starting_weights_other_than_those_named_are_refused(warm) -> None:
+    sweep, project = warm
+    file = project.root / "s.yaml"
+    (project.root / "w.pth").write_bytes(b"PK weights")
+    digest = hashlib.sha256(b"PK weights").hexdigest()
+    for named, told in ((digest, None), ("0" * 64, "w.pth is another file than the sweep names")):
+        line = f"warm_start: {{checkpoint: w.pth, sha256: '{named}'}}"
+        file.write_text(file.read_text().replace("warm_start: {checkpoint: w.pth}", line))
+        checked = read_sweep(file, project.root)
+        if told is None:
+            check_ready(checked, project, ["v0"])
+            file.write_text(file.read_text().replace(line, "warm_start: {checkpoint: w.pth}"))
+        else:
+            with pytest.raises(InputError, match=told):
+                check_ready(checked, project, ["v0"])
+    file.write_text(file.read_text().replace("0" * 64, "abc"))
+    with pytest.raises(InputError, match='"abc" is no SHA-256 digest'):
+        read_sweep(file, project.root)
+
+
+@pytest.mark.parametrize("name", ["PCAN_STALL_S", "PCAN_STORAGE_PATIENCE_S"])
+@pytest.mark.parametrize("value", ["soon", "-1", "0", "nan"])
+def test_a_waiting_time_that_is_no_number_is_told_before_any_job(
+    warm, monkeypatch, name, value
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=f'{name} is "{value}". Write seconds'):
+        check_ready(*warm, ["v0"])
+
+
+def test_a_torch_with_known_holes_is_warned_of(tmp_path: Path, monkeypatch) -> None:
+    import tomllib
+
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert any(line.startswith("torch>=2.10,") for line in needed)
+    patient = Patient(project=Project(tmp_path), sweep=None)
+    for version, holes in (("2.5.1+cu121", True), ("1.13.1", True), ("2.10.0", False)):
+        answer = {"problems": {}, "versions": {"torch": version}}
+        monkeypatch.setattr(machine, "ask", lambda *_, answer=answer: answer)
+        found = [f for f in machine.check_environment(patient) if f.severity == "warning"]
+        assert bool(found) == holes
+        assert not holes or f"torch {version} has known holes" in found[0].message
 
 
 def test_the_room_for_checkpoints_is_reckoned_from_the_weights(warm) -> None:

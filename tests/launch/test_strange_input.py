@@ -32,6 +32,11 @@ def test_a_name_of_no_sweep_is_answered_with_those_there_are(pcan, name: str) ->
     assert (code, "there are: tiny." in told) == (2, True), told
 
 
+def test_a_sweep_that_was_never_registered_is_shown_as_such(pcan) -> None:
+    code, told = pcan("sweep", "status", "tiny")
+    assert code == 0 and "Traceback" not in told
+
+
 def test_terminal_codes_of_a_name_do_not_reach_the_terminal(pcan) -> None:
     code, told = pcan("sweep", "status", "\x1b[2J\x07x")
     assert code == 2 and 'no sweep "[2Jx"' in told
@@ -68,6 +73,16 @@ def test_a_config_that_is_no_python_file_is_not_even_read(pcan, project) -> None
     code, told = pcan("sweep", "register", "tiny")
     assert code == 2 and 'the base config is "evil.yaml", but must be a Python file' in told
     assert not (project.root / "canary").exists()
+
+
+def test_commands_that_only_look_run_no_config(pcan, project) -> None:
+    config = project.root / "jobs" / "tiny.py"
+    config.write_text(f"open({str(project.root / 'canary')!r}, 'w')\n{config.read_text()}")
+    for words in ("sweep status", "sweep list", "sweep stop", "sweep clean --dry-run"):
+        pcan(*words.split())
+    assert not (project.root / "canary").exists()
+    assert pcan("sweep", "register", "tiny")[0] == 0
+    assert (project.root / "canary").exists(), "resolving the config would be seen"
 
 
 def test_a_backup_never_replaces_the_storage_itself(pcan, project) -> None:

@@ -1,5 +1,10 @@
 """Storages that cannot be used are refused in a sentence, with no secret in it."""
 
+import contextlib
+import os
+import pwd
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +33,40 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_text("hello, this is no database at all")
     with pytest.raises(StorageError, match="is not an SQLite database"):
         open_storage(f"sqlite:///{tmp_path}/x.db", tmp_path)
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """Do without the right to write everything, which root has."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_read_only_database_or_folder_is_told_as_such() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        url = f"sqlite:///{folder}/x.db"
+        storage = open_storage(url, folder)
+        storage.rdb  # noqa: B018
+        storage.close()
+        file = folder / "x.db"
+        file.chmod(0o444)
+        folder.chmod(0o555)
+        with as_nobody(), pytest.raises(StorageError, match="x.db is read-only. Mend its perm"):
+            open_storage(url, folder)
+        file.chmod(0o600)
+        with as_nobody(), pytest.raises(StorageError, match="read-only|cannot be opened"):
+            open_storage(url, folder)
+        with as_nobody(), pytest.raises((StorageError, PermissionError)):
+            open_storage(f"sqlite:///{folder}/new.db", folder).rdb  # noqa: B018
+        assert sorted(f.name for f in folder.iterdir() if f.suffix == ".db") == ["x.db"]
+        folder.chmod(0o700)
 
 
 def test_a_damaged_database_is_told_not_thrown(tmp_path: Path) -> None:
