@@ -34,6 +34,7 @@ _SWEEP = {
     "list": ("pipeline.cli.sweep_status:list_sweeps", "List the project's sweeps."),
     "plan": ("pipeline.cli.sweep_plan:command", "Show what a sweep will do; runs nothing."),
     "register": ("pipeline.cli.sweep_register:register", "Make the studies; runs nothing."),
+    "search": ("pipeline.cli.sweep_search:search", "Search beyond the plan, around a recipe."),
     "status": ("pipeline.cli.sweep_status:status", "Show what is where."),
     "stop": ("pipeline.cli.sweep_stop:stop", "End running trials cleanly, resumable."),
     "sync": ("pipeline.cli.sweep_sync:command", "Send offline runs to W&B."),

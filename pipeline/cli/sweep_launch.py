@@ -130,7 +130,7 @@ def launch(
         return 0
     command = parse_command(notify) if notify is not None else None
     if detach:
-        return _detached(ctx, opened.project.runs / opened.sweep.name, opened.sweep.name)
+        return detached(ctx, opened.project.runs / opened.sweep.name, opened.sweep.name)
     for line in tracking.hints():
         terminal.line(line)
     study_storage = open_storage(storage, opened.project.runs)
@@ -183,7 +183,7 @@ def _on_slurm(
     command = parse_command(given["notify"]) if given["notify"] is not None else None
     if given["detach"]:
         engine.check()
-        return _detached(ctx, project.runs / sweep.name, sweep.name)
+        return detached(ctx, project.runs / sweep.name, sweep.name)
     tracking = Tracking.of(project, sweep.name, given["wandb_mode"])
     for line in tracking.hints():
         terminal.line(line)
@@ -229,11 +229,11 @@ def _job_words(ctx: click.Context) -> list[str]:
     return [*python, "sweep", "launch", *words, *device, "--slots=1", "--in-job"]
 
 
-def _detached(ctx: click.Context, folder: Path, sweep: str) -> int:
-    """Start the same launch in the background; say how to watch and to stop it."""
+def detached(ctx: click.Context, folder: Path, sweep: str, verb: str = "launch") -> int:
+    """Start the same command in the background; say how to watch and to stop it."""
     from pipeline.launch.detach import detach
 
-    pid, log = detach(folder, ["sweep", "launch", *_words(ctx)], Path.cwd())
+    pid, log = detach(folder, ["sweep", verb, *_words(ctx)], Path.cwd())
     say_to_stderr(f"Launched in the background: pid {pid}, log {log}.")
     say_to_stderr(f"Watch it: pcan sweep watch {sweep}   Stop it: pcan sweep stop {sweep}")
     return 0

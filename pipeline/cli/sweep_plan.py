@@ -1,22 +1,42 @@
 """`pcan sweep plan`: what a sweep will do, before it costs a GPU hour."""
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from pipeline.cli.options import (
+    Opened,
     json_option,
     open_sweep,
     print_json,
     say_to_stderr,
+    storage_option,
     sweep_argument,
 )
+
+if TYPE_CHECKING:
+    from pipeline.cli.resolved import Resolved
 
 
 @click.command("plan")
 @sweep_argument
 @click.option("--clips", type=click.IntRange(1), help="Size of the validation set, for the lint.")
+@click.option("--search", "searching", is_flag=True, help="What a search may cost, by rule.")
+@click.option("--trials", type=click.IntRange(1, 1000), help="Trials, for --search.")
+@storage_option
 @json_option
-def command(sweep: str | None, clips: int | None, as_json: bool) -> None:
+def command(
+    sweep: str | None,
+    clips: int | None,
+    searching: bool,
+    trials: int | None,
+    storage: str | None,
+    as_json: bool,
+) -> None:
     """Show the ladder, each variant's changes and true lr, the lint and the cost; run nothing.
+
+    With --search: what `pcan sweep search` would search, and its GPU hours by stopping rule, from
+    the curves this storage has.
 
     Example:
 
@@ -28,6 +48,7 @@ def command(sweep: str | None, clips: int | None, as_json: bool) -> None:
     from pipeline.plan.lint.finding import subject
     from pipeline.report.plan_text import plan_text
     from pipeline.report.plan_view import plan_view, record
+    from pipeline.report.search_view import search_text
 
     opened = open_sweep(sweep)
     plan, project = opened.sweep, opened.project
@@ -37,7 +58,34 @@ def command(sweep: str | None, clips: int | None, as_json: bool) -> None:
         say_to_stderr(line)
     clips = clips or known_clips(project.runs, plan.name)
     view = plan_view(subject(plan, known.base, known.true_lr, clips), changes, known.problems)
+    shown = record(view)
+    if searching:
+        shown["search"] = _search(opened, known, storage, trials)
     if as_json:
-        print_json(record(view))
+        print_json(shown)
+    elif searching:
+        click.echo(search_text(shown["search"]))
     else:
         click.echo(plan_text(view))
+
+
+def _search(
+    opened: Opened, known: "Resolved", storage: str | None, trials: int | None
+) -> dict[str, Any]:
+    """Return what a search would do and cost."""
+    from pipeline.errors import InputError
+    from pipeline.launch.search_start import choose_variant
+    from pipeline.report.search_view import search_record
+    from pipeline.study.board import read_board
+    from pipeline.study.storage import open_storage
+
+    if not known.configs:
+        raise InputError(" ".join(known.problems))
+    study_storage = open_storage(storage, opened.project.runs, create=False)
+    try:
+        rows = read_board(opened.sweep.name, study_storage)
+        variant = choose_variant(opened.sweep, rows, None)
+        facts = known.configs[variant].facts
+        return search_record(opened.sweep, variant, facts, study_storage, rows, trials)
+    finally:
+        study_storage.close()

@@ -174,6 +174,8 @@ def _after(row: TrialRow) -> str:
 
 
 def _launch(sweep: Sweep, row: TrialRow) -> str:
+    if row.facts.get("search"):
+        return f"pcan sweep search {sweep.name}"
     variant = sweep.variants.get(row.variant)
     named = "" if variant is None or variant.in_ladder else f" --variant {row.variant}"
     return f"pcan sweep launch {sweep.name}{named}"

@@ -216,8 +216,14 @@ class Attempt:
     def tell(self, outcome: Outcome) -> None:
         """End the trial in the storage, or give it back unfinished."""
         if outcome.state is None:
+            paused = outcome.cause == "paused"
+            if paused and self.history:  # the other trials wait for its values
+                self.lease.report(self.history, self.verdicts)
             self.lease.release(
-                "interrupted", cause=outcome.cause, reason=outcome.reason, seconds=self.seconds
+                "paused" if paused else "interrupted",
+                cause=outcome.cause,
+                reason=outcome.reason,
+                seconds=self.seconds,
             )
             return
         self.lease.tell(
@@ -255,13 +261,16 @@ class Attempt:
 
         An epoch that was measured while no launcher lived gets its line here.
         """
-        told = self._notes.judged_epochs()
+        told = self._notes.judged()
         for measurement in self.rundir.read_measurements():
             self.history.append(measurement)
             verdict = judge(self.history, self.rules)
             self._note(verdict)
             if measurement.epoch not in told:
                 self._record(verdict)
+            elif told[measurement.epoch] == Kind.PAUSE.value and verdict.kind is Kind.GO:
+                self._record(verdict)
+                self._say(f"{self.name} goes on: {verdict.reason}.")
         self._reporting.pending = bool(self.history)
 
     def _new(self) -> list[Measurement]:
@@ -288,7 +297,7 @@ class Attempt:
             self._notice("verdict", line, {"trial": self.name, **facts})
         if verdict.ends and self.process is not None:
             self._stop_by(verdict)
-        self._notes.judged(measurement.epoch)
+        self._notes.let_go_on(measurement.epoch)
 
     def _stop_by(self, verdict: Verdict) -> None:
         stop = Outcome(state=verdict.state, cause=verdict.cause, reason=verdict.reason)

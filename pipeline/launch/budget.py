@@ -9,15 +9,19 @@ from pipeline.launch.attempt import Attempt
 
 @dataclasses.dataclass
 class Budget:
-    """A limit for one launch; what earlier launches spent does not count.
+    """A limit for one launch; what earlier launches spent does not count, but for a search.
 
     Args:
         max_hours: hours by the clock since the launch began.
         gpu_hours: hours times GPUs of all its jobs (on the CPU: times processes).
+        before: GPU hours that count as spent from the start.
+        whose: what is limited, for messages.
     """
 
     max_hours: float | None = None
     gpu_hours: float | None = None
+    before: float = 0.0
+    whose: str = "launch"
     _began: float = dataclasses.field(default_factory=time.monotonic)
     _spent: float = 0.0
 
@@ -32,9 +36,10 @@ class Budget:
         if self.gpu_hours is None:
             return None
         running = sum(attempt.job_seconds for attempt in attempts)
-        if self._spent + running * per_job < 3600 * self.gpu_hours:
+        spent = 3600 * self.before + self._spent + running * per_job
+        if spent < 3600 * self.gpu_hours:
             return None
-        return f"the launch's {self.gpu_hours:g} GPU hours (--gpu-hours) are used up"
+        return f"the {self.whose}'s {self.gpu_hours:g} GPU hours (--gpu-hours) are used up"
 
     def _hours(self) -> float:
         return (time.monotonic() - self._began) / 3600

@@ -12,8 +12,9 @@ from pipeline.job.slots import Slot
 from pipeline.launch.held import Held
 from pipeline.launch.machine import DATA_ROOT
 from pipeline.launch.overruled import overruled
-from pipeline.launch.policy import Next, Order, next_trials
+from pipeline.launch.policy import Next, Order, made_first, next_trials
 from pipeline.launch.prepare import Configs, Place
+from pipeline.launch.searching import moved, next_search, searching
 from pipeline.plan.judge import Rules
 from pipeline.plan.ladder import Ended, next_variant
 from pipeline.plan.project import Project
@@ -65,11 +66,17 @@ class Context:
         """Return what is to be run now."""
         starts = {v.warm_start.checkpoint for v in self.sweep.variants.values() if v.warm_start}
         present = {path for path in starts if (self.project.root / path).is_file()}
-        return next_trials(self.sweep, self.order, rows, self.hashes, present)
+        search = self.order.search
+        if search is None:
+            return next_trials(self.sweep, self.order, rows, self.hashes, present)
+        makers = made_first(self.sweep, [search.variant], rows, self.hashes, present)
+        return makers or next_search(self, search, rows)
 
     def follower(self, variant: str) -> str | None:
         """Return the variant that the ladder has reached after `variant` ended."""
-        if self.order.variants or self.order.confirms or self.order.policy != "ladder":
+        if self.order.search is not None or self.order.variants or self.order.confirms:
+            return None
+        if self.order.policy != "ladder":
             return None
         step = self.plan(self.rows()).step
         if step is None or step.variant in (None, variant):
@@ -87,8 +94,11 @@ class Context:
         course = self.courses.get(lease.variant) if same and not lease.searched else None
         clips = (read_json(rundir.facts) or {}).get("val_clips")
         rules = Rules.of(self.sweep.variants[lease.variant], true_lr=course, clips=clips)
-        if (lease.previous.get("facts") or {}).get("confirms"):
+        facts = lease.previous.get("facts") or {}
+        if facts.get("confirms"):
             rules = dataclasses.replace(rules, gates=())  # a seed that is cut short tells nothing
+        if facts.get("search"):
+            rules = dataclasses.replace(rules, search=searching(self, lease, rundir))
         return dataclasses.replace(rules, overruled=overruled(rundir))
 
     def place(self, slot: Slot) -> Place:
@@ -121,7 +131,7 @@ class Context:
         if not drawn and not machine:
             pure = self.resolution.configs[lease.variant]
             return Configs(pure=pure, placed=pure)
-        recipe = {**variant.set, **drawn}
+        recipe = {**variant.set, **drawn, **moved(self, lease.variant, drawn)}
         sets = {"pure": recipe, "placed": {**recipe, **machine}}
         found: Mapping[str, Config] = resolve(self.sweep, self.project, sets).configs
         return Configs(pure=found["pure"], placed=found["placed"])

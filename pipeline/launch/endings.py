@@ -89,7 +89,7 @@ class Endings:
             self._say(str(lost))
             return
         self.done.append(outcome)
-        if outcome.state is None:
+        if outcome.state is None and outcome.cause != "paused":
             self.given_back.add(int(attempt.lease.previous["trial_id"]))
         if outcome.state == "FAIL":
             self.failed.append(attempt.name)
@@ -117,6 +117,8 @@ class Endings:
     def _sentence(self, attempt: Attempt, outcome: Outcome) -> str:
         if outcome.state is None:
             reason = outcome.reason.rstrip(".")
+            if outcome.cause == "paused":
+                return f"{attempt.name} is paused; its place goes to the next."
             return f"{attempt.name} interrupted: {reason}. Run the same launch to go on."
         reason = f": {outcome.reason.rstrip('.')}" if outcome.reason else ""
         line = f"{attempt.name} {outcome.state.lower()}{reason}."

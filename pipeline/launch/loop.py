@@ -25,6 +25,7 @@ from pipeline.launch.places import Places
 from pipeline.launch.policy import Next, claimable
 from pipeline.launch.prepare import set_aside
 from pipeline.launch.retry import Retries, spoiled
+from pipeline.launch.searching import end_beaten
 from pipeline.launch.show import Show
 from pipeline.launch.stopping import pass_on
 from pipeline.launch.stops import Stops
@@ -157,6 +158,11 @@ class Loop:
         self.places.waiting = ""
         rows = context.rows()
         plan = context.plan(rows)
+        if plan.beaten:
+            end_beaten(context, plan.beaten, self.show.line)
+            self._changed()
+            rows = context.rows()
+            plan = context.plan(rows)
         names = [want.variant for want in plan.wanted]
         for line in export_made(context.sweep, context.project, rows, names):
             self.show.line(line)

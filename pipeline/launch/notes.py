@@ -26,13 +26,14 @@ class Notes:
         self._say = say
         self._refused = False
 
-    def judged_epochs(self) -> set[Any]:
-        """Return the epochs that have their verdict on file."""
-        found = set()
+    def judged(self) -> dict[Any, Any]:
+        """Return the epochs that have their verdict on file, with the last one's kind."""
+        found = {}
         for line in read_lines(self._rundir.verdicts):
             with contextlib.suppress(ValueError):
                 record = json.loads(line)
-                found.add(record.get("epoch") if isinstance(record, dict) else None)
+                if isinstance(record, dict):
+                    found[record.get("epoch")] = record.get("verdict")
         return found
 
     def verdict(self, record: Mapping[str, Any]) -> None:
@@ -40,7 +41,7 @@ class Notes:
         line = json.dumps({**record, "time": _now()})
         self._write(lambda: append_line(self._rundir.verdicts, line))
 
-    def judged(self, epoch: int) -> None:
+    def let_go_on(self, epoch: int) -> None:
         """Let the waiting job go on after an epoch, or find the stop request."""
         self._write(lambda: write_json(self._rundir.judged, {"epoch": epoch}, durable=False))
 

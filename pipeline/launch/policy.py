@@ -11,6 +11,21 @@ from pipeline.study.claim import Wanted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchOrder:
+    """What a search was asked for.
+
+    Args:
+        variant: whose space is searched.
+        trials: how many the search has in all, those of earlier commands too.
+        gpu_hours: what it may spend in all.
+    """
+
+    variant: str
+    trials: int
+    gpu_hours: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Order:
     """What a launch was asked to run.
 
@@ -19,21 +34,27 @@ class Order:
         variants: named variants, in order.
         trials: trials per study; 1 is the recipe alone.
         confirms: trials whose repetitions on other seeds are run, and nothing else.
+        search: search instead of the plan; everything else is ignored.
     """
 
     policy: str = "ladder"
     variants: tuple[str, ...] = ()
     trials: int = 1
     confirms: tuple[str, ...] = ()
+    search: SearchOrder | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Next:
-    """The trials wanted now, and why nothing more is wanted once they are done."""
+    """The trials wanted now, and why nothing more is wanted once they are done.
+
+    `beaten` are paused trials of a search that are to be ended.
+    """
 
     wanted: tuple[Wanted, ...]
     why: str = ""
     step: Step | None = None
+    beaten: tuple[TrialRow, ...] = ()
 
 
 def check_order(sweep: Sweep, order: Order) -> None:
@@ -55,7 +76,9 @@ def all_variants(sweep: Sweep) -> list[str]:
 
 def candidates(sweep: Sweep, order: Order) -> list[str]:
     """Return every variant that this order may come to run, the makers of weights first."""
-    if order.variants or order.confirms:
+    if order.search is not None:
+        chosen = [order.search.variant]
+    elif order.variants or order.confirms:
         chosen = [*order.variants, *confirmed_variants(order)]
     elif order.policy == "all":
         chosen = all_variants(sweep)
@@ -104,16 +127,30 @@ def next_trials(
     else:
         step = walk(sweep, ended_recipes(sweep, rows, hashes))
         chosen, why = list(step.path), step.why
-    makers = makers_of(sweep, chosen, present)
-    unmade = [name for name in makers if not _complete(rows, name, hashes)]
-    if unmade:
-        failed = next((n for n in unmade if _ended(rows, n, hashes)), None)
-        if failed is not None:
-            why = f"{failed}, which makes the starting weights, did not complete"
-            return Next(wanted=(), why=why, step=step)
-        return Next(wanted=tuple(_wanted(n, 1, hashes) for n in unmade), step=step)
+    makers = made_first(sweep, chosen, rows, hashes, present)
+    if makers is not None:
+        return dataclasses.replace(makers, step=step)
     wanted = tuple(_wanted(name, order.trials, hashes, order.confirms) for name in chosen)
     return Next(wanted=wanted, why=why, step=step)
+
+
+def made_first(
+    sweep: Sweep,
+    chosen: Sequence[str],
+    rows: Sequence[TrialRow],
+    hashes: Mapping[str, str],
+    present: Collection[str],
+) -> Next | None:
+    """Return what has to be run before the chosen variants have weights to start from."""
+    makers = makers_of(sweep, chosen, present)
+    unmade = [name for name in makers if not _complete(rows, name, hashes)]
+    if not unmade:
+        return None
+    failed = next((n for n in unmade if _ended(rows, n, hashes)), None)
+    if failed is not None:
+        why = f"{failed}, which makes the starting weights, did not complete"
+        return Next(wanted=(), why=why)
+    return Next(wanted=tuple(_wanted(n, 1, hashes) for n in unmade))
 
 
 def claimable(sweep: Sweep, plan: Next, rows: Sequence[TrialRow], skip: Collection[int]) -> bool:
@@ -123,12 +160,11 @@ def claimable(sweep: Sweep, plan: Next, rows: Sequence[TrialRow], skip: Collecti
         skip: ids of trials that this launch has given back.
     """
     for want in plan.wanted:
-        mine = [r for r in rows if r.variant == want.variant and not r.superseded]
-        mine = [r for r in mine if want.has(r.confirms)]
+        mine = _seen_by(want, rows)
         short = sum(r.counts for r in mine) < want.trials and not want.confirms
         if short and sweep.variants[want.variant].space:
             return True
-        if any(r.phase not in ("done", "running") and r.trial_id not in skip for r in mine):
+        if any(_may_run(r, want) and r.trial_id not in skip for r in mine):
             return True
     return False
 
@@ -137,13 +173,28 @@ def to_be_had(sweep: Sweep, plan: Next, rows: Sequence[TrialRow]) -> int:
     """Return how many wanted trials nobody runs: waiting, interrupted, or still to be drawn."""
     count = 0
     for want in plan.wanted:
-        mine = [r for r in rows if r.variant == want.variant and not r.superseded]
-        mine = [r for r in mine if want.has(r.confirms)]
-        left = [r for r in mine if r.phase not in ("done", "running")]
+        mine = _seen_by(want, rows)
+        left = [r for r in mine if _may_run(r, want)]
         count += sum(r.attempt > 0 or r.recipe_hash in (None, want.recipe_hash) for r in left)
         if sweep.variants[want.variant].space and not want.confirms:
             count += max(0, want.trials - sum(r.counts for r in mine))
     return count
+
+
+def _seen_by(want: Wanted, rows: Sequence[TrialRow]) -> list[TrialRow]:
+    """Return a variant's trials as a search, or a launch, counts them: each only its own."""
+    mine = [r for r in rows if r.variant == want.variant and not r.superseded]
+    mine = [r for r in mine if want.has(r.confirms)]
+    if want.confirms:
+        return mine
+    return [r for r in mine if bool(r.facts.get("search")) == (want.search is not None)]
+
+
+def _may_run(row: TrialRow, want: Wanted) -> bool:
+    """Whether nobody runs a trial and it need not wait."""
+    if row.phase == "paused":
+        return want.search is not None and row.trial_id in want.search.going_on
+    return row.phase not in ("done", "running")
 
 
 def _wanted(

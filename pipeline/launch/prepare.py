@@ -88,6 +88,7 @@ def prepare(
         "trial": trial_key(lease),
         "continues": before.get("continues"),
         "confirms": before.get("confirms"),
+        "search": (lease.previous.get("facts") or {}).get("search"),
         "attempt": attempt,
         "values": lease.params,
         "overrides": before.get("overrides") if kept else overrides_of(configs.pure),

@@ -139,7 +139,7 @@ def told_anew(sweep: Sweep, project: Project, rows: Sequence[TrialRow]) -> list[
     for row in rows:
         if row.state not in ("PRUNED", "COMPLETE") or row.variant not in sweep.variants:
             continue
-        if not row.counts:  # no gate of the plan is for it
+        if not row.counts or row.facts.get("search"):  # no gate of the plan is for it
             continue
         stopped = any(v.get("verdict") in ("prune", "stop") for v in row.verdicts)
         now = _ending(sweep, project, row)

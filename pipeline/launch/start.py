@@ -20,6 +20,7 @@ from pipeline.launch.record import note_launch
 from pipeline.launch.registering import describe, register_all, resolved
 from pipeline.launch.rehearse import Placed, rehearsed
 from pipeline.launch.reread import Reread, told_anew
+from pipeline.launch.search_start import begun
 from pipeline.launch.show import Show
 from pipeline.launch.slurm import lead_s, queue_again
 from pipeline.launch.stops import Stops
@@ -91,6 +92,8 @@ def launch(
         show=show,
         jump=inside is None,
     )
+    if order.search is not None:
+        context, budget = begun(context, budget or Budget(), show.line)
     folder = project.runs / sweep.name
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if inside is None:
@@ -183,13 +186,20 @@ def _stops(sweep: Sweep, folder: Path, show: Show, inside: Inside | None) -> Sto
 
 
 def _finished(loop: Loop, context: Context, why: str, stops: Stops) -> Finished:
-    interrupted = any(outcome.state is None for outcome in loop.done)
+    interrupted = any(o.state is None and o.cause != "paused" for o in loop.done)
     code = stops.exit_code
     if code == 0 and interrupted:
         code = 75
-    if code == 0 and (loop.failed or not eligible(context)):
+    if code == 0 and (_went_wrong(loop, context) or not eligible(context)):
         code = 3
     return Finished(why=why, failed=tuple(loop.failed), interrupted=interrupted, exit_code=code)
+
+
+def _went_wrong(loop: Loop, context: Context) -> bool:
+    """Whether a trial failed that was not meant to; that some diverge is part of a search."""
+    if context.order.search is None:
+        return bool(loop.failed)
+    return any(o.state == "FAIL" and o.cause != "nan" for o in loop.done)
 
 
 def told(sweep: Sweep, finished: Finished) -> tuple[str, dict[str, Any]]:

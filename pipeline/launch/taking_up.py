@@ -13,11 +13,15 @@ from pipeline.launch.engine import Inside
 from pipeline.launch.notify import Notice
 from pipeline.launch.prepare import prepare, refuse_stranger, run_dir, set_aside
 from pipeline.launch.retry import spoiled
+from pipeline.launch.searching import lost_checkpoint
 from pipeline.study.board import TrialRow
 from pipeline.study.lease import Lease
 
 #: Of a trial's spec, what the storage keeps as well.
-FACTS = ("epochs", "seed", "data", "wandb", "device", "nproc", "continues", "confirms", "imported")
+FACTS = (
+    *("epochs", "seed", "data", "wandb", "device", "nproc"),
+    *("continues", "confirms", "imported", "search"),
+)
 
 
 def take_up(
@@ -47,27 +51,33 @@ def take_up(
     if refused is not None:
         set_aside(rundir, refused)
         earlier = None
-    if earlier is None or earlier.get("state") is None:
+    lost = lost_checkpoint(lease, rundir)
+    if lost is not None:
+        rundir.checkpoints.mkdir(mode=0o700, parents=True, exist_ok=True)
+    elif earlier is None or earlier.get("state") is None:
         make_ready(context, lease, slot, lease.attempt)
     spec = read_json(rundir.spec) or {}
     tried = [row.variant for row in rows if row.attempt > 0] + [lease.variant]
-    alone = bool(spec.get("confirms"))  # the ladder asks nothing of a repetition
+    # The ladder asks nothing of a repetition, nor of a trial of a search.
+    alone = bool(spec.get("confirms") or spec.get("search"))
     attempt = Attempt(
         lease,
         rundir,
         lambda: now().rules(lease, rundir),
         slot,
-        epochs=int(spec["epochs"]),
+        epochs=int(spec.get("epochs") or 0),
         grace_s=context.sweep.job.stop_grace_s,
         next_of=lambda verdict: None if alone else now().next_of(verdict, tried),
         say=say,
         notice=notice,
     )
     facts = {key: spec[key] for key in FACTS if spec.get(key) is not None}
+    if lost is not None:  # perhaps with its whole folder
+        facts = {**(lease.previous.get("facts") or {}), **facts}
     if inside is not None:
         facts["job"] = inside.record()
     lease.begin(str(rundir.root.relative_to(context.project.root)), slot.shown, facts)
-    return attempt, settled(attempt, earlier)
+    return attempt, settled(attempt, earlier) if lost is None else lost
 
 
 def make_ready(context: Context, lease: Any, slot: Slot, number: int) -> None:

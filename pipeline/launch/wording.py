@@ -4,6 +4,7 @@ from pipeline.errors import NotReady, PcanError
 from pipeline.job.ended import Outcome, last_lines, telling_log
 from pipeline.job.rundir import RunDir
 from pipeline.plan.measurement import Measurement
+from pipeline.plan.search.live import is_check
 from pipeline.plan.verdict import Kind, Verdict, percent
 
 
@@ -19,7 +20,7 @@ def epoch_line(name: str, epochs: int, m: Measurement, verdict: Verdict) -> str:
     took = f", {m.seconds:.0f} s" if m.seconds is not None else ""
     error = f" ± {100 * verdict.std_error:.2f}" if verdict.std_error is not None else ""
     head = f"{name} epoch {m.epoch}/{epochs}: top-1 {percent(m.top1)}{error}{inside}{lr}{took}"
-    if verdict.kind is Kind.GO:
+    if verdict.kind is Kind.GO and not is_check(verdict.rule):
         return head
     reason = verdict.reason.removeprefix(f"epoch {m.epoch}: ")
     return f"{head}\n  {verdict.kind.value}: {reason}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pipeline.plan import judge as judging
 from pipeline.plan.judge import Rules
 from pipeline.plan.measurement import Measurement
+from pipeline.plan.search.live import is_check
 from pipeline.plan.verdict import Kind, Verdict
 
 
@@ -44,5 +45,7 @@ def _without(rules: Rules, verdict: Verdict) -> Rules:
         return dataclasses.replace(rules, patience=None)
     if verdict.epoch == 0:
         return dataclasses.replace(rules, start=None)
+    if is_check(verdict.rule):
+        return dataclasses.replace(rules, search=None)
     gates = tuple(gate for gate in rules.gates if gate.epoch != verdict.epoch)
     return dataclasses.replace(rules, gates=gates)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.errors import SweepFileError
 from pipeline.plan import schema
+from pipeline.plan.search.space import within
 from pipeline.plan.sweep import (
     BEST_KNOWN,
     Band,
@@ -283,6 +284,12 @@ def recipe_value(variant: Variant, path: str) -> Any:
         if value is not MISSING:
             return _inside(value, parts[length:])
     return MISSING
+
+
+def recipe_values(variant: Variant) -> dict[str, Any]:
+    """Return what the recipe sets at the paths of its space, where they apply."""
+    values = {path: recipe_value(variant, path) for path in variant.space}
+    return within(variant.space, {p: v for p, v in values.items() if v is not MISSING})
 
 
 def _inside(value: Any, parts: list[str]) -> Any:

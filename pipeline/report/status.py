@@ -146,6 +146,6 @@ def eta_s(row: TrialRow, sweep: Sweep) -> float | None:
 
 
 def _next_gate(variant: Variant | None, row: TrialRow) -> Gate | None:
-    if variant is None or row.phase == "done":
+    if variant is None or row.phase == "done" or row.facts.get("search"):
         return None
     return next((gate for gate in variant.gates if gate.epoch > row.epoch), None)

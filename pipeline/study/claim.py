@@ -10,21 +10,18 @@ import dataclasses
 import secrets
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 
-from pipeline.plan.sweep import Space, Sweep
+from pipeline.plan.sweep import Sweep
 from pipeline.study import optuna_rows
 from pipeline.study.board import FINISHED
+from pipeline.study.draw import Searching, distribution, draw, of_search
 from pipeline.study.lease import Lease
-from pipeline.study.names import study_name
 from pipeline.study.owner import Owner, owner_is_gone, shown_host, this_host, this_process
 from pipeline.study.storage import Storage, told
 from pipeline.study.table import optuna_trials, trials
-
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
 
 #: The columns that say who owns a trial.
 _OWNER = ("trial_id", "variant", "token", "host", "boot_id", "pid", "proc_start", "renewed_at")
@@ -39,12 +36,14 @@ class Wanted:
 
     Args:
         confirms: run the repetitions of these trials on other seeds, and nothing else.
+        search: run trials of a search, and nothing else; without it, anything but those.
     """
 
     variant: str
     trials: int
     recipe_hash: str
     confirms: tuple[str, ...] = ()
+    search: Searching | None = None
 
     def has(self, confirms: str | None) -> bool:
         """Whether a trial is of the wanted kind, by the trial it confirms."""
@@ -173,7 +172,7 @@ def _started(
 ) -> Lease | None:
     """Take up a trial whose owner is gone, or that was given back."""
     begun = trials.c.phase.not_in(("waiting", "done")) & (optuna_trials.c.state == "RUNNING")
-    begun &= _of_kind(wanted)
+    begun &= _of_kind(wanted) & ((trials.c.phase != "paused") | _going_on(wanted))
     query = _wanted_rows(sweep, wanted, [trials.c[name] for name in _OWNER]).where(begun)
     with storage.engine.connect().execution_options(reading=True) as connection:
         rows = [dict(row) for row in connection.execute(query).mappings()]
@@ -210,11 +209,23 @@ def _waiting(
 
 
 def _of_kind(wanted: Sequence[Wanted]) -> sa.ColumnElement[bool]:
-    """Repetitions of the named trials where those are wanted, else anything but repetitions."""
+    """Repetitions of the named trials where those are wanted, else a search's or the plan's."""
     confirms = trials.c.facts["confirms"].as_string()
     names = {name for want in wanted for name in want.confirms}
-    kind: sa.ColumnElement[bool] = confirms.in_(names) if names else confirms.is_(None)
-    return kind
+    if names:
+        repetitions: sa.ColumnElement[bool] = confirms.in_(names)
+        return repetitions
+    search = trials.c.facts["search"].as_string()
+    searching = any(want.search is not None for want in wanted)
+    kind = search.is_not(None) if searching else search.is_(None)
+    found: sa.ColumnElement[bool] = confirms.is_(None) & kind
+    return found
+
+
+def _going_on(wanted: Sequence[Wanted]) -> sa.ColumnElement[bool]:
+    """Paused trials that may go on."""
+    ids = [i for want in wanted if want.search is not None for i in want.search.going_on]
+    return trials.c.trial_id.in_(ids)
 
 
 def _taken(
@@ -260,71 +271,19 @@ def _wanted_rows(
 
 
 def _drawn(sweep: Sweep, storage: Storage, want: Wanted) -> Mapping[str, Any] | None:
-    """Ask Optuna for another trial of the variant's space, if more are wanted."""
-    import optuna
-
+    """Draw another trial of the variant's space, if more are wanted."""
     rows = _rows(sweep, storage, [want.variant])
-    space = sweep.variants[want.variant].space
-    counted = [r for r in rows if r["cause"] != "superseded" and not _beside(r)]
-    if len(counted) >= want.trials or not space or want.confirms:
+    mine = [r for r in rows if of_search(r) == (want.search is not None)]
+    counted = [r for r in mine if r["cause"] != "superseded" and not _beside(r)]
+    if len(counted) >= want.trials or want.confirms:
         return None
-    sampler = optuna.samplers.TPESampler(constant_liar=True)
-    study = optuna.load_study(
-        study_name=study_name(sweep, want.variant), storage=storage.rdb, sampler=sampler
-    )
-    _end_unborn(storage, study, {r["trial_id"] for r in rows})
-    trial = study.ask()
-    params = {path: _suggest(trial, path, s) for path, s in space.items()}
-    row = {
-        "trial_id": trial._trial_id,
-        "uid": secrets.token_hex(16),
-        "sweep": sweep.name,
-        "variant": want.variant,
-        "number": trial.number,
-        "recipe_hash": None,
-        "params": params,
-        "phase": "waiting",
-        "attempt": 0,
-        "epoch": 0,
-        "seconds": 0.0,
-    }
-    with storage.engine.begin() as connection:
-        connection.execute(sa.insert(trials).values(**row))
-    return {**row, "state": "RUNNING", "run_dir": None, "started_at": None}
+    return draw(sweep, storage, want.variant, rows, want.search)
 
 
 def _beside(row: Mapping[str, Any]) -> bool:
     """Whether a trial was neither planned nor searched: imported, or a repetition."""
     facts = row["facts"] or {}
     return bool(facts.get("imported") or facts.get("confirms"))
-
-
-def _end_unborn(storage: Storage, study: Any, known: Collection[int]) -> None:
-    """End trials that Optuna drew for a launcher killed before it could write its lease.
-
-    We hold the lock that drawing takes, so nobody else is between the two now.
-    """
-    from optuna.trial import TrialState
-
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if trial._trial_id not in known:
-            storage.rdb.set_trial_user_attr(trial._trial_id, "cause", "never_begun")
-            storage.rdb.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-
-
-def _suggest(trial: Any, path: str, space: Space) -> Any:
-    if space.choices is not None:
-        return trial.suggest_categorical(path, list(space.choices))
-    return trial.suggest_float(path, space.low, space.high, log=space.log, step=space.step)
-
-
-def _distribution(space: Space) -> "BaseDistribution":
-    from optuna.distributions import CategoricalDistribution, FloatDistribution
-
-    if space.choices is not None:
-        return CategoricalDistribution(space.choices)
-    assert space.low is not None and space.high is not None
-    return FloatDistribution(space.low, space.high, log=space.log, step=space.step)
 
 
 def take(sweep: Sweep, storage: Storage, row: Mapping[str, Any], me: Owner) -> Lease:
@@ -363,6 +322,10 @@ def _take(
             reason=None,
         )
     )
+    return _lease(storage, row, token, attempt)
+
+
+def _lease(storage: Storage, row: Mapping[str, Any], token: str, attempt: int) -> Lease:
     return Lease(
         storage=storage,
         trial_id=row["trial_id"],
@@ -377,6 +340,33 @@ def _take(
     )
 
 
+def claim_beaten(
+    sweep: Sweep, storage: Storage, trial_id: int, me: Owner | None = None
+) -> Lease | None:
+    """Claim a paused trial only to end it; None if it is not paused any more.
+
+    It is no start, and stays paused if this process is killed before it ends the trial.
+    """
+    me = me or this_process()
+    token = secrets.token_hex(16)
+    with storage.lock(), told(storage):
+        rows = {r["trial_id"]: r for r in _rows(sweep, storage, list(sweep.variants))}
+        row = rows.get(trial_id)
+        if row is None or row["phase"] != "paused" or row["state"] != "RUNNING":
+            return None
+        if not _may_take(storage, row, storage.now()):
+            return None
+        owner = {"host": me.host, "boot_id": me.boot_id, "pid": me.pid}
+        paused = (trials.c.trial_id == trial_id) & (trials.c.phase == "paused")
+        with storage.engine.begin() as connection:
+            done = connection.execute(
+                sa.update(trials)
+                .where(paused)
+                .values(token=token, proc_start=me.proc_start, renewed_at=storage.clock(), **owner)
+            )
+    return _lease(storage, row, token, int(row["attempt"])) if done.rowcount == 1 else None
+
+
 def _recipe_params(sweep: Sweep, row: Mapping[str, Any]) -> dict[str, tuple[float, str]]:
     """Return what a recipe has at the paths of its space, as Optuna stores it."""
     from optuna.distributions import distribution_to_json
@@ -384,7 +374,6 @@ def _recipe_params(sweep: Sweep, row: Mapping[str, Any]) -> dict[str, tuple[floa
     fixed, found = row["params"] or {}, {}
     for path, space in sweep.variants[row["variant"]].space.items():
         if path in fixed:
-            distribution = _distribution(space)
-            internal = float(distribution.to_internal_repr(fixed[path]))
-            found[path] = internal, distribution_to_json(distribution)
+            kind = distribution(space)
+            found[path] = float(kind.to_internal_repr(fixed[path])), distribution_to_json(kind)
     return found

@@ -71,7 +71,7 @@ def enqueue_again(
                     best_top1=top.top1 if top else None,
                     best_epoch=top.epoch if top else None,
                     seconds=0.0,
-                    facts={"continues": row.name},
+                    facts={"continues": row.name, **_search(row)},
                 )
             )
     return number
@@ -131,6 +131,11 @@ def _check_continuable(sweep: Sweep, storage: Storage, row: TrialRow) -> None:
                 f"{row.name} is continued as {other.name} already. Run it: pcan sweep launch "
                 f"{sweep.name}"
             )
+
+
+def _search(row: TrialRow) -> dict[str, Any]:
+    """Return the mark of a trial of a search, which the one that continues it bears too."""
+    return {"search": row.facts["search"]} if row.facts.get("search") else {}
 
 
 def _failed() -> Any:

@@ -13,7 +13,7 @@ from pipeline.plan.measurement import Measurement
 from pipeline.plan.sweep import Sweep
 from pipeline.study import optuna_rows
 from pipeline.study.board import read_board
-from pipeline.study.claim import _distribution
+from pipeline.study.draw import distribution
 from pipeline.study.lease import final_values
 from pipeline.study.register import META
 from pipeline.study.storage import Storage, told
@@ -102,7 +102,7 @@ def _template(sweep: Sweep, run: FinishedRun) -> Any:
 
     variant = sweep.variants.get(run.variant)
     space = variant.space if variant is not None else {}
-    distributions = {path: _distribution(space[path]) for path in run.params}
+    distributions = {path: distribution(space[path]) for path in run.params}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a choice that is a list is said to be no choice
         return create_trial(

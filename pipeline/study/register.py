@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipeline.errors import InputError
+from pipeline.plan.search.space import within
 from pipeline.plan.sweep import Sweep, Variant
 from pipeline.plan.variants import MISSING, recipe_value
 from pipeline.study.names import study_name
@@ -61,7 +62,7 @@ def recipe_of(variant: Variant, config_hash: str, base: Mapping[str, Any] | None
             value = (base or {}).get(path, MISSING)
         if value is not MISSING:
             values[path] = value
-    return Recipe(hash=config_hash, values=values)
+    return Recipe(hash=config_hash, values=within(variant.space, values))
 
 
 def register(sweep: Sweep, storage: Storage, recipes: Mapping[str, Recipe]) -> list[Registered]:

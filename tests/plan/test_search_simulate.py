@@ -210,7 +210,6 @@ def test_the_plain_rules_are_the_reference_simulators(curve_files, reference) ->
 
 
 @pytest.mark.slow
-@pytest.mark.sample
 def test_the_plain_rules_are_the_reference_simulators_on_500_sweeps(
     curve_files, reference
 ) -> None:

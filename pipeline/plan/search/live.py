@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.plan.measurement import Measurement
-from pipeline.plan.search.rules import Decision, Field, Halving
+from pipeline.plan.search.rules import RULES, Decision, Field, Halving
 from pipeline.plan.verdict import Kind, Verdict
 
 
@@ -85,6 +85,11 @@ def verdict_of(decision: Decision, latest: Measurement, rule: str) -> Verdict:
 def rule_name(check: int, rule: str) -> str:
     """Return how a verdict names a check, as it names a gate: "epoch 8 halving"."""
     return f"epoch {check} {rule}"
+
+
+def is_check(rule: str | None) -> bool:
+    """Whether a verdict is that of a search's stopping rule, which is always worth a line."""
+    return rule is not None and rule.rpartition(" ")[2] in RULES
 
 
 def warns_only(verdict: Verdict) -> Verdict:

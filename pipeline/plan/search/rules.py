@@ -169,6 +169,14 @@ class Ladder(Halving):
 
     name = "ladder"
 
+    def most_epochs(self, trials: int) -> int:
+        """Return what so many trials cost if none ends on its way."""
+        going, before, epochs = trials, 0, 0
+        for check in (*self.checks, self.epochs):
+            epochs += going * (check - before)
+            going, before = self._allowed(going), check
+        return epochs
+
     def decide(self, check: int, number: int, field: Field) -> Decision:
         best, reached = field.bests[number], len(field.bests)
         order = sorted(field.bests, key=lambda n: (-field.bests[n], n))

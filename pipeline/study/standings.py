@@ -1,0 +1,77 @@
+"""How far each trial of a study has got, for a search's stopping rule: two queries, no Optuna.
+
+Every trial with values counts: those of the search, the plan's recipes, and runs that were
+imported. Only those of the search can still be on their way.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.plan.search.rules import Halving, Standing, Way
+from pipeline.plan.sweep import Sweep
+from pipeline.study.board import FINISHED
+from pipeline.study.names import study_name
+from pipeline.study.storage import Storage
+
+_TRIALS = """
+SELECT t.trial_id, t.number, CAST(t.state AS VARCHAR(20)) AS state, p.facts
+FROM trials AS t JOIN studies AS s ON s.study_id = t.study_id
+LEFT JOIN pcan_trials AS p ON p.trial_id = t.trial_id
+WHERE s.study_name = :study ORDER BY t.number
+"""
+_VALUES = """
+SELECT v.trial_id, v.step, v.intermediate_value AS value,
+    CAST(v.intermediate_value_type AS VARCHAR(20)) AS kind
+FROM trial_intermediate_values AS v
+JOIN trials AS t ON t.trial_id = v.trial_id JOIN studies AS s ON s.study_id = t.study_id
+WHERE s.study_name = :study ORDER BY v.trial_id, v.step
+"""
+
+
+def read_standings(sweep: Sweep, variant: str, rule: Halving, storage: Storage) -> list[Standing]:
+    """Return how far each trial of a variant's study has got.
+
+    Raises:
+        StorageError: the storage cannot be read.
+    """
+    study = study_name(sweep, variant)
+    curves = read_curves(study, storage)
+    rows = storage.read(_TRIALS, study=study)
+    return [_standing(row, curves.get(row["trial_id"], {}), rule) for row in rows]
+
+
+def read_curves(study: str, storage: Storage) -> dict[int, dict[int, float]]:
+    """Return the values of each trial of a study, by trial id and epoch."""
+    curves: dict[int, dict[int, float]] = {}
+    for row in storage.read(_VALUES, study=study):
+        value = float(row["value"]) if row["kind"] == "FINITE" else math.nan
+        curves.setdefault(row["trial_id"], {})[int(row["step"])] = value
+    return curves
+
+
+def _standing(row: Mapping[str, Any], curve: Mapping[int, float], rule: Halving) -> Standing:
+    facts = json.loads(row["facts"]) if isinstance(row["facts"], str) else row["facts"]
+    return Standing(
+        number=int(row["number"]),
+        epoch=max(curve, default=0),
+        bests=_bests(curve, rule.checks),
+        way=_way(str(row["state"]), bool((facts or {}).get("search"))),
+    )
+
+
+def _bests(curve: Mapping[int, float], checks: Sequence[int]) -> dict[int, float]:
+    """Return the best value so far at each check that was reached with a finite value."""
+    last, bests = max(curve, default=0), {}
+    for check in checks:
+        values = [v for e, v in curve.items() if e <= check and math.isfinite(v)]
+        if last >= check and values and math.isfinite(curve.get(check, 0.0)):
+            bests[check] = max(values)
+    return bests
+
+
+def _way(state: str, searched: bool) -> Way:
+    if not searched or state == "PRUNED":
+        return Way.OUT
+    return Way.ENDED if state in FINISHED else Way.OPEN

@@ -1,0 +1,239 @@
+"""A search in the storage: what is drawn, what is known, who may go on; and the Optuna pruner."""
+
+import dataclasses
+import math
+import random
+from pathlib import Path
+
+import optuna
+import pytest
+
+from pipeline.plan.measurement import Measurement
+from pipeline.plan.read import read_sweep
+from pipeline.plan.search.rules import Halving, Ladder, Way
+from pipeline.plan.search.simulate import Curve, simulate
+from pipeline.plan.sweep import Patience, Sweep
+from pipeline.study.board import read_board
+from pipeline.study.claim import Wanted, claim, claim_beaten
+from pipeline.study.draw import Searching
+from pipeline.study.known import ORIGIN, Known, import_known, misfit
+from pipeline.study.lease import Lease
+from pipeline.study.owner import this_process
+from pipeline.study.pruner import HalvingPruner
+from pipeline.study.register import recipe_of, register
+from pipeline.study.standings import read_standings
+from pipeline.study.storage import Storage, open_storage
+
+TEXT = """\
+name: s
+config: c.py
+objective: {metric: acc/top1}
+variants:
+  base:
+    set: {lr: 1e-3, opt: sgd, momentum: 0.9}
+    space:
+      lr: {low: 1e-4, high: 1e-2, log: true}
+      opt: {choices: [sgd, adam]}
+      momentum: {low: 0.5, high: 0.99, when: {opt: sgd}}
+  other: {like: base, set: {lr: 2e-3}}
+  far: {like: base, set: {lr: 5e-3}, space: {}}
+ladder: {start: base}
+search: {rule: ladder}
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Sweep:
+    (tmp_path / "s.yaml").write_text(TEXT)
+    return read_sweep(tmp_path / "s.yaml", tmp_path)
+
+
+@pytest.fixture
+def storage(tmp_path: Path, sweep: Sweep):
+    storage = open_storage(None, tmp_path / "runs")
+    register(sweep, storage, {name: recipe_of(v, "h") for name, v in sweep.variants.items()})
+    yield storage
+    storage.close()
+
+
+def wanted(trials: int, going_on: frozenset[int] = frozenset(), **more) -> list[Wanted]:
+    search = Searching(seed=0, going_on=going_on, **more)
+    return [Wanted(variant="base", trials=trials, recipe_hash="h", search=search)]
+
+
+def drawn(sweep: Sweep, storage: Storage, trials: int, **more) -> Lease:
+    lease = claim(sweep, storage, wanted(trials, **more))
+    assert lease is not None
+    return lease
+
+
+def curve(*top1s: float) -> list[Measurement]:
+    return [Measurement(epoch=e, top1=v) for e, v in enumerate(top1s, 1)]
+
+
+def pause(lease: Lease, *top1s: float) -> None:
+    lease.report(curve(*top1s), [])
+    lease.release("paused", cause="paused", reason="r", seconds=1.0)
+
+
+def end(lease: Lease, state: str, *top1s: float, cause: str | None = None) -> None:
+    lease.tell(state, curve(*top1s), cause=cause, reason="r", verdicts=[], seconds=1.0)
+
+
+def test_a_search_and_a_launch_leave_each_others_trials_alone(sweep, storage) -> None:
+    mine = drawn(sweep, storage, 1)
+    assert mine.searched and mine.number == 1
+    mine.release("interrupted", cause=None, reason="r", seconds=0)
+    plan = [Wanted(variant="base", trials=1, recipe_hash="h")]
+    recipe = claim(sweep, storage, plan)
+    assert recipe is not None and recipe.number == 0 and not recipe.searched
+    end(recipe, "COMPLETE", 0.5)
+    assert claim(sweep, storage, plan) is None
+    assert drawn(sweep, storage, 1).number == 1  # the interrupted one, no second is drawn
+
+
+def test_a_paused_trial_is_claimed_only_when_it_may_go_on(sweep, storage) -> None:
+    lease = drawn(sweep, storage, 1)
+    pause(lease, 0.5)
+    assert claim(sweep, storage, wanted(1)) is None
+    again = claim(sweep, storage, wanted(1, frozenset({lease.trial_id})))
+    assert again is not None and again.number == lease.number and again.attempt == 2
+
+
+def test_a_beaten_trial_is_ended_and_survives_a_kill_as_paused(sweep, storage) -> None:
+    lease = drawn(sweep, storage, 1)
+    pause(lease, 0.5)
+    dead = dataclasses.replace(this_process(), proc_start=1)
+    assert claim_beaten(sweep, storage, lease.trial_id, me=dead) is not None
+    row = next(r for r in read_board("s", storage) if r.trial_id == lease.trial_id)
+    assert (row.phase, row.attempt) == ("paused", 1)
+    second = claim_beaten(sweep, storage, lease.trial_id)
+    assert second is not None
+    assert claim_beaten(sweep, storage, lease.trial_id) is None  # a living owner has it
+    end(second, "PRUNED", 0.5, cause="ladder")
+    assert claim_beaten(sweep, storage, lease.trial_id) is None
+
+
+def test_conditions_are_kept_and_draws_repeat(sweep, storage, tmp_path: Path) -> None:
+    leases = [drawn(sweep, storage, n) for n in range(1, 13)]
+    assert {lease.params["opt"] for lease in leases} == {"sgd", "adam"}
+    assert all(("momentum" in x.params) == (x.params["opt"] == "sgd") for x in leases)
+    other = open_storage(None, tmp_path / "again")
+    register(sweep, other, {name: recipe_of(v, "h") for name, v in sweep.variants.items()})
+    first = [drawn(sweep, other, n).params for n in range(1, 6)]
+    other.close()
+    assert first == [lease.params for lease in leases[:5]]
+
+
+def test_a_recipe_that_nobody_ran_comes_first(sweep, storage) -> None:
+    lease = drawn(sweep, storage, 1, first={"lr": 1e-3, "opt": "adam", "momentum": 0.9})
+    assert lease.params == {"lr": 1e-3, "opt": "adam"}
+
+
+def test_tpe_learns_from_paused_and_diverged_trials(sweep, storage, monkeypatch) -> None:
+    pause(drawn(sweep, storage, 1), 0.4, 0.6)
+    end(drawn(sweep, storage, 2), "FAIL", 0.3, cause="nan")
+    seen: list[optuna.trial.FrozenTrial] = []
+    sampler = optuna.samplers.TPESampler.sample_independent
+
+    def look(self, study, trial, name, distribution):
+        seen[:] = study.get_trials(states=(optuna.trial.TrialState.PRUNED,))
+        return sampler(self, study, trial, name, distribution)
+
+    monkeypatch.setattr(optuna.samplers.TPESampler, "sample_independent", look)
+    drawn(sweep, storage, 3)
+    assert [t.intermediate_values for t in seen] == [{1: 0.4, 2: 0.6}, {}]
+
+
+def test_the_plans_recipes_become_known_once(sweep, storage) -> None:
+    plan = [Wanted(variant="other", trials=1, recipe_hash="h")]
+    lease = claim(sweep, storage, plan)
+    assert lease is not None
+    end(lease, "COMPLETE", 0.4, 0.8, 0.7)
+    row = next(r for r in read_board("s", storage) if r.name == "other/0")
+    known = [Known(row=row, values={"lr": 2e-3, "opt": "adam", "momentum": 0.9})]
+    assert import_known(sweep, storage, "base", known) == ["other/0"]
+    assert import_known(sweep, storage, "base", known) == []
+    study = optuna.load_study(study_name="s/base", storage=storage.rdb)
+    (found,) = [t for t in study.trials if t.user_attrs.get(ORIGIN)]
+    assert (found.value, found.params) == (0.8, {"lr": 2e-3, "opt": "adam"})
+    standings = read_standings(sweep, "base", Halving(8), storage)
+    (one,) = [s for s in standings if s.epoch]
+    assert one.bests == {1: 0.4, 2: 0.8} and one.way is Way.OUT
+    assert claim(sweep, storage, wanted(0)) is None  # never run again
+
+
+def test_what_lies_outside_the_space_is_named(sweep: Sweep) -> None:
+    assert misfit(sweep, "base", {"lr": 0.5}) == "lr = 0.5 is outside the searched range"
+    assert misfit(sweep, "base", {"lr": 1e-3, "opt": "adam"}) is None
+
+
+def test_how_far_everybody_is(sweep, storage) -> None:
+    pause(drawn(sweep, storage, 1), 0.5, 0.4)
+    end(drawn(sweep, storage, 2), "FAIL", 0.6, math.nan, cause="nan")
+    end(drawn(sweep, storage, 3), "PRUNED", 0.1, cause="ladder")
+    drawn(sweep, storage, 4)
+    found = {s.number: s for s in read_standings(sweep, "base", Ladder(8), storage)}
+    assert found[0].way is Way.OUT  # the plan's recipe
+    assert (found[1].bests, found[1].way) == ({1: 0.5, 2: 0.5}, Way.OPEN)
+    assert (found[2].bests, found[2].way) == ({1: 0.6}, Way.ENDED)
+    assert (found[3].bests, found[3].way) == ({1: 0.1}, Way.OUT)
+    assert (found[4].epoch, found[4].way) == (0, Way.OPEN)
+
+
+def by_pruner(rows: list[list[float]], patience: Patience) -> list[int]:
+    """Run one sweep by ask, report and should_prune alone; return the epochs of each trial."""
+    pruner = HalvingPruner(len(rows[0]), patience=patience)
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    study = optuna.create_study(direction="maximize", pruner=pruner, sampler=sampler)
+    trained = []
+    for row in rows:
+        trial = study.ask()
+        for epoch, value in enumerate(row, 1):
+            trial.report(value, epoch)
+            if trial.should_prune():
+                break
+        trained.append(epoch)
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    return trained
+
+
+def made_up(count: int, seed: int, epochs: int = 24) -> list[list[float]]:
+    """Return curves that rise and cross; one in five diverges."""
+    rng = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        top, speed = rng.uniform(0.3, 0.9), rng.uniform(0.5, 8)
+        row = [round(top * (1 - math.exp(-e / speed)), 3) for e in range(1, epochs + 1)]
+        broken = rng.randrange(epochs) if rng.random() < 0.2 else epochs
+        rows.append(row[:broken] + [math.nan] * (epochs - broken))
+    return rows
+
+
+def check_pruner(sweeps: int) -> None:
+    patience = Patience(epochs=6, min_delta=0.002)
+    for seed in range(sweeps):
+        rows = made_up(20, seed)
+        curves = [Curve.of(row, patience=patience) for row in rows]
+        assert list(simulate(curves, Halving(24)).trained) == by_pruner(rows, patience), seed
+
+
+def test_the_pruner_decides_as_the_simulator() -> None:
+    check_pruner(10)
+
+
+@pytest.mark.slow
+def test_the_pruner_decides_as_the_simulator_on_10_000_trials() -> None:
+    check_pruner(500)
+
+
+def test_the_pruner_minimises_too() -> None:
+    study = optuna.create_study(direction="minimize", pruner=HalvingPruner(16))
+    pruned = []
+    for value in (0.5, 0.4, 0.9, 0.3):
+        trial = study.ask()
+        trial.report(value, 1)
+        trial.report(value, 2)
+        pruned.append(trial.should_prune())
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    assert pruned == [False, False, True, False]
