@@ -1,9 +1,12 @@
-"""A progress line on stderr with the time left; silent where stderr is no terminal."""
+"""A progress line on stderr with the time left; where that is no terminal, a line a minute."""
 
+import time
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import Progress, TaskID
+
+SECONDS_BETWEEN_LINES = 60.0
 
 
 class Bar:
@@ -15,6 +18,8 @@ class Bar:
 
     def __init__(self, text: str) -> None:
         console = Console(stderr=True)
+        self._text, self._console = text, console
+        self._began = self._told = time.monotonic()
         self._progress = Progress(console=console, transient=True, disable=not console.is_terminal)
         self._task: TaskID = self._progress.add_task(text, total=None)
 
@@ -33,3 +38,9 @@ class Bar:
     def update(self, done: int, total: int) -> None:
         """Say that `done` of `total` pieces are done."""
         self._progress.update(self._task, completed=done, total=total)
+        now = time.monotonic()
+        if self._console.is_terminal or now - self._told < SECONDS_BETWEEN_LINES:
+            return
+        left = (now - self._began) / max(1, done) * (total - done)
+        self._console.print(f"{self._text}: {done} of {total}, about {left / 60:.0f} min left")
+        self._told = now

@@ -173,7 +173,9 @@ def config(trial: Trial) -> dict[str, Any]:
     told = {key: spec.get(key) for key in (*plain, "seed", "nproc", "device", "config_hash")}
     warm = spec.get("warm_start") or {}
     told["warm_start"] = Path(str(warm["checkpoint"])).name if warm.get("checkpoint") else None
-    told["data"] = (spec.get("data") or {}).get("store")
+    data = spec.get("data") or {}
+    told["data"] = data.get("store")
+    told |= {f"data_{key}": data[key] for key in ("profile", "digest") if data.get(key)}
     told |= {f"versions.{name}": value for name, value in (spec.get("versions") or {}).items()}
     told |= _flat(spec.get("overrides") or {})
     told |= _flat(spec.get("values") or {})
