@@ -5,7 +5,7 @@
 Prepares a temporary store, then draws the same samples from the same seeds by every variant in
 turn and prints the median CPU time of each, its ratio to stock, the size of a pack and how close
 the pictures are. `--versus` names a second folder with the same clips in another size; its stock
-chain is measured in the same run. `benchmarks/data_clips.py` makes clips for both.
+training chain is measured in the same run. `benchmarks/data_clips.py` makes clips for both.
 """
 
 import argparse
@@ -162,6 +162,7 @@ def measure(options: argparse.Namespace, store: Path) -> dict:
         data = {
             name: DATASETS.build(config[f"{loader}_dataloader"].dataset)
             for name, config in configs(options, store).items()
+            if loader == "train" or name != "stock, versus"
         }
         record[loader] = compare(data, options, loader)
     return record
