@@ -1,9 +1,15 @@
 """What all tests share: the project's folder and the shipped plan."""
 
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import private_postgres  # noqa: E402
 
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
@@ -29,3 +35,21 @@ def real_data() -> Path:
     if not (folder / "utd_mhad_demo8").is_dir():
         pytest.skip(f"real data absent: no utd_mhad_demo8 in {folder} (set PCAN_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[private_postgres.PrivatePostgres]:
+    """A real PostgreSQL; a test that stops it starts it again."""
+    # Not below pytest's folder, which the server's user may not enter.
+    with tempfile.TemporaryDirectory(prefix="pcan-postgres-", ignore_cleanup_errors=True) as name:
+        server = private_postgres.PrivatePostgres(Path(name) / "server")
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres: private_postgres.PrivatePostgres) -> str:
+    """The URL of a database that all tests share; a sweep there needs a name of its own."""
+    return postgres.url()

@@ -83,7 +83,8 @@ def _collector(opened: "Opened", storage: str | None) -> Callable[[], dict[str, 
         if ended not in mattered:
             mattered.clear()
             mattered[ended] = _importances(opened, storage, board)
-        return collect(folder, opened.sweep, rates, phases, mattered[ended])
+        distant = _distant(opened, storage, board)
+        return collect(folder, opened.sweep, rates, phases, mattered[ended], distant)
 
     return fresh
 
@@ -114,6 +115,22 @@ def _board(opened: "Opened", storage: str | None) -> "list[TrialRow]":
     if storage is None and not (opened.project.runs / "pcan.db").exists():
         return []
     return read_board(opened.sweep.name, open_storage(storage, opened.project.runs, create=False))
+
+
+def _distant(
+    opened: "Opened", storage: str | None, board: "list[TrialRow]"
+) -> list[dict[str, Any]]:
+    """Return what the storage knows of trials whose run directories other hosts have."""
+    from pipeline.report.distant import distant_trials
+    from pipeline.study.storage import open_storage
+
+    if not board:
+        return []
+    store = open_storage(storage, opened.project.runs, create=False)
+    try:
+        return distant_trials(opened.sweep.name, board, opened.project, store)
+    finally:
+        store.close()
 
 
 def _importances(

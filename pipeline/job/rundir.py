@@ -73,6 +73,22 @@ class RunDir:
         return self.root / "stop.json"
 
     @property
+    def owner(self) -> Path:
+        """`{"token", "host"}`: whose start of the job may write here; replaced by the next."""
+        return self.root / "owner.json"
+
+    def is_held_by(self, token: str) -> bool:
+        """Tell whether this folder is still a launcher's, by the token of its lease.
+
+        On a file system that hosts share this reaches a launcher that the database does not.
+        """
+        try:
+            owner = read_json(self.owner)
+        except OSError:  # the file system is away for a moment
+            return True
+        return owner is None or owner.get("token") == token
+
+    @property
     def outcome(self) -> Path:
         """How the trial's job ended."""
         return self.root / "outcome.json"

@@ -26,6 +26,7 @@ from pipeline.plan.measurement import Measurement
 from pipeline.plan.overrule import judge
 from pipeline.plan.project import shown
 from pipeline.plan.verdict import Kind, Verdict
+from pipeline.study.lease import LeaseLost
 
 #: How long the ranks of a stuck job get to write their stacks before they are ended.
 STACKS_S = 2.0
@@ -114,7 +115,11 @@ class Attempt:
 
         Returns:
             Whether there were any.
+
+        Raises:
+            LeaseLost: another launcher has the trial now.
         """
+        self._refuse_if_taken_over()
         if overruled(self.rundir) != self._overruled:
             self._overruled = overruled(self.rundir)
             self.judge_anew()
@@ -255,6 +260,15 @@ class Attempt:
     @property
     def _last_epoch(self) -> int:
         return self.history[-1].epoch if self.history else 0
+
+    def _refuse_if_taken_over(self) -> None:
+        """Look at the run directory itself: a launcher cut off from the storage sees that."""
+        if not self.rundir.is_held_by(self.lease.token):
+            owner = read_json(self.rundir.owner) or {}
+            raise LeaseLost(
+                f"{self.name} was taken up by a launch on {owner.get('host')}; the job here is "
+                "ended without a result."
+            )
 
     def _read_earlier(self) -> None:
         """Take up what earlier attempts measured; verdicts are judged anew, by today's rules.

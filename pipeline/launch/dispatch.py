@@ -24,7 +24,7 @@ LATER_S = 10.0
 #: Jobs at once, if `--slots` does not say.
 MOST = 32
 #: Exit codes of a job's launch after which another one would fare no better.
-_HOPELESS = (1, 2, 4, 5)
+_HOPELESS = (2, 4, 5)
 #: SLURM's way to say that a job's output could not be opened.
 _NO_OUTPUT = -53
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline.errors import PcanError, StorageError
+from pipeline.errors import NotReady, PcanError, StorageError
 from pipeline.job.ended import Outcome
 from pipeline.job.rundir import read_json
 from pipeline.job.slots import Slot
@@ -166,7 +166,8 @@ class Loop:
         names = [want.variant for want in plan.wanted]
         for line in export_made(context.sweep, context.project, rows, names):
             self.show.line(line)
-        skip = self.endings.given_back
+        away = {row.trial_id for row in rows if self._away(row)}
+        skip = self.endings.given_back | away
         while self._open() and claimable(context.sweep, plan, rows, skip):
             slot = self.places.take(context.sweep.name)
             if slot is None:
@@ -196,11 +197,32 @@ class Loop:
         if self._inside is not None:  # GPUs are not kept waiting for what others may leave
             others = [o for o in others if o.lapsed or o.job == self._inside.id]
         if not others:
+            self._refuse_what_is_away(plan)
             return False
         told = ", ".join(f"{other.variant}/{other.number} ({other.owner})" for other in others)
         self._tell_once(f"Another launch runs {told}; waiting to take over what it leaves.")
         self.stops.sleep(IDLE_S)
         return not self.stops.asked
+
+    def _away(self, row: TrialRow) -> str | None:
+        """Return the host that has the epochs of an unfinished trial, None if they are here."""
+        return row.away(self.context.project.root) if row.epoch and not row.finished else None
+
+    def _refuse_what_is_away(self, plan: Next) -> None:
+        """Say which host can go on with what is left, if this one cannot.
+
+        Raises:
+            NotReady: a wanted trial was begun in a run directory that is not seen here.
+        """
+        wanted = {want.variant for want in plan.wanted}
+        for row in self.context.rows():
+            host = self._away(row)
+            if host is not None and row.variant in wanted:
+                raise NotReady(
+                    f"{row.name} was begun on {host} and has {row.epoch} epochs in {row.run_dir} "
+                    f"there, which is not seen here. Launch it on {host}, or let both hosts see "
+                    "one project folder."
+                )
 
     def _tell_once(self, text: str) -> None:
         if text != self._told:

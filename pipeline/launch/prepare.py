@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import importlib.metadata
 import re
+import time
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,8 +18,12 @@ from pipeline.launch.held import Held
 from pipeline.launch.machine import apply_data_root
 from pipeline.plan.project import Project, shown
 from pipeline.plan.sweep import Sweep
+from pipeline.study.lease import Lease
 from pipeline.study.names import study_name
+from pipeline.study.owner import shown_host, this_host
 
+#: How long an owner on another host may take to see that it was replaced.
+YIELD_S = 3.0
 #: After an epoch the job waits at most so long to hear whether it may go on.
 JUDGE_WAIT_S = 10
 _VERSIONS = ("pcan", "torch", "mmengine", "mmaction2", "mmcv-lite", "mmcv", "numpy", "optuna")
@@ -118,6 +123,15 @@ def prepare(
     }
     write_json(rundir.spec, spec)
     return rundir
+
+
+def hold(project: Project, rundir: RunDir, lease: Lease) -> None:
+    """Make the run directory this lease's; an earlier owner that still lives sees it and ends."""
+    _private(project.runs, rundir.root)
+    write_json(rundir.owner, {"token": lease.token, "host": shown_host(this_host())})
+    before = lease.previous
+    if before["phase"] == "running" and before["host"] != this_host():
+        time.sleep(YIELD_S)
 
 
 def trial_key(lease: Held) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 from pipeline.errors import StorageError
 from pipeline.launch.held import Held
 from pipeline.plan.measurement import Measurement
+from pipeline.study.owner import LEASE_S
 
-RENEW_S = 30.0
+RENEW_S = LEASE_S / 6
 RETRY_S = 5.0
 #: A storage that is busy for less than this is not worth a word.
 SILENT_S = 8.0

@@ -11,7 +11,7 @@ from pipeline.launch.context import Context
 from pipeline.launch.endings import settled
 from pipeline.launch.engine import Inside
 from pipeline.launch.notify import Notice
-from pipeline.launch.prepare import prepare, refuse_stranger, run_dir, set_aside
+from pipeline.launch.prepare import hold, prepare, refuse_stranger, run_dir, set_aside
 from pipeline.launch.retry import spoiled
 from pipeline.launch.searching import lost_checkpoint
 from pipeline.study.board import TrialRow
@@ -46,6 +46,7 @@ def take_up(
     context = now()
     rundir = run_dir(context.project, context.sweep.name, lease.variant, lease.number)
     refuse_stranger(context.project, rundir, lease)
+    hold(context.project, rundir, lease)
     earlier = read_json(rundir.outcome)
     refused = spoiled(rundir, earlier)
     if refused is not None:

@@ -37,6 +37,7 @@ def collect(
     lr_courses: Mapping[str, Sequence[float]] | None = None,
     phases: Mapping[str, str] | None = None,
     importances: Sequence[Mapping[str, Any]] | None = None,
+    distant: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Gather what the page shows.
 
@@ -45,6 +46,7 @@ def collect(
         sweep: the plan; without it gates and bands come from the trials' own specs.
         lr_courses: by variant, the true learning rate of epochs 1, 2, ...
         phases: by trial name, what only the study storage knows (waiting, paused).
+        distant: trials whose run directories other hosts have (`distant.py`).
         importances: by study, which searched values mattered (`study.importance`).
     """
     folders = sorted(
@@ -55,6 +57,7 @@ def collect(
     specs = [(folder, spec) for folder, spec in found if spec is not None]
     readings = {folder: read(folder, trial_name(spec), spec) for folder, spec in specs}
     trials = [_trial(folder, spec, phases or {}, readings[folder]) for folder, spec in specs]
+    trials += [dict(trial) for trial in distant]
     first = specs[0][1] if specs else {}
     variants = _variants(sweep, specs, lr_courses or {})
     return {

@@ -102,6 +102,7 @@ def trial_record(row: TrialRow, sweep: Sweep, project: Project) -> dict[str, Any
         "chosen": row.facts.get("chosen"),
         "wandb": wandb_state(project.root / row.run_dir) if row.run_dir else None,
         "run_dir": row.run_dir,
+        "run_dir_host": row.away(project.root),
     }
 
 

@@ -140,6 +140,8 @@ def _story(trial: Mapping[str, Any]) -> str:
     if trial["chosen"]:
         last = trial["chosen"][-1]
         parts.append(f"exported by choice of {last['by']}, {last['time']}")
+    if trial["run_dir_host"]:
+        parts.append(f"on {trial['run_dir_host']}")
     if trial["continues"]:
         parts.append(f"continues {trial['continues']}")
     if trial["phase"] == "running":

@@ -135,10 +135,12 @@ def _seen(row: TrialRow, sweep: Sweep, project: Project) -> Seen:
     measured = history[-1].epoch if history else row.epoch
     top = best(history)
     last = history[-1].top1 if history else row.last_top1
+    host = row.away(project.root)
+    unknown = f"on {host}" if host else "starting"
     return Seen(
         trial=row.name,
         running=running,
-        phase=str(now.get("phase", "starting")) if running else row.phase,
+        phase=str(now.get("phase", unknown)) if running else row.phase,
         epoch=int(now.get("epoch") or measured),
         epochs=total_epochs(row, sweep),
         measured=measured,

@@ -7,11 +7,12 @@ Loading a study through Optuna reads every epoch of every trial; a few rows answ
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline.plan.ladder import Ended
 from pipeline.plan.sweep import Sweep
-from pipeline.study.owner import owner_is_gone
+from pipeline.study.owner import owner_is_gone, shown_host, this_host
 from pipeline.study.storage import Storage
 
 FINISHED = ("COMPLETE", "PRUNED", "FAIL")
@@ -57,6 +58,16 @@ class TrialRow:
     def name(self) -> str:
         """The trial as users name it: VARIANT/NUMBER."""
         return f"{self.variant}/{self.number}"
+
+    def away(self, root: Path) -> str | None:
+        """Return the host that has the run directory, None if it is seen from here.
+
+        Args:
+            root: the project's folder on this host.
+        """
+        if self.run_dir is None or self.host is None or self.host == this_host():
+            return None
+        return None if (root / self.run_dir).is_dir() else shown_host(self.host)
 
     @property
     def finished(self) -> bool:

@@ -19,7 +19,14 @@ from pipeline.study import optuna_rows
 from pipeline.study.board import FINISHED
 from pipeline.study.draw import Searching, distribution, draw, of_search
 from pipeline.study.lease import Lease
-from pipeline.study.owner import Owner, owner_is_gone, shown_host, this_host, this_process
+from pipeline.study.owner import (
+    LEASE_S,
+    Owner,
+    owner_is_gone,
+    shown_host,
+    this_host,
+    this_process,
+)
 from pipeline.study.storage import Storage, told
 from pipeline.study.table import optuna_trials, trials
 
@@ -27,7 +34,7 @@ from pipeline.study.table import optuna_trials, trials
 _OWNER = ("trial_id", "variant", "token", "host", "boot_id", "pid", "proc_start", "renewed_at")
 
 #: A lease that has run out is taken over if this launcher, too, saw it so long without a change.
-WATCH_S = 60.0
+WATCH_S = LEASE_S / 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

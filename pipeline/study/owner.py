@@ -10,8 +10,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-#: A lease of another host that was not renewed for so long belongs to a dead owner.
-LEASE_S = 180.0
+from pipeline.errors import InputError
+
+
+def _lease_s() -> float:
+    given = os.environ.get("PCAN_LEASE_S") or "180"
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= 86_400:
+        raise InputError(f'PCAN_LEASE_S is "{given}". Write seconds, such as 180, or unset it.')
+    return seconds
+
+
+#: A lease of another host that was not renewed for so long belongs to a dead owner. All hosts of a
+#: storage must say the same.
+LEASE_S = _lease_s()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

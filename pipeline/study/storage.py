@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import StorageError
+from pipeline.study.server import server_remedy
 from pipeline.study.urls import check_sqlite, check_url, mask
 
 if TYPE_CHECKING:
@@ -91,19 +92,25 @@ class Storage:
         import optuna
         from optuna.storages import RDBStorage
 
-        from pipeline.study.engine import prepare_sqlite
+        from pipeline.study.engine import prepare_sqlite, server_options
         from pipeline.study.table import metadata, waiting_index
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         file = self.sqlite_file
         if file is not None and not file.exists():
             file.touch(mode=0o600)
-        kwargs: dict[str, Any] = {}
         if file is not None:
-            kwargs = {"connect_args": {"timeout": self.patience_s}}
+            kwargs: dict[str, Any] = {"connect_args": {"timeout": self.patience_s}}
+        else:
+            kwargs = server_options(self.url)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            rdb = RDBStorage(self.url, engine_kwargs=kwargs)
+            rdb = RDBStorage(self.url, engine_kwargs=kwargs, skip_compatibility_check=True)
+        try:
+            rdb._version_manager.check_table_schema_compatibility()
+        except RuntimeError:
+            rdb.engine.dispose()  # else its connections would stay open
+            raise
         if file is not None:
             prepare_sqlite(rdb.engine, self)
         metadata.create_all(self.engine)
@@ -309,6 +316,10 @@ def _sentence(storage: Storage, error: BaseException) -> str:
     text = mask(" ".join(str(getattr(error, "orig", None) or error).split()))
     lowered = text.lower()
     remedy = "Check the URL and the server, or name another storage: --storage URL"
+    if storage.sqlite_file is None:
+        return (
+            f"The storage {storage.shown} cannot be used: {text[:300]}. {server_remedy(lowered)}."
+        )
     if "locked" in lowered or "busy" in lowered:
         remedy = (
             f"Another process has held it for {storage.patience_s:g} s; if that one hangs, end it"

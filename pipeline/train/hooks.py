@@ -20,6 +20,7 @@ from pipeline.train.group import gather, rank, tell_all
 from pipeline.train.loading import FromVideo, waiting
 from pipeline.train.measuring import mean_of, measure
 from pipeline.train.outcome import JobFailure
+from pipeline.train.process import leave_if_taken_over
 from pipeline.train.seeding import LoaderSeeds
 from pipeline.train.spec import Spec
 from pipeline.train.verdict import stop_request, wait_for_verdict
@@ -237,6 +238,7 @@ class EpochEnd(Hook):
         self, runner: Any, measurement: Optional[Dict[str, Any]], ranks: List[Dict[str, Any]]
     ) -> None:
         """Write the checkpoint, then the measurement, then delete what is not needed."""
+        leave_if_taken_over(self._rundir)
         if self._progress is not None:
             self._progress.tell(runner, "save", 0, 0, at_once=True)
         epoch = runner.epoch

@@ -12,6 +12,7 @@ from typing import Any, Dict, Optional, Sequence
 
 from pipeline.job.rundir import RunDir, fsync_folder, read_json, write_json
 from pipeline.plan.measurement import Measurement
+from pipeline.train.process import leave_if_taken_over
 
 
 class JobFailure(Exception):
@@ -41,6 +42,7 @@ def record_outcome(
     Returns:
         Whether this call's outcome is the one that stands.
     """
+    leave_if_taken_over(rundir)
     record = {
         "state": state,
         "cause": cause,

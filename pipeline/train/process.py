@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Optional
 
-from pipeline.job.rundir import MARKER
+from pipeline.job.rundir import MARKER, RunDir
 
 _PR_SET_PDEATHSIG = 1
 # Opened here and not when it is used: a data worker is forked from a process with threads,
@@ -54,6 +54,16 @@ def _same_trial(pid: int) -> bool:
     except OSError:
         return True
     return os.fsencode(f"{MARKER}={marker}") in environment
+
+
+def leave_if_taken_over(rundir: RunDir) -> None:
+    """End this process if the folder is another start's by now; nothing more is written."""
+    token = os.environ.get(MARKER)
+    if token and not rundir.is_held_by(token):
+        print(
+            "Another launch has taken this trial up; this job ends.", file=sys.stderr, flush=True
+        )
+        os._exit(1)
 
 
 def log_to(path: Path) -> None:

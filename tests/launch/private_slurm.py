@@ -176,7 +176,7 @@ class PrivateSlurm:
     def logs(self) -> str:
         """Return the ends of the daemons' logs."""
         files = [self.folder / "slurmctld.log", self.folder / "slurmd.log"]
-        return "\n".join(f.read_text(errors="replace")[-1500:] for f in files if f.exists())
+        return "\n".join(f.read_text(errors="replace")[-4000:] for f in files if f.exists())
 
     def _is_stepd(self, pid: str) -> bool:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()

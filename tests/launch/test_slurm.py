@@ -90,9 +90,9 @@ class Cluster:
 
     def wait(self, launch: subprocess.Popen[str], code: int = 0) -> None:
         """Wait for a launch to end; the delay of a requeue is cut short."""
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 240
         while launch.poll() is None:
-            assert time.monotonic() < deadline, f"{self.said()}\n{self.states()}"
+            assert time.monotonic() < deadline, self.told()
             self.start_requeued()
             time.sleep(0.3)
         assert launch.returncode == code, f"{self.said()}\n{self.logs()}"
@@ -120,6 +120,9 @@ class Cluster:
             if int(stat.rpartition(")")[2].split()[1]) in stepds and b"--in-job" in words:
                 return pid
         raise AssertionError("no launch runs in a job")
+
+    def told(self) -> str:
+        return "\n".join([self.said(), self.logs(), *self.states(), self.slurm.logs()])
 
     def logs(self) -> str:
         files = sorted((self.project.root / "runs" / "tiny" / "slurm").glob("*.log"))
@@ -183,6 +186,12 @@ def kill_slurmd(cluster: Cluster) -> None:
         assert time.monotonic() < deadline, "the job of a lost node still counts as running"
         time.sleep(0.5)
     cluster.slurm.start_slurmd()
+    while cluster.project.job_pids() or cluster.slurm.stepds():
+        assert time.monotonic() < deadline, "the node's daemon left the old job running"
+        time.sleep(0.5)
+    # Without the pause that SLURM makes before a requeued job, what ends the old start of the
+    # job now and then hits the new one.
+    time.sleep(15)
 
 
 def preempt(cluster: Cluster) -> None:

@@ -81,7 +81,5 @@ def test_eight_launchers_run_100_trials_once_each_on_sqlite(tmp_path: Path) -> N
 @pytest.mark.sample
 @pytest.mark.engine
 @pytest.mark.timeout(1800)
-def test_eight_launchers_run_100_trials_once_each_on_postgresql(
-    tmp_path: Path, postgres_url: str
-) -> None:
-    run_all(postgres_url, tmp_path, launchers=8, trials=100)
+def test_eight_launchers_run_100_trials_once_each_on_postgresql(tmp_path: Path, postgres) -> None:
+    run_all(postgres.url(postgres.fresh("load")), tmp_path, launchers=8, trials=100)
