@@ -53,7 +53,7 @@ def fit_workers(config: Any, wanted: int, named: Any = ()) -> List[str]:
         count = min(had, max(1, wanted))
         if count < had and f"{name}.num_workers" not in named:
             loader["num_workers"] = count
-            told.append(f"{name}: {count} loader processes; the config has {had}.")
+            told.append(f"{name}: num_workers {count} in place of the config's {had}.")
     return told
 
 

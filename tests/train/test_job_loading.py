@@ -2,6 +2,7 @@
 
 import types
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,11 @@ from pipeline.train.loading import FromVideo, fit_loaders, fit_workers, validati
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # mmcv-lite and torch.jit warn once when imported
+    from mmengine.config import Config
+
     import pipeline.train.transforms  # noqa: F401
+
+ROOT = Path(__file__).parents[2]
 
 VAL = [
     {"type": "MMUniformSampleFrames", "clip_len": {"RGB": 8, "Pose": 32}, "test_mode": True},
@@ -59,7 +64,7 @@ def test_jobs_that_share_the_machine_share_its_cores(monkeypatch):
         found = config(workers=16)
         told = fit_loaders(found, spec(store, slots=slots))
         assert found["train_dataloader"]["num_workers"] == count
-        assert f"train_dataloader: {count} loader processes; the config has 16." in told
+        assert f"train_dataloader: num_workers {count} in place of the config's 16." in told
 
 
 def test_a_specification_that_says_nothing_changes_nothing():
@@ -72,6 +77,14 @@ def test_samples_of_one_shape_are_validated_in_batches():
     found = config()
     fit_loaders(found, spec())
     assert found["val_dataloader"]["batch_size"] == 8
+
+
+def test_the_plans_own_config_is_fitted_in_place(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(16)))
+    found = Config.fromfile(ROOT / "configs" / "pcan_ntu60.py", import_custom_modules=False)
+    fit_loaders(found, spec(slots=1))
+    assert [found[f"{n}_dataloader"].num_workers for n in ("train", "val", "test")] == [4, 4, 4]
+    assert found.val_dataloader.batch_size == 8
 
 
 @pytest.mark.parametrize(
