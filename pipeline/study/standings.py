@@ -1,7 +1,8 @@
 """How far each trial of a study has got, for a search's stopping rule: two queries, no Optuna.
 
 Every trial with values counts: those of the search, the plan's recipes, and runs that were
-imported. Only those of the search can still be on their way.
+imported; not the repetitions of a good one on other seeds, which would raise the cut. Only those
+of the search can still be on their way.
 """
 
 import json
@@ -39,7 +40,8 @@ def read_standings(sweep: Sweep, variant: str, rule: Halving, storage: Storage) 
     study = study_name(sweep, variant)
     curves = read_curves(study, storage)
     rows = storage.read(_TRIALS, study=study)
-    return [_standing(row, curves.get(row["trial_id"], {}), rule) for row in rows]
+    counted = [row for row in rows if not _facts(row).get("confirms")]
+    return [_standing(row, curves.get(row["trial_id"], {}), rule) for row in counted]
 
 
 def read_curves(study: str, storage: Storage) -> dict[int, dict[int, float]]:
@@ -51,13 +53,17 @@ def read_curves(study: str, storage: Storage) -> dict[int, dict[int, float]]:
     return curves
 
 
-def _standing(row: Mapping[str, Any], curve: Mapping[int, float], rule: Halving) -> Standing:
+def _facts(row: Mapping[str, Any]) -> Mapping[str, Any]:
     facts = json.loads(row["facts"]) if isinstance(row["facts"], str) else row["facts"]
+    return facts or {}
+
+
+def _standing(row: Mapping[str, Any], curve: Mapping[int, float], rule: Halving) -> Standing:
     return Standing(
         number=int(row["number"]),
         epoch=max(curve, default=0),
         bests=_bests(curve, rule.checks),
-        way=_way(str(row["state"]), bool((facts or {}).get("search"))),
+        way=_way(str(row["state"]), bool(_facts(row).get("search"))),
     )
 
 

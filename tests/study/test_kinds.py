@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.plan.measurement import Measurement
 from pipeline.plan.read import read_sweep
+from pipeline.plan.search.rules import make_rule
 from pipeline.plan.sweep import Sweep
 from pipeline.study.best import best_row, eligible
 from pipeline.study.board import read_board
@@ -13,6 +14,7 @@ from pipeline.study.claim import Wanted, claim
 from pipeline.study.confirm import enqueue_repetition
 from pipeline.study.finished import FinishedRun, add_finished
 from pipeline.study.register import recipe_of, register
+from pipeline.study.standings import read_standings
 from pipeline.study.storage import Storage, open_storage
 
 TEXT = (
@@ -84,6 +86,16 @@ def test_a_repetition_that_was_given_back_is_a_confirmations_again(place) -> Non
     assert claim(sweep, storage, [want()]) is None
     again = claim(sweep, storage, [want(confirms=("v/0",))])
     assert (again.name, again.attempt) == ("v/1", 2)
+
+
+def test_a_search_compares_with_imported_runs_and_not_with_repetitions(place) -> None:
+    sweep, storage = place
+    repeat(sweep, storage, 1)
+    end(claim(sweep, storage, [want(confirms=("v/0",))]), 0.9)
+    name, _ = add(sweep, storage)
+    rule = make_rule(sweep.search, 8)
+    found = read_standings(sweep, "v", rule, storage)
+    assert [one.number for one in found if one.bests] == [0, int(name.rpartition("/")[2])]
 
 
 def test_a_repetition_cut_off_half_made_is_ended_by_the_next_that_draws(place) -> None:
