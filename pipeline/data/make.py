@@ -16,7 +16,7 @@ from pipeline.data.encode import encoder
 from pipeline.data.pack import source_fingerprint, write_pack
 from pipeline.data.region import Box, Compact, Joints, segments, superset, validation_frames
 from pipeline.data.store import MAKER
-from pipeline.data.video import Picture, VideoError, frames
+from pipeline.data.video import Picture, VideoError, frame_count, numbered
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,15 +102,17 @@ def make(task: Task) -> int:
         raise VideoError(f"{task.video} is missing")
     total = int(task.clip["total_frames"])
     jobs = {path: _Job(task, recipe, total) for path, recipe in task.packs.items()}
-    last = max(int(job.wanted[-1]) for job in jobs.values())
-    number = -1
-    for number, picture in enumerate(frames(task.video)):
+    wanted = {0}.union(*(job.wanted.tolist() for job in jobs.values()))  # 0 has the size
+    last, number = max(wanted), -1
+    for number, picture in numbered(task.video, wanted):
         for job in jobs.values():
             job.take(number, picture)
         if number == last:
             break
     if number < last:
-        raise VideoError(f"{task.video} has {number + 1} frames, its annotation {total}")
+        raise VideoError(
+            f"{task.video} has {frame_count(task.video)} frames, its annotation {total}"
+        )
     return sum(write_pack(path, job.head(), job.stills) for path, job in jobs.items())
 
 

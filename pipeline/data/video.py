@@ -1,7 +1,7 @@
 """Decode a video frame by frame; decord is imported when first used."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,16 @@ def video_path(folder: str, clip: str) -> Path:
 def frames(path: Path) -> Iterator[Picture]:
     """Yield all frames in order, (H, W, 3) RGB.
 
+    Raises:
+        VideoError: missing or damaged.
+    """
+    return (picture for _, picture in numbered(path, None))
+
+
+def numbered(path: Path, wanted: Set[int] | None) -> Iterator[tuple[int, Picture]]:
+    """Yield frames in order with their numbers, (H, W, 3) RGB; None wants all.
+
+    The others are decoded, too, but not copied: a sixth of the time of a 540p clip.
     In order and one at a time: asking decord for single frames of a file without time stamps has
     returned wrong ones, and a 1080p clip as one array is 640 MB.
 
@@ -46,5 +56,19 @@ def frames(path: Path) -> Iterator[Picture]:
         raise VideoError(f"{path} is missing")
     with _explained(path):
         reader = decord.VideoReader(str(path), num_threads=1)
-        for _ in range(len(reader)):
-            yield reader.next().asnumpy()
+        for number in range(len(reader)):
+            picture = reader.next()
+            if wanted is None or number in wanted:
+                yield number, picture.asnumpy()
+
+
+def frame_count(path: Path) -> int:
+    """Return how many frames a video has.
+
+    Raises:
+        VideoError: missing or damaged.
+    """
+    import decord
+
+    with _explained(path):
+        return len(decord.VideoReader(str(path), num_threads=1))

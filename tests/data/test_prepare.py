@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -17,6 +18,7 @@ from pipeline.data.prepare import check_disk, needed_bytes, plan, prepare
 from pipeline.data.sources import of_files
 from pipeline.data.store import StoreError, read_manifest, store_at, store_record
 from pipeline.data.verify import spread, verify
+from pipeline.data.video import frames, numbered
 from pipeline.errors import InputError, NotReady
 
 
@@ -221,3 +223,11 @@ def test_the_real_clips_are_in_order(real_data):
     folder = Path(real_data) / "utd_mhad_demo8"
     sources = of_files(folder / "ann_coco17.pkl", folder / "videos", "dev_train", "dev_val")
     assert {one.severity for one in check(sources, decode=2)} == {"note"}
+
+
+def test_only_wanted_frames_are_handed_out_and_they_are_the_same(demo):
+    video = sorted((demo / "videos").glob("*.mp4"))[0]
+    everything = list(frames(video))
+    some = dict(numbered(video, {0, 3, len(everything) - 1, 10**6}))
+    assert sorted(some) == [0, 3, len(everything) - 1]
+    assert all(np.array_equal(picture, everything[number]) for number, picture in some.items())
