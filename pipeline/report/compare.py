@@ -5,7 +5,6 @@ data into the page. The page's own files lie in `page/`; how they draw is their 
 """
 
 import base64
-import dataclasses
 import datetime
 import hashlib
 import html
@@ -19,9 +18,9 @@ from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.job.rundir import RunDir, parse_measurements, read_json, read_lines, write_text
-from pipeline.plan.ladder import Ended, walk
 from pipeline.plan.measurement import Measurement, by_epoch
-from pipeline.plan.sweep import Sweep, Variant
+from pipeline.plan.sweep import Sweep
+from pipeline.report.compare_plan import ladder_of, short, variants_of
 from pipeline.report.differences import Reading, differences, read
 from pipeline.report.stores import apart, shown_store, store_of
 
@@ -59,7 +58,7 @@ def collect(
     trials = [_trial(folder, spec, phases or {}, readings[folder]) for folder, spec in specs]
     trials += [dict(trial) for trial in distant]
     first = specs[0][1] if specs else {}
-    variants = _variants(sweep, specs, lr_courses or {})
+    variants = variants_of(sweep, specs, lr_courses or {})
     return {
         "schema": 1,
         "sweep": sweep.name if sweep else str(first.get("sweep") or sweep_dir.name),
@@ -69,7 +68,7 @@ def collect(
         "best_known": sweep.objective.best_known if sweep else first.get("best_known"),
         "variants": variants,
         "trials": trials,
-        "ladder": _ladder(sweep, trials),
+        "ladder": ladder_of(sweep, trials),
         "not_comparable": _apart(sweep, specs, readings),
         "differences": differences([one for one in readings.values() if one is not None]),
         "importances": list(importances or ()),
@@ -215,18 +214,12 @@ def _curves(measured: Sequence[Measurement]) -> dict[str, list[Any]]:
     """Columns, not rows: half the size, and what a chart wants."""
     return {
         "epochs": [m.epoch for m in measured],
-        "top1": [_short(m.top1) for m in measured],
-        "rgb": [_short(m.rgb_top1) for m in measured],
-        "pose": [_short(m.pose_top1) for m in measured],
-        "lr": [_short(m.lr) for m in measured],
-        "loss": [_short(m.loss) for m in measured],
+        "top1": [short(m.top1) for m in measured],
+        "rgb": [short(m.rgb_top1) for m in measured],
+        "pose": [short(m.pose_top1) for m in measured],
+        "lr": [short(m.lr) for m in measured],
+        "loss": [short(m.loss) for m in measured],
     }
-
-
-def _short(value: float | None) -> float | None:
-    if value is None or not math.isfinite(value):
-        return None
-    return float(f"{value:.6g}")
 
 
 def _gpu_hours(measured: Sequence[Measurement], spec: Mapping[str, Any]) -> float | None:
@@ -250,67 +243,3 @@ def _verdicts(run: RunDir) -> list[dict[str, Any]]:
 def _wandb_url(run: RunDir) -> str | None:
     url = (read_json(run.wandb / "pcan_sent.json") or {}).get("url")
     return url if isinstance(url, str) and url.startswith(("https://", "http://")) else None
-
-
-def _variants(
-    sweep: Sweep | None,
-    specs: Sequence[tuple[Path, Mapping[str, Any]]],
-    lr_courses: Mapping[str, Sequence[float]],
-) -> list[dict[str, Any]]:
-    """The plan's side of each variant: from the sweep file, else from its first trial."""
-    told: dict[str, dict[str, Any]] = {}
-    if sweep is not None:
-        told = {name: _planned(variant) for name, variant in sweep.variants.items()}
-    for _, spec in specs:
-        name = str(spec.get("variant"))
-        told.setdefault(name, _from_spec(name, spec))
-        told[name].setdefault("lr", spec.get("lr_course"))
-    for name, course in lr_courses.items():
-        if name in told:
-            told[name]["lr"] = [_short(value) for value in course]
-    return list(told.values())
-
-
-def _planned(variant: Variant) -> dict[str, Any]:
-    return {
-        "name": variant.name,
-        "plan": variant.plan,
-        "epochs": variant.epochs,
-        "in_ladder": variant.in_ladder,
-        "gates": [dataclasses.asdict(gate) for gate in variant.gates],
-        "bands": [dataclasses.asdict(band) for band in variant.bands],
-    }
-
-
-def _from_spec(name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-    best_known = spec.get("best_known")
-    gates = [
-        {**gate, "floor": best_known if gate.get("floor") == "best_known" else gate.get("floor")}
-        for gate in spec.get("gates") or []
-    ]
-    return {
-        "name": name,
-        "plan": spec.get("plan"),
-        "epochs": spec.get("epochs"),
-        "in_ladder": True,
-        "gates": gates,
-        "bands": spec.get("bands") or [],
-    }
-
-
-def _ladder(sweep: Sweep | None, trials: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """How the ladder went: the recipes in the order in which they were tried."""
-    if sweep is None:
-        return None
-    recipes = {t["variant"]: t for t in trials if t["recipe"]}  # the latest, if it was changed
-    ended = {name: _ended(trial) for name, trial in recipes.items()}
-    step = walk(sweep, ended)
-    rules = [{"when": rule.condition(), "next": list(rule.next)} for rule in sweep.ladder.after]
-    return {"path": list(step.path), "why": step.why, "rules": rules}
-
-
-def _ended(trial: Mapping[str, Any]) -> Ended:
-    state = trial["state"] if trial["phase"] == "done" else None
-    stopping = [v for v in trial["verdicts"] if v["verdict"] == "prune"]
-    verdict = stopping[-1] if stopping else None
-    return Ended(state=state, verdict=verdict, cause=trial["cause"])

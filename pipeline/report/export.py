@@ -23,10 +23,10 @@ from pipeline.job.resolve import Config, data_root_of, placed_path, resolve
 from pipeline.job.rundir import RunDir, read_json, read_lines
 from pipeline.plan.project import Project, shown
 from pipeline.plan.sweep import Sweep
-from pipeline.plan.verdict import percent, shown_reading
-from pipeline.report.config_text import ROOT_VARIABLE, exported_config
-from pipeline.report.confirm_view import confirmation_text
+from pipeline.plan.verdict import percent
+from pipeline.report.config_text import exported_config
 from pipeline.report.error import clips_of, reading_error
+from pipeline.report.export_readme import readme
 from pipeline.report.stores import same, store_of
 from pipeline.report.winner import Winner
 from pipeline.study.board import TrialRow
@@ -85,7 +85,7 @@ def export(
         if evaluate:
             record["measured_anew"] = _measure(sweep, project, fresh, spec)
         (fresh / RECORD).write_text(json.dumps(record, indent=1) + "\n")
-        (fresh / README).write_text(_readme(sweep, winner, record))
+        (fresh / README).write_text(readme(sweep, winner, record))
         fresh.chmod(0o755)
         _replace(fresh, out)
     finally:
@@ -244,48 +244,3 @@ def _replace(fresh: Path, out: Path) -> None:
     if libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) != 0:
         shutil.rmtree(out)  # a file system without exchange: the old one goes first
         os.rename(fresh, out)
-
-
-def _readme(sweep: Sweep, winner: Winner, record: Mapping[str, Any]) -> str:
-    row = winner.row
-    lines = [
-        f"# {sweep.name}: {row.name}",
-        "",
-        f"Top-1 {shown_reading(row.best_top1 or 0, record['std_error'])} at epoch "
-        f"{row.best_epoch} ({record['metric']}).",
-    ]
-    lines += ["", *confirmation_text(record.get("confirmation")), ""]
-    if record["goal"] is not None:
-        word = "reached" if record["goal_reached"] else "not reached"
-        lines.append(f"The goal of {percent(record['goal'])} is {word}.")
-    if not winner.eligible:
-        lines.append(f"Not eligible as a winner: the trial is {row.state} ({row.reason}).")
-    lines += ["", "Against:", ""] + [
-        f"- {o['trial']}: {percent(o['top1'])}, {o['state']}"
-        + (f" ({o['reason']})" if o["reason"] else "")
-        for o in record["others"]
-    ]
-    if record["not_comparable"]:
-        lines += ["", record["not_comparable"]]
-    start = "from random weights"
-    variant = sweep.variants.get(row.variant)
-    if variant is not None and variant.warm_start is not None:
-        start = f"from `{variant.warm_start.checkpoint}` (set `load_from` to it)"
-    run = "from mmengine import Config; from mmengine.runner import Runner"
-    lines += [
-        "",
-        "It needs the packages in `best.json` under `versions`. The data is looked for where the",
-        f"config says, or below the folder in the variable `{ROOT_VARIABLE}`.",
-        "",
-        "Test:",
-        "",
-        f"    python -c \"{run}; c = Config.fromfile('config.py'); c.work_dir = 'test'; "
-        "c.load_from = 'weights.pth'; Runner.from_cfg(c).test()\"",
-        "",
-        f"Train anew, {start}:",
-        "",
-        f"    python -c \"{run}; c = Config.fromfile('config.py'); c.work_dir = 'train'; "
-        'Runner.from_cfg(c).train()"',
-        "",
-    ]
-    return "\n".join(lines)
