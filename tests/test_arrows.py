@@ -28,6 +28,7 @@ TRAIN = {
     "pipeline.plan.measurement",
     "pipeline.job.rundir",
     "pipeline.data.pack",
+    "pipeline.data.plain_pickle",
     "pipeline.data.planes",
     "pipeline.data.store",
     "pipeline.data.workers",

@@ -1,11 +1,6 @@
-"""Read pose annotations without running what a pickle may contain.
-
-`pickle.load` calls whatever a file names. An annotation needs a handful of constructors, all of
-numpy's arrays; anything else is refused by name. Protocols 2, 4 and 5 as numpy 1 and 2 write them.
-"""
+"""Read pose annotations without running what a pickle may contain (`plain_pickle`)."""
 
 import dataclasses
-import importlib
 import pickle
 from pathlib import Path
 from typing import Any
@@ -13,29 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.data.plain_pickle import PlainUnpickler, UnsafePickle
 from pipeline.errors import InputError, NotReady
-
-# numpy 2 moved the module; files of either version are read by either.
-_CORES = ("numpy.core", "numpy._core")
-ALLOWED = {
-    *((f"{core}.multiarray", name) for core in _CORES for name in ("_reconstruct", "scalar")),
-    *((f"{core}.numeric", "_frombuffer") for core in _CORES),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("_codecs", "encode"),  # protocol 2 writes bytes as latin-1 text
-    ("collections", "OrderedDict"),
-}
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ALLOWED:
-            raise pickle.UnpicklingError(f"it calls {module}.{name}")
-        if module.startswith(_CORES):
-            module = module.replace("numpy._core", "numpy.core")
-            if np.__version__ >= "2":
-                module = module.replace("numpy.core", "numpy._core")
-        return getattr(importlib.import_module(module), name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,15 +59,15 @@ def load_pickle(path: Path) -> Any:
             if head.startswith(b"version https://git-lfs"):
                 raise InputError(f"{path} is a Git LFS pointer, not the data. Run: git lfs pull")
             stream.seek(0)
-            return _Unpickler(stream).load()
+            return PlainUnpickler(stream).load()
     except OSError as error:
         raise NotReady(f"The annotation {path} cannot be read: {error.strerror}.") from error
+    except UnsafePickle as error:
+        raise InputError(
+            f"{path} is refused: {error}, which no annotation needs and which could run code. "
+            "Use a file from its publisher, or write it anew from plain arrays."
+        ) from error
     except pickle.UnpicklingError as error:
-        if "it calls" in str(error):
-            raise InputError(
-                f"{path} is refused: {error}, which no annotation needs and which could run code. "
-                "Use a file from its publisher, or write it anew from plain arrays."
-            ) from error
         raise InputError(f"{path} is damaged or no pickle ({error}). Get it again.") from error
     except Exception as error:  # a damaged pickle raises nearly anything
         kind = type(error).__name__

@@ -14,6 +14,7 @@ from typing import Any, Dict, Optional
 
 from pipeline.train.compat import prepare_mmaction
 from pipeline.train.data_facts import moved
+from pipeline.train.plain_files import read_plain_pickles
 from pipeline.train.tool import ToolError, serve
 
 LOADER = "train_dataloader"
@@ -23,6 +24,7 @@ def answer(question: Dict[str, Any]) -> Dict[str, Any]:
     """Draw the same samples by the config's own chain and, with a store, by the packs."""
     warnings.simplefilter("ignore")
     prepare_mmaction()
+    read_plain_pickles()
     import cv2
     import torch
     from mmaction.utils import register_all_modules

@@ -12,6 +12,7 @@ import tempfile
 from typing import Any, Dict
 
 from pipeline.train.compat import prepare_mmaction
+from pipeline.train.plain_files import read_plain_pickles
 from pipeline.train.tool import ToolError, serve
 
 
@@ -21,6 +22,7 @@ def evaluate(question: Dict[str, Any]) -> Dict[str, Any]:
         if not isinstance(question.get(name), str):
             raise ToolError(f'The question has no "{name}".')
     prepare_mmaction()
+    read_plain_pickles()
     from mmengine.config import Config
 
     found = {}

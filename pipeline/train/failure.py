@@ -1,6 +1,7 @@
 """Names the cause of an exception, where the job alone can know it."""
 
 import errno
+import pickle
 import traceback
 from pathlib import PurePath
 from typing import List, Optional
@@ -92,7 +93,7 @@ def _reading_data(error: BaseException, text: str) -> bool:
     frames = traceback.extract_tb(error.__traceback__)
     if any(_reads_data(frame) for frame in frames):
         return True
-    unreadable = isinstance(error, (OSError, EOFError)) or "Unpickling" in type(error).__name__
+    unreadable = isinstance(error, (OSError, EOFError, pickle.UnpicklingError))
     return unreadable and any(frame.name == "build_dataloader" for frame in frames)
 
 

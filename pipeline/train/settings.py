@@ -14,6 +14,7 @@ from pipeline.job.rundir import RunDir
 from pipeline.train.compat import prepare_mmaction
 from pipeline.train.loading import fit_loaders
 from pipeline.train.outcome import JobFailure
+from pipeline.train.plain_files import read_plain_pickles
 from pipeline.train.spec import Spec
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ NEEDED = (
 def job_config(rundir: RunDir, spec: Spec, distributed: bool) -> Config:
     """Load `config.py` and fit it to this job; raise JobFailure if it cannot be loaded."""
     prepare_mmaction()
+    read_plain_pickles()
     try:
         config = Config.fromfile(str(rundir.config))
     except Exception as error:

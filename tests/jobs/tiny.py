@@ -24,7 +24,9 @@ train_dataloader = dict(
     persistent_workers=False,
     sampler=dict(type="DefaultSampler", shuffle=True),
     collate_fn=dict(type="default_collate"),
-    dataset=dict(type="TinyDataset", length=64, seed=0, bad_index=None, root=None),
+    dataset=dict(
+        type="TinyDataset", length=64, seed=0, bad_index=None, root=None, annotation=None
+    ),
 )
 val_dataloader = dict(
     batch_size=16,

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from mmengine.dist import get_rank
 from mmengine.evaluator import BaseMetric
+from mmengine.fileio import load
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, METRICS, MODELS
@@ -29,13 +30,15 @@ class TinyDataset(Dataset):
         seed: of the fixed part of the samples.
         bad_index: the sample that cannot be read; None for none.
         root: if given, a folder that must exist (a data set that may be missing).
+        annotation: if given, a file that is read as MMAction2's data sets read theirs.
     """
 
     metainfo = {"classes": ["left", "right"]}
 
-    def __init__(self, length=32, features=8, seed=0, bad_index=None, root=None):
+    def __init__(self, length=32, features=8, seed=0, bad_index=None, root=None, annotation=None):
         if root is not None and not os.path.isdir(root):
             raise FileNotFoundError(f"no data at {root}")
+        self.annotation = load(annotation) if annotation is not None else None
         generator = np.random.RandomState(seed)
         self.labels = generator.randint(0, 2, length)
         self.inputs = generator.randn(length, features).astype("float32")

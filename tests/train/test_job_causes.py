@@ -1,8 +1,11 @@
 """A job that cannot go on says why, where only the job can know."""
 
+import os
+import pickle
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
@@ -66,6 +69,27 @@ def test_bad_data_is_told_from_a_bad_config(where, tmp_path):
     ended = tiny_run.outcome(rundir)
     assert ended["cause"] == "bad_data", ended
     assert "clip_3.avi" in ended["reason"] or "/no/such/folder" in ended["reason"]
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch canary",)
+
+
+def test_an_annotation_that_would_run_code_is_refused_by_the_job_itself(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    clip = {"frame_dir": "a", "label": 0, "keypoint": np.ones((1, 2, 17, 2), np.float16)}
+    for name, content in (("plain", [clip]), ("evil", [clip, Evil()])):
+        (tmp_path / f"{name}.pkl").write_bytes(pickle.dumps(content))
+        overrides = {
+            "train_dataloader.dataset.annotation": str(tmp_path / f"{name}.pkl"),
+            "train_cfg.max_epochs": 1,
+        }
+        rundir = tiny_run.make_run(tmp_path / name, overrides, **ONE)
+        assert tiny_run.run_alone(rundir) == (name == "evil"), tiny_run.logs(rundir)
+    ended = tiny_run.outcome(rundir)
+    assert ended["cause"] == "bad_data" and "it calls posix.system" in ended["reason"], ended
+    assert not list(tmp_path.rglob("canary"))
 
 
 def test_checkpoint_of_another_config_is_refused(tmp_path):

@@ -12,6 +12,7 @@ SHARED = (
     "pipeline/job/rundir.py",
     "pipeline/plan/measurement.py",
     "pipeline/data/pack.py",
+    "pipeline/data/plain_pickle.py",
     "pipeline/data/planes.py",
     "pipeline/data/store.py",
     "pipeline/data/workers.py",
