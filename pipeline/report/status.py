@@ -95,6 +95,7 @@ def trial_record(row: TrialRow, sweep: Sweep, project: Project) -> dict[str, Any
         "attempts": row.attempt,
         "job": row.facts.get("job"),
         "continues": row.facts.get("continues"),
+        "search": row.facts.get("search"),
         **{f"data_{key}": value for key, value in store_of(row.facts.get("data")).items()},
         "confirms": row.confirms,
         "seed": row.facts.get("seed"),

@@ -97,7 +97,9 @@ def next_line(record: Mapping[str, Any]) -> str:
         return f"Nothing is registered yet. Start: pcan sweep launch {sweep}"
     if "running" in phases:
         return f"Watch it: pcan sweep watch {sweep}"
-    if phases & {"interrupted", "paused"}:
+    if any(t.get("search") and t["phase"] in ("interrupted", "paused") for t in trials):
+        return f"Go on: pcan sweep search {sweep}"
+    if "interrupted" in phases:
         return f"Go on: pcan sweep launch {sweep}"
     if record["best"] is not None:
         return f"Compare: pcan sweep compare {sweep}   Export: pcan sweep best {sweep}"

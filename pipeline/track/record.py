@@ -57,9 +57,11 @@ class Trial:
 
     @property
     def status(self) -> str:
-        """running, interrupted, complete, pruned or failed."""
+        """running, interrupted, paused, complete, pruned or failed."""
         if self.outcome is None:
             return "running"
+        if self.outcome.get("state") is None and self.outcome.get("cause") == "paused":
+            return "paused"
         return STATUS.get(str(self.outcome.get("state")), "interrupted")
 
     @property

@@ -1,0 +1,168 @@
+"""A real search on UTD-MHAD: epochs that the ladder spends, and what it loses, against no rule.
+
+    python benchmarks/search_utd.py --data data/utd_mhad_demo8 --work DIR --seeds 0 1 2
+
+Runs `pcan sweep search` with two-process jobs on the CPU: for every seed all trials to their end
+(`rule: none`), and for the seeds of `--live` also the ladder itself. On the complete curves of
+every seed the ladder is replayed as well. The network is configs/utd_mhad8.py at half its width
+and frames, with pictures of 32 px: a trial of 8 epochs takes half a minute on two idle cores. A
+command that was cut off goes on.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from pipeline.plan.search.rules import Ladder
+from pipeline.plan.search.simulate import Curve, simulate
+
+ROOT = Path(__file__).resolve().parents[1]
+EPOCHS = 8
+CONFIG = """\
+_base_ = "./utd_mhad8.py"
+
+model = dict(
+    backbone=dict(
+        rgb_frames=4,
+        pose_frames=16,
+        rgb_pathway=dict(base_channels=8),
+        pose_pathway=dict(base_channels=4),
+    ),
+    cls_head=dict(in_channels=[256, 64]),
+)
+frames = dict(type="MMUniformSampleFrames", clip_len=dict(RGB=4, Pose=16), num_clips=1)
+compact = dict(type="MMCompact", hw_ratio=1.0, allow_imgpad=True)
+pack = [
+    dict(type="Resize", scale=(32, 32), keep_ratio=False),
+    dict(type="PoseHeatmaps", sigma=0.7, use_score=True, scaling=0.25),
+    dict(type="FormatShape", input_format="NCTHW"),
+    dict(type="PackActionInputs", collect_keys=("imgs", "heatmap_imgs")),
+]
+train_pipeline = [
+    frames,
+    dict(type="MMDecode"),
+    compact,
+    dict(type="Resize", scale=(36, 36), keep_ratio=False),
+    dict(type="RandomResizedCrop", area_range=(0.56, 1.0)),
+    *pack,
+]
+val_pipeline = [dict(frames, test_mode=True), dict(type="MMDecode"), compact, *pack]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=val_pipeline))
+test_dataloader = dict(dataset=dict(pipeline=val_pipeline))
+"""
+SWEEP = """\
+name: utd_small
+config: configs/utd_small.py
+objective:
+  metric: acc/RGBPose_1:1_top1
+  branches: {{rgb: acc/rgb_top1, pose: acc/pose_top1}}
+job: {{gpus: 2, stop_grace_s: 60, retry: {{lost_worker: 2, port: 2, stall: 1}}}}
+data: {{store: prepared, root: {data}}}
+variants:
+  small:
+    seed: {seed}
+    set:
+      train_cfg.max_epochs: {epochs}
+      optim_wrapper.optimizer.lr: 0.02
+      param_scheduler:
+        - {{type: CosineAnnealingLR, T_max: {epochs}, eta_min: 1e-5, by_epoch: true}}
+    space:
+      optim_wrapper.optimizer.lr: {{low: 1e-3, high: 0.5, log: true}}
+      model.cls_head.loss_weights.1: {{low: 0.5, high: 2.0, step: 0.1}}
+ladder: {{start: small}}
+search: {{rule: {rule}, trials: {trials}, seed: {seed}}}
+"""
+
+
+def project(args: argparse.Namespace, rule: str, seed: int) -> Path:
+    """Make a project folder; all of them share one store of prepared clips."""
+    folder = args.work / f"{rule}-{seed}"
+    (folder / "sweeps").mkdir(parents=True, exist_ok=True)
+    shutil.copytree(ROOT / "configs", folder / "configs", dirs_exist_ok=True)
+    shutil.copy(ROOT / "wandb.yaml", folder)
+    (folder / "configs" / "utd_small.py").write_text(CONFIG)
+    text = SWEEP.format(
+        data=args.data.resolve(), seed=seed, rule=rule, trials=args.trials, epochs=EPOCHS
+    )
+    (folder / "sweeps" / "utd_small.yaml").write_text(text)
+    shared = args.work / "data"
+    shared.mkdir(exist_ok=True)
+    if not (folder / "data").exists():
+        (folder / "data").symlink_to(shared, target_is_directory=True)
+    return folder
+
+
+def pcan(folder: Path, *words: str, keep: bool = False) -> str:
+    """Run a command in a project; its talk goes to stderr."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli.main", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE if keep else sys.stderr,
+        text=True,
+        check=True,
+    )
+    return done.stdout if keep else ""
+
+
+def search(args: argparse.Namespace, rule: str, seed: int) -> list[dict[str, Any]]:
+    """Search, or go on with it; return every trial with its curve."""
+    folder = project(args, rule, seed)
+    pcan(folder, "data", "prepare", "utd_small")
+    pcan(folder, "sweep", "search", "utd_small", "--device", "cpu", "--wandb", "disabled")
+    status = json.loads(pcan(folder, "sweep", "status", "utd_small", "--json", keep=True))
+    trials = [t for study in status["studies"] for t in study["trials"] if t["attempts"]]
+    return [{**trial, "curve": curve(folder / trial["run_dir"])} for trial in trials]
+
+
+def curve(run_dir: Path) -> list[float]:
+    """Return the top-1 of each epoch of a trial."""
+    lines = (run_dir / "measurements.jsonl").read_text().splitlines()
+    return [json.loads(line)["top1"] for line in lines]
+
+
+def row(kind: str, seed: int, epochs: int, of: int, best: float, full: float) -> str:
+    lost = f"{100 * (full - best):.1f}"
+    share = f"{100 * epochs / of:.0f} %"
+    return f"| {seed} | {kind} | {epochs} of {of} | {share} | {100 * best:.1f} % | {lost} |"
+
+
+def report(args: argparse.Namespace, seed: int) -> list[str]:
+    """Run one seed and return its lines of the table."""
+    live = search(args, "ladder", seed) if seed in args.live else []
+    curves = [trial["curve"] for trial in search(args, "none", seed)]
+    full, of = max(map(max, curves)), len(curves) * EPOCHS
+    lines = [row("no rule", seed, sum(map(len, curves)), of, full, full)]
+    replayed = simulate([Curve.of(one) for one in curves], Ladder(EPOCHS))
+    best = full - replayed.regret
+    lines.append(row("ladder, replayed", seed, sum(replayed.trained), of, best, full))
+    if live:
+        kept = [trial["best_top1"] for trial in live if trial["state"] == "COMPLETE"]
+        spent = sum(trial["epochs"] for trial in live)
+        lines.append(row("ladder, live", seed, spent, of, max(kept), full))
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("data/utd_mhad_demo8"))
+    parser.add_argument("--work", type=Path, required=True, help="where the projects are made")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--live", type=int, nargs="*", default=[0])
+    parser.add_argument("--trials", type=int, default=12)
+    args = parser.parse_args()
+    args.work = args.work.resolve()
+    print("| seed | rule | epochs | share | best that may be exported | points lost |")
+    print("|---|---|---|---|---|---|")
+    for seed in args.seeds:
+        print("\n".join(report(args, seed)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

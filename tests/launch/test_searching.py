@@ -1,0 +1,130 @@
+"""Before and beside a search: around which variant, how much, what is known, what is spent."""
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.job.resolve import Change, Config
+from pipeline.job.rundir import RunDir
+from pipeline.launch.policy import SearchOrder
+from pipeline.launch.search_start import choose_variant, expressed, make_order, settle_trials
+from pipeline.launch.searching import _passed, next_search
+from pipeline.plan.read import read_sweep
+from pipeline.plan.sweep import Sweep
+from pipeline.study.board import TrialRow
+
+TEXT = """\
+name: s
+config: c.py
+objective: {metric: acc/top1}
+job: {gpus: 2, epoch_minutes: 15}
+variants:
+  base:
+    set: {lr: 1e-3, weights: [1.0, 2.0]}
+    space:
+      lr: {low: 5e-4, high: 6e-3, log: true}
+      weights.1: {low: 1.0, high: 2.0}
+  pose: {like: base, set: {weights: [1.0, 1.5]}}
+  wide: {like: base, set: {lr: 1.0}, space: {}}
+  long: {like: base, set: {epochs: 50}}
+  cold: {like: base, set: {}}
+ladder: {start: base}
+search: {rule: ladder}
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Sweep:
+    (tmp_path / "s.yaml").write_text(TEXT)
+    return read_sweep(tmp_path / "s.yaml", tmp_path)
+
+
+def row(variant: str, number: int = 0, **values: Any) -> TrialRow:
+    given = {f.name: None for f in dataclasses.fields(TrialRow)}
+    known = {"params": {}, "verdicts": [], "facts": {}, "attempt": 1, "epoch": 0, "seconds": 0.0}
+    named = {"variant": variant, "number": number, "trial_id": number, "state": "COMPLETE"}
+    return TrialRow(**{**given, **known, **named, "phase": "done", **values})
+
+
+def config(**changes: Any) -> Config:
+    olds = {"lr": 1e-2, "weights.0": 1.0, "weights.1": 1.0, "epochs": 30}
+    found = tuple(Change(path=p, old=olds[p], new=v) for p, v in changes.items())
+    return Config(text="", hash="h", changes=found, facts={"max_epochs": 8})
+
+
+CONFIGS: Mapping[str, Config] = {
+    "base": config(lr=1e-3, **{"weights.1": 2.0}),
+    "pose": config(lr=1e-3, **{"weights.1": 1.5}),
+    "wide": config(lr=1.0, **{"weights.1": 2.0}),
+    "long": config(lr=1e-3, epochs=50, **{"weights.1": 2.0}),
+}
+
+
+def test_a_search_goes_around_the_named_the_begun_or_the_best(sweep: Sweep) -> None:
+    recipes = [
+        row("base", recipe_hash="a", best_top1=0.5),
+        row("pose", recipe_hash="b", best_top1=0.6),
+    ]
+    assert choose_variant(sweep, [], None) == "base"
+    assert choose_variant(sweep, recipes, None) == "pose"
+    begun = [*recipes, row("base", 1, facts={"search": "ladder"})]
+    assert choose_variant(sweep, begun, None) == "base"
+    assert choose_variant(sweep, begun, "pose") == "pose"
+    with pytest.raises(InputError, match='"wide" has no `space`'):
+        choose_variant(sweep, [], "wide")
+    with pytest.raises(InputError, match='"none" is no variant'):
+        choose_variant(sweep, [], "none")
+
+
+def test_how_much_has_to_be_said(sweep: Sweep) -> None:
+    with pytest.raises(InputError, match="--trials N or --gpu-hours H"):
+        make_order(sweep, "base", None, None)
+    assert make_order(sweep, "base", 5, None).trials == 5
+
+
+def context(sweep: Sweep) -> Any:
+    resolution = types.SimpleNamespace(configs=CONFIGS)
+    hashes = {name: "h" for name in sweep.variants}
+    return types.SimpleNamespace(sweep=sweep, resolution=resolution, hashes=hashes)
+
+
+def test_a_ladder_has_as_many_trials_as_its_hours_pay_for(sweep: Sweep) -> None:
+    order = make_order(sweep, "base", None, 10.0)  # 20 epochs of half a GPU hour
+    # Of 8 epochs, checked after 1, 2 and 4: five trials cost 5 + 3 + 2 * 3 + 4 * 3 = 26.
+    assert settle_trials(context(sweep), order, []) == 3
+    assert settle_trials(context(sweep), dataclasses.replace(order, gpu_hours=13.0), []) == 5
+    measured = [row("base", epoch=10, seconds=900.0)]  # 0.05 GPU hours an epoch
+    assert settle_trials(context(sweep), order, measured) > 30
+
+
+def test_hours_that_are_used_up_want_nothing_more(sweep: Sweep) -> None:
+    spent = [row("base", 1, facts={"search": "ladder"}, seconds=3600.0)]
+    plan = next_search(context(sweep), SearchOrder(variant="base", trials=9, gpu_hours=2.0), spent)
+    assert plan.wanted == ()
+    assert plan.why == "the search's 2 GPU hours are used up (1 trials: 1 complete)"
+    more = next_search(context(sweep), SearchOrder(variant="base", trials=9, gpu_hours=2.1), spent)
+    assert [want.trials for want in more.wanted] == [9]
+
+
+def test_recipes_that_differ_in_searched_values_alone_are_known(sweep: Sweep) -> None:
+    assert expressed(sweep, CONFIGS, "base", "pose") == ({"lr": 1e-3, "weights.1": 1.5}, None)
+    assert expressed(sweep, CONFIGS, "base", "wide")[1] == "lr = 1.0 is outside the searched range"
+    why = "long also changes epochs, which is not searched"
+    assert expressed(sweep, CONFIGS, "base", "long")[1] == why
+
+
+def test_only_a_recorded_go_lets_a_trial_pass(tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path)
+    rundir.verdicts.write_text(
+        '{"epoch": 1, "rule": "epoch 1 ladder", "verdict": "pause"}\n'
+        '{"epoch": 1, "rule": "epoch 1 ladder", "verdict": "go"}\n'
+        '{"epoch": 2, "rule": "epoch 2 ladder", "verdict": "pause"}\n'
+        '{"epoch": 4, "rule": "epoch 4 gate", "verdict": "go"}\n'
+        "torn"
+    )
+    assert _passed(rundir) == frozenset({1})
