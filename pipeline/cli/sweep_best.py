@@ -88,7 +88,9 @@ def best(
     winner = find_winner(opened.sweep, rows, trial)
     running = [row.name for row in rows if row.phase == "running"]
     if running:
-        say_to_stderr(f"Still running: {', '.join(running)}. The winner may change.")
+        more = f" and {len(running) - 5} more" if len(running) > 5 else ""
+        named = ", ".join(running[:5])
+        say_to_stderr(f"Still running: {named}{more}. The winner may change.")
     if winner.not_comparable:
         say_to_stderr(winner.not_comparable)
     _export(opened, store, rows, winner, out, evaluate, as_json)

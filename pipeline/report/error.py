@@ -9,16 +9,16 @@ from pipeline.plan.judge import standard_error
 from pipeline.study.board import TrialRow
 
 
-def clips_of(row: TrialRow, root: Path) -> int | None:
+def clips_of(row: TrialRow, root: Path | None) -> int | None:
     """Return the number of clips that a trial validates on, None if nothing tells.
 
     The trial's job notes it in the run directory. Where that lies on another machine, a verdict
     still tells: its standard error is that of a proportion.
 
     Args:
-        root: the project's folder.
+        root: the project's folder; None where the run directory is not there.
     """
-    noted = read_json(RunDir(root / row.run_dir).facts) if row.run_dir else None
+    noted = read_json(RunDir(root / row.run_dir).facts) if root and row.run_dir else None
     clips = (noted or row.facts).get("val_clips")
     if isinstance(clips, int) and clips > 0:
         return clips

@@ -8,13 +8,14 @@ from typing import Any
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Gate, Sweep, Variant
 from pipeline.report.error import clips_of, reading_error
+from pipeline.report.folders import Folders
 from pipeline.report.stores import apart_rows, store_of
 from pipeline.study.best import Confirmation, best_row, settled
 from pipeline.study.board import TrialRow, read_board
 from pipeline.study.names import study_name
 from pipeline.study.owner import shown_host
 from pipeline.study.storage import Storage
-from pipeline.track.state import wandb_state
+from pipeline.track.state import untracked, wandb_state
 
 
 def status_record(
@@ -27,7 +28,12 @@ def status_record(
     """
     rows = read_board(sweep.name, storage)
     run_by = {_job_id(row): row.name for row in rows if row.phase == "running"}
-    names = list(dict.fromkeys([*sweep.variants, *(row.variant for row in rows)]))
+    folders = Folders(project.root)
+    trials: dict[str, list[dict[str, Any]]] = {name: [] for name in sweep.variants}
+    for row in rows:
+        mine = trials.setdefault(row.variant, [])
+        if not row.superseded:
+            mine.append(trial_record(row, sweep, project, folders.has(row.run_dir)))
     winner, done = best_row(sweep, rows), settled(rows)
     return {
         "schema": 1,
@@ -37,13 +43,9 @@ def status_record(
                 "variant": name,
                 "study": study_name(sweep, name),
                 "plan": sweep.variants[name].plan if name in sweep.variants else None,
-                "trials": [
-                    trial_record(row, sweep, project)
-                    for row in rows
-                    if row.variant == name and not row.superseded
-                ],
+                "trials": found,
             }
-            for name in names
+            for name, found in trials.items()
         ],
         "jobs": [{**job, "trial": run_by.get(job["id"])} for job in jobs],
         "goal": sweep.objective.goal,
@@ -67,11 +69,15 @@ def _confirmed(found: Confirmation | None) -> dict[str, Any] | None:
     return {"mean": found.mean, "spread": found.spread, "seeds": len(found.values)}
 
 
-def trial_record(row: TrialRow, sweep: Sweep, project: Project) -> dict[str, Any]:
-    """Return one trial as `status --json` shows it."""
+def trial_record(row: TrialRow, sweep: Sweep, project: Project, seen: bool) -> dict[str, Any]:
+    """Return one trial as `status --json` shows it.
+
+    Args:
+        seen: its run directory is there; otherwise the storage has to do.
+    """
     variant = sweep.variants.get(row.variant)
     gate = _next_gate(variant, row)
-    clips = clips_of(row, project.root)
+    clips = clips_of(row, project.root if seen else None)
     return {
         "number": row.number,
         "state": row.state,
@@ -101,10 +107,14 @@ def trial_record(row: TrialRow, sweep: Sweep, project: Project) -> dict[str, Any
         "seed": row.facts.get("seed"),
         "imported": row.facts.get("imported"),
         "chosen": row.facts.get("chosen"),
-        "wandb": wandb_state(project.root / row.run_dir) if row.run_dir else None,
+        "wandb": _wandb(row, project) if seen else untracked() if row.run_dir else None,
         "run_dir": row.run_dir,
-        "run_dir_host": row.away(project.root),
+        "run_dir_host": None if seen or row.here else shown_host(row.host or ""),
     }
+
+
+def _wandb(row: TrialRow, project: Project) -> dict[str, Any]:
+    return wandb_state(project.root / str(row.run_dir))
 
 
 def _job_id(row: TrialRow) -> str | None:
@@ -125,7 +135,8 @@ def job_seconds(row: TrialRow) -> float:
     begun = row.facts.get("attempt_started")
     if row.phase != "running" or not isinstance(begun, int | float):
         return row.seconds
-    return row.seconds + max(0.0, time.time() - begun)
+    now = row.read_at or time.time()  # by the clock that the start was written by
+    return row.seconds + max(0.0, now - begun)
 
 
 def gpu_hours(row: TrialRow) -> float:

@@ -53,6 +53,8 @@ class TrialRow:
     reason: str | None
     verdicts: Sequence[Mapping[str, Any]]
     facts: Mapping[str, Any]
+    #: When the row was read, by the database's clock.
+    read_at: float | None = None
 
     @property
     def name(self) -> str:
@@ -65,9 +67,14 @@ class TrialRow:
         Args:
             root: the project's folder on this host.
         """
-        if self.run_dir is None or self.host is None or self.host == this_host():
+        if self.here or (root / str(self.run_dir)).is_dir():
             return None
-        return None if (root / self.run_dir).is_dir() else shown_host(self.host)
+        return shown_host(self.host or "")
+
+    @property
+    def here(self) -> bool:
+        """Whether no other host can have the run directory: it was never made, or made here."""
+        return self.run_dir is None or self.host is None or self.host == this_host()
 
     @property
     def finished(self) -> bool:
@@ -94,6 +101,9 @@ class TrialRow:
     def counts(self) -> bool:
         """Whether the trial is one of those that a plan or a search asked for."""
         return not (self.superseded or self.imported or self.confirms)
+
+
+_FIELDS = [field.name for field in dataclasses.fields(TrialRow) if field.name != "read_at"]
 
 
 def read_board(sweep_name: str, storage: Storage) -> list[TrialRow]:
@@ -141,12 +151,12 @@ def ended_recipes(
 
 
 def _row(row: Mapping[str, Any], now: float) -> TrialRow:
-    fields = {field.name: row[field.name] for field in dataclasses.fields(TrialRow)}
+    fields = {name: row[name] for name in _FIELDS}
     fields["phase"] = _phase(row, now)
     fields["params"] = _json(row["params"]) or {}
     fields["verdicts"] = _json(row["verdicts"]) or []
     fields["facts"] = _json(row["facts"]) or {}
-    return TrialRow(**fields)
+    return TrialRow(**fields, read_at=now)
 
 
 def _json(value: Any) -> Any:

@@ -30,6 +30,8 @@ from pipeline.study.owner import (
 from pipeline.study.storage import Storage, told
 from pipeline.study.table import optuna_trials, trials
 
+#: Phases of a trial that was started and has not ended.
+BEGUN = ("running", "interrupted", "paused")
 #: The columns that say who owns a trial.
 _OWNER = ("trial_id", "variant", "token", "host", "boot_id", "pid", "proc_start", "renewed_at")
 
@@ -92,7 +94,6 @@ def claim(
         The lease, or None when every wanted trial is finished or run by somebody.
     """
     me = me or this_process()
-    storage.rdb  # noqa: B018  makes the tables, and is opened before the lock
     with told(storage):
         for together in _in_order(sweep, wanted):
             lease = _started(sweep, storage, together, me, skip)
@@ -178,7 +179,10 @@ def _started(
     skip: Collection[int],
 ) -> Lease | None:
     """Take up a trial whose owner is gone, or that was given back."""
-    begun = trials.c.phase.not_in(("waiting", "done")) & (optuna_trials.c.state == "RUNNING")
+    begun = trials.c.phase.in_(BEGUN) & (optuna_trials.c.state == "RUNNING")
+    # Of the trials that other hosts run, only those whose lease has run out are looked at.
+    silent = trials.c.renewed_at < storage.clock() - LEASE_S
+    begun &= trials.c.token.is_(None) | (trials.c.host == this_host()) | silent
     begun &= _of_kind(wanted) & ((trials.c.phase != "paused") | _going_on(wanted))
     query = _wanted_rows(sweep, wanted, [trials.c[name] for name in _OWNER]).where(begun)
     with storage.engine.connect().execution_options(reading=True) as connection:
@@ -205,14 +209,16 @@ def _waiting(
     skip: Collection[int],
 ) -> Lease | None:
     """Take the first trial that has not been started."""
-    recipes = sa.tuple_(trials.c.variant, trials.c.recipe_hash)
-    mine = recipes.in_([(want.variant, want.recipe_hash) for want in wanted])
-    unstarted = (trials.c.phase == "waiting") & (trials.c.recipe_hash.is_(None) | mine)
-    names = [want.variant for want in wanted]
-    first = sa.case({name: i for i, name in enumerate(names)}, value=trials.c.variant)
-    fit = trials.c.variant.in_(names) & unstarted & trials.c.trial_id.not_in(skip)
-    fit &= _of_kind(wanted)
-    return _taken(sweep, storage, fit, me, first)
+    waiting = (trials.c.sweep == sweep.name) & (trials.c.phase == "waiting")
+    with storage.engine.connect().execution_options(reading=True) as connection:
+        names = set(connection.scalars(sa.select(trials.c.variant).where(waiting).distinct()))
+    for want in (want for want in wanted if want.variant in names):
+        mine = trials.c.recipe_hash.is_(None) | (trials.c.recipe_hash == want.recipe_hash)
+        fit = waiting & (trials.c.variant == want.variant) & mine & _of_kind([want])
+        lease = _taken(sweep, storage, fit & trials.c.trial_id.not_in(skip), me)
+        if lease is not None:
+            return lease
+    return None
 
 
 def _of_kind(wanted: Sequence[Wanted]) -> sa.ColumnElement[bool]:
@@ -240,14 +246,13 @@ def _taken(
     storage: Storage,
     fit: sa.ColumnElement[bool],
     me: Owner,
-    first: sa.ColumnElement[int] | None = None,
 ) -> Lease | None:
     """Take one trial in one transaction: what others are just taking is passed over."""
     query = (
         sa.select(trials, optuna_trials.c.state)
         .join_from(trials, optuna_trials, trials.c.trial_id == optuna_trials.c.trial_id)
         .where((trials.c.sweep == sweep.name) & fit & optuna_trials.c.state.not_in(FINISHED))
-        .order_by(*([] if first is None else [first]), trials.c.number)
+        .order_by(trials.c.number)
         .limit(1)
         .with_for_update(skip_locked=True)  # SQLite writes one at a time in any case
     )
@@ -260,6 +265,7 @@ def _new(sweep: Sweep, storage: Storage, want: Wanted, me: Owner) -> Lease | Non
     """Have Optuna draw another trial; one launcher at a time."""
     if not sweep.variants[want.variant].space:
         return None
+    storage.rdb  # noqa: B018  opened before the lock, which opening takes too
     with storage.lock():
         row = _drawn(sweep, storage, want)
         return None if row is None else take(sweep, storage, row, me)

@@ -36,7 +36,8 @@ def server_options(url: str) -> dict[str, Any]:
     wanted: dict[str, Any] = {}
     if made.get_driver_name() in ("psycopg", "psycopg2"):
         wanted = {k: v for k, v in _PATIENCE.items() if k not in made.query}
-    return {"pool_pre_ping": True, "connect_args": wanted}
+    # One idle connection a launch; a server counts them.
+    return {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 4, "connect_args": wanted}
 
 
 def prepare_sqlite(engine: sa.Engine, storage: "Storage") -> None:

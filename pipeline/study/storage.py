@@ -90,6 +90,7 @@ class Storage:
 
     def _open_rdb(self) -> "RDBStorage":
         import optuna
+        import sqlalchemy as sa
         from optuna.storages import RDBStorage
 
         from pipeline.study.engine import prepare_sqlite, server_options
@@ -102,7 +103,8 @@ class Storage:
         if file is not None:
             kwargs: dict[str, Any] = {"connect_args": {"timeout": self.patience_s}}
         else:
-            kwargs = server_options(self.url)
+            kwargs = {"connect_args": server_options(self.url)["connect_args"]}
+            kwargs["poolclass"] = sa.pool.NullPool  # rarely used: no connection is kept for it
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             rdb = RDBStorage(self.url, engine_kwargs=kwargs, skip_compatibility_check=True)

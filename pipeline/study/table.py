@@ -50,7 +50,9 @@ trials = sa.Table(
 )
 
 #: Finds what waits among thousands that are done.
-waiting_index = sa.Index("ix_pcan_trials_phase", trials.c.sweep, trials.c.phase, trials.c.variant)
+waiting_index = sa.Index(
+    "ix_pcan_trials_phase", trials.c.sweep, trials.c.phase, trials.c.variant, trials.c.number
+)
 
 #: Optuna's own table of trials, as far as it is used here (schema of Optuna 5).
 optuna_trials = sa.Table(

@@ -111,6 +111,11 @@ def is_sent(trial: Trial) -> bool:
     return sent.rows == len(trial.measurements) and sent.status == trial.status
 
 
+def untracked() -> dict[str, Any]:
+    """Return what `wandb_state` says of a trial that it cannot see, or that was not tracked."""
+    return {"id": None, "mode": "disabled", "synced": False, "url": None}
+
+
 def wandb_state(folder: Path) -> dict[str, Any]:
     """Return a trial's W&B run as `status --json` shows it.
 
@@ -120,7 +125,7 @@ def wandb_state(folder: Path) -> dict[str, Any]:
     """
     spec = read_json(RunDir(folder).spec)
     if spec is None:
-        return {"id": None, "mode": "disabled", "synced": False, "url": None}
+        return untracked()
     bare = Trial(folder=folder, spec=spec, measurements=[], verdicts=[], outcome=None)
     sent = read_sent(bare)
     # Epochs are only counted where something was sent: `status` asks this of every trial.
