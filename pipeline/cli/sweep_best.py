@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="New seeds of each that is repeated.",
 )
+@click.option("--dry-run", is_flag=True, help="With --confirm: say what would be repeated.")
 @click.option("--slots", type=click.IntRange(1, 64), help="Repetitions at once.")
 @click.option("--gpus", metavar="LIST", help="GPUs to repeat on, such as 0,1,2,3.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: GPUs if any]")
@@ -58,6 +59,7 @@ def best(
     evaluate: bool,
     confirm: int | None,
     seeds: int,
+    dry_run: bool,
     storage: str | None,
     as_json: bool,
     **launching: Any,
@@ -81,6 +83,8 @@ def best(
     if confirm is not None:
         if trial is not None:
             raise click.UsageError("Use --confirm or --trial: a mean decides, or you do.")
+        if dry_run:
+            return _foretell(opened, store, confirm, seeds)
         code = _confirm(opened, store, confirm, seeds, launching)
         if code not in (0, 3):
             return code
@@ -95,6 +99,17 @@ def best(
         say_to_stderr(winner.not_comparable)
     _export(opened, store, rows, winner, out, evaluate, as_json)
     return code
+
+
+def _foretell(opened: "Opened", store: "Storage", count: int, seeds: int) -> int:
+    """Say which trials would be repeated on which seeds."""
+    from pipeline.launch.confirming import repetitions
+
+    found = repetitions(opened.sweep, opened.project, store, count, seeds)
+    for name, (_, missing) in found.items():
+        told = ", ".join(map(str, missing)) or "none, all have been run or begun"
+        click.echo(f"{name}: new seeds {told}")
+    return 0
 
 
 def _confirm(

@@ -20,34 +20,43 @@ from pipeline.study.confirm import enqueue_repetition
 from pipeline.study.storage import Storage
 
 
-def enqueue_confirmations(
+def repetitions(
     sweep: Sweep, project: Project, storage: Storage, count: int, seeds: int
-) -> tuple[list[str], int]:
-    """Make sure that each of the best trials has so many repetitions; safe to repeat.
+) -> dict[str, tuple[TrialRow, list[int]]]:
+    """Return the best trials, best reading first, and the seeds each has yet to be repeated on.
 
     Args:
         count: how many of the best trials.
         seeds: repetitions of each, those that were run or begun before included.
-
-    Returns:
-        The names of the trials that are confirmed, best reading first, and how many repetitions
-        are new.
 
     Raises:
         NoResult: a trial's run directory is not here.
         InputError: a trial's variant has left the sweep file.
     """
     rows = read_board(sweep.name, storage)
-    chosen = eligible(sweep, rows)[:count]
+    chosen, known = eligible(sweep, rows)[:count], confirmations(rows)
     for row in chosen:
         _check(sweep, project, row)
-    known, new = confirmations(rows), 0
-    for row in chosen:
-        runs = known[row.name].runs if row.name in known else ()
-        for seed in _seeds(project, sweep, row, runs, seeds):
+    runs = {row.name: known[row.name].runs if row.name in known else () for row in chosen}
+    return {r.name: (r, _seeds(project, sweep, r, runs[r.name], seeds)) for r in chosen}
+
+
+def enqueue_confirmations(
+    sweep: Sweep, project: Project, storage: Storage, count: int, seeds: int
+) -> tuple[list[str], int]:
+    """Make sure that each of the best trials has so many repetitions; safe to repeat.
+
+    Args:
+        count, seeds: as in `repetitions`.
+
+    Returns:
+        The names of the trials that are confirmed, and how many repetitions are new.
+    """
+    wanted = repetitions(sweep, project, storage, count, seeds)
+    for row, missing in wanted.values():
+        for seed in missing:
             _enqueue(sweep, project, storage, row, seed)
-            new += 1
-    return [row.name for row in chosen], new
+    return list(wanted), sum(len(missing) for _, missing in wanted.values())
 
 
 def _check(sweep: Sweep, project: Project, row: TrialRow) -> None:

@@ -138,6 +138,8 @@ def _record(
                 "top1": o.best_top1,
                 "reason": o.reason,
                 "comparable": same(_store(o), _store(row)),
+                "confirms": o.confirms,
+                "imported": o.imported,
             }
             for o in winner.others
         ],

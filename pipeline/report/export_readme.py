@@ -19,14 +19,15 @@ def readme(sweep: Sweep, winner: Winner, record: Mapping[str, Any]) -> str:
         f"Top-1 {shown_reading(row.best_top1 or 0, record['std_error'])} at epoch "
         f"{row.best_epoch} ({record['metric']}).",
     ]
-    lines += ["", *confirmation_text(record.get("confirmation")), ""]
+    lines += ["", *(f"- {line}" for line in confirmation_text(record.get("confirmation")))]
+    lines += [""] if record.get("confirmation") else []
     if record["goal"] is not None:
         word = "reached" if record["goal_reached"] else "not reached"
         lines.append(f"The goal of {percent(record['goal'])} is {word}.")
     if not winner.eligible:
         lines.append(f"Not eligible as a winner: the trial is {row.state} ({row.reason}).")
     lines += ["", "Against:", ""] + [
-        f"- {o['trial']}: {percent(o['top1'])}, {o['state']}"
+        f"- {o['trial']}: {percent(o['top1'])}, {o['state']}{_kind(o)}"
         + (f" ({o['reason']})" if o["reason"] else "")
         for o in record["others"]
     ]
@@ -54,3 +55,10 @@ def readme(sweep: Sweep, winner: Winner, record: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _kind(other: Mapping[str, Any]) -> str:
+    """Say what another trial is where it is neither planned nor searched."""
+    if other["confirms"]:
+        return f", confirms {other['confirms']}"
+    return ", imported" if other["imported"] else ""

@@ -14,6 +14,9 @@ CONFIRM = ("sweep", "best", "tiny", "--device", "cpu", "--wandb", "disabled", "-
 def test_the_best_are_repeated_on_new_seeds_and_the_mean_decides(project) -> None:
     project.sweep(VARIANTS)
     assert project.launch("--policy", "all").returncode == 0
+    told = project.run(*CONFIRM, "2", "--seeds", "1", "--dry-run")
+    assert set(told.stdout.splitlines()) == {"baseline/0: new seeds 1", "better/0: new seeds 8"}
+    assert set(project.status()) == {"baseline/0", "better/0"}
     done = project.run(*CONFIRM, "2", "--seeds", "1", "--json")
     assert done.returncode == 0, done.stderr
     assert "Repeating baseline/0, better/0 on 1 new seeds each (2 runs are new)." in done.stderr
@@ -43,6 +46,10 @@ def test_the_best_are_repeated_on_new_seeds_and_the_mean_decides(project) -> Non
     assert again.returncode == 0 and "starts" not in again.stderr
     assert "mean 90.00 % over 1 new seed, spread unknown (90.00)" in again.stdout
     assert "unknown: one new seed each" in again.stdout
+
+    readme = (project.root / "exports" / "tiny" / "README.md").read_text()
+    assert "- baseline/0: mean 90.00 % over 1 new seed" in readme
+    assert "COMPLETE, confirms better/0 (All 2 epochs are done.)" in readme
 
     chosen = project.run("sweep", "best", "tiny", "--trial", "better/0", "--json")
     record = json.loads((project.root / "exports" / "tiny" / "best.json").read_text())
