@@ -14,6 +14,8 @@ from pipeline.launch.stops import Stops
 from pipeline.study.lease import LeaseLost
 
 RETRY_S = 2.0
+#: So many trials of a search that fail in a row before an epoch have one reason.
+BARREN = 3
 #: Faults of the machine, not of the trial: it stays resumable, and no other is begun here.
 MACHINE = ("disk_full", "no_gpu")
 
@@ -41,6 +43,7 @@ class Endings:
         self._stops = stops
         self._say = say
         self._notice = notice
+        self._barren = 0
         self._retry_at = 0.0
         self._since: float | None = None
 
@@ -50,17 +53,32 @@ class Endings:
         Returns:
             What keeps this machine from running any other trial.
         """
-        wrong = None
+        wrong: Exception | None = None
         if outcome.state == "FAIL" and outcome.cause in MACHINE:
             outcome = Outcome(state=None, cause=outcome.cause, reason=outcome.reason)
             wrong = NotReady(
                 f"{attempt.name}: {outcome.reason.rstrip('.')}. Mend that, then run the same "
                 "launch to go on."
             )
+        wrong = wrong or self._barren_search(attempt, outcome)
         attempt.write_outcome(outcome)
         self.pending.append((attempt, outcome))
         self._retry_at = 0.0
         return wrong
+
+    def _barren_search(self, attempt: Attempt, outcome: Outcome) -> Exception | None:
+        """Say so if trial after trial of a search fails before its first epoch.
+
+        One of many may fail; when all do, drawing more would only use up the search's number.
+        """
+        barren = outcome.state == "FAIL" and outcome.cause != "nan" and not attempt.history
+        self._barren = self._barren + 1 if barren else 0
+        if self.context.order.search is None or self._barren < BARREN:
+            return None
+        return NotReady(
+            f"The last {BARREN} trials failed before their first epoch ({outcome.cause}). Mend "
+            "that, then run the same search with so many more --trials."
+        )
 
     def tell(self, alone: bool) -> None:
         """Tell the storage what is pending, if it is time to try.

@@ -8,7 +8,7 @@ from pipeline.errors import InputError
 from pipeline.job.resolve import Config
 from pipeline.launch.budget import Budget
 from pipeline.launch.policy import SearchOrder
-from pipeline.launch.searching import of_search, rule_of, trials_of
+from pipeline.launch.searching import counted, of_search, rule_of, trials_of
 from pipeline.plan.difference import differences
 from pipeline.plan.search.rules import Ladder
 from pipeline.plan.search.space import rates_of
@@ -84,7 +84,7 @@ def begun(
     order = dataclasses.replace(order, trials=settle_trials(context, order, rows))
     mine = trials_of(rows, order.variant)
     rule = rule_of(context, order.variant)
-    much = f"{order.trials} trials" if order.trials != UNLIMITED else "as many trials as fit"
+    much = counted(order.trials) if order.trials != UNLIMITED else "as many trials as fit"
     within = f" within {order.gpu_hours:g} GPU hours" if order.gpu_hours is not None else ""
     checks = ", ".join(str(check) for check in rule.checks)
     how = f"{rule.name}, checked after epoch {checks}" if checks else "no stopping rule"

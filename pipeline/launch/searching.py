@@ -72,7 +72,7 @@ def next_search(context: "Context", order: SearchOrder, rows: Sequence[TrialRow]
     left = [row for row in mine if not row.finished]
     why = f"the search has run its {_counted(mine)}"
     if left:
-        why = f"{len(left)} trials of the search are not finished"
+        why = f"{counted(len(left))} of the search not finished"
     return Next(wanted=(want,), why=why, beaten=beaten)
 
 
@@ -117,7 +117,12 @@ def _counted(mine: Sequence[TrialRow]) -> str:
     told = ", ".join(
         f"{states.count(s)} {s}" for s in ("complete", "pruned", "fail") if s in states
     )
-    return f"{len(mine)} trials" + (f": {told}" if told else "")
+    return counted(len(mine)) + (f": {told}" if told else "")
+
+
+def counted(number: int) -> str:
+    """Return a number of trials in words."""
+    return f"{number} trial{'s' if number != 1 else ''}"
 
 
 def searching(context: "Context", lease: Held, rundir: RunDir) -> Searching:

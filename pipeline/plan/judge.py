@@ -133,10 +133,13 @@ def _speak(measured: list[Measurement], rules: Rules) -> Iterator[Verdict]:
 
 
 def _weightier(noted: Verdict | None, verdict: Verdict) -> Verdict:
-    """Return which of two verdicts is told: a search's own check, else the first."""
-    if noted is None or verdict.kind is Kind.GO:
+    """Return which verdict is told: the first, or a search's own with the warning."""
+    if noted is None:
         return verdict
-    return noted
+    if verdict.kind is not Kind.GO:
+        return noted
+    warning = noted.reason.removeprefix(f"epoch {noted.epoch}: ")
+    return dataclasses.replace(verdict, reason=f"{verdict.reason}; {warning}")
 
 
 def _start(latest: Measurement, start: WarmStart | None) -> Iterator[Verdict]:

@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 
 from pipeline.errors import InputError
+from pipeline.job.ended import Outcome
 from pipeline.job.resolve import Change, Config
 from pipeline.job.rundir import RunDir
+from pipeline.launch.clean import find_losers
+from pipeline.launch.endings import Endings
 from pipeline.launch.policy import SearchOrder
 from pipeline.launch.search_start import choose_variant, expressed, make_order, settle_trials
 from pipeline.launch.searching import _passed, next_search
+from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
 from pipeline.study.board import TrialRow
@@ -106,7 +110,7 @@ def test_hours_that_are_used_up_want_nothing_more(sweep: Sweep) -> None:
     spent = [row("base", 1, facts={"search": "ladder"}, seconds=3600.0)]
     plan = next_search(context(sweep), SearchOrder(variant="base", trials=9, gpu_hours=2.0), spent)
     assert plan.wanted == ()
-    assert plan.why == "the search's 2 GPU hours are used up (1 trials: 1 complete)"
+    assert plan.why == "the search's 2 GPU hours are used up (1 trial: 1 complete)"
     more = next_search(context(sweep), SearchOrder(variant="base", trials=9, gpu_hours=2.1), spent)
     assert [want.trials for want in more.wanted] == [9]
 
@@ -116,6 +120,40 @@ def test_recipes_that_differ_in_searched_values_alone_are_known(sweep: Sweep) ->
     assert expressed(sweep, CONFIGS, "base", "wide")[1] == "lr = 1.0 is outside the searched range"
     why = "long also changes epochs, which is not searched"
     assert expressed(sweep, CONFIGS, "base", "long")[1] == why
+
+
+def test_the_checkpoints_of_a_paused_trial_are_not_cleaned(sweep: Sweep, tmp_path: Path) -> None:
+    project = Project(root=tmp_path)
+    rows = [
+        row("base", 1, best_top1=0.9),
+        row("base", 2, state="PRUNED", best_top1=0.5),
+        row("base", 3, state="RUNNING", phase="paused", best_top1=0.6),
+    ]
+    for number in (1, 2, 3):
+        folder = project.runs / "s" / "base" / str(number) / "checkpoints"
+        folder.mkdir(parents=True)
+        (folder / "epoch_1.pth").write_bytes(b"x")
+    assert [loser.trial for loser in find_losers(sweep, project, rows).losers] == ["base/2"]
+
+
+def failing(name: str, epochs: int) -> Any:
+    return types.SimpleNamespace(
+        name=name, history=[0] * epochs, write_outcome=lambda outcome: None
+    )
+
+
+def test_a_search_whose_trials_all_fail_at_once_ends(sweep: Sweep) -> None:
+    search = types.SimpleNamespace(search=SearchOrder(variant="base", trials=9))
+    endings = Endings(types.SimpleNamespace(order=search), None, print)  # type: ignore[arg-type]
+    bad = Outcome(state="FAIL", cause="bad_data", reason="r")
+    nan = Outcome(state="FAIL", cause="nan", reason="r")
+    said = [endings.add(failing(f"base/{n}", 0), bad) for n in range(2)]
+    said += [endings.add(failing("base/2", 0), nan), endings.add(failing("base/3", 1), bad)]
+    said += [endings.add(failing(f"base/{n}", 0), bad) for n in range(4, 6)]
+    assert said == [None] * 6
+    assert "last 3 trials failed before their first epoch (bad_data)" in str(
+        endings.add(failing("base/6", 0), bad)
+    )
 
 
 def test_only_a_recorded_go_lets_a_trial_pass(tmp_path: Path) -> None:

@@ -108,6 +108,13 @@ def test_the_plans_floor_only_warns_in_a_search() -> None:
     assert judge(curve(0.5), Rules(gates=(Gate(epoch=1, floor=0.88),))).state == "PRUNED"
 
 
+def test_a_warning_at_a_check_is_told_with_it() -> None:
+    rules = searching(Field({0: 0.1}), Halving(8))
+    verdict = judge(curve(0.5), rules)
+    assert verdict.kind is Kind.GO and verdict.rule == "epoch 1 halving"
+    assert "cut 50.0; top-1 50.00 % is under the floor 88.00 % (below plan" in verdict.reason
+
+
 def test_the_best_so_far_is_compared_not_the_last() -> None:
     verdict = judge(curve(0.9, 0.1), searching(Field({0: 0.5, 1: 0.6})))
     assert (verdict.kind, verdict.rule) == (Kind.GO, "epoch 2 halving")
