@@ -19,7 +19,10 @@ HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 #: What the file system may refuse at any time, and only its owner can mend. Others are bugs.
 MACHINE = frozenset(
     getattr(errno, name)
-    for name in "EACCES EPERM EROFS ENOSPC EDQUOT EIO ESTALE ENAMETOOLONG ELOOP EMFILE".split()
+    for name in (
+        *("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EIO", "ESTALE", "EMFILE"),
+        *("ENAMETOOLONG", "ELOOP", "EEXIST", "ENOTDIR", "EISDIR"),
+    )
 )
 
 #: Command -> (where it lives, its line in the list of commands).

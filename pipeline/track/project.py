@@ -34,6 +34,8 @@ def read_project(file: Path) -> tuple[Target, Metric | None]:
         record = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Target(), None
+    except RecursionError:
+        raise InputError(f"{file} cannot be read as YAML (nested too deeply).") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         problem = " ".join(str(error).split())
         raise InputError(f"{file} cannot be read as YAML ({problem}).") from None
@@ -53,9 +55,16 @@ def read_project(file: Path) -> tuple[Target, Metric | None]:
 
 
 def _name(value: object, file: Path, key: str) -> str | None:
-    if value is None or isinstance(value, str):
-        return value or None
-    raise InputError(f"{file}: {key} is {value!r}, not a name. Put it into quotes.")
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise InputError(f"{file}: {key} is {value!r}, not a name. Put it into quotes.")
+    if len(value) > 128 or not value.isprintable() or set(value) & set("/\\#?%:"):
+        raise InputError(
+            f"{file}: {key} is {value[:40]!r}, which W&B takes for no name: up to 128 characters "
+            "and none of / \\ # ? % :"
+        )
+    return value
 
 
 def _metric(value: object, file: Path) -> Metric | None:
@@ -64,6 +73,8 @@ def _metric(value: object, file: Path) -> Metric | None:
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
         raise InputError(f"{file}: metric needs a name, a goal and, if wanted, a target.")
     target = value.get("target")
+    if isinstance(target, bool) or not isinstance(target, int | float | None):
+        raise InputError(f"{file}: metric.target is {target!r}, not a number.")
     return Metric(
         name=value["name"],
         goal=str(value.get("goal", "minimize")),

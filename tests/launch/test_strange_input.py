@@ -112,6 +112,18 @@ def test_a_damaged_run_directory_stops_no_reading_command(pcan, project) -> None
             assert code in (0, 2) and "Traceback" not in told, told
 
 
+@pytest.mark.parametrize("kind", ["dangling link", "link to itself", "file"])
+def test_a_runs_folder_that_is_none_is_named(pcan, project, kind: str) -> None:
+    runs = project.root / "runs"
+    if kind == "file":
+        runs.write_text("in the way")
+    else:
+        runs.symlink_to("/nonexistent/x" if kind == "dangling link" else "runs")
+    for words in ("sweep status", "sweep register", "sweep clean"):
+        code, told = pcan(*words.split())
+        assert code in (2, 4, 5) and "runs" in told and "Traceback" not in told, told
+
+
 def test_a_folder_without_permission_is_told_not_traced(pcan, project, monkeypatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", str(project.root / "sweeps"))

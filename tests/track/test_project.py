@@ -58,6 +58,11 @@ def test_without_the_file_nothing_is_set(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("project: ../x", "which W&B takes for no name"),
+        ('project: "a\\0b"', "which W&B takes for no name"),
+        ("entity: " + "x" * 200, "up to 128 characters"),
+        ("metric: {name: a, target: soon}", "metric.target is 'soon', not a number"),
+        ("[" * 3000, "nested too deeply|cannot be read"),
         ("gates: []\nmethod: grid", 'the key "gates"'),
         ("- 1", "not a mapping"),
         ("project: 3", "not a name"),
