@@ -311,7 +311,7 @@ def _with_error(verdict: Verdict, rules: Rules) -> Verdict:
 
 def _doubt(verdict: Verdict, clips: int | None) -> str:
     """Say so if chance could have put the reading on the other side of the threshold."""
-    if verdict.threshold is None or verdict.epoch == 0:
+    if verdict.threshold is None or verdict.kind is Kind.GO or verdict.epoch == 0:
         return ""  # the starting weights are read on the same clips as before
     value = verdict.top1 if verdict.reading is None else verdict.reading
     error = standard_error(value, clips) or 0.0
