@@ -14,6 +14,7 @@ from pipeline.job.process import Command, JobProcess
 from pipeline.job.rundir import RunDir, read_json
 from pipeline.job.slots import Slot
 from pipeline.launch.held import Held
+from pipeline.launch.judging import Judging
 from pipeline.launch.notes import Notes
 from pipeline.launch.notify import Notice, no_notice
 from pipeline.launch.overruled import overruled
@@ -23,7 +24,6 @@ from pipeline.launch.warm import WarmReport
 from pipeline.launch.wording import epoch_line, failure_text
 from pipeline.plan.judge import Rules
 from pipeline.plan.measurement import Measurement
-from pipeline.plan.overrule import judge
 from pipeline.plan.project import shown
 from pipeline.plan.verdict import Kind, Verdict
 from pipeline.study.lease import LeaseLost
@@ -61,20 +61,14 @@ class Attempt:
     ) -> None:
         self.lease = lease
         self.rundir = rundir
-        self._rules = rules
         self.slot = slot
         self.epochs = epochs
         self.grace_s = grace_s
-        self.history: list[Measurement] = []
-        self.verdicts: list[dict[str, Any]] = []
         self.process: JobProcess | None = None
         self.stopping: Outcome | None = None
-        self.ending: Verdict | None = None
         self.seconds = 0.0
-        self._next_of = next_of
         self._say = say
         self._notice = notice
-        self._size = -1
         self._reporting = Reporting(lease, say)
         self._watchdog = Watchdog()
         self._logs = LogKeeper([])
@@ -82,16 +76,32 @@ class Attempt:
         self._notes = Notes(rundir, lease.name, say)
         self._warm = WarmReport(rundir, lease.name, say)
         self._overruled = overruled(rundir)
-        self._read_earlier()
+        self._judging = Judging(rundir, self._notes, rules, next_of, lease.name, say)
+        self._reporting.pending = bool(self.history)
 
     @property
     def name(self) -> str:
         return self.lease.name
 
     @property
+    def history(self) -> list[Measurement]:
+        """The measured epochs, ascending."""
+        return self._judging.history
+
+    @property
+    def verdicts(self) -> list[dict[str, Any]]:
+        """The verdicts that had something to say."""
+        return self._judging.verdicts
+
+    @property
+    def ending(self) -> Verdict | None:
+        """The verdict that ends the trial, None while it goes on."""
+        return self._judging.ending
+
+    @property
     def rules(self) -> Rules:
         """What the trial is judged by, as far as it is known by now."""
-        return self._rules()
+        return self._judging.rules
 
     @property
     def job_seconds(self) -> float:
@@ -105,7 +115,11 @@ class Attempt:
         self._logs = LogKeeper([self.rundir.job_log, *ranks])
         self.process = JobProcess(self.rundir, self.lease.token, command)
         where = f"GPUs {self.slot.shown}" if self.slot.gpus else "the CPU"
-        after = f", going on after epoch {self._last_epoch}" if self._last_epoch else ""
+        after = (
+            f", going on after epoch {self._judging.last_epoch}"
+            if self._judging.last_epoch
+            else ""
+        )
         again = f" (attempt {attempt})" if attempt > 1 else ""
         folder = shown(self.rundir.root, command.cwd)
         self._say(f"{self.name} starts on {where}{again}{after}: {folder}")
@@ -124,7 +138,7 @@ class Attempt:
             self._overruled = overruled(self.rundir)
             self.judge_anew()
         self._warm.look(bool(self.history))
-        new = self._new()
+        new = self._judging.new()
         for measurement in new:
             self._take_in(measurement)
         self._reporting.bring(self.history, self.verdicts)
@@ -147,9 +161,7 @@ class Attempt:
     def judge_anew(self) -> None:
         """Judge the finished epochs by rules that have changed; ask for a stop, or lift it."""
         before = self.ending
-        self.verdicts, self.ending = [], None
-        for count in range(1, len(self.history) + 1):
-            self._note(judge(self.history[:count], self.rules))
+        self._judging.anew()
         self._reporting.pending = bool(self.history)
         if self.ending is not None and before is None:
             self._say(f"{self.name}: {self.ending.reason}; by the changed rules it is stopped.")
@@ -246,7 +258,7 @@ class Attempt:
 
     def failure(self, outcome: Outcome) -> str:
         """Return the message for a failed trial: the cause, then where to read on."""
-        return failure_text(self.name, self._last_epoch, self.rundir, self._ranks, outcome)
+        return failure_text(self.name, self._judging.last_epoch, self.rundir, self._ranks, outcome)
 
     def expect_more(self) -> None:
         """Forget requests of an earlier start of the job."""
@@ -257,10 +269,6 @@ class Attempt:
     def _ranks(self) -> int:
         return int((read_json(self.rundir.spec) or {}).get("nproc", 1))
 
-    @property
-    def _last_epoch(self) -> int:
-        return self.history[-1].epoch if self.history else 0
-
     def _refuse_if_taken_over(self) -> None:
         """Look at the run directory itself: a launcher cut off from the storage sees that."""
         if not self.rundir.is_held_by(self.lease.token):
@@ -270,44 +278,13 @@ class Attempt:
                 "ended without a result."
             )
 
-    def _read_earlier(self) -> None:
-        """Take up what earlier attempts measured; verdicts are judged anew, by today's rules.
-
-        An epoch that was measured while no launcher lived gets its line here.
-        """
-        told = self._notes.judged()
-        for measurement in self.rundir.read_measurements():
-            self.history.append(measurement)
-            verdict = judge(self.history, self.rules)
-            self._note(verdict)
-            if measurement.epoch not in told:
-                self._record(verdict)
-            elif told[measurement.epoch] == Kind.PAUSE.value and verdict.kind is Kind.GO:
-                self._record(verdict)
-                self._say(f"{self.name} goes on: {verdict.reason}.")
-        self._reporting.pending = bool(self.history)
-
-    def _new(self) -> list[Measurement]:
-        try:
-            size = self.rundir.measurements.stat().st_size
-        except OSError:  # not there yet, or the disk is away for a moment
-            return []
-        if size == self._size:
-            return []
-        self._size = size
-        known = {m.epoch for m in self.history}
-        return [m for m in self.rundir.read_measurements() if m.epoch not in known]
-
     def _take_in(self, measurement: Measurement) -> None:
-        self.history = sorted([*self.history, measurement], key=lambda m: m.epoch)
-        verdict = judge(self.history, self.rules)
-        self._note(verdict)
-        self._record(verdict)
+        verdict = self._judging.take_in(measurement)
         self._reporting.pending = True
         line = epoch_line(self.name, self.epochs, measurement, verdict)
         self._say(line)
         if verdict.kind is not Kind.GO:
-            facts = {**verdict.record(), "next": self._next(verdict)}
+            facts = self._judging.record_of(verdict)
             self._notice("verdict", line, {"trial": self.name, **facts})
         if verdict.ends and self.process is not None:
             self._stop_by(verdict)
@@ -316,19 +293,6 @@ class Attempt:
     def _stop_by(self, verdict: Verdict) -> None:
         stop = Outcome(state=verdict.state, cause=verdict.cause, reason=verdict.reason)
         self.request_stop(stop, self.grace_s)
-
-    def _record(self, verdict: Verdict) -> None:
-        self._notes.verdict({**verdict.record(), "next": self._next(verdict)})
-
-    def _note(self, verdict: Verdict) -> None:
-        """Keep a verdict that had something to say; the first that ends the trial stands."""
-        if verdict.rule is not None and self.ending is None:
-            self.verdicts.append({**verdict.record(), "next": self._next(verdict)})
-        if verdict.ends and self.ending is None:
-            self.ending = verdict
-
-    def _next(self, verdict: Verdict) -> str | None:
-        return self._next_of(verdict) if verdict.kind is Kind.PRUNE else None
 
 
 def live(attempt: Attempt) -> Mapping[str, Any]:
