@@ -27,6 +27,8 @@ def inspect(file: str, config: str | None, min_matched: float, as_json: bool) ->
 
     Example: pcan checkpoint inspect epoch_26.pth --config configs/pcan_ntu60.py
     """
+    if not file:
+        raise InputError("The name of the checkpoint is empty. Give its file.")
     answer = ask({"checkpoint": file, "config": config, "min_matched": min_matched})
     told = "\n".join(lines(answer))
     click.echo(json.dumps(answer, indent=1) if as_json else printable(told))

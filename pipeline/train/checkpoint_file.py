@@ -5,6 +5,7 @@ no checkpoint at all (empty, HTML, a Git LFS pointer, cut short) is named as suc
 """
 
 import contextlib
+import os
 import pickletools
 import re
 import warnings
@@ -102,7 +103,7 @@ def _statistic(owner: Any, name: str) -> Any:
 
 
 def _refuse_non_checkpoint(path: Path) -> None:
-    if not path.is_file():
+    if not os.path.isfile(str(path)):  # False also for a name that no file system would take
         raise CheckpointError(f"There is no checkpoint file {path}. Correct that path.")
     if path.stat().st_size == 0:
         raise CheckpointError(f"The checkpoint {path} is empty (0 bytes). Copy it again.")

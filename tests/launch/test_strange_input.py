@@ -32,6 +32,11 @@ def test_a_name_of_no_sweep_is_answered_with_those_there_are(pcan, name: str) ->
     assert (code, "there are: tiny." in told) == (2, True), told
 
 
+def test_an_empty_name_is_no_checkpoint(pcan) -> None:
+    code, told = pcan("checkpoint", "inspect", "")
+    assert (code, "is empty. Give its file." in told) == (2, True), told
+
+
 def test_a_sweep_that_was_never_registered_is_shown_as_such(pcan) -> None:
     code, told = pcan("sweep", "status", "tiny")
     assert code == 0 and "Traceback" not in told
@@ -55,6 +60,7 @@ def test_terminal_codes_of_a_name_do_not_reach_the_terminal(pcan) -> None:
         ("sweep launch --set data_root=", 2, "--set data_root has no folder"),
         ("data demo /proc/x", 2, "/proc/x cannot be made"),
         ("data demo new --clips -1", 2, "-1 is not in the range"),
+        (f"checkpoint inspect {LONG}", 2, "There is no checkpoint file"),
         ("init wandb.yaml", 5, "cannot be made a project"),
         ("log /proc/self/task", 2, "no training log below"),
     ],
