@@ -187,13 +187,14 @@ class Predictions:
         line, _, packed = data[len(cls.MAGIC) :].partition(b"\n")
         try:
             told = json.loads(line)
-            columns = zlib.decompress(packed)
             size = int(told["clips"])
+            unpacking = zlib.decompressobj()
+            columns = unpacking.decompress(packed, 4 * size + 1)  # never more than it says
             epoch, top1 = int(told["epoch"]), float(told["top1"])
             metric, ids = str(told["metric"]), str(told["ids"])
         except (zlib.error, KeyError, TypeError) as error:
             raise ValueError(f"damaged predictions: {error!r}") from error
-        if len(columns) != 4 * size:
+        if len(columns) != 4 * size or not unpacking.eof:
             raise ValueError(f"{len(columns)} bytes for {size} clips")
         halves = columns[: 2 * size], columns[2 * size :]
         predicted, labels = (_little(array.array("H", half)) for half in halves)

@@ -4,6 +4,7 @@ import array
 import json
 import sys
 import warnings
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -83,6 +84,13 @@ def test_a_damaged_file_is_refused(cut):
         Predictions.from_bytes(made.to_bytes()[:cut])
     with pytest.raises(ValueError, match="not a file of predictions"):
         Predictions.from_bytes(b"PK" + made.to_bytes())
+
+
+def test_a_file_that_unpacks_to_more_than_it_says_is_refused():
+    line = b'{"epoch": 1, "metric": "m", "top1": 1.0, "clips": 1, "ids": "x"}\n'
+    bomb = Predictions.MAGIC + line + zlib.compress(b"\0" * 10_000_000)
+    with pytest.raises(ValueError, match="5 bytes for 1 clips"):
+        Predictions.from_bytes(bomb)
 
 
 def test_old_files_are_pruned_and_those_of_a_lost_past_forgotten(tmp_path):
