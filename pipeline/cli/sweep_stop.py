@@ -39,12 +39,20 @@ def stop(sweep: str | None, now: bool, timeout: float, storage: str | None) -> N
     name = opened.sweep.name
 
     def running() -> list[str]:
-        return [row.name for row in read_board(name, store) if row.phase == "running"]
+        board = [row for row in read_board(name, store) if row.phase == "running"]
+        return [row.name for row in board if row.away(opened.project.root) is None]
 
+    for row in read_board(name, store):
+        host = row.away(opened.project.root) if row.phase == "running" else None
+        if host is not None:
+            say_to_stderr(
+                f"{row.name} runs on {host}, in a folder that is not seen here. There: "
+                f"pcan sweep stop {name}"
+            )
     engine = engine_of(opened.sweep, opened.project)
     trials, jobs = running(), placed(engine) if engine is not None else []
     if not trials and not jobs:
-        say_to_stderr(f"Nothing of {name} is running.")
+        say_to_stderr(f"Nothing of {name} is running in this folder.")
         return
     folder = opened.project.runs / name
     write_json(folder / STOP_FILE, {"time": time.time(), "now": now})

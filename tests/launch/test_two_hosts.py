@@ -228,6 +228,8 @@ def test_a_trial_whose_run_directory_is_elsewhere_is_left_to_its_host(
     assert (trial["host"], trial["epochs"], trial["top1"]) == ("alpha", [1, 2], [0.6, 0.7])
     seen = json.loads(beta.run("sweep", "watch", "tiny", "--json").stdout)["trials"][0]
     assert (seen["measured"], seen["best_top1"]) == (2, 0.7)
+    stopped = beta.run("sweep", "stop", "tiny")
+    assert stopped.returncode == 0 and "Nothing of tiny is running" in stopped.stderr
     best = beta.run("sweep", "best", "tiny", "--trial", "baseline/0")
     assert best.returncode == 3 and "it lies on alpha" in best.stderr
     assert not project.job_pids() and not list(project.root.glob("runs/tiny/*/*"))
