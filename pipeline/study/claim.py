@@ -96,8 +96,9 @@ def claim(
     me = me or this_process()
     with told(storage):
         for together in _in_order(sweep, wanted):
-            lease = _started(sweep, storage, together, me, skip)
-            lease = lease or _waiting(sweep, storage, together, me, skip)
+            with storage.engine.begin() as connection:
+                seeking = _Seeking(sweep, storage, connection, me, skip)
+                lease = _started(seeking, together) or _waiting(seeking, together)
             lease = lease or _new(sweep, storage, together[0], me)
             if lease is not None:
                 return lease
@@ -171,51 +172,47 @@ def _rows(sweep: Sweep, storage: Storage, variants: Sequence[str]) -> list[Mappi
         return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def _started(
-    sweep: Sweep,
-    storage: Storage,
-    wanted: Sequence[Wanted],
-    me: Owner,
-    skip: Collection[int],
-) -> Lease | None:
+@dataclasses.dataclass(frozen=True)
+class _Seeking:
+    """A claim in its one transaction: what it looks through, for whom."""
+
+    sweep: Sweep
+    storage: Storage
+    connection: sa.Connection
+    me: Owner
+    skip: Collection[int]
+
+
+def _started(seeking: _Seeking, wanted: Sequence[Wanted]) -> Lease | None:
     """Take up a trial whose owner is gone, or that was given back."""
     begun = trials.c.phase.in_(BEGUN) & (optuna_trials.c.state == "RUNNING")
     # Of the trials that other hosts run, only those whose lease has run out are looked at.
-    silent = trials.c.renewed_at < storage.clock() - LEASE_S
+    storage, clock = seeking.storage, seeking.storage.clock()
+    silent = trials.c.renewed_at < clock - LEASE_S
     begun &= trials.c.token.is_(None) | (trials.c.host == this_host()) | silent
     begun &= _of_kind(wanted) & ((trials.c.phase != "paused") | _going_on(wanted))
-    query = _wanted_rows(sweep, wanted, [trials.c[name] for name in _OWNER]).where(begun)
-    with storage.engine.connect().execution_options(reading=True) as connection:
-        rows = [dict(row) for row in connection.execute(query).mappings()]
-    if not rows:
-        return None
-    now = storage.now()
-    for row in rows:
-        if row["trial_id"] in skip or not _may_take(storage, row, now):
+    columns = [*(trials.c[name] for name in _OWNER), clock.label("now")]
+    query = _wanted_rows(seeking.sweep, wanted, columns).where(begun)
+    for row in [dict(row) for row in seeking.connection.execute(query).mappings()]:
+        if row["trial_id"] in seeking.skip or not _may_take(storage, row, row["now"]):
             continue
         seen = trials.c.token.is_not_distinct_from(row["token"])
         seen &= trials.c.renewed_at.is_not_distinct_from(row["renewed_at"])
-        lease = _taken(sweep, storage, (trials.c.trial_id == row["trial_id"]) & seen, me)
+        lease = _taken(seeking, (trials.c.trial_id == row["trial_id"]) & seen)
         if lease is not None:
             return lease
     return None
 
 
-def _waiting(
-    sweep: Sweep,
-    storage: Storage,
-    wanted: Sequence[Wanted],
-    me: Owner,
-    skip: Collection[int],
-) -> Lease | None:
+def _waiting(seeking: _Seeking, wanted: Sequence[Wanted]) -> Lease | None:
     """Take the first trial that has not been started."""
-    waiting = (trials.c.sweep == sweep.name) & (trials.c.phase == "waiting")
-    with storage.engine.connect().execution_options(reading=True) as connection:
-        names = set(connection.scalars(sa.select(trials.c.variant).where(waiting).distinct()))
+    waiting = (trials.c.sweep == seeking.sweep.name) & (trials.c.phase == "waiting")
+    query = sa.select(trials.c.variant).where(waiting).distinct()
+    names = set(seeking.connection.scalars(query))
     for want in (want for want in wanted if want.variant in names):
         mine = trials.c.recipe_hash.is_(None) | (trials.c.recipe_hash == want.recipe_hash)
         fit = waiting & (trials.c.variant == want.variant) & mine & _of_kind([want])
-        lease = _taken(sweep, storage, fit & trials.c.trial_id.not_in(skip), me)
+        lease = _taken(seeking, fit & trials.c.trial_id.not_in(seeking.skip))
         if lease is not None:
             return lease
     return None
@@ -241,13 +238,9 @@ def _going_on(wanted: Sequence[Wanted]) -> sa.ColumnElement[bool]:
     return trials.c.trial_id.in_(ids)
 
 
-def _taken(
-    sweep: Sweep,
-    storage: Storage,
-    fit: sa.ColumnElement[bool],
-    me: Owner,
-) -> Lease | None:
-    """Take one trial in one transaction: what others are just taking is passed over."""
+def _taken(seeking: _Seeking, fit: sa.ColumnElement[bool]) -> Lease | None:
+    """Take one trial; what others are just taking is passed over."""
+    sweep = seeking.sweep
     query = (
         sa.select(trials, optuna_trials.c.state)
         .join_from(trials, optuna_trials, trials.c.trial_id == optuna_trials.c.trial_id)
@@ -256,9 +249,10 @@ def _taken(
         .limit(1)
         .with_for_update(skip_locked=True)  # SQLite writes one at a time in any case
     )
-    with storage.engine.begin() as connection:
-        row = connection.execute(query).mappings().first()
-        return None if row is None else _take(sweep, storage, connection, dict(row), me)
+    row = seeking.connection.execute(query).mappings().first()
+    if row is None:
+        return None
+    return _take(sweep, seeking.storage, seeking.connection, dict(row), seeking.me)
 
 
 def _new(sweep: Sweep, storage: Storage, want: Wanted, me: Owner) -> Lease | None:
@@ -272,7 +266,7 @@ def _new(sweep: Sweep, storage: Storage, want: Wanted, me: Owner) -> Lease | Non
 
 
 def _wanted_rows(
-    sweep: Sweep, wanted: Sequence[Wanted], columns: Sequence[sa.Column[Any]]
+    sweep: Sweep, wanted: Sequence[Wanted], columns: Sequence[sa.ColumnElement[Any]]
 ) -> "sa.Select[Any]":
     names = [want.variant for want in wanted]
     return (

@@ -6,6 +6,7 @@ product's own code. A few threads, each with a connection, play them all.
 
 import dataclasses
 import itertools
+import sys
 import threading
 import time
 from collections import Counter
@@ -160,10 +161,13 @@ class Crowd:
         for i in range(self._workers % self._connections):
             shares[i] += 1
         threads = [threading.Thread(target=self._play, args=(share,)) for share in shares]
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(0.0005)  # they stand for processes, which share no interpreter
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+        sys.setswitchinterval(before)
         if self._errors:
             raise self._errors[0]
 

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from pipeline.errors import StorageError
 from pipeline.plan.measurement import Measurement
@@ -176,6 +177,7 @@ def test_a_clock_that_jumps_hands_no_living_trial_to_another_host(
     assert claim(sweep, storage, want("v0"), me=away) is not None
     ahead = storage.now() + 3600
     monkeypatch.setattr(storage, "now", lambda: ahead)
+    monkeypatch.setattr(storage, "clock", lambda: sa.literal(ahead, sa.Float))
     assert claim(sweep, storage, want("v0")) is None
     with storage.engine.begin() as connection:  # the owner lives: it renews its lease
         connection.execute(trials.update().values(renewed_at=ahead - 1000))
