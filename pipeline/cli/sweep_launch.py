@@ -1,26 +1,14 @@
 """`pcan sweep launch`: run a sweep, or go on with it."""
 
-import sys
-from collections.abc import Collection, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
 import click
 
 from pipeline.cli.options import (
     Amount,
-    Opened,
     open_sweep,
-    say_to_stderr,
     set_option,
     storage_option,
     sweep_argument,
 )
-from pipeline.errors import InputError
-
-if TYPE_CHECKING:
-    from pipeline.cli.show import Terminal
-    from pipeline.launch.policy import Order
 
 
 @click.command()
@@ -104,6 +92,7 @@ def launch(
     """
     from pipeline.cli.show import Terminal
     from pipeline.cli.tracking import Tracking
+    from pipeline.cli.typed import detached
     from pipeline.launch.budget import Budget
     from pipeline.launch.engine import inside
     from pipeline.launch.machine import parse_sets
@@ -119,7 +108,9 @@ def launch(
     facts = parse_sets(sets)
     terminal = Terminal()
     if on != "local":
-        return _on_slurm(ctx, opened, order, facts, terminal)
+        from pipeline.cli.on_slurm import launch_on_slurm
+
+        return launch_on_slurm(ctx, opened, order, facts, terminal)
     places = find_slots(opened.sweep, device, gpus, slots, terminal.line, wait)
     tracking = Tracking.of(opened.project, opened.sweep.name, wandb_mode)
     if dry_run:
@@ -156,103 +147,3 @@ def launch(
     if finished.why:
         terminal.line(f"{finished.why[0].upper()}{finished.why[1:]}.")
     return finished.exit_code
-
-
-def _on_slurm(
-    ctx: click.Context, opened: Opened, order: "Order", sets: dict[str, Any], terminal: "Terminal"
-) -> int:
-    """Launch with jobs of the cluster; what was typed is what each job's own launch gets."""
-    from pipeline.cli.tracking import Tracking
-    from pipeline.launch.notify import parse_command
-    from pipeline.launch.policy import candidates
-    from pipeline.launch.slurm import Slurm
-    from pipeline.launch.start_on import launch_on
-    from pipeline.study.storage import open_storage
-
-    given = ctx.params
-    _refuse_local_options(given)
-    sweep, project = opened.sweep, opened.project
-    storage = open_storage(given["storage"], project.runs)
-    engine = Slurm(sweep, project, given["device"], storage)
-    if given["dry_run"]:
-        engine.check()
-        for name in candidates(sweep, order):
-            click.echo(f"{sweep.name}/{name}")
-        terminal.line(f"As jobs of SLURM, each by this script:\n{engine.script(_job_words(ctx))}")
-        return 0
-    command = parse_command(given["notify"]) if given["notify"] is not None else None
-    if given["detach"]:
-        engine.check()
-        return detached(ctx, project.runs / sweep.name, sweep.name)
-    tracking = Tracking.of(project, sweep.name, given["wandb_mode"])
-    for line in tracking.hints():
-        terminal.line(line)
-    try:
-        finished = launch_on(
-            engine,
-            sweep,
-            project,
-            storage,
-            order=order,
-            words=_job_words(ctx),
-            env={"PCAN_STORAGE": given["storage"]} if given["storage"] else {},
-            most=given["slots"],
-            sets=sets,
-            tracking=tracking.spec(),
-            show=terminal,
-            notify=command,
-        )
-    finally:
-        terminal.close()
-        storage.close()
-    if finished.why:
-        terminal.line(f"{finished.why[0].upper()}{finished.why[1:]}.")
-    return finished.exit_code
-
-
-def _refuse_local_options(given: Mapping[str, Any]) -> None:
-    """Refuse options that speak of this machine's GPUs or of one launch's time."""
-    for name in ("gpus", "wait", "max_hours", "gpu_hours"):
-        if given[name]:
-            option = f"--{name.replace('_', '-')}"
-            raise InputError(
-                f"{option} is for a launch on this machine. With --on slurm the cluster places "
-                "jobs and bounds their time: slurm: {time: ...} in the sweep file."
-            )
-
-
-def _job_words(ctx: click.Context) -> list[str]:
-    """Return the command of a job: an ordinary launch of one slot on the GPUs it is given."""
-    words = _words(ctx, leave=("detach", "dry_run", "on", "slots", "storage"))
-    device = [] if ctx.params["device"] else ["--device=cuda"]
-    python = [sys.executable, "-m", "pipeline.cli.main"]
-    return [*python, "sweep", "launch", *words, *device, "--slots=1", "--in-job"]
-
-
-def detached(ctx: click.Context, folder: Path, sweep: str, verb: str = "launch") -> int:
-    """Start the same command in the background; say how to watch and to stop it."""
-    from pipeline.launch.detach import detach
-
-    pid, log = detach(folder, ["sweep", verb, *_words(ctx)], Path.cwd())
-    say_to_stderr(f"Launched in the background: pid {pid}, log {log}.")
-    say_to_stderr(f"Watch it: pcan sweep watch {sweep}   Stop it: pcan sweep stop {sweep}")
-    return 0
-
-
-def _words(ctx: click.Context, leave: Collection[str] = ("detach",)) -> list[str]:
-    """Return what was typed, without some options; values from the environment stay there."""
-    words: list[str] = []
-    for param in ctx.command.params:
-        name = str(param.name)
-        value = ctx.params.get(name)
-        typed = ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-        if not typed or name in leave:
-            continue
-        if isinstance(param, click.Argument):
-            words.append(str(value))
-        elif value is True:
-            words.append(param.opts[0])
-        else:
-            values = value if isinstance(value, tuple) else (value,)
-            words += [f"{param.opts[0]}={one}" for one in values]
-    return words

@@ -64,8 +64,8 @@ def search(
       pcan sweep search demo --trials 12 --device cpu
     """
     from pipeline.cli.show import Terminal
-    from pipeline.cli.sweep_launch import detached
     from pipeline.cli.tracking import Tracking
+    from pipeline.cli.typed import detached
     from pipeline.launch.budget import Budget
     from pipeline.launch.machine import parse_sets
     from pipeline.launch.notify import parse_command
