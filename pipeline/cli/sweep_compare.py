@@ -66,6 +66,7 @@ def command(
 def _collector(opened: "Opened", storage: str | None) -> Callable[[], dict[str, Any]]:
     """Return what reads the sweep anew; a variant's schedule is asked for once, when it is run."""
     from pipeline.report.compare import collect
+    from pipeline.study.importance import importances
 
     folder = opened.project.runs / opened.sweep.name
     asked: set[str] = set()
@@ -82,7 +83,7 @@ def _collector(opened: "Opened", storage: str | None) -> Callable[[], dict[str, 
         ended = tuple(row.name for row in board if row.finished)
         if ended not in mattered:
             mattered.clear()
-            mattered[ended] = _importances(opened, storage, board)
+            mattered[ended] = importances(opened.sweep, board)
         distant = _distant(opened, storage, board)
         return collect(folder, opened.sweep, rates, phases, mattered[ended], distant)
 
@@ -129,22 +130,6 @@ def _distant(
     store = open_storage(storage, opened.project.runs, create=False)
     try:
         return distant_trials(opened.sweep.name, board, opened.project, store)
-    finally:
-        store.close()
-
-
-def _importances(
-    opened: "Opened", storage: str | None, board: "list[TrialRow]"
-) -> list[dict[str, Any]]:
-    """Return which searched values mattered, as far as the storage can tell."""
-    from pipeline.study.importance import importances
-    from pipeline.study.storage import open_storage
-
-    if not board:
-        return []
-    store = open_storage(storage, opened.project.runs, create=False)
-    try:
-        return importances(opened.sweep, store, board)
     finally:
         store.close()
 

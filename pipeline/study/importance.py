@@ -10,14 +10,13 @@ from typing import Any
 
 from pipeline.plan.sweep import Sweep
 from pipeline.study.board import TrialRow
-from pipeline.study.names import study_name
-from pipeline.study.storage import Storage, told
+from pipeline.study.draw import distribution
 
 #: Fewer complete trials say nothing: of ten, the better tenth is one.
 ENOUGH = 10
 
 
-def importances(sweep: Sweep, storage: Storage, rows: Sequence[TrialRow]) -> list[dict[str, Any]]:
+def importances(sweep: Sweep, rows: Sequence[TrialRow]) -> list[dict[str, Any]]:
     """Return for each study with a searched space what mattered, or why that is not known.
 
     Optuna is loaded only where there are enough trials.
@@ -30,22 +29,32 @@ def importances(sweep: Sweep, storage: Storage, rows: Sequence[TrialRow]) -> lis
         complete = [r for r in mine if r.state == "COMPLETE" and r.params]
         record: dict[str, Any] = {"variant": name, "trials": len(complete), "values": None}
         if len(complete) >= ENOUGH:
-            record["values"] = _evaluate(sweep, storage, name, {r.number for r in complete})
+            record["values"] = _evaluate(sweep, name, complete)
         found.append({**record, "sentence": _sentence(record, len(mine))})
     return found
 
 
-def _evaluate(
-    sweep: Sweep, storage: Storage, variant: str, numbers: set[int]
-) -> dict[str, float] | None:
-    """Return each path's share of what made trials good; None if all trials are alike."""
+def _evaluate(sweep: Sweep, variant: str, rows: Sequence[TrialRow]) -> dict[str, float] | None:
+    """Return each path's share of what made trials good; None if all trials are alike.
+
+    Our rows hold values and results; the study itself, with every epoch, is not loaded.
+    """
     import optuna
 
-    with told(storage), warnings.catch_warnings():
+    space = sweep.variants[variant].space
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        stored = optuna.load_study(study_name=study_name(sweep, variant), storage=storage.rdb)
         alone = optuna.create_study(direction="maximize")
-        alone.add_trials([t for t in stored.get_trials(deepcopy=False) if t.number in numbers])
+        for row in rows:
+            kinds = {path: distribution(space[path]) for path in row.params if path in space}
+            params = {path: row.params[path] for path in kinds}
+            try:
+                trial = optuna.trial.create_trial(
+                    params=params, distributions=kinds, value=row.best_top1
+                )
+            except ValueError:  # drawn from a space that the file no longer has
+                continue
+            alone.add_trial(trial)
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
         try:
             shares = optuna.importance.get_param_importances(alone, evaluator=evaluator)

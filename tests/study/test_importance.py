@@ -54,7 +54,7 @@ def search(place, count: int) -> None:
 def test_importances_are_optunas_own(place) -> None:
     sweep, storage = place
     search(place, 16)
-    [found] = importances(sweep, storage, read_board("s", storage))
+    [found] = importances(sweep, read_board("s", storage))
     study = optuna.load_study(study_name="s/v", storage=storage.rdb)
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
     theirs = optuna.importance.get_param_importances(study, evaluator=evaluator)
@@ -67,7 +67,7 @@ def test_importances_are_optunas_own(place) -> None:
 def test_too_few_trials_are_said_so(place) -> None:
     sweep, storage = place
     search(place, 3)
-    [found] = importances(sweep, storage, read_board("s", storage))
+    [found] = importances(sweep, read_board("s", storage))
     assert found["values"] is None
     assert found["sentence"] == (
         "v: which values mattered is unknown; it takes 10 complete trials, and there are 3."
