@@ -7,7 +7,7 @@ from pipeline.errors import InputError
 from pipeline.plan.ladder import Step, walk
 from pipeline.plan.sweep import Sweep
 from pipeline.study.board import TrialRow, ended_recipes, recipe_row
-from pipeline.study.claim import Wanted
+from pipeline.study.wanted import Wanted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -24,10 +24,11 @@ from pipeline.plan.search.space import moved_with_lr
 from pipeline.plan.variants import recipe_values
 from pipeline.plan.verdict import Kind
 from pipeline.study.board import TrialRow, recipe_row
-from pipeline.study.claim import Wanted, claim_beaten
+from pipeline.study.claim import claim_beaten
 from pipeline.study.draw import Searching as Drawing
 from pipeline.study.spent import gpu_hours
 from pipeline.study.standings import read_standings
+from pipeline.study.wanted import Wanted
 
 if TYPE_CHECKING:
     from pipeline.launch.context import Context

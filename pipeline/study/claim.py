@@ -15,9 +15,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipeline.plan.sweep import Sweep
-from pipeline.study import optuna_rows
 from pipeline.study.board import FINISHED
-from pipeline.study.draw import Searching, distribution, draw, of_search
+from pipeline.study.draw import draw, of_search
 from pipeline.study.lease import Lease
 from pipeline.study.owner import (
     LEASE_S,
@@ -29,6 +28,8 @@ from pipeline.study.owner import (
 )
 from pipeline.study.storage import Storage, told
 from pipeline.study.table import optuna_trials, trials
+from pipeline.study.taking import lease_of, take, take_in
+from pipeline.study.wanted import Wanted, going_on, in_order, of_kind, wanted_rows
 
 #: Phases of a trial that was started and has not ended.
 BEGUN = ("running", "interrupted", "paused")
@@ -37,26 +38,6 @@ _OWNER = ("trial_id", "variant", "token", "host", "boot_id", "pid", "proc_start"
 
 #: A lease that has run out is taken over if this launcher, too, saw it so long without a change.
 WATCH_S = LEASE_S / 3
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """A variant to run trials of, and how many its study may have.
-
-    Args:
-        confirms: run the repetitions of these trials on other seeds, and nothing else.
-        search: run trials of a search, and nothing else; without it, anything but those.
-    """
-
-    variant: str
-    trials: int
-    recipe_hash: str
-    confirms: tuple[str, ...] = ()
-    search: Searching | None = None
-
-    def has(self, confirms: str | None) -> bool:
-        """Whether a trial is of the wanted kind, by the trial it confirms."""
-        return confirms in self.confirms if self.confirms else not confirms
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,7 +76,7 @@ def claim(
     """
     me = me or this_process()
     with told(storage):
-        for together in _in_order(sweep, wanted):
+        for together in in_order(sweep, wanted):
             with storage.engine.begin() as connection:
                 seeking = _Seeking(sweep, storage, connection, me, skip)
                 lease = _started(seeking, together) or _waiting(seeking, together)
@@ -105,21 +86,6 @@ def claim(
     return None
 
 
-def _in_order(sweep: Sweep, wanted: Sequence[Wanted]) -> list[list[Wanted]]:
-    """Return the variants in order, those side by side that one query can look through.
-
-    One with a space comes alone, since drawing from it comes before the next variant.
-    """
-    groups: list[list[Wanted]] = []
-    for want in wanted:
-        alone = bool(sweep.variants[want.variant].space)
-        if alone or not groups or sweep.variants[groups[-1][0].variant].space:
-            groups.append([want])
-        else:
-            groups[-1].append(want)
-    return groups
-
-
 def busy(sweep: Sweep, storage: Storage, variants: Sequence[str]) -> list[Busy]:
     """Return the trials of these variants that a living owner runs."""
     wanted = [Wanted(variant=name, trials=1, recipe_hash="") for name in variants]
@@ -127,7 +93,7 @@ def busy(sweep: Sweep, storage: Storage, variants: Sequence[str]) -> list[Busy]:
     held = trials.c.token.is_not(None) & (optuna_trials.c.state == "RUNNING")
     with told(storage):
         now = storage.now()
-        query = _wanted_rows(sweep, wanted, columns).where(held)
+        query = wanted_rows(sweep, wanted, columns).where(held)
         with storage.engine.connect().execution_options(reading=True) as connection:
             rows = [dict(row) for row in connection.execute(query).mappings()]
         return [_busy(row, now) for row in rows if not _may_take(storage, row, now)]
@@ -190,9 +156,9 @@ def _started(seeking: _Seeking, wanted: Sequence[Wanted]) -> Lease | None:
     storage, clock = seeking.storage, seeking.storage.clock()
     silent = trials.c.renewed_at < clock - LEASE_S
     begun &= trials.c.token.is_(None) | (trials.c.host == this_host()) | silent
-    begun &= _of_kind(wanted) & ((trials.c.phase != "paused") | _going_on(wanted))
+    begun &= of_kind(wanted) & ((trials.c.phase != "paused") | going_on(wanted))
     columns = [*(trials.c[name] for name in _OWNER), clock.label("now")]
-    query = _wanted_rows(seeking.sweep, wanted, columns).where(begun)
+    query = wanted_rows(seeking.sweep, wanted, columns).where(begun)
     for row in [dict(row) for row in seeking.connection.execute(query).mappings()]:
         if row["trial_id"] in seeking.skip or not _may_take(storage, row, row["now"]):
             continue
@@ -211,31 +177,11 @@ def _waiting(seeking: _Seeking, wanted: Sequence[Wanted]) -> Lease | None:
     names = set(seeking.connection.scalars(query))
     for want in (want for want in wanted if want.variant in names):
         mine = trials.c.recipe_hash.is_(None) | (trials.c.recipe_hash == want.recipe_hash)
-        fit = waiting & (trials.c.variant == want.variant) & mine & _of_kind([want])
+        fit = waiting & (trials.c.variant == want.variant) & mine & of_kind([want])
         lease = _taken(seeking, fit & trials.c.trial_id.not_in(seeking.skip))
         if lease is not None:
             return lease
     return None
-
-
-def _of_kind(wanted: Sequence[Wanted]) -> sa.ColumnElement[bool]:
-    """Repetitions of the named trials where those are wanted, else a search's or the plan's."""
-    confirms = trials.c.facts["confirms"].as_string()
-    names = {name for want in wanted for name in want.confirms}
-    if names:
-        repetitions: sa.ColumnElement[bool] = confirms.in_(names)
-        return repetitions
-    search = trials.c.facts["search"].as_string()
-    searching = any(want.search is not None for want in wanted)
-    kind = search.is_not(None) if searching else search.is_(None)
-    found: sa.ColumnElement[bool] = confirms.is_(None) & kind
-    return found
-
-
-def _going_on(wanted: Sequence[Wanted]) -> sa.ColumnElement[bool]:
-    """Paused trials that may go on."""
-    ids = [i for want in wanted if want.search is not None for i in want.search.going_on]
-    return trials.c.trial_id.in_(ids)
 
 
 def _taken(seeking: _Seeking, fit: sa.ColumnElement[bool]) -> Lease | None:
@@ -252,7 +198,7 @@ def _taken(seeking: _Seeking, fit: sa.ColumnElement[bool]) -> Lease | None:
     row = seeking.connection.execute(query).mappings().first()
     if row is None:
         return None
-    return _take(sweep, seeking.storage, seeking.connection, dict(row), seeking.me)
+    return take_in(sweep, seeking.storage, seeking.connection, dict(row), seeking.me)
 
 
 def _new(sweep: Sweep, storage: Storage, want: Wanted, me: Owner) -> Lease | None:
@@ -263,18 +209,6 @@ def _new(sweep: Sweep, storage: Storage, want: Wanted, me: Owner) -> Lease | Non
     with storage.lock():
         row = _drawn(sweep, storage, want)
         return None if row is None else take(sweep, storage, row, me)
-
-
-def _wanted_rows(
-    sweep: Sweep, wanted: Sequence[Wanted], columns: Sequence[sa.ColumnElement[Any]]
-) -> "sa.Select[Any]":
-    names = [want.variant for want in wanted]
-    return (
-        sa.select(*columns)
-        .join_from(trials, optuna_trials, trials.c.trial_id == optuna_trials.c.trial_id)
-        .where((trials.c.sweep == sweep.name) & trials.c.variant.in_(names))
-        .order_by(trials.c.number)
-    )
 
 
 def _drawn(sweep: Sweep, storage: Storage, want: Wanted) -> Mapping[str, Any] | None:
@@ -291,60 +225,6 @@ def _beside(row: Mapping[str, Any]) -> bool:
     """Whether a trial was neither planned nor searched: imported, or a repetition."""
     facts = row["facts"] or {}
     return bool(facts.get("imported") or facts.get("confirms"))
-
-
-def take(sweep: Sweep, storage: Storage, row: Mapping[str, Any], me: Owner) -> Lease:
-    """Set a trial RUNNING and write the lease, in one transaction.
-
-    Args:
-        row: the trial's row, with Optuna's `state`.
-    """
-    with storage.engine.begin() as connection:
-        return _take(sweep, storage, connection, row, me)
-
-
-def _take(
-    sweep: Sweep, storage: Storage, connection: sa.Connection, row: Mapping[str, Any], me: Owner
-) -> Lease:
-    token = secrets.token_hex(16)
-    attempt = int(row["attempt"]) + 1
-    if row["state"] == "WAITING":
-        optuna_rows.start(connection, row["trial_id"])
-        optuna_rows.set_params(connection, row["trial_id"], _recipe_params(sweep, row))
-    now = storage.clock()
-    connection.execute(
-        sa.update(trials)
-        .where(trials.c.trial_id == row["trial_id"])
-        .values(
-            token=token,
-            attempt=attempt,
-            host=me.host,
-            boot_id=me.boot_id,
-            pid=me.pid,
-            proc_start=me.proc_start,
-            renewed_at=now,
-            phase="running",
-            started_at=now if row["started_at"] is None else row["started_at"],
-            cause=None,
-            reason=None,
-        )
-    )
-    return _lease(storage, row, token, attempt)
-
-
-def _lease(storage: Storage, row: Mapping[str, Any], token: str, attempt: int) -> Lease:
-    return Lease(
-        storage=storage,
-        trial_id=row["trial_id"],
-        variant=row["variant"],
-        number=row["number"],
-        attempt=attempt,
-        token=token,
-        params=dict(row["params"] or {}),
-        searched=row["recipe_hash"] is None,
-        run_dir=row["run_dir"],
-        previous=dict(row),
-    )
 
 
 def claim_beaten(
@@ -371,16 +251,4 @@ def claim_beaten(
                 .where(paused)
                 .values(token=token, proc_start=me.proc_start, renewed_at=storage.clock(), **owner)
             )
-    return _lease(storage, row, token, int(row["attempt"])) if done.rowcount == 1 else None
-
-
-def _recipe_params(sweep: Sweep, row: Mapping[str, Any]) -> dict[str, tuple[float, str]]:
-    """Return what a recipe has at the paths of its space, as Optuna stores it."""
-    from optuna.distributions import distribution_to_json
-
-    fixed, found = row["params"] or {}, {}
-    for path, space in sweep.variants[row["variant"]].space.items():
-        if path in fixed:
-            kind = distribution(space)
-            found[path] = float(kind.to_internal_repr(fixed[path])), distribution_to_json(kind)
-    return found
+    return lease_of(storage, row, token, int(row["attempt"])) if done.rowcount == 1 else None

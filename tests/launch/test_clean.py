@@ -13,9 +13,10 @@ from pipeline.launch.prepare import run_dir
 from pipeline.plan.measurement import Measurement
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
-from pipeline.study.claim import Wanted, claim
+from pipeline.study.claim import claim
 from pipeline.study.register import recipe_of, register
 from pipeline.study.storage import open_storage
+from pipeline.study.wanted import Wanted
 
 ENDS = {
     "won": ("COMPLETE", 0.9),

@@ -20,9 +20,10 @@ from pipeline.report.tables import goal_line
 from pipeline.report.winner import find_winner
 from pipeline.study.best import best_row, confirmations
 from pipeline.study.board import ended_recipes, read_board
-from pipeline.study.claim import Wanted, claim
+from pipeline.study.claim import claim
 from pipeline.study.register import recipe_of, register
 from pipeline.study.storage import open_storage
+from pipeline.study.wanted import Wanted
 
 TEXT = """\
 name: s

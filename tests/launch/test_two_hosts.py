@@ -16,10 +16,11 @@ import pytest
 
 from pipeline.plan.measurement import Measurement
 from pipeline.plan.read import read_sweep
-from pipeline.study.claim import Wanted, claim
+from pipeline.study.claim import claim
 from pipeline.study.owner import Owner
 from pipeline.study.register import recipe_of, register
 from pipeline.study.storage import open_storage
+from pipeline.study.wanted import Wanted
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 

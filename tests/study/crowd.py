@@ -18,12 +18,13 @@ import sqlalchemy as sa
 from pipeline.plan.measurement import Measurement
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
-from pipeline.study.claim import Wanted, claim
+from pipeline.study.claim import claim
 from pipeline.study.lease import Lease
 from pipeline.study.owner import Owner, this_process
 from pipeline.study.register import recipe_of, register
 from pipeline.study.storage import Storage, open_storage
 from pipeline.study.table import optuna_trials, trials
+from pipeline.study.wanted import Wanted
 
 HASH = "h"
 

@@ -11,11 +11,12 @@ from pipeline.plan.measurement import Measurement
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
 from pipeline.study.board import read_board
-from pipeline.study.claim import Wanted, busy, claim
+from pipeline.study.claim import busy, claim
 from pipeline.study.lease import LeaseLost
 from pipeline.study.owner import Owner, this_process
 from pipeline.study.register import recipe_of, register
 from pipeline.study.storage import Storage, open_storage
+from pipeline.study.wanted import Wanted
 
 VARIANTS = "".join(f"  v{i}: {{set: {{lr: 1e-3}}, space: {{}}}}\n" for i in range(8))
 TEXT = (

@@ -15,12 +15,13 @@ from pipeline.plan.measurement import Measurement
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
 from pipeline.study.board import read_board
-from pipeline.study.claim import Wanted, busy, claim
+from pipeline.study.claim import busy, claim
 from pipeline.study.lease import LeaseLost
 from pipeline.study.owner import this_process
 from pipeline.study.register import recipe_of, register
 from pipeline.study.storage import Storage, open_storage
 from pipeline.study.table import trials
+from pipeline.study.wanted import Wanted
 
 TEXT = (
     "name: {name}\nconfig: c.py\nobjective: {{metric: acc/top1}}\nvariants:\n"

@@ -17,12 +17,13 @@ from pipeline.plan.sweep import Sweep
 from pipeline.study import claim as claiming
 from pipeline.study import optuna_rows
 from pipeline.study.board import read_board
-from pipeline.study.claim import Wanted, claim
+from pipeline.study.claim import claim
 from pipeline.study.network import network_kind
 from pipeline.study.owner import this_process
 from pipeline.study.register import recipe_of, register
 from pipeline.study.storage import Storage, open_storage
 from pipeline.study.table import trials
+from pipeline.study.wanted import Wanted
 
 TEXT = (
     "name: many\nconfig: c.py\nobjective: {metric: acc/top1}\nvariants:\n"

@@ -10,12 +10,13 @@ from pipeline.plan.search.rules import make_rule
 from pipeline.plan.sweep import Sweep
 from pipeline.study.best import best_row, eligible
 from pipeline.study.board import read_board
-from pipeline.study.claim import Wanted, claim
+from pipeline.study.claim import claim
 from pipeline.study.confirm import enqueue_repetition
 from pipeline.study.finished import FinishedRun, add_finished
 from pipeline.study.register import recipe_of, register
 from pipeline.study.standings import read_standings
 from pipeline.study.storage import Storage, open_storage
+from pipeline.study.wanted import Wanted
 
 TEXT = (
     "name: NAME\nconfig: c.py\nobjective: {metric: acc/top1}\nvariants:\n"

@@ -8,9 +8,10 @@ import pytest
 from pipeline.plan.measurement import Measurement
 from pipeline.plan.read import read_sweep
 from pipeline.study.board import read_board
-from pipeline.study.claim import Wanted, claim
+from pipeline.study.claim import claim
 from pipeline.study.register import recipe_of, register
 from pipeline.study.storage import Storage, open_storage
+from pipeline.study.wanted import Wanted
 
 EPOCHS = 5
 HEAD = "name: load\nconfig: c.py\nobjective: {metric: acc/top1}\nvariants:\n"

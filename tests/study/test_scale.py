@@ -13,8 +13,9 @@ import crowd  # noqa: E402
 
 from pipeline.plan.measurement import Measurement  # noqa: E402
 from pipeline.study.board import read_board  # noqa: E402
-from pipeline.study.claim import Wanted, claim  # noqa: E402
+from pipeline.study.claim import claim  # noqa: E402
 from pipeline.study.storage import open_storage  # noqa: E402
+from pipeline.study.wanted import Wanted  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS = 3

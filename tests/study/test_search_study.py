@@ -14,7 +14,7 @@ from pipeline.plan.search.rules import Halving, Ladder, Way
 from pipeline.plan.search.simulate import Curve, simulate
 from pipeline.plan.sweep import Patience, Sweep
 from pipeline.study.board import read_board
-from pipeline.study.claim import Wanted, claim, claim_beaten
+from pipeline.study.claim import claim, claim_beaten
 from pipeline.study.draw import Searching
 from pipeline.study.known import ORIGIN, Known, import_known, misfit
 from pipeline.study.lease import Lease
@@ -23,6 +23,7 @@ from pipeline.study.pruner import HalvingPruner
 from pipeline.study.register import recipe_of, register
 from pipeline.study.standings import read_standings
 from pipeline.study.storage import Storage, open_storage
+from pipeline.study.wanted import Wanted
 
 TEXT = """\
 name: s
