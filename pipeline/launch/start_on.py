@@ -64,7 +64,7 @@ def launch_on(
         dispatch = Dispatch(engine, context, stops, words, env, most or MOST, show.line)
         plan = dispatch.run()
         finished = _finished(context, plan, stops, before)
-        if stops.asked:
+        if stops.signal is not None:
             show.line(
                 f"Jobs that are with {engine.name.upper()} go on. End them too: pcan sweep stop "
                 f"{sweep.name}"

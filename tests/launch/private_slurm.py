@@ -164,12 +164,12 @@ class PrivateSlurm:
         """Return the pid of a daemon."""
         return int((self.folder / f"{name}.pid").read_text())
 
-    def stepds(self) -> list[int]:
-        """Return the pids of this cluster's slurmstepd, one for each running job."""
+    def stepds(self, job: str = "") -> list[int]:
+        """Return the pids of this cluster's slurmstepd, one for each running job, or of one."""
         found = []
         for entry in os.scandir("/proc"):
             with contextlib.suppress(OSError):
-                if entry.name.isdigit() and self._is_stepd(entry.name):
+                if entry.name.isdigit() and self._is_stepd(entry.name, job):
                     found.append(int(entry.name))
         return found
 
@@ -178,9 +178,9 @@ class PrivateSlurm:
         files = [self.folder / "slurmctld.log", self.folder / "slurmd.log"]
         return "\n".join(f.read_text(errors="replace")[-4000:] for f in files if f.exists())
 
-    def _is_stepd(self, pid: str) -> bool:
+    def _is_stepd(self, pid: str, job: str) -> bool:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        if not command.startswith(b"slurmstepd"):
+        if not command.startswith(f"slurmstepd: [{job}.".encode() if job else b"slurmstepd"):
             return False
         environ = Path(f"/proc/{pid}/environ").read_bytes()
         return f"SLURM_CONF={self.conf}".encode() in environ

@@ -98,9 +98,10 @@ class Cluster:
         assert launch.returncode == code, f"{self.said()}\n{self.logs()}"
 
     def start_requeued(self) -> None:
-        """SLURM keeps a requeued job back for two minutes."""
+        """SLURM keeps a requeued job back for two minutes; its old start has to be over."""
         for number, job in self.mine().items():
-            if job["JobState"] == "PENDING" and job["Reason"] == "BeginTime":
+            waits = job["JobState"] == "PENDING" and job["Reason"] == "BeginTime"
+            if waits and not self.slurm.stepds(number):
                 self.slurm.call("scontrol", "update", f"JobId={number}", "StartTime=now")
 
     def running(self) -> str:
@@ -251,3 +252,36 @@ def test_a_trial_ends_once_whatever_happens_to_its_job(
     lines = (cluster.project.folder("baseline/0") / "verdicts.jsonl").read_text().splitlines()
     told = [(r["epoch"], r["verdict"], r["rule"]) for r in map(json.loads, lines)]
     assert told == [(v.epoch, v.kind.value, v.rule) for v in expected]
+
+
+@pytest.mark.slow
+def test_the_time_limit_itself_lets_the_trial_go_on_in_the_requeued_job(
+    cluster, until: Callable[..., None]
+) -> None:
+    # SLURM's shortest limits; it may send the signal up to a minute early.
+    cluster.sweep(epochs=16, sleep=2, slurm="{time: '2', signal_s: 30}")
+    launch = cluster.launch()
+    cluster.wait(launch)
+    until(lambda: not cluster.project.job_pids(), "no process is left", limit_s=10)
+    trial = cluster.project.status()["baseline/0"]
+    assert (trial["state"], trial["epochs"]) == ("COMPLETE", 16), cluster.logs()
+    assert trial["attempts"] >= 2 and trial["job"]["restarts"] >= 1
+    assert cluster.project.epochs("baseline/0") == list(range(1, 17))
+    assert "is queued again; it goes on where this one stopped" in cluster.logs()
+    assert len(cluster.mine()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.sample
+def test_stop_cancels_what_waits_and_ends_what_runs(cluster, until: Callable[..., None]) -> None:
+    cluster.sweep(variants=3, epochs=EPOCHS, sleep=1)
+    launch = cluster.launch("--policy", "all")
+    until(lambda: len(cluster.placed()) == 2 and len(cluster.mine()) == 3, "two of three run")
+    stopped = cluster.project.run("sweep", "stop", "tiny", "--now")
+    assert stopped.returncode == 0, stopped.stderr
+    assert "Cancelled what waited with SLURM" in stopped.stderr
+    cluster.wait(launch, 75)
+    assert not {"PENDING", "RUNNING"} & {state.split()[0] for state in cluster.states()}
+    until(lambda: not cluster.project.job_pids(), "no process is left", limit_s=10)
+    phases = sorted(trial["phase"] for trial in cluster.project.status().values())
+    assert phases == ["interrupted", "interrupted", "waiting"]
