@@ -16,8 +16,9 @@ demo: setup
 	$(BIN)/pcan sweep compare demo
 	$(BIN)/pcan sweep best demo
 
+# Two files at a time: most of a test's time is one process importing torch.
 test: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff format --check .
@@ -29,7 +30,7 @@ slow: setup
 
 # The part of `slow` that continuous integration runs.
 sample: setup
-	$(BIN)/python -m pytest -m "slow and sample" --timeout 3600
+	$(BIN)/python -m pytest -m "slow and sample" --timeout 3600 -n 2 --dist loadfile
 
 bench: setup
 	$(BIN)/python benchmarks/control.py

@@ -38,7 +38,7 @@ class ForkMetric(TinyMetric):
 """
 CHANGES = {
     'imports=["tiny_parts"]': 'imports=["tiny_parts", "fork_parts"]',
-    'type="TinyModel", width=16,': 'type="ForkModel", width=16,',
+    'type="TinyModel"': 'type="ForkModel"',
     "loss_weights=[1.0, 2.0]": "cls_head=dict(loss_weights=[1.0, 1.0, 0.5, 0.8])",
     'type="TinyMetric", top1=None, start=None': 'type="ForkMetric", start=0.8919',
     "custom_hooks = []": "custom_hooks = [dict(type='EarlyStoppingHook', monitor='acc/rgb_top1')]",
