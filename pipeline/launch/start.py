@@ -115,7 +115,7 @@ def launch(
         plan = loop.run()
         for line in watch.close():
             show.line(line)
-        finished = _finished(loop, context, plan.why, stops)
+        finished = _finished(loop, context, plan.why, stops, alone=inside is None)
         if inside is None:
             notice("end", *told(sweep, finished))
         elif stops.out_of_time:
@@ -185,12 +185,13 @@ def _stops(sweep: Sweep, folder: Path, show: Show, inside: Inside | None) -> Sto
     return Stops(folder, sweep.job.stop_grace_s, show.line, notice_s, orphaned=True)
 
 
-def _finished(loop: Loop, context: Context, why: str, stops: Stops) -> Finished:
+def _finished(loop: Loop, context: Context, why: str, stops: Stops, alone: bool) -> Finished:
+    """Sum up; whether the sweep has a winner is not the matter of one job among others."""
     interrupted = any(o.state is None and o.cause != "paused" for o in loop.done)
     code = stops.exit_code
     if code == 0 and interrupted:
         code = 75
-    if code == 0 and (_went_wrong(loop, context) or not eligible(context)):
+    if code == 0 and (_went_wrong(loop, context) or (alone and not eligible(context))):
         code = 3
     return Finished(why=why, failed=tuple(loop.failed), interrupted=interrupted, exit_code=code)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -285,3 +286,29 @@ def test_stop_cancels_what_waits_and_ends_what_runs(cluster, until: Callable[...
     until(lambda: not cluster.project.job_pids(), "no process is left", limit_s=10)
     phases = sorted(trial["phase"] for trial in cluster.project.status().values())
     assert phases == ["interrupted", "interrupted", "waiting"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_demo_runs_on_the_cluster_with_the_verdicts_of_one_machine(cluster) -> None:
+    project, root = cluster.project, Path(__file__).parents[2]
+    shutil.copytree(root / "configs", project.root / "configs")
+    demo = (root / "sweeps" / "demo.yaml").read_text()
+    demo = demo.replace("job:\n", f"job:\n  python: {cluster.driver}/python\n")
+    (project.root / "sweeps" / "demo.yaml").write_text(demo)
+    assert project.run("data", "demo", "data/demo").returncode == 0
+    words = ["sweep", "launch", "demo", "--on", "slurm", "--policy", "all", "--wandb", "disabled"]
+    done = project.run(*words, timeout=1500)
+    assert done.returncode == 0, f"{done.stderr}\n{cluster.slurm.logs()}"
+    record = json.loads(project.run("sweep", "status", "demo", "--json").stdout)
+    ended = {s["variant"]: [t["state"] for t in s["trials"]] for s in record["studies"]}
+    # As docs/demo.md has it: what is far too high a rate forgets everything in its first epoch.
+    assert ended == {
+        "start": ["COMPLETE"],
+        "baseline": ["PRUNED"],
+        "pose-1.5": ["PRUNED"],
+        "lr-0.02": ["COMPLETE"],
+    }
+    assert record["best"]["variant"] == "lr-0.02"
+    assert set(cluster.placed().values()) == {"GPU-0,GPU-1", "GPU-2,GPU-3"}
+    assert {state.split()[0] for state in cluster.states()} == {"COMPLETED"}
