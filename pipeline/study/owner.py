@@ -4,6 +4,7 @@ A process is the same one only if host, boot, pid namespace, pid and start time 
 """
 
 import dataclasses
+import functools
 import os
 import socket
 from collections.abc import Mapping
@@ -54,11 +55,17 @@ def this_process() -> Owner:
 def this_host() -> str:
     """Return this host's name; PCAN_HOST replaces it where several share one."""
     name = os.environ.get("PCAN_HOST") or socket.gethostname()
+    namespace = _namespace()
+    return f"{name}/{namespace}" if namespace else name
+
+
+@functools.cache
+def _namespace() -> str:
+    """Return what tells this host's process numbers from a container's, "" if unknown."""
     try:
-        namespace = os.readlink("/proc/self/ns/pid").strip("pid:[]")
+        return os.readlink("/proc/self/ns/pid").strip("pid:[]")
     except OSError:
-        return name
-    return f"{name}/{namespace}"
+        return ""
 
 
 def shown_host(host: str) -> str:
