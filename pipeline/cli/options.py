@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,57 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="A fact of this machine, such as data_root=/data/ntu (repeatable).",
 )
+
+Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def wandb_option(what: str = "How W&B is told.") -> Option:
+    """Return `--wandb`, offline unless it says otherwise."""
+    return click.option(
+        "--wandb",
+        "wandb_mode",
+        type=click.Choice(["offline", "live", "disabled"]),
+        default="offline",
+        show_default=True,
+        help=what,
+    )
+
+
+def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say where trials run."""
+    for option in reversed(
+        (
+            click.option(
+                "--slots", type=click.IntRange(1, 64), help="Trials at once. [default: all GPUs]"
+            ),
+            click.option("--gpus", metavar="LIST", help="GPUs to use, such as 0,1,2,3."),
+            click.option(
+                "--device", type=click.Choice(["cpu", "cuda"]), help="[default: GPUs if any]"
+            ),
+            click.option("--wait", is_flag=True, help="Wait for GPUs that others use."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def night_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a run that nobody watches."""
+    for option in reversed(
+        (
+            click.option(
+                "--detach", is_flag=True, help="Go on after logout, with a log in runs/SWEEP."
+            ),
+            click.option(
+                "--notify",
+                metavar="CMD",
+                help="Run CMD on verdicts, failures and the end; text on stdin.",
+            ),
+            click.option("--max-hours", type=Amount(0), help="Start nothing more after this."),
+        )
+    ):
+        command = option(command)
+    return command
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,11 +8,13 @@ import click
 from pipeline.cli.options import (
     json_option,
     open_sweep,
+    place_options,
     print_json,
     say_to_stderr,
     set_option,
     storage_option,
     sweep_argument,
+    wandb_option,
 )
 
 if TYPE_CHECKING:
@@ -37,18 +39,8 @@ if TYPE_CHECKING:
     help="New seeds of each that is repeated.",
 )
 @click.option("--dry-run", is_flag=True, help="With --confirm: say what would be repeated.")
-@click.option("--slots", type=click.IntRange(1, 64), help="Repetitions at once.")
-@click.option("--gpus", metavar="LIST", help="GPUs to repeat on, such as 0,1,2,3.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: GPUs if any]")
-@click.option("--wait", is_flag=True, help="Wait for GPUs that others use.")
-@click.option(
-    "--wandb",
-    "wandb_mode",
-    type=click.Choice(["offline", "live", "disabled"]),
-    default="offline",
-    show_default=True,
-    help="How W&B is told of repetitions.",
-)
+@place_options
+@wandb_option("How W&B is told of repetitions.")
 @set_option
 @storage_option
 @json_option

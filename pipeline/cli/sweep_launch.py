@@ -4,10 +4,13 @@ import click
 
 from pipeline.cli.options import (
     Amount,
+    night_options,
     open_sweep,
+    place_options,
     set_option,
     storage_option,
     sweep_argument,
+    wandb_option,
 )
 
 
@@ -35,25 +38,11 @@ from pipeline.cli.options import (
     show_default=True,
     help="Run here, or as jobs of a cluster (slurm: in the sweep file).",
 )
-@click.option("--slots", type=click.IntRange(1, 64), help="Trials at once. [default: all GPUs]")
-@click.option("--gpus", metavar="LIST", help="GPUs to use, such as 0,1,2,3.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: GPUs if any]")
-@click.option("--wait", is_flag=True, help="Wait for GPUs that others use.")
+@place_options
 @storage_option
-@click.option(
-    "--wandb",
-    "wandb_mode",
-    type=click.Choice(["offline", "live", "disabled"]),
-    default="offline",
-    show_default=True,
-    help="How W&B is told.",
-)
+@wandb_option()
 @set_option
-@click.option("--detach", is_flag=True, help="Go on after logout, with a log in runs/SWEEP.")
-@click.option(
-    "--notify", metavar="CMD", help="Run CMD on verdicts, failures and the end; text on stdin."
-)
-@click.option("--max-hours", type=Amount(0), help="Start nothing more after this.")
+@night_options
 @click.option("--gpu-hours", type=Amount(0), help="The same, by hours times GPUs.")
 @click.option("--dry-run", is_flag=True, help="Say what would be run, and run nothing.")
 @click.option("--in-job", is_flag=True, hidden=True)

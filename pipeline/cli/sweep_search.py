@@ -4,7 +4,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.options import Opened, open_sweep, set_option, storage_option, sweep_argument
+from pipeline.cli.options import (
+    Amount,
+    Opened,
+    night_options,
+    open_sweep,
+    place_options,
+    set_option,
+    storage_option,
+    sweep_argument,
+    wandb_option,
+)
 
 if TYPE_CHECKING:
     from pipeline.launch.policy import Order
@@ -14,27 +24,13 @@ if TYPE_CHECKING:
 @click.command()
 @sweep_argument
 @click.option("--trials", type=click.IntRange(1, 10_000), help="How many trials in all.")
-@click.option("--gpu-hours", type=click.FloatRange(0, min_open=True), help="How much in all.")
+@click.option("--gpu-hours", type=Amount(0, min_open=True), help="How much in all.")
 @click.option("--variant", metavar="NAME", help="Search around this one. [default: the best]")
-@click.option("--slots", type=click.IntRange(1, 64), help="Trials at once. [default: all GPUs]")
-@click.option("--gpus", metavar="LIST", help="GPUs to use, such as 0,1,2,3.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: GPUs if any]")
-@click.option("--wait", is_flag=True, help="Wait for GPUs that others use.")
+@place_options
 @storage_option
-@click.option(
-    "--wandb",
-    "wandb_mode",
-    type=click.Choice(["offline", "live", "disabled"]),
-    default="offline",
-    show_default=True,
-    help="How W&B is told.",
-)
+@wandb_option()
 @set_option
-@click.option("--detach", is_flag=True, help="Go on after logout, with a log in runs/SWEEP.")
-@click.option(
-    "--notify", metavar="CMD", help="Run CMD on verdicts, failures and the end; text on stdin."
-)
-@click.option("--max-hours", type=click.FloatRange(0), help="Start nothing more after this.")
+@night_options
 @click.pass_context
 def search(
     ctx: click.Context,

@@ -132,12 +132,19 @@ class Endings:
                 "it when the storage is back."
             )
 
+    @property
+    def _again(self) -> str:
+        """Say how to go on; the hours of a search count over all its commands."""
+        if self.context.order.search is None:
+            return "Run the same launch to go on."
+        return "The same search goes on; where its hours are used up, with a larger --gpu-hours."
+
     def _sentence(self, attempt: Attempt, outcome: Outcome) -> str:
         if outcome.state is None:
             reason = outcome.reason.rstrip(".")
             if outcome.cause == "paused":
                 return f"{attempt.name} is paused; its place goes to the next."
-            return f"{attempt.name} interrupted: {reason}. Run the same launch to go on."
+            return f"{attempt.name} interrupted: {reason}. {self._again}"
         reason = f": {outcome.reason.rstrip('.')}" if outcome.reason else ""
         line = f"{attempt.name} {outcome.state.lower()}{reason}."
         try:

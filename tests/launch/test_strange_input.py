@@ -57,6 +57,8 @@ def test_terminal_codes_of_a_name_do_not_reach_the_terminal(pcan) -> None:
         ("sweep compare --out /proc/x.html", 2, "/proc/x.html cannot be written"),
         ("sweep compare --out /", 2, "/ cannot be written"),
         ("sweep launch --max-hours nan", 2, "nan is not a finite number"),
+        ("sweep search --max-hours nan", 2, "nan is not a finite number"),
+        ("sweep search --gpu-hours nan", 2, "nan is not a finite number"),
         ("sweep launch --set data_root=", 2, "--set data_root has no folder"),
         ("data demo /proc/x", 2, "/proc/x cannot be made"),
         ("data demo new --clips -1", 2, "-1 is not in the range"),
