@@ -94,7 +94,9 @@ def test_nobody_imports_train() -> None:
 
 def test_package_folders_import_nothing() -> None:
     for folder in sorted(p for p in PACKAGE.iterdir() if (p / "__init__.py").exists()):
-        assert not list(imports_of(folder / "__init__.py")), folder
+        # The torch side mends yapf before any of its modules can import MMEngine.
+        allowed = ["pipeline.train.compat"] if folder.name == "train" else []
+        assert list(imports_of(folder / "__init__.py")) == allowed, folder
 
 
 @pytest.mark.parametrize(

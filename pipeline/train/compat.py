@@ -1,11 +1,16 @@
-"""What mmaction2's wheel lacks, mended before its first import.
+"""Faults of the packages a job imports, mended before their first import.
 
 The wheel of mmaction2 1.2.0 was built without `mmaction/models/localizers/drn`, which its
 own `localizers/__init__.py` imports. Nobody here uses that model.
+
+MMEngine imports yapf, whose 0.43.0 keeps its grammar in the user's cache: it renames the new
+file into place before its bytes are written. On a fresh account the second rank finds an empty
+file, and a process killed at that moment leaves one that fails every later import.
 """
 
 import importlib.util
 import os
+import pickle
 import sys
 import types
 
@@ -25,6 +30,34 @@ def prepare_mmaction() -> None:
     module.DRN = type("DRN", (), {"__doc__": "Placeholder: not in this mmaction2 wheel."})  # type: ignore[attr-defined]
     sys.modules[_DRN] = package
     sys.modules[_DRN + ".drn"] = module
+
+
+def prepare_yapf() -> None:
+    """Import yapf; where its stored grammar is torn, remove that and let it be made anew.
+
+    Removing is safe beside another process that is still writing: it keeps its open file.
+    """
+    for _ in range(5):
+        try:
+            import yapf  # noqa: F401
+        except (EOFError, pickle.UnpicklingError):
+            _forget_grammar()
+        except Exception:
+            return  # Absent or broken otherwise: MMEngine's own import says so, in the job's log.
+        else:
+            return
+
+
+def _forget_grammar() -> None:
+    from platformdirs import user_cache_dir
+
+    for folder, _, names in os.walk(user_cache_dir("YAPF", "Google")):
+        for name in names:
+            if "Grammar" in name and name.endswith(".pickle"):
+                try:
+                    os.remove(os.path.join(folder, name))
+                except OSError:
+                    pass  # Another process was faster, or may not write there: the import tells.
 
 
 def _has_drn() -> bool:
