@@ -30,7 +30,7 @@ class Searching:
 
     Args:
         seed: of the sampler; the n-th trial of a search is drawn alike after a restart.
-        first: values to begin with: the recipe's, where nobody has run it.
+        first: values of the search's first trial: the recipe's, where nobody has run it.
         going_on: ids of paused trials that may go on.
     """
 
@@ -63,7 +63,9 @@ def draw(
     _end_unborn(storage, study, {r["trial_id"] for r in rows})
     space = sweep.variants[variant].space
     drawn = [r for r in rows if r["recipe_hash"] is None]
-    if search is not None and search.first is not None:
+    # Looked at under the lock: several slots, or jobs, may each hope to be the first.
+    begun = any(of_search(r) for r in rows)
+    if search is not None and search.first is not None and not begun:
         values = within(space, search.first)
     else:
         values = _ask(

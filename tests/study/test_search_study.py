@@ -127,8 +127,11 @@ def test_conditions_are_kept_and_draws_repeat(sweep, storage, tmp_path: Path) ->
 
 
 def test_a_recipe_that_nobody_ran_comes_first(sweep, storage) -> None:
-    lease = drawn(sweep, storage, 1, first={"lr": 1e-3, "opt": "adam", "momentum": 0.9})
+    first = {"lr": 1e-3, "opt": "adam", "momentum": 0.9}
+    lease = drawn(sweep, storage, 1, first=first)
     assert lease.params == {"lr": 1e-3, "opt": "adam"}
+    beside = drawn(sweep, storage, 2, first=first)  # by another slot that saw no trial either
+    assert beside.params["lr"] != 1e-3
 
 
 def test_tpe_learns_from_paused_and_diverged_trials(sweep, storage, monkeypatch) -> None:
