@@ -78,6 +78,24 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that have an engine place the jobs, or that say one has."""
+    for option in reversed(
+        (
+            click.option(
+                "--on",
+                type=click.Choice(["local", "slurm"]),
+                default="local",
+                show_default=True,
+                help="Run here, or as jobs of a cluster (slurm: in the sweep file).",
+            ),
+            click.option("--in-job", is_flag=True, hidden=True),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 def night_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of a run that nobody watches."""
     for option in reversed(

@@ -4,6 +4,7 @@ import click
 
 from pipeline.cli.options import (
     Amount,
+    engine_options,
     night_options,
     open_sweep,
     place_options,
@@ -31,13 +32,7 @@ from pipeline.cli.options import (
     show_default=True,
     help="Trials per study: 1 is the recipe, more search its space.",
 )
-@click.option(
-    "--on",
-    type=click.Choice(["local", "slurm"]),
-    default="local",
-    show_default=True,
-    help="Run here, or as jobs of a cluster (slurm: in the sweep file).",
-)
+@engine_options
 @place_options
 @storage_option
 @wandb_option()
@@ -45,7 +40,6 @@ from pipeline.cli.options import (
 @night_options
 @click.option("--gpu-hours", type=Amount(0), help="The same, by hours times GPUs.")
 @click.option("--dry-run", is_flag=True, help="Say what would be run, and run nothing.")
-@click.option("--in-job", is_flag=True, hidden=True)
 @click.pass_context
 def launch(
     ctx: click.Context,
@@ -99,7 +93,12 @@ def launch(
     if on != "local":
         from pipeline.cli.on_slurm import launch_on_slurm
 
-        return launch_on_slurm(ctx, opened, order, facts, terminal)
+        study_storage = open_storage(storage, opened.project.runs)
+        try:
+            return launch_on_slurm(ctx, opened, order, facts, terminal, study_storage)
+        finally:
+            terminal.close()
+            study_storage.close()
     places = find_slots(opened.sweep, device, gpus, slots, terminal.line, wait)
     tracking = Tracking.of(opened.project, opened.sweep.name, wandb_mode)
     if dry_run:

@@ -7,6 +7,7 @@ import click
 from pipeline.cli.options import (
     Amount,
     Opened,
+    engine_options,
     night_options,
     open_sweep,
     place_options,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("--trials", type=click.IntRange(1, 10_000), help="How many trials in all.")
 @click.option("--gpu-hours", type=Amount(0, min_open=True), help="How much in all.")
 @click.option("--variant", metavar="NAME", help="Search around this one. [default: the best]")
+@engine_options
 @place_options
 @storage_option
 @wandb_option()
@@ -38,6 +40,7 @@ def search(
     trials: int | None,
     gpu_hours: float | None,
     variant: str | None,
+    on: str,
     slots: int | None,
     gpus: str | None,
     device: str | None,
@@ -48,12 +51,14 @@ def search(
     detach: bool,
     notify: str | None,
     max_hours: float | None,
+    in_job: bool,
 ) -> int:
     """Search the `space` of SWEEP's best recipe with Optuna's TPE.
 
     What the plan has run is known from the start and never run again. `search: {rule: halving}` or
     `ladder` in the sweep file says what stops a trial early. Kill it at any point: the same
     command goes on, and what it spent before counts. What it may cost: pcan sweep plan --search.
+    With --on slurm each trial runs in a job of the cluster.
 
     \b
     Example:
@@ -63,13 +68,14 @@ def search(
     from pipeline.cli.tracking import Tracking
     from pipeline.cli.typed import detached
     from pipeline.launch.budget import Budget
+    from pipeline.launch.engine import inside
     from pipeline.launch.machine import parse_sets
     from pipeline.launch.notify import parse_command
     from pipeline.launch.ready import find_slots
     from pipeline.launch.start import launch as run
     from pipeline.study.storage import open_storage
 
-    if trials is not None and gpu_hours is not None:
+    if trials is not None and gpu_hours is not None and not in_job:
         raise click.UsageError("Say --trials or --gpu-hours, not both.")
     opened = open_sweep(sweep)
     facts = parse_sets(sets)
@@ -77,6 +83,10 @@ def search(
     study_storage = open_storage(storage, opened.project.runs)
     try:
         order = _order(opened, study_storage, variant, trials, gpu_hours)
+        if on != "local":
+            from pipeline.cli.on_slurm import launch_on_slurm
+
+            return launch_on_slurm(ctx, opened, order, facts, terminal, study_storage)
         places = find_slots(opened.sweep, device, gpus, slots, terminal.line, wait)
         tracking = Tracking.of(opened.project, opened.sweep.name, wandb_mode)
         command = parse_command(notify) if notify is not None else None
@@ -98,6 +108,7 @@ def search(
             budget=Budget(max_hours),
             notify=command,
             mirror=tracking.mirror,
+            inside=inside() if in_job else None,
         )
     finally:
         terminal.close()

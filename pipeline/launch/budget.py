@@ -14,7 +14,7 @@ class Budget:
     Args:
         max_hours: hours by the clock since the launch began.
         gpu_hours: hours times GPUs of all its jobs (on the CPU: times processes).
-        before: GPU hours that count as spent from the start.
+        before: GPU hours that count as spent, beside those of this launch's jobs.
         whose: what is limited, for messages.
     """
 
@@ -28,6 +28,10 @@ class Budget:
     def ended(self, attempt: Attempt, per_job: int) -> None:
         """Count a trial that runs no more."""
         self._spent += attempt.seconds * per_job
+
+    def count_from(self, hours: float) -> None:
+        """Take GPU hours that were counted elsewhere: what ended here is among them."""
+        self.before, self._spent = hours, 0.0
 
     def used_up(self, attempts: Iterable[Attempt], per_job: int) -> str | None:
         """Say which limit is reached, None while there is something left."""

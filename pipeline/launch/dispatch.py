@@ -12,8 +12,9 @@ from pathlib import Path
 from pipeline.errors import NotReady, PcanError, StorageError
 from pipeline.job.rundir import read_lines
 from pipeline.launch.context import Context
-from pipeline.launch.engine import Engine, EngineJob
-from pipeline.launch.policy import Next, to_be_had
+from pipeline.launch.engine import Engine, EngineJob, order_of
+from pipeline.launch.policy import Next, running, to_be_had
+from pipeline.launch.searching import end_beaten
 from pipeline.launch.stops import Stops
 from pipeline.plan.verdict import percent
 from pipeline.study.board import TrialRow
@@ -58,6 +59,7 @@ class Dispatch:
         self._most = most
         self._say = say
         self._known: dict[str, EngineJob] = {}
+        self._withdrawn: set[str] = set()
         self._rows: dict[str, TrialRow] = {}
         self._error: PcanError | None = None
         self._epochs = 0
@@ -71,7 +73,8 @@ class Dispatch:
         Raises:
             PcanError: jobs end for a reason that another one would meet too.
         """
-        self._known = {job.id: job for job in self._engine.jobs()}
+        order = order_of(self._words)
+        self._known = {job.id: job for job in self._engine.jobs() if job.order == order}
         for job in self._active():
             self._say(f"{self._title(job)} goes on ({job.state}).")
         plan = Next(wanted=())
@@ -92,10 +95,13 @@ class Dispatch:
 
     def _step(self) -> tuple[Next, bool]:
         """Look once; return what is wanted and whether nothing is left to do."""
-        rows = self._context.rows()
-        self._take_in_rows(rows)
-        self._take_in_jobs(self._engine.jobs())
+        jobs = self._engine.jobs()
+        rows = self._context.rows()  # after the jobs: why one has ended is there to be read
         plan = self._context.plan(rows)
+        if plan.beaten:  # by the last to arrive, whose job may be gone
+            end_beaten(self._context, plan.beaten, self._say)
+        self._take_in_rows(rows)
+        self._take_in_jobs(jobs, plan)
         # A person who cancels a job wants its trial to rest for now.
         left = to_be_had(self._context.sweep, plan, rows) - self.cancelled
         active = self._active()
@@ -103,9 +109,22 @@ class Dispatch:
             for _ in range(self._missing(left, rows)):
                 self._submit()
                 active = self._active()
-        running = [row for row in rows if row.phase == "running"]
-        done = not active and (self._error is not None or (left <= 0 and not running))
-        return plan, done
+        over = left <= 0 and not running(plan, rows)
+        if over:
+            self._withdraw()
+        return plan, not active and (self._error is not None or over)
+
+    def _withdraw(self) -> None:
+        """Cancel jobs that still wait when nothing is left for them."""
+        ids = [
+            j.id for j in self._active() if j.phase == "pending" and j.id not in self._withdrawn
+        ]
+        if ids:
+            self._engine.cancel(ids, waiting=True)
+            self._withdrawn.update(ids)
+            self._say(
+                f"Nothing is left to run: what still waited is cancelled ({', '.join(ids)})."
+            )
 
     def _missing(self, left: int, rows: Sequence[TrialRow]) -> int:
         """Return how many jobs more are needed for the trials that nobody runs."""
@@ -123,7 +142,7 @@ class Dispatch:
     def _active(self) -> list[EngineJob]:
         return [job for job in self._known.values() if job.phase != "ended"]
 
-    def _take_in_jobs(self, jobs: Sequence[EngineJob]) -> None:
+    def _take_in_jobs(self, jobs: Sequence[EngineJob], plan: Next) -> None:
         """Say what has changed, and count what ended badly."""
         found = {job.id: job for job in jobs}
         for old in self._active():
@@ -135,15 +154,17 @@ class Dispatch:
             self._known[old.id] = now
             self._changed_at = time.monotonic()
             if now.phase == "ended":
-                self._ended(now)
+                self._ended(now, plan)
             elif now.phase == "running" and old.phase != "running":
                 self._say(f"{self._title(now)} runs on {now.node}.")
             elif now.phase == "pending":
                 why = f": {now.reason}" if now.reason else ""
                 self._say(f"{self._title(now)} waits{why}.")
 
-    def _ended(self, job: EngineJob) -> None:
+    def _ended(self, job: EngineJob, plan: Next) -> None:
         title = self._title(job)
+        if job.cancelled and job.id in self._withdrawn:
+            return
         if job.cancelled:
             self.cancelled += 1
             self._say(f"{title} was cancelled; no other takes its place in this launch.")
@@ -154,7 +175,7 @@ class Dispatch:
         if code in _HOPELESS or code == _NO_OUTPUT:
             self._error = self._error or NotReady(f"{title} {self._why(job)}")
             return
-        if code == 75 and self._stops.asked:
+        if code == 75 and (self._stops.asked or not plan.wanted):  # a search's hours are over
             return
         self._fruitless += 1
         bound = self._context.sweep.job.retry.get("lost_worker", 0)

@@ -6,6 +6,7 @@ engine decides where and when; which trial, and whether it still is ours, is the
 """
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
@@ -22,6 +23,7 @@ class EngineJob:
         reason: why it is pending, in the engine's word; "" where there is none.
         node: where it runs or ran.
         exit_code: of its launch, None while it is not known.
+        order: digest of the command that it runs (`order_of`).
     """
 
     id: str
@@ -30,6 +32,7 @@ class EngineJob:
     reason: str = ""
     node: str = ""
     exit_code: int | None = None
+    order: str = ""
 
     @property
     def cancelled(self) -> bool:
@@ -39,6 +42,11 @@ class EngineJob:
     def record(self) -> dict[str, Any]:
         """Return the job as `status --json` shows it."""
         return {"id": self.id, "state": self.state, "reason": self.reason, "node": self.node}
+
+
+def order_of(words: Sequence[str]) -> str:
+    """Return a digest of a job's command, by which a launch knows the jobs it may go on with."""
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:12]
 
 
 class Engine(Protocol):
@@ -65,8 +73,12 @@ class Engine(Protocol):
         """Return this sweep's jobs, the ended ones as long as the engine remembers them."""
         ...
 
-    def cancel(self, ids: Sequence[str]) -> None:
-        """Have jobs ended; those that have ended already are no mistake."""
+    def cancel(self, ids: Sequence[str], waiting: bool = False) -> None:
+        """Have jobs ended; those that have ended already are no mistake.
+
+        Args:
+            waiting: leave alone what has started meanwhile.
+        """
         ...
 
     def log(self, job_id: str) -> str:

@@ -25,7 +25,7 @@ from pipeline.launch.places import Places
 from pipeline.launch.policy import Next, claimable
 from pipeline.launch.prepare import set_aside
 from pipeline.launch.retry import Retries, spoiled
-from pipeline.launch.searching import end_beaten
+from pipeline.launch.searching import end_beaten, spent_by_others
 from pipeline.launch.show import Show
 from pipeline.launch.stopping import pass_on
 from pipeline.launch.stops import Stops
@@ -293,6 +293,7 @@ class Loop:
 
     def _tick_one(self, attempt: Attempt) -> None:
         if attempt.follow():
+            self._count_others()
             self._changed()
         pass_on(self.stops, attempt, self.context.sweep.job)
         attempt.watch()
@@ -306,6 +307,14 @@ class Loop:
             self.attempts.remove(attempt)
             self.epochs += len(attempt.history)
             self._close(attempt, outcome)
+
+    def _count_others(self) -> None:
+        """Ask what other launches have spent of a search's hours: an epoch may go beyond them."""
+        mine = [int(attempt.lease.previous["trial_id"]) for attempt in self.attempts]
+        with contextlib.suppress(StorageError):
+            spent = spent_by_others(self.context, mine)
+            if spent is not None:
+                self._budget.count_from(spent)
 
     def _restart(self, attempt: Attempt, outcome: Outcome) -> None:
         refused = spoiled(attempt.rundir, read_json(attempt.rundir.outcome))

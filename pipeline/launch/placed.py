@@ -30,7 +30,7 @@ def placed(engine: Engine) -> list[EngineJob]:
 def cancel_waiting(engine: Engine) -> list[str]:
     """Cancel the jobs that have not started; return their ids."""
     waiting = [job.id for job in engine.jobs() if job.phase == "pending"]
-    engine.cancel(waiting)
+    engine.cancel(waiting, waiting=True)
     return waiting
 
 

@@ -181,6 +181,12 @@ def to_be_had(sweep: Sweep, plan: Next, rows: Sequence[TrialRow]) -> int:
     return count
 
 
+def running(plan: Next, rows: Sequence[TrialRow]) -> list[TrialRow]:
+    """Return the wanted trials that somebody runs."""
+    mine = [row for want in plan.wanted for row in _seen_by(want, rows)]
+    return [row for row in mine if row.phase == "running"]
+
+
 def _seen_by(want: Wanted, rows: Sequence[TrialRow]) -> list[TrialRow]:
     """Return a variant's trials as a search, or a launch, counts them: each only its own."""
     mine = [r for r in rows if r.variant == want.variant and not r.superseded]

@@ -16,7 +16,7 @@ from pipeline.plan.sweep import Sweep
 from pipeline.plan.variants import recipe_values
 from pipeline.study.board import TrialRow, recipe_row
 from pipeline.study.known import Known, import_known, misfit
-from pipeline.study.spent import epoch_hours, gpu_hours
+from pipeline.study.spent import epoch_hours, hours_so_far
 
 if TYPE_CHECKING:
     from pipeline.launch.context import Context
@@ -90,10 +90,23 @@ def begun(
     how = f"{rule.name}, checked after epoch {checks}" if checks else "no stopping rule"
     so_far = f"; {len(mine)} of them begun before" if mine else ""
     say(f"Searching around {order.variant}: {much}{within} ({how}){so_far}.")
-    spent = gpu_hours(context.sweep, mine)
+    spent = hours_so_far(context.sweep, mine)
     budget = Budget(budget.max_hours, order.gpu_hours, before=spent, whose="search")
     settled = dataclasses.replace(context.order, search=order)
     return dataclasses.replace(context, order=settled), budget
+
+
+def at_once(context: "Context", most: int) -> int:
+    """Return how many jobs may run at once: as many as whole trials fit into a search's hours."""
+    order, rows = context.order.search, context.rows()
+    if order is None or order.gpu_hours is None:
+        return most
+    hours, _ = epoch_hours(context.sweep, rows)
+    epochs = context.resolution.configs[order.variant].facts.get("max_epochs")
+    if not hours or not epochs:
+        return most
+    left = order.gpu_hours - hours_so_far(context.sweep, trials_of(rows, order.variant))
+    return max(1, min(most, int(left / (hours * int(epochs)))))
 
 
 def settle_trials(context: "Context", order: SearchOrder, rows: Sequence[TrialRow]) -> int:

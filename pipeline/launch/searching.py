@@ -6,7 +6,7 @@ search that was killed at any point goes on with the same command.
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import StorageError
@@ -26,7 +26,7 @@ from pipeline.plan.verdict import Kind
 from pipeline.study.board import TrialRow, recipe_row
 from pipeline.study.claim import claim_beaten
 from pipeline.study.draw import Searching as Drawing
-from pipeline.study.spent import gpu_hours
+from pipeline.study.spent import hours_so_far
 from pipeline.study.standings import read_standings
 from pipeline.study.wanted import Wanted
 
@@ -55,7 +55,7 @@ def rule_of(context: "Context", variant: str) -> Halving:
 def next_search(context: "Context", order: SearchOrder, rows: Sequence[TrialRow]) -> Next:
     """Return what a search wants now."""
     mine = trials_of(rows, order.variant)
-    spent = gpu_hours(context.sweep, mine)
+    spent = hours_so_far(context.sweep, mine)
     if order.gpu_hours is not None and spent >= order.gpu_hours:
         why = f"the search's {order.gpu_hours:g} GPU hours are used up ({_counted(mine)})"
         return Next(wanted=(), why=why)
@@ -157,6 +157,19 @@ def _passed(rundir: RunDir) -> frozenset[int]:
             names.append(str(record.get("rule")))
     matches = (_CHECK.fullmatch(name) for name in names)
     return frozenset(int(match.group(1)) for match in matches if match)
+
+
+def spent_by_others(context: "Context", mine: Collection[int]) -> float | None:
+    """Return the GPU hours of a search but for running jobs of this launch; None if unlimited.
+
+    Args:
+        mine: ids of the trials that this launch runs.
+    """
+    order = context.order.search
+    if order is None or order.gpu_hours is None:
+        return None
+    rows = trials_of(context.rows(), order.variant)
+    return hours_so_far(context.sweep, rows, without=mine)
 
 
 def end_beaten(context: "Context", beaten: Sequence[TrialRow], say: Callable[[str], None]) -> None:

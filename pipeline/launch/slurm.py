@@ -4,6 +4,7 @@ No accounting database is needed (docs/decisions/030). Every call has a time lim
 client tools wait for ever on a controller that is gone.
 """
 
+import dataclasses
 import hashlib
 import os
 import re
@@ -14,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import NotReady
-from pipeline.launch.engine import EngineJob, Inside
+from pipeline.launch.engine import EngineJob, Inside, order_of
 from pipeline.launch.slurm_cluster import Cluster, read_cluster, refuse_what_never_runs
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
@@ -89,14 +90,14 @@ class Slurm:
     def jobs(self) -> list[EngineJob]:
         """Return the sweep's jobs; SLURM forgets ended ones after MinJobAge (5 minutes)."""
         words = ["squeue", "-h", "-t", "all", "-n", self.job_name, "-u", str(os.getuid())]
-        listed = call([*words, "-o", "%i|%T|%r|%N"])
-        found = [_job(line) for line in listed.splitlines() if line.count("|") == 3]
+        listed = call([*words, "-o", "%i|%T|%r|%N|%k"])
+        found = [_job(line) for line in listed.splitlines() if line.count("|") >= 4]
         return [self._ended(job) if job.phase == "ended" else job for job in found]
 
-    def cancel(self, ids: Sequence[str]) -> None:
-        """Have jobs ended."""
+    def cancel(self, ids: Sequence[str], waiting: bool = False) -> None:
+        """Have jobs ended, or only those of them that still wait."""
         if ids:
-            call(["scancel", "--quiet", *ids])
+            call(["scancel", "--quiet", *(["--state=PENDING"] if waiting else []), *ids])
 
     def log(self, job_id: str) -> str:
         """Return the path of a job's output."""
@@ -114,6 +115,7 @@ class Slurm:
         cpus = slurm.cpus or (cluster.share(self._sweep, self._gpus) if cluster else None)
         asked: dict[str, str | int | None] = {
             "job-name": self.job_name,
+            "comment": order_of(words),
             "nodes": 1,
             "ntasks": 1,
             "cpus-per-task": cpus,
@@ -146,7 +148,7 @@ class Slurm:
             return job
         found = re.search(r"\bExitCode=(\d+):(\d+)", text)
         code = int(found.group(1)) or -int(found.group(2)) if found else None
-        return EngineJob(id=job.id, phase="ended", state=job.state, node=job.node, exit_code=code)
+        return dataclasses.replace(job, exit_code=code)
 
 
 def folder(project: Project, sweep: Sweep) -> Path:
@@ -218,7 +220,7 @@ def call(
 
 
 def _job(line: str) -> EngineJob:
-    job, state, reason, node = line.split("|")
+    job, state, reason, node, order = line.split("|", 4)
     phase = "pending" if state in _PENDING else "running" if state in _RUNNING else "ended"
     return EngineJob(
         id=job,
@@ -226,4 +228,5 @@ def _job(line: str) -> EngineJob:
         state=state,
         reason="" if reason == "None" or phase == "ended" else reason,
         node=node,
+        order=order,
     )

@@ -193,7 +193,12 @@ def _finished(loop: Loop, context: Context, why: str, stops: Stops, alone: bool)
         code = 75
     if code == 0 and (_went_wrong(loop, context) or (alone and not eligible(context))):
         code = 3
-    return Finished(why=why, failed=tuple(loop.failed), interrupted=interrupted, exit_code=code)
+    return Finished(
+        why="" if interrupted else why,  # of before the interruption
+        failed=tuple(loop.failed),
+        interrupted=interrupted,
+        exit_code=code,
+    )
 
 
 def _went_wrong(loop: Loop, context: Context) -> bool:

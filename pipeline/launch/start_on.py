@@ -1,14 +1,16 @@
 """Start a launch whose jobs an engine places: check, register, keep it supplied, sum up."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pipeline.launch.budget import Budget
 from pipeline.launch.context import Context
 from pipeline.launch.dispatch import MOST, Dispatch
 from pipeline.launch.engine import Engine
 from pipeline.launch.notify import notifying
 from pipeline.launch.policy import Next, Order
 from pipeline.launch.record import note_launch
+from pipeline.launch.search_start import at_once, begun
 from pipeline.launch.show import Show
 from pipeline.launch.start import Finished, eligible, ready, told
 from pipeline.launch.stops import Stops
@@ -25,7 +27,7 @@ def launch_on(
     storage: Storage,
     *,
     order: Order,
-    words: Sequence[str],
+    words: Callable[[Order], Sequence[str]],
     env: Mapping[str, str],
     most: int | None,
     sets: Mapping[str, Any],
@@ -36,7 +38,7 @@ def launch_on(
     """Register if needed, then have the engine run jobs until the plan is done.
 
     Args:
-        words: the command of a job.
+        words: makes the command of a job from the order as it was settled.
         env: what jobs get in their environment that must not be in their command.
         most: jobs at once.
 
@@ -55,15 +57,19 @@ def launch_on(
         show=show,
         jump=True,
     )
+    if order.search is not None:
+        context, _ = begun(context, Budget(), show.line)
     folder = project.runs / sweep.name
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     note_launch(folder)
-    before = {row.name for row in context.rows() if row.state == "FAIL"}
+    before = {(row.name, row.attempt) for row in context.rows() if _failed(row) or _rests(row)}
     stops = Stops(folder, sweep.job.stop_grace_s, show.line)
     with notifying(notify, sweep.name, show.line) as notice, stops.listening():
-        dispatch = Dispatch(engine, context, stops, words, env, most or MOST, show.line)
+        command = words(context.order)
+        most = most or at_once(context, MOST)
+        dispatch = Dispatch(engine, context, stops, command, env, most, show.line)
         plan = dispatch.run()
-        finished = _finished(context, plan, stops, before)
+        finished = _finished(context, plan, stops, before, dispatch.cancelled > 0)
         if stops.signal is not None:
             show.line(
                 f"Jobs that are with {engine.name.upper()} go on. End them too: pcan sweep stop "
@@ -73,17 +79,26 @@ def launch_on(
     return finished
 
 
-def _finished(context: Context, plan: Next, stops: Stops, before: set[str]) -> Finished:
-    rows = context.rows()
-    failed = tuple(r.name for r in rows if _failed(r) and r.name not in before)
-    interrupted = any(row.phase == "interrupted" for row in rows)
+def _finished(
+    context: Context, plan: Next, stops: Stops, before: set[tuple[str, int]], cancelled: bool
+) -> Finished:
+    rows = [row for row in context.rows() if (row.name, row.attempt) not in before]
+    new = [row for row in rows if _failed(row)]
+    failed = tuple(row.name for row in new)
+    # That some trials diverge is part of a search.
+    wrong = [row for row in new if context.order.search is None or row.cause != "nan"]
+    interrupted = cancelled or any(_rests(row) for row in rows)
     code = stops.exit_code
     if code == 0 and interrupted:
         code = 75
-    if code == 0 and (failed or not eligible(context)):
+    if code == 0 and (wrong or not eligible(context)):
         code = 3
     why = "" if interrupted else plan.why
     return Finished(why=why, failed=failed, interrupted=interrupted, exit_code=code)
+
+
+def _rests(row: TrialRow) -> bool:
+    return row.phase == "interrupted"
 
 
 def _failed(row: TrialRow) -> bool:

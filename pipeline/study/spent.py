@@ -1,6 +1,6 @@
 """What trials have cost so far, from the board."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pipeline.plan.sweep import Sweep
 from pipeline.study.board import TrialRow
@@ -9,6 +9,24 @@ from pipeline.study.board import TrialRow
 def gpu_hours(sweep: Sweep, rows: Sequence[TrialRow]) -> float:
     """Return what ended jobs of these trials have spent (on the CPU: hours times processes)."""
     return sum(row.seconds for row in rows) * sweep.job.gpus / 3600
+
+
+def hours_so_far(sweep: Sweep, rows: Sequence[TrialRow], without: Collection[int] = ()) -> float:
+    """Return what jobs of these trials have spent, those too that run now, wherever they do.
+
+    Args:
+        without: ids of trials whose running job the caller counts itself.
+    """
+    running = sum(_running_s(row) for row in rows if row.trial_id not in without)
+    return gpu_hours(sweep, rows) + running * sweep.job.gpus / 3600
+
+
+def _running_s(row: TrialRow) -> float:
+    """Return how long the present attempt has been running, by the database's clock."""
+    started = row.facts.get("attempt_started")
+    if row.phase != "running" or started is None or row.read_at is None:
+        return 0.0
+    return max(0.0, row.read_at - float(started))
 
 
 def epoch_hours(sweep: Sweep, rows: Sequence[TrialRow]) -> tuple[float | None, bool]:

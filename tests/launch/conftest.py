@@ -16,6 +16,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 import private_slurm  # noqa: E402
+import slurm_project  # noqa: E402
+import stand_in  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -176,3 +178,23 @@ def slurm():
     finally:
         cluster.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def cluster(project, slurm, tmp_path_factory: pytest.TempPathFactory, monkeypatch):
+    """A project of its own on that SLURM; jobs that a test leaves behind are cancelled."""
+    driver = tmp_path_factory.mktemp("driver")
+    smi, _ = stand_in.write(driver, sys.executable)
+    monkeypatch.setenv("PCAN_NVIDIA_SMI", str(smi))
+    monkeypatch.setenv("PCAN_LOCKS", str(driver / "locks"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name, value in slurm.env().items():
+        monkeypatch.setenv(name, value)
+    made = slurm_project.Cluster(project, slurm, driver)
+    yield made
+    left = [n for n, j in made.mine().items() if j["JobState"] in ("PENDING", "RUNNING")]
+    if left:
+        slurm.call("scancel", "--quiet", *left)
+        deadline = time.monotonic() + 20
+        while project.job_pids() and time.monotonic() < deadline:
+            time.sleep(0.1)

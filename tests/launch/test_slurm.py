@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -13,141 +12,13 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-import stand_in  # noqa: E402
+from slurm_project import Cluster  # noqa: E402
 
 from pipeline.plan.judge import Rules, judge_all  # noqa: E402
 from pipeline.plan.measurement import Measurement  # noqa: E402
 from pipeline.plan.read import read_sweep  # noqa: E402
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
-
-SLOW = "model.sleep: {}, "
-THREE = (
-    "  baseline: {{set: {{train_cfg.max_epochs: {epochs}, {slow}val_evaluator.top1: {top1}}}}}\n"
-    "  b: {{like: baseline}}\n"
-    "  c: {{like: baseline}}\n"
-)
-
-
-class Cluster:
-    """A project whose jobs run on the tests' SLURM, on stand-in GPUs.
-
-    Args:
-        project: the project of `conftest.py`.
-        slurm: the running SLURM.
-    """
-
-    def __init__(self, project, slurm, driver: Path) -> None:
-        self.project, self.slurm, self.driver = project, slurm, driver
-
-    def sweep(
-        self,
-        variants: int = 1,
-        epochs: int = 4,
-        sleep: float = 0.25,
-        top1: list[float] | None = None,
-        slurm: str = "{}",
-    ) -> None:
-        values = top1 or [0.6 + n / 100 for n in range(epochs)]
-        text = THREE.format(epochs=epochs, slow=SLOW.format(sleep), top1=values)
-        self.project.sweep("".join(text.splitlines(keepends=True)[:variants]))
-        file = self.project.root / "sweeps" / "tiny.yaml"
-        text = file.read_text().replace("gpus: 2,", f"gpus: 2, python: {self.driver}/python,")
-        file.write_text(f"{text}slurm: {slurm}\n")
-
-    @property
-    def words(self) -> list[str]:
-        return ["sweep", "launch", "tiny", "--on", "slurm", "--wandb", "disabled"]
-
-    def launch(self, *words: str) -> subprocess.Popen[str]:
-        """Start a launch whose lines go to launch.txt."""
-        out = open(self.project.root / "launch.txt", "a")
-        with out:
-            return subprocess.Popen(
-                self.project.argv(*self.words, *words),
-                cwd=self.project.root,
-                env=self.project.env(),
-                stdout=out,
-                stderr=out,
-                text=True,
-            )
-
-    def said(self) -> str:
-        return (self.project.root / "launch.txt").read_text()
-
-    def mine(self) -> dict[str, dict[str, str]]:
-        """Return this project's jobs."""
-        found = self.slurm.jobs()
-        return {k: j for k, j in found.items() if j.get("WorkDir") == str(self.project.root)}
-
-    def states(self) -> list[str]:
-        return [f"{job['JobState']} {job['Reason']}" for _, job in sorted(self.mine().items())]
-
-    def placed(self) -> dict[str, str]:
-        """Return the GPUs that each trial's job was given."""
-        file = self.driver / "jobs"
-        lines = file.read_text().splitlines() if file.exists() else []
-        return dict(line.split() for line in lines)
-
-    def wait(self, launch: subprocess.Popen[str], code: int = 0) -> None:
-        """Wait for a launch to end; the delay of a requeue is cut short."""
-        deadline = time.monotonic() + 240
-        while launch.poll() is None:
-            assert time.monotonic() < deadline, self.told()
-            self.start_requeued()
-            time.sleep(0.3)
-        assert launch.returncode == code, f"{self.said()}\n{self.logs()}"
-
-    def start_requeued(self) -> None:
-        """SLURM keeps a requeued job back for two minutes; its old start has to be over."""
-        for number, job in self.mine().items():
-            waits = job["JobState"] == "PENDING" and job["Reason"] == "BeginTime"
-            if waits and not self.slurm.stepds(number):
-                self.slurm.call("scontrol", "update", f"JobId={number}", "StartTime=now")
-
-    def running(self) -> str:
-        """Return the id of the one job that runs."""
-        (found,) = [n for n, job in self.mine().items() if job["JobState"] == "RUNNING"]
-        return found
-
-    def supervisor(self) -> int:
-        """Return the pid of the one running job's launch, the child of its slurmstepd."""
-        stepds = set(self.slurm.stepds())
-        for pid in [int(e.name) for e in os.scandir("/proc") if e.name.isdigit()]:
-            try:
-                stat = Path(f"/proc/{pid}/stat").read_text()
-                words = Path(f"/proc/{pid}/cmdline").read_bytes()
-            except OSError:
-                continue
-            if int(stat.rpartition(")")[2].split()[1]) in stepds and b"--in-job" in words:
-                return pid
-        raise AssertionError("no launch runs in a job")
-
-    def told(self) -> str:
-        return "\n".join([self.said(), self.logs(), *self.states(), self.slurm.logs()])
-
-    def logs(self) -> str:
-        files = sorted((self.project.root / "runs" / "tiny" / "slurm").glob("*.log"))
-        return "\n".join(f"{file.name}:\n{file.read_text()}" for file in files)
-
-
-@pytest.fixture
-def cluster(project, slurm, tmp_path_factory: pytest.TempPathFactory, monkeypatch):
-    driver = tmp_path_factory.mktemp("driver")
-    smi, _ = stand_in.write(driver, sys.executable)
-    monkeypatch.setenv("PCAN_NVIDIA_SMI", str(smi))
-    monkeypatch.setenv("PCAN_LOCKS", str(driver / "locks"))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    for name, value in slurm.env().items():
-        monkeypatch.setenv(name, value)
-    made = Cluster(project, slurm, driver)
-    yield made
-    left = [n for n, j in made.mine().items() if j["JobState"] in ("PENDING", "RUNNING")]
-    if left:
-        slurm.call("scancel", "--quiet", *left)
-        deadline = time.monotonic() + 20
-        while project.job_pids() and time.monotonic() < deadline:
-            time.sleep(0.1)
 
 
 def test_two_run_at_once_on_distinct_pairs_while_a_third_waits(
