@@ -233,7 +233,8 @@ def read_lines(path: Path) -> List[str]:
 def read_json(path: Path) -> Optional[Dict[str, Any]]:
     """Return a JSON object, or None if the file is missing or does not hold one."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        with open(path, "rb") as stream:  # `status` asks this of every trial
+            record = json.loads(stream.read())
     except (FileNotFoundError, ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None

@@ -1,7 +1,6 @@
 """Where a sweep stands: one record for scripts, one table for people. Reads only."""
 
 import dataclasses
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from pipeline.study.best import Confirmation, best_row, settled
 from pipeline.study.board import TrialRow, read_board
 from pipeline.study.names import study_name
 from pipeline.study.owner import shown_host
+from pipeline.study.spent import job_seconds
 from pipeline.study.storage import Storage
 from pipeline.track.state import untracked, wandb_state
 
@@ -128,15 +128,6 @@ def total_epochs(row: TrialRow, sweep: Sweep) -> int | None:
         return epochs
     variant = sweep.variants.get(row.variant)
     return variant.epochs if variant is not None else None
-
-
-def job_seconds(row: TrialRow) -> float:
-    """Return the time that jobs of this trial have run, over all attempts."""
-    begun = row.facts.get("attempt_started")
-    if row.phase != "running" or not isinstance(begun, int | float):
-        return row.seconds
-    now = row.read_at or time.time()  # by the clock that the start was written by
-    return row.seconds + max(0.0, now - begun)
 
 
 def gpu_hours(row: TrialRow) -> float:

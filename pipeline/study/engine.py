@@ -4,14 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-#: For libpq: seconds, and milliseconds for the last.
-_PATIENCE = {
-    "connect_timeout": 5,
-    "keepalives_idle": 10,
-    "keepalives_interval": 3,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 15_000,
-}
+from pipeline.study.reader import PATIENCE
 
 if TYPE_CHECKING:
     from pipeline.study.storage import Storage
@@ -35,7 +28,7 @@ def server_options(url: str) -> dict[str, Any]:
     made = sa.make_url(url)
     wanted: dict[str, Any] = {}
     if made.get_driver_name() in ("psycopg", "psycopg2"):
-        wanted = {k: v for k, v in _PATIENCE.items() if k not in made.query}
+        wanted = {k: v for k, v in PATIENCE.items() if k not in made.query}
     # One idle connection a launch; a server counts them.
     return {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 4, "connect_args": wanted}
 

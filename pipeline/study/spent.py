@@ -1,5 +1,6 @@
 """What trials have cost so far, from the board."""
 
+import time
 from collections.abc import Collection, Sequence
 
 from pipeline.plan.sweep import Sweep
@@ -17,16 +18,17 @@ def hours_so_far(sweep: Sweep, rows: Sequence[TrialRow], without: Collection[int
     Args:
         without: ids of trials whose running job the caller counts itself.
     """
-    running = sum(_running_s(row) for row in rows if row.trial_id not in without)
-    return gpu_hours(sweep, rows) + running * sweep.job.gpus / 3600
+    spent = [row.seconds if row.trial_id in without else job_seconds(row) for row in rows]
+    return sum(spent) * sweep.job.gpus / 3600
 
 
-def _running_s(row: TrialRow) -> float:
-    """Return how long the present attempt has been running, by the database's clock."""
-    started = row.facts.get("attempt_started")
-    if row.phase != "running" or started is None or row.read_at is None:
-        return 0.0
-    return max(0.0, row.read_at - float(started))
+def job_seconds(row: TrialRow) -> float:
+    """Return the time that jobs of this trial have run, over all attempts."""
+    begun = row.facts.get("attempt_started")
+    if row.phase != "running" or not isinstance(begun, int | float):
+        return row.seconds
+    now = row.read_at or time.time()  # by the clock that the start was written by
+    return row.seconds + max(0.0, now - begun)
 
 
 def epoch_hours(sweep: Sweep, rows: Sequence[TrialRow]) -> tuple[float | None, bool]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import StorageError
+from pipeline.study.reader import Reader, is_plain
 from pipeline.study.server import server_remedy
 from pipeline.study.urls import check_sqlite, check_url, mask
 
@@ -43,6 +44,7 @@ class Storage:
         self.url = url
         self._engine: sa.Engine | None = None
         self._rdb: RDBStorage | None = None
+        self._reader: Reader | None = None
         self._file_id: tuple[int, int] | None = None
         #: Leases of other hosts that look dead: what they said, and since when (monotonic).
         self.watched: dict[int, tuple[Any, float]] = {}
@@ -76,6 +78,7 @@ class Storage:
         if self._engine is None:
             from pipeline.study.engine import make_engine
 
+            self._close_reader()  # one connection is enough
             with told(self):
                 self._engine = make_engine(self)
         return self._engine
@@ -213,15 +216,14 @@ class Storage:
             if not file.exists() or file.stat().st_size == 0:
                 return False
             return bool(self.read("SELECT 1 FROM sqlite_master WHERE name = 'pcan_trials'"))
-        import sqlalchemy as sa
-
-        with told(self):
-            return bool(sa.inspect(self.engine).has_table("pcan_trials"))
+        return bool(
+            self.read("SELECT to_regclass('pcan_trials') IS NOT NULL AS there")[0]["there"]
+        )
 
     def read(self, sql: str, **values: Any) -> list[dict[str, Any]]:
         """Run one query without waiting for writers; named parameters are `:name`.
 
-        SQLite is read by the standard library, which is there 0.2 s sooner than SQLAlchemy.
+        What only reads does so by the driver, which is there 0.2 s sooner than SQLAlchemy.
         """
         file = self.sqlite_file
         if file is None:
@@ -236,6 +238,10 @@ class Storage:
                 connection.close()
 
     def _read_server(self, sql: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+        if self._engine is None and is_plain(self.url):
+            self._reader = self._reader or Reader(self.url)
+            with told(self):
+                return self._reader.read(sql, values)
         import sqlalchemy as sa
 
         with told(self), self.engine.connect() as connection:
@@ -257,6 +263,7 @@ class Storage:
 
     def close(self) -> None:
         """Close every connection."""
+        self._close_reader()
         if self._rdb is not None:
             self._rdb.remove_session()
             self._rdb.engine.dispose()
@@ -264,6 +271,11 @@ class Storage:
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
+
+    def _close_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
 
 def open_storage(url: str | None, runs: Path, create: bool = True) -> Storage:
@@ -309,7 +321,7 @@ def told(storage: Storage) -> Iterator[None]:
     except Exception as error:
         if type(error).__name__ == "StorageInternalError":
             raise StorageError(_sentence(storage, error.__cause__ or error)) from error
-        if type(error).__module__.startswith("sqlalchemy."):
+        if type(error).__module__.partition(".")[0] in ("sqlalchemy", "psycopg"):
             raise StorageError(_sentence(storage, error)) from error
         raise
 

@@ -1,11 +1,13 @@
 """Storage URLs: which can be used, and how they are shown without their secrets."""
 
+import importlib.util
 import os
 import re
 from pathlib import Path
 
 from pipeline.errors import StorageError
 from pipeline.study.network import network_kind
+from pipeline.study.reader import is_plain
 
 
 def mask(text: str) -> str:
@@ -20,6 +22,8 @@ def check_url(url: str) -> None:
     Raises:
         StorageError: in words that name the part that is wrong.
     """
+    if is_plain(url) and importlib.util.find_spec("psycopg") is not None:
+        return
     import sqlalchemy as sa
 
     try:

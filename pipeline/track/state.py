@@ -8,7 +8,7 @@ Two small files below RUNDIR/wandb, each with one writer:
 import fcntl
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -69,31 +69,38 @@ def trial_folders(sweep_dir: Path) -> list[Path]:
 
 def read_local(trial: Trial) -> Local:
     """Return what the offline files hold; an empty record for a new trial."""
-    record = _record(trial, LOCAL)
+    return _local(_folder(trial), trial.spec)
+
+
+def _local(folder: Path, spec: Mapping[str, Any]) -> Local:
+    record = _record(folder, LOCAL)
     try:
         fragments = [Fragment(**f) for f in record.pop("fragments", [])]
         local = Local(**record, fragments=fragments)
     except (TypeError, AttributeError):  # damaged: the run directory can rebuild everything
         local = Local()
-    local.id = local.id or id_of(trial.spec)
+    local.id = local.id or id_of(spec)
     return local
 
 
-def _record(trial: Trial, name: str) -> dict[str, Any]:
+def _record(folder: Path, name: str) -> dict[str, Any]:
     try:
-        return read_json(_folder(trial) / name) or {}
+        return read_json(folder / name) or {}
     except OSError:  # unreadable is as good as none: everything can be written anew
         return {}
 
 
 def read_sent(trial: Trial) -> Sent:
     """Return what the server has confirmed for the run id in use."""
-    record = _record(trial, SENT)
+    return _sent(_folder(trial), read_local(trial))
+
+
+def _sent(folder: Path, local: Local) -> Sent:
     try:
-        sent = Sent(**record)
+        sent = Sent(**_record(folder, SENT))
     except TypeError:
         sent = Sent()
-    return sent if sent.id == read_local(trial).id else Sent()
+    return sent if sent.id == local.id else Sent()
 
 
 def write_state(trial: Trial, state: Local | Sent) -> None:
@@ -123,18 +130,23 @@ def wandb_state(folder: Path) -> dict[str, Any]:
         `id`; `mode`: offline, live, or disabled where nothing was tracked; `synced`: whether a
         server confirmed everything; `url` once there is one.
     """
-    spec = read_json(RunDir(folder).spec)
+    run = RunDir(folder)
+    spec = read_json(run.spec)
     if spec is None:
         return untracked()
-    bare = Trial(folder=folder, spec=spec, measurements=[], verdicts=[], outcome=None)
-    sent = read_sent(bare)
+    kept = run.wandb
+    local = _local(kept, spec)
+    sent = _sent(kept, local)
     # Epochs are only counted where something was sent: `status` asks this of every trial.
     whole = read_trial(folder) if sent.id else None
-    tracked = (_folder(bare) / LOCAL).exists() or bool(sent.id)
-    asked = (spec.get("wandb") or {}).get("mode")
-    mode = "live" if sent.mode == "live" else asked or ("offline" if tracked else "disabled")
+    mode = (spec.get("wandb") or {}).get("mode")
+    if sent.mode == "live":
+        mode = "live"
+    elif not mode:
+        tracked = sent.id or (kept / LOCAL).exists()
+        mode = "offline" if tracked else "disabled"
     return {
-        "id": read_local(bare).id,
+        "id": local.id,
         "mode": mode,
         "synced": whole is not None and is_sent(whole),
         "url": sent.url,

@@ -21,6 +21,7 @@ from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
 from pipeline.study.board import TrialRow
+from pipeline.study.spent import hours_so_far
 
 TEXT = """\
 name: s
@@ -113,6 +114,16 @@ def test_hours_that_are_used_up_want_nothing_more(sweep: Sweep) -> None:
     assert plan.why == "the search's 2 GPU hours are used up (1 trial: 1 complete)"
     more = next_search(context(sweep), SearchOrder(variant="base", trials=9, gpu_hours=2.1), spent)
     assert [want.trials for want in more.wanted] == [9]
+
+
+def test_hours_count_what_running_jobs_have_spent_so_far(sweep: Sweep) -> None:
+    began = {"attempt_started": 1000.0}
+    running = row("base", 2, state="RUNNING", seconds=60.0, facts=began, read_at=1300.0)
+    running = dataclasses.replace(running, phase="running")
+    rows = [row("base", 1, seconds=3600.0), running]
+    assert hours_so_far(sweep, rows) == pytest.approx(2 * (3600 + 60 + 300) / 3600)
+    # A launch that runs trial 2 counts its job by itself.
+    assert hours_so_far(sweep, rows, without=[2]) == pytest.approx(2 * (3600 + 60) / 3600)
 
 
 def test_recipes_that_differ_in_searched_values_alone_are_known(sweep: Sweep) -> None:
