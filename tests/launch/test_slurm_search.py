@@ -1,5 +1,6 @@
 """A search on a real SLURM: its jobs, a ladder's barrier across them, its hours."""
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +35,7 @@ def searched(cluster: Cluster) -> dict:
 
 def test_a_ladder_pauses_and_goes_on_across_jobs(cluster, until: Callable[..., None]) -> None:
     cluster.write(VARIANTS, "search: {rule: ladder, at: [0.5], finish: 1, seed: 3}\n")
-    cluster.wait(search(cluster, "--trials", "4"))
+    cluster.wait(search(cluster, "--trials", "4", "--wandb", "offline"))
     until(lambda: not cluster.project.job_pids(), "no process is left", limit_s=10)
     trials = searched(cluster)
     told = cluster.told()
@@ -47,6 +48,9 @@ def test_a_ladder_pauses_and_goes_on_across_jobs(cluster, until: Callable[..., N
     assert {state.split()[0] for state in cluster.states()} <= {"COMPLETED", "CANCELLED"}, told
     assert "Searching around baseline: 4 trials (ladder, checked after epoch 2)." in cluster.said()
     assert "The search has run its 4 trials: 2 complete, 2 pruned." in cluster.said()
+    for name, trial in trials.items():  # each epoch once, whichever job's mirror wrote it
+        kept = json.loads((cluster.project.folder(name) / "wandb" / "pcan_sync.json").read_text())
+        assert sum(f["rows"] for f in kept["fragments"] if f["closed"]) == trial["epochs"], told
     before = len(cluster.mine())
     cluster.wait(search(cluster, "--trials", "4"))
     assert len(cluster.mine()) == before, "nothing was left to do"
