@@ -7,67 +7,50 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import Opened
 from pipeline.cli.typed import detached, typed
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
-    from pipeline.cli.show import Terminal
+    from pipeline.cli.tracking import Tracking
     from pipeline.launch.policy import Order
-    from pipeline.study.storage import Storage
+    from pipeline.launch.start import Finished, Request
 
 
 def launch_on_slurm(
-    ctx: click.Context,
-    opened: Opened,
-    order: "Order",
-    sets: dict[str, Any],
-    terminal: "Terminal",
-    storage: "Storage",
-) -> int:
-    """Launch with jobs of the cluster; what was typed is what each job's own launch gets."""
-    from pipeline.cli.tracking import Tracking
-    from pipeline.launch.notify import parse_command
+    ctx: click.Context, request: "Request", tracking: "Tracking"
+) -> "Finished | None":
+    """Launch with jobs of the cluster; what was typed is what each job's own launch gets.
+
+    Returns:
+        None where nothing was run: `--dry-run`, or left to a process in the background.
+    """
     from pipeline.launch.policy import candidates
     from pipeline.launch.slurm import Slurm
     from pipeline.launch.start_on import launch_on
 
-    given = ctx.params
-    _refuse_local_options(given, searching=order.search is not None)
-    sweep, project = opened.sweep, opened.project
-    engine = Slurm(sweep, project, given["device"], storage)
+    given, sweep, say = ctx.params, request.sweep, request.show.line
+    _refuse_local_options(given, searching=request.order.search is not None)
+    engine = Slurm(sweep, request.project, given["device"], request.storage)
     if given.get("dry_run"):
         engine.check()
-        for name in candidates(sweep, order):
+        for name in candidates(sweep, request.order):
             click.echo(f"{sweep.name}/{name}")
-        terminal.line(
-            f"As jobs of SLURM, each by this script:\n{engine.script(_job_words(ctx, order))}"
-        )
-        return 0
-    command = parse_command(given["notify"]) if given["notify"] is not None else None
+        script = engine.script(_job_words(ctx, request.order))
+        say(f"As jobs of SLURM, each by this script:\n{script}")
+        return None
     if given["detach"]:
         engine.check()
-        return detached(ctx, project.runs / sweep.name, sweep.name, _verb(order))
-    tracking = Tracking.of(project, sweep.name, given["wandb_mode"])
+        detached(ctx, request.folder, sweep.name)
+        return None
     for line in tracking.hints():
-        terminal.line(line)
-    finished = launch_on(
+        say(line)
+    return launch_on(
         engine,
-        sweep,
-        project,
-        storage,
-        order=order,
+        request,
         words=functools.partial(_job_words, ctx),
         env={"PCAN_STORAGE": given["storage"]} if given["storage"] else {},
         most=given["slots"],
-        sets=sets,
-        tracking=tracking.spec(),
-        show=terminal,
-        notify=command,
     )
-    if finished.why:
-        terminal.line(f"{finished.why[0].upper()}{finished.why[1:]}.")
-    return finished.exit_code
 
 
 def _refuse_local_options(given: Mapping[str, Any], searching: bool) -> None:
@@ -97,8 +80,4 @@ def _job_words(ctx: click.Context, order: "Order") -> list[str]:
     words = [*typed(ctx, leave=leave), *settled]
     device = [] if ctx.params["device"] else ["--device=cuda"]
     python = [sys.executable, "-m", "pipeline.cli.main"]
-    return [*python, "sweep", _verb(order), *words, *device, "--slots=1", "--in-job"]
-
-
-def _verb(order: "Order") -> str:
-    return "launch" if order.search is None else "search"
+    return [*python, "sweep", str(ctx.info_name), *words, *device, "--slots=1", "--in-job"]

@@ -26,23 +26,22 @@ def repeat(
     from pipeline.launch.machine import parse_sets
     from pipeline.launch.policy import Order
     from pipeline.launch.ready import find_slots
-    from pipeline.launch.start import launch
+    from pipeline.launch.start import Request, launch
 
     terminal = Terminal()
     tracking = Tracking.of(opened.project, opened.sweep.name, wandb_mode)
     try:
-        finished = launch(
-            opened.sweep,
-            opened.project,
-            store,
+        request = Request(
+            sweep=opened.sweep,
+            project=opened.project,
+            storage=store,
             order=Order(confirms=tuple(names)),
-            slots=find_slots(opened.sweep, device, gpus, slots, terminal.line, wait),
             sets=parse_sets(sets),
             tracking=tracking.spec(),
             show=terminal,
-            wait=wait,
-            mirror=tracking.mirror,
         )
+        places = find_slots(opened.sweep, device, gpus, slots, terminal.line, wait)
+        finished = launch(request, places, wait=wait, mirror=tracking.mirror)
     finally:
         terminal.close()
     if finished.interrupted:

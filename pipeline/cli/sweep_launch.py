@@ -1,18 +1,25 @@
 """`pcan sweep launch`: run a sweep, or go on with it."""
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from pipeline.cli.options import (
     Amount,
+    Opened,
     engine_options,
     night_options,
     open_sweep,
     place_options,
+    say_to_stderr,
     set_option,
     storage_option,
     sweep_argument,
     wandb_option,
 )
+
+if TYPE_CHECKING:
+    from pipeline.launch.policy import Order
 
 
 @click.command()
@@ -43,24 +50,15 @@ from pipeline.cli.options import (
 @click.pass_context
 def launch(
     ctx: click.Context,
+    /,
     sweep: str | None,
     policy: str,
     variants: tuple[str, ...],
     trials: int,
-    on: str,
-    slots: int | None,
-    gpus: str | None,
-    device: str | None,
-    wait: bool,
-    storage: str | None,
-    wandb_mode: str,
-    sets: tuple[str, ...],
-    detach: bool,
-    notify: str | None,
     max_hours: float | None,
     gpu_hours: float | None,
     dry_run: bool,
-    in_job: bool,
+    **_: Any,
 ) -> int:
     """Register SWEEP if needed, then run it: the baseline, then what the verdicts call for.
 
@@ -73,65 +71,35 @@ def launch(
     Example:
       pcan sweep launch demo --device cpu
     """
-    from pipeline.cli.show import Terminal
-    from pipeline.cli.tracking import Tracking
-    from pipeline.cli.typed import detached
+    from pipeline.cli.launching import carry_out
     from pipeline.launch.budget import Budget
-    from pipeline.launch.engine import inside
-    from pipeline.launch.machine import parse_sets
-    from pipeline.launch.notify import parse_command
-    from pipeline.launch.policy import Order, candidates, check_order
-    from pipeline.launch.ready import find_slots
-    from pipeline.launch.start import launch as run
-    from pipeline.study.storage import open_storage
+    from pipeline.launch.policy import Order, check_order
 
     opened = open_sweep(sweep)
     order = Order(policy=policy, variants=variants, trials=trials)
     check_order(opened.sweep, order)
-    facts = parse_sets(sets)
-    terminal = Terminal()
-    if on != "local":
-        from pipeline.cli.on_slurm import launch_on_slurm
+    if dry_run and ctx.params["on"] == "local":
+        return _foretell(opened, order, ctx.params)
+    return carry_out(ctx, opened, lambda storage: order, Budget(max_hours, gpu_hours))
 
-        study_storage = open_storage(storage, opened.project.runs)
-        try:
-            return launch_on_slurm(ctx, opened, order, facts, terminal, study_storage)
-        finally:
-            terminal.close()
-            study_storage.close()
-    places = find_slots(opened.sweep, device, gpus, slots, terminal.line, wait)
-    tracking = Tracking.of(opened.project, opened.sweep.name, wandb_mode)
-    if dry_run:
-        for name in candidates(opened.sweep, order):
-            click.echo(f"{opened.sweep.name}/{name}")
-        where = ", ".join(place.shown for place in places)
-        terminal.line(f"In this order, as far as the verdicts call for them, on: {where}.")
-        return 0
-    command = parse_command(notify) if notify is not None else None
-    if detach:
-        return detached(ctx, opened.project.runs / opened.sweep.name, opened.sweep.name)
-    for line in tracking.hints():
-        terminal.line(line)
-    study_storage = open_storage(storage, opened.project.runs)
-    try:
-        finished = run(
-            opened.sweep,
-            opened.project,
-            study_storage,
-            order=order,
-            slots=places,
-            sets=facts,
-            tracking=tracking.spec(),
-            show=terminal,
-            wait=wait,
-            budget=Budget(max_hours, gpu_hours),
-            notify=command,
-            mirror=tracking.mirror,
-            inside=inside() if in_job else None,
-        )
-    finally:
-        terminal.close()
-        study_storage.close()
-    if finished.why:
-        terminal.line(f"{finished.why[0].upper()}{finished.why[1:]}.")
-    return finished.exit_code
+
+def _foretell(opened: Opened, order: "Order", given: dict[str, Any]) -> int:
+    """Say what would be run, and where."""
+    from pipeline.launch.machine import parse_sets
+    from pipeline.launch.policy import candidates
+    from pipeline.launch.ready import find_slots
+
+    parse_sets(given["sets"])
+    places = find_slots(
+        opened.sweep,
+        given["device"],
+        given["gpus"],
+        given["slots"],
+        say_to_stderr,
+        given["wait"],
+    )
+    for name in candidates(opened.sweep, order):
+        click.echo(f"{opened.sweep.name}/{name}")
+    where = ", ".join(place.shown for place in places)
+    say_to_stderr(f"In this order, as far as the verdicts call for them, on: {where}.")
+    return 0

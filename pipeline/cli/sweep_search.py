@@ -1,6 +1,6 @@
 """`pcan sweep search`: search around the plan's recipes, stopping what is not worth its hours."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -36,22 +36,14 @@ if TYPE_CHECKING:
 @click.pass_context
 def search(
     ctx: click.Context,
+    /,
     sweep: str | None,
     trials: int | None,
     gpu_hours: float | None,
     variant: str | None,
-    on: str,
-    slots: int | None,
-    gpus: str | None,
-    device: str | None,
-    wait: bool,
-    storage: str | None,
-    wandb_mode: str,
-    sets: tuple[str, ...],
-    detach: bool,
-    notify: str | None,
     max_hours: float | None,
     in_job: bool,
+    **_: Any,
 ) -> int:
     """Search the `space` of SWEEP's best recipe with Optuna's TPE.
 
@@ -64,58 +56,17 @@ def search(
     Example:
       pcan sweep search demo --trials 12 --device cpu
     """
-    from pipeline.cli.show import Terminal
-    from pipeline.cli.tracking import Tracking
-    from pipeline.cli.typed import detached
+    from pipeline.cli.launching import carry_out
     from pipeline.launch.budget import Budget
-    from pipeline.launch.engine import inside
-    from pipeline.launch.machine import parse_sets
-    from pipeline.launch.notify import parse_command
-    from pipeline.launch.ready import find_slots
-    from pipeline.launch.start import launch as run
-    from pipeline.study.storage import open_storage
 
     if trials is not None and gpu_hours is not None and not in_job:
         raise click.UsageError("Say --trials or --gpu-hours, not both.")
     opened = open_sweep(sweep)
-    facts = parse_sets(sets)
-    terminal = Terminal()
-    study_storage = open_storage(storage, opened.project.runs)
-    try:
-        order = _order(opened, study_storage, variant, trials, gpu_hours)
-        if on != "local":
-            from pipeline.cli.on_slurm import launch_on_slurm
 
-            return launch_on_slurm(ctx, opened, order, facts, terminal, study_storage)
-        places = find_slots(opened.sweep, device, gpus, slots, terminal.line, wait)
-        tracking = Tracking.of(opened.project, opened.sweep.name, wandb_mode)
-        command = parse_command(notify) if notify is not None else None
-        if detach:
-            folder = opened.project.runs / opened.sweep.name
-            return detached(ctx, folder, opened.sweep.name, "search")
-        for line in tracking.hints():
-            terminal.line(line)
-        finished = run(
-            opened.sweep,
-            opened.project,
-            study_storage,
-            order=order,
-            slots=places,
-            sets=facts,
-            tracking=tracking.spec(),
-            show=terminal,
-            wait=wait,
-            budget=Budget(max_hours),
-            notify=command,
-            mirror=tracking.mirror,
-            inside=inside() if in_job else None,
-        )
-    finally:
-        terminal.close()
-        study_storage.close()
-    if finished.why:
-        terminal.line(f"{finished.why[0].upper()}{finished.why[1:]}.")
-    return finished.exit_code
+    def order(storage: "Storage") -> "Order":
+        return _order(opened, storage, variant, trials, gpu_hours)
+
+    return carry_out(ctx, opened, order, Budget(max_hours))
 
 
 def _order(

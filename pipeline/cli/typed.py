@@ -8,14 +8,13 @@ import click
 from pipeline.cli.options import say_to_stderr
 
 
-def detached(ctx: click.Context, folder: Path, sweep: str, verb: str = "launch") -> int:
+def detached(ctx: click.Context, folder: Path, sweep: str) -> None:
     """Start the same command in the background; say how to watch and to stop it."""
     from pipeline.launch.detach import detach
 
-    pid, log = detach(folder, ["sweep", verb, *typed(ctx)], Path.cwd())
+    pid, log = detach(folder, ["sweep", str(ctx.info_name), *typed(ctx)], Path.cwd())
     say_to_stderr(f"Launched in the background: pid {pid}, log {log}.")
     say_to_stderr(f"Watch it: pcan sweep watch {sweep}   Stop it: pcan sweep stop {sweep}")
-    return 0
 
 
 def typed(ctx: click.Context, leave: Collection[str] = ("detach",)) -> list[str]:

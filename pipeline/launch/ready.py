@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pipeline.errors import InputError, NotReady
 from pipeline.job.gpus import choose, list_gpus
 from pipeline.job.slots import Slot, cpu_slots, gpu_slots
 from pipeline.launch.patience import stall_floor_s, storage_patience_s
+from pipeline.launch.places import POLL_S
 from pipeline.launch.weights import altered_checkpoints, missing_checkpoints
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
@@ -26,6 +28,7 @@ def find_slots(
     most: int | None,
     say: Callable[[str], None],
     wait: bool = False,
+    patience_s: float = 0.0,
 ) -> list[Slot]:
     """Return the slots of this machine.
 
@@ -35,6 +38,7 @@ def find_slots(
         most: `--slots`.
         say: prints one line.
         wait: GPUs in use by others count too; they are waited for.
+        patience_s: how long GPUs that cannot be done without may take to become free.
 
     Raises:
         NotReady: GPUs are asked for, or needed, that are not there.
@@ -55,6 +59,9 @@ def find_slots(
     free = [gpu for gpu in allowed if gpu not in busy]
     short = len(free) < sweep.job.gpus * (most or 1) <= len(allowed)
     if busy and (gpus is not None or short):
+        if patience_s > 0:
+            time.sleep(POLL_S)
+            return find_slots(sweep, device, gpus, most, say, wait, patience_s - POLL_S)
         told = "; ".join(gpu.told() for gpu in busy)
         raise NotReady(f"{told}. Wait for them with --wait, or name others: --gpus")
     for gpu in busy:

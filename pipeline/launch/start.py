@@ -33,6 +33,34 @@ from pipeline.study.storage import Storage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a launch was asked for, wherever its jobs are to run.
+
+    Args:
+        order: which variants, how many trials.
+        sets: `--set` by config path.
+        tracking: mode, project and entity for W&B.
+        notify: a command to tell of verdicts, failures and the end.
+    """
+
+    sweep: Sweep
+    project: Project
+    storage: Storage
+    order: Order
+    sets: Mapping[str, Any]
+    tracking: Mapping[str, Any]
+    show: Show
+    notify: Sequence[str] | None = None
+
+    @property
+    def folder(self) -> Path:
+        """`runs/<sweep>`, made if it is missing."""
+        folder = self.project.runs / self.sweep.name
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Finished:
     """How a launch ended.
 
@@ -50,30 +78,19 @@ class Finished:
 
 
 def launch(
-    sweep: Sweep,
-    project: Project,
-    storage: Storage,
-    *,
-    order: Order,
+    request: Request,
     slots: Sequence[Slot],
-    sets: Mapping[str, Any],
-    tracking: Mapping[str, Any],
-    show: Show,
+    *,
     wait: bool = False,
     budget: Budget | None = None,
-    notify: Sequence[str] | None = None,
     mirror: Callable[[Path], MirrorLike] | None = None,
     inside: Inside | None = None,
 ) -> Finished:
     """Register if needed, then run until the plan is done.
 
     Args:
-        order: which variants, how many trials.
-        sets: `--set` by config path.
-        tracking: mode, project and entity for W&B.
         wait: wait for GPUs that others hold.
         budget: what this launch may spend.
-        notify: a command to tell of verdicts, failures and the end.
         mirror: starts the W&B side for `runs/<sweep>`; None: W&B is told nothing.
         inside: the scheduler's job that this launch runs in; it ends as soon as it has nothing
             to do, and is queued again when its time is up.
@@ -81,26 +98,13 @@ def launch(
     Raises:
         PcanError: anything that keeps the launch from starting; nothing is half-written.
     """
-    context = ready(
-        sweep,
-        project,
-        storage,
-        order=order,
-        slots=slots,
-        sets=sets,
-        tracking=tracking,
-        show=show,
-        jump=inside is None,
-    )
-    if order.search is not None:
-        context, budget = begun(context, budget or Budget(), show.line)
-    folder = project.runs / sweep.name
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    context, budget = _begun(request, slots, budget or Budget(), jump=inside is None)
+    sweep, show, folder = request.sweep, request.show, request.folder
     if inside is None:
         note_launch(folder)
     stops = _stops(sweep, folder, show, inside)
     watch = Mirroring(folder, mirror)
-    with notifying(notify, sweep.name, show.line) as notice, stops.listening():
+    with notifying(request.notify, sweep.name, show.line) as notice, stops.listening():
         loop = Loop(
             context,
             stops,
@@ -123,18 +127,16 @@ def launch(
     return finished
 
 
-def ready(
-    sweep: Sweep,
-    project: Project,
-    storage: Storage,
-    *,
-    order: Order,
-    slots: Sequence[Slot],
-    sets: Mapping[str, Any],
-    tracking: Mapping[str, Any],
-    show: Show,
-    jump: bool,
-) -> Context:
+def _begun(
+    request: Request, slots: Sequence[Slot], budget: Budget, jump: bool
+) -> tuple[Context, Budget]:
+    context = ready(request, slots, jump)
+    if request.order.search is None:
+        return context, budget
+    return begun(context, budget, request.show.line)
+
+
+def ready(request: Request, slots: Sequence[Slot] = (), jump: bool = True) -> Context:
     """Check everything and register: what a launch does before its first trial.
 
     Args:
@@ -143,36 +145,36 @@ def ready(
     Raises:
         PcanError: anything that keeps the launch from starting; nothing is half-written.
     """
+    sweep, project, order, say = request.sweep, request.project, request.order, request.show.line
     check_order(sweep, order)
     variants = candidates(sweep, order)
-    root = data_root(sweep, project, sets)
+    root = data_root(sweep, project, request.sets)
     check_ready(sweep, project, variants)
     resolution = resolved(sweep, project)
     for line in mended(sweep, {name: c.facts for name, c in resolution.configs.items()}):
-        show.line(line)
-    courses = rehearsed(
-        sweep, project, resolution, variants, show.line, Placed(root=root, sets=sets)
-    )
-    registered = register_all(sweep, storage, resolution)
+        say(line)
+    placed = Placed(root=root, sets=request.sets)
+    courses = rehearsed(sweep, project, resolution, variants, say, placed)
+    registered = register_all(sweep, request.storage, resolution)
     for line in describe(registered):
-        show.line(line)
+        say(line)
     if order.variants and jump:
-        note_jump(sweep, storage, order.variants, signed())
+        note_jump(sweep, request.storage, order.variants, signed())
     context = Context(
         sweep=sweep,
         project=project,
-        storage=storage,
+        storage=request.storage,
         order=order,
         slots=slots,
-        sets=sets,
+        sets=request.sets,
         data_root=root,
         resolution=resolution,
         courses=courses,
-        tracking=tracking,
+        tracking=request.tracking,
     )
     if any(one.changed for one in registered):
         for line in told_anew(sweep, project, context.rows()):
-            show.line(line)
+            say(line)
     return context
 
 

@@ -1,7 +1,6 @@
 """Start a launch whose jobs an engine places: check, register, keep it supplied, sum up."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from pipeline.launch.budget import Budget
 from pipeline.launch.context import Context
@@ -11,29 +10,18 @@ from pipeline.launch.notify import notifying
 from pipeline.launch.policy import Next, Order
 from pipeline.launch.record import note_launch
 from pipeline.launch.search_start import at_once, begun
-from pipeline.launch.show import Show
-from pipeline.launch.start import Finished, eligible, ready, told
+from pipeline.launch.start import Finished, Request, eligible, ready, told
 from pipeline.launch.stops import Stops
-from pipeline.plan.project import Project
-from pipeline.plan.sweep import Sweep
 from pipeline.study.board import TrialRow
-from pipeline.study.storage import Storage
 
 
 def launch_on(
     engine: Engine,
-    sweep: Sweep,
-    project: Project,
-    storage: Storage,
+    request: Request,
     *,
-    order: Order,
     words: Callable[[Order], Sequence[str]],
     env: Mapping[str, str],
     most: int | None,
-    sets: Mapping[str, Any],
-    tracking: Mapping[str, Any],
-    show: Show,
-    notify: Sequence[str] | None = None,
 ) -> Finished:
     """Register if needed, then have the engine run jobs until the plan is done.
 
@@ -46,32 +34,20 @@ def launch_on(
         PcanError: anything that keeps the launch from starting; nothing is submitted.
     """
     engine.check()
-    context = ready(
-        sweep,
-        project,
-        storage,
-        order=order,
-        slots=(),
-        sets=sets,
-        tracking=tracking,
-        show=show,
-        jump=True,
-    )
-    if order.search is not None:
-        context, _ = begun(context, Budget(), show.line)
-    folder = project.runs / sweep.name
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    note_launch(folder)
+    sweep, say = request.sweep, request.show.line
+    context = ready(request)
+    if request.order.search is not None:
+        context, _ = begun(context, Budget(), say)
+    note_launch(request.folder)
     before = {(row.name, row.attempt) for row in context.rows() if _failed(row) or _rests(row)}
-    stops = Stops(folder, sweep.job.stop_grace_s, show.line)
-    with notifying(notify, sweep.name, show.line) as notice, stops.listening():
-        command = words(context.order)
+    stops = Stops(request.folder, sweep.job.stop_grace_s, say)
+    with notifying(request.notify, sweep.name, say) as notice, stops.listening():
         most = most or at_once(context, MOST)
-        dispatch = Dispatch(engine, context, stops, command, env, most, show.line)
+        dispatch = Dispatch(engine, context, stops, words(context.order), env, most, say)
         plan = dispatch.run()
         finished = _finished(context, plan, stops, before, dispatch.cancelled > 0)
         if stops.signal is not None:
-            show.line(
+            say(
                 f"Jobs that are with {engine.name.upper()} go on. End them too: pcan sweep stop "
                 f"{sweep.name}"
             )

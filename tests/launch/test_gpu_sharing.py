@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,18 @@ def test_gpus_in_use_are_left_alone_or_refused_with_who_uses_them(
         find_slots(plan, None, None, 2, said.append)
     waiting = find_slots(plan, None, None, 2, said.append, wait=True)
     assert [slot.shown for slot in waiting] == ["0,1", "2,3"]
+
+
+def test_gpus_of_a_process_that_is_ending_are_waited_for_in_a_schedulers_job(
+    driver: Path, stranger, plan
+) -> None:
+    def end() -> None:
+        stranger.kill()
+        stranger.wait()
+
+    threading.Timer(0.5, end).start()
+    slots = find_slots(plan, None, "0,1", None, lambda text: None, patience_s=30.0)
+    assert [slot.shown for slot in slots] == ["0,1"]
 
 
 def me() -> str:
