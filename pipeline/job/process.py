@@ -9,16 +9,15 @@ import dataclasses
 import functools
 import os
 import re
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.job.ended import LogStart, log_start
-from pipeline.job.rundir import MARKER, MEETING, RunDir
+from pipeline.job.meeting import Meeting
+from pipeline.job.rundir import MARKER, RunDir
 
 _PR_SET_PDEATHSIG = 1
 # Opened here: after a fork from a process with threads the loader's lock may be held for ever.
@@ -79,11 +78,11 @@ class JobProcess:
         env = {**command.env, MARKER: token, "CUDA_VISIBLE_DEVICES": command.visible}
         env.setdefault("OMP_NUM_THREADS", "1")
         env.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
-        self._meeting = tempfile.mkdtemp(prefix="pcan-job-")
-        meet_privately(env, self._meeting)
+        self._meeting = Meeting()
+        self._meeting.prepare(env)
         with open(rundir.job_log, "ab") as log:
             self._popen = subprocess.Popen(
-                command.argv(rundir, self._meeting),
+                command.argv(rundir, self._meeting.path),
                 cwd=command.cwd,
                 env=env,
                 stdin=subprocess.DEVNULL,
@@ -142,7 +141,7 @@ class JobProcess:
         Returns:
             The pids that would not go.
         """
-        shutil.rmtree(self._meeting, ignore_errors=True)
+        self._meeting.close()
         deadline = time.monotonic() + seconds
         left = marked(self.token)
         while left and time.monotonic() < deadline:
@@ -150,20 +149,6 @@ class JobProcess:
             time.sleep(0.05)
             left = marked(self.token)
         return left
-
-
-def meet_privately(env: MutableMapping[str, str], meeting: str) -> None:
-    """Have the ranks of one machine meet in a file, with no socket beyond the loopback address.
-
-    Args:
-        env: the job's environment; what the user has set in it stays.
-        meeting: the folder of `Command.argv`.
-    """
-    env[MEETING] = f"{meeting}/ranks"
-    # Else torchrun opens a store for the ranks on all interfaces (torch >= 2.4).
-    env["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
-    env.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    env.setdefault("NCCL_SOCKET_IFNAME", "lo")
 
 
 def marked(token: str) -> list[int]:
