@@ -1,10 +1,15 @@
 """A launch left alone at night: detached, notifying, within a budget."""
 
+import contextlib
 import dataclasses
 import json
 import os
+import pty
+import re
 import signal
+import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,15 +56,40 @@ def test_a_detached_launch_survives_the_logout_and_can_be_watched_and_stopped(
     assert line.startswith("baseline/0 epoch ") and "top-1 " in line and " left" in line
     os.kill(watch.pid, signal.SIGINT)
     assert "No longer watching; tiny goes on" in watch.communicate(timeout=60)[0]
+    screen = Screen(project, "sweep", "watch", "tiny")
+    until(lambda: "next gate" in screen.text, "the table is drawn")
+    until(lambda: len(re.findall(r"baseline/0 +\d+/40 +", screen.text)) >= 2, "it is drawn anew")
 
     assert project.run("sweep", "stop", "tiny").returncode == 0
     until(lambda: not alive(pid), "the launch has ended")
     assert project.status()["baseline/0"]["phase"] == "interrupted"
+    assert screen.process.wait(60) == 0, screen.text
+    assert "baseline/0 interrupted" in screen.text
     log = (project.root / "runs" / "tiny" / "launch.log").read_text()
     assert "baseline/0 epoch 1/40: top-1 55.00 %" in log and "Traceback" not in log
     event, sentence = Path(command[2]).read_text().splitlines()[:2]
     assert json.loads(event)["rule"] == "epoch 1 target"
     assert sentence.startswith("baseline/0 epoch 1/40: top-1 55.00 %")
+
+
+class Screen:
+    """A command on a terminal of its own, and what it has drawn there."""
+
+    def __init__(self, project, *words: str) -> None:
+        self.text = ""
+        self._ours, theirs = pty.openpty()
+        env = {**project.env(), "TERM": "xterm"}
+        words = project.argv(*words)
+        self.process = subprocess.Popen(
+            words, cwd=project.root, env=env, stdin=theirs, stdout=theirs, stderr=theirs
+        )
+        os.close(theirs)
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):  # the other end is closed
+            while drawn := os.read(self._ours, 65_536):
+                self.text += drawn.decode(errors="replace")
 
 
 def alive(pid: int) -> bool:
