@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from pipeline.diagnose.curve import Curve, Point
-from pipeline.plan.judge import standard_error
+from pipeline.plan.doubt import standard_error
 from pipeline.plan.measurement import Measurement
 
 #: Asked for in this order when nobody names a metric; PCAN's fused top-1 first.

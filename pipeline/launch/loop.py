@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline.errors import NotReady, PcanError, StorageError
+from pipeline.errors import PcanError, StorageError
 from pipeline.job.ended import Outcome
 from pipeline.job.rundir import read_json
 from pipeline.job.slots import Slot
 from pipeline.launch.attempt import Attempt
 from pipeline.launch.budget import Budget
 from pipeline.launch.context import Context
+from pipeline.launch.elsewhere import away, refuse_what_is_away, run_by_others
 from pipeline.launch.endings import Endings
 from pipeline.launch.engine import Inside
 from pipeline.launch.notify import Notice, no_notice
@@ -33,7 +34,7 @@ from pipeline.launch.taking_up import make_ready, take_up, told_taken_up
 from pipeline.launch.weights import export_made
 from pipeline.launch.wording import error_text, refusal
 from pipeline.study.board import TrialRow
-from pipeline.study.claim import busy, claim
+from pipeline.study.claim import claim
 from pipeline.study.lease import Lease, LeaseLost
 
 TICK_S = 0.1
@@ -166,8 +167,8 @@ class Loop:
         names = [want.variant for want in plan.wanted]
         for line in export_made(context.sweep, context.project, rows, names):
             self.show.line(line)
-        away = {row.trial_id for row in rows if self._away(row)}
-        skip = self.endings.given_back | away
+        elsewhere = {row.trial_id for row in rows if away(context, row)}
+        skip = self.endings.given_back | elsewhere
         while self._open() and claimable(context.sweep, plan, rows, skip):
             slot = self.places.take(context.sweep.name)
             if slot is None:
@@ -186,43 +187,19 @@ class Loop:
 
     def _wait(self, plan: Next) -> bool:
         """Wait while another launcher runs what is wanted; False if there is nothing to await."""
-        context = self.context
         if self.places.clearing:
             return True
         if self.places.waiting:
             self._tell_once(f"{self.places.waiting}; waiting.")
             self.stops.sleep(IDLE_S)
             return not self.stops.asked
-        others = busy(context.sweep, context.study_storage, [want.variant for want in plan.wanted])
-        if self._inside is not None:  # GPUs are not kept waiting for what others may leave
-            others = [o for o in others if o.lapsed or o.job == self._inside.id]
+        others = run_by_others(self.context, plan, self._inside)
         if not others:
-            self._refuse_what_is_away(plan)
+            refuse_what_is_away(self.context, plan)
             return False
-        told = ", ".join(f"{other.variant}/{other.number} ({other.owner})" for other in others)
-        self._tell_once(f"Another launch runs {told}; waiting to take over what it leaves.")
+        self._tell_once(f"Another launch runs {others}; waiting to take over what it leaves.")
         self.stops.sleep(IDLE_S)
         return not self.stops.asked
-
-    def _away(self, row: TrialRow) -> str | None:
-        """Return the host that has the epochs of an unfinished trial, None if they are here."""
-        return row.away(self.context.project.root) if row.epoch and not row.finished else None
-
-    def _refuse_what_is_away(self, plan: Next) -> None:
-        """Say which host can go on with what is left, if this one cannot.
-
-        Raises:
-            NotReady: a wanted trial was begun in a run directory that is not seen here.
-        """
-        wanted = {want.variant for want in plan.wanted}
-        for row in self.context.rows():
-            host = self._away(row)
-            if host is not None and row.variant in wanted:
-                raise NotReady(
-                    f"{row.name} was begun on {host} and has {row.epoch} epochs in {row.run_dir} "
-                    f"there, which is not seen here. Launch it on {host}, or let both hosts see "
-                    "one project folder."
-                )
 
     def _tell_once(self, text: str) -> None:
         if text != self._told:

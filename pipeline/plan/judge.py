@@ -6,9 +6,9 @@ nor forget a gate.
 """
 
 import dataclasses
-import math
 from collections.abc import Iterator, Sequence
 
+from pipeline.plan.doubt import with_error
 from pipeline.plan.measurement import Measurement, by_epoch
 from pipeline.plan.patience import patience_counts
 from pipeline.plan.search import live
@@ -74,9 +74,9 @@ def judge(history: Sequence[Measurement], rules: Rules) -> Verdict:
     noted: Verdict | None = None
     for verdict in _speak(measured, rules):
         if verdict.ends:
-            return _with_error(verdict, rules)
+            return with_error(verdict, rules.clips)
         noted = _weightier(noted, verdict)
-    return _with_error(noted or _go(latest, rules), rules)
+    return with_error(noted or _go(latest, rules), rules.clips)
 
 
 def judge_all(history: Sequence[Measurement], rules: Rules) -> list[Verdict]:
@@ -94,13 +94,6 @@ def best(history: Sequence[Measurement]) -> Measurement | None:
     """Return the best trained epoch (the first of equals); epoch 0 is no result."""
     trained = [m for m in by_epoch(history) if m.epoch > 0 and m.finite]
     return max(trained, key=lambda m: (m.top1, -m.epoch), default=None)
-
-
-def standard_error(top1: float, clips: int | None) -> float | None:
-    """Return the standard error of a proportion measured on `clips` clips."""
-    if not clips or not 0 <= top1 <= 1:
-        return None
-    return math.sqrt(top1 * (1 - top1) / clips)
 
 
 def _speak(measured: list[Measurement], rules: Rules) -> Iterator[Verdict]:
@@ -296,29 +289,4 @@ def _go(latest: Measurement, rules: Rules) -> Verdict:
         rule=f"epoch {gate.epoch} gate",
         threshold=gate.target,
         reason=f"{value} {passed}",
-    )
-
-
-def _with_error(verdict: Verdict, rules: Rules) -> Verdict:
-    """Add the standard error of the reading, and say so where it makes the verdict doubtful."""
-    error = standard_error(verdict.top1, rules.clips)
-    if error is None:
-        return verdict
-    return dataclasses.replace(
-        verdict, std_error=error, reason=verdict.reason + _doubt(verdict, rules.clips)
-    )
-
-
-def _doubt(verdict: Verdict, clips: int | None) -> str:
-    """Say so if chance could have put the reading on the other side of the threshold."""
-    if verdict.threshold is None or verdict.kind is Kind.GO or verdict.epoch == 0:
-        return ""  # the starting weights are read on the same clips as before
-    value = verdict.top1 if verdict.reading is None else verdict.reading
-    error = standard_error(value, clips) or 0.0
-    off = value - verdict.threshold
-    if abs(off) >= 2 * error:
-        return ""
-    return (
-        f" (within two standard errors: {100 * off:+.2f} points, standard error "
-        f"{percent(error)} of {clips} clips)"
     )

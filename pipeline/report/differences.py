@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.job.rundir import Predictions, RunDir, read_json
-from pipeline.plan.judge import best, standard_error
+from pipeline.plan.doubt import standard_error
+from pipeline.plan.judge import best
 from pipeline.plan.verdict import percent
 from pipeline.report.paired import LEVEL, Paired, holm, pair
 from pipeline.report.stores import same, shown_store, store_of

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.job.rundir import RunDir, read_json
-from pipeline.plan.judge import standard_error
+from pipeline.plan.doubt import standard_error
 from pipeline.study.board import TrialRow
 
 

@@ -5,7 +5,8 @@ import sqlite3
 from pathlib import Path
 
 from pipeline.errors import StorageError
-from pipeline.study.storage import Storage, told
+from pipeline.study.storage import Storage
+from pipeline.study.told import told
 
 
 def backup(storage: Storage, target: Path) -> int:

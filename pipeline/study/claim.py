@@ -26,9 +26,10 @@ from pipeline.study.owner import (
     this_host,
     this_process,
 )
-from pipeline.study.storage import Storage, told
+from pipeline.study.storage import Storage
 from pipeline.study.table import optuna_trials, trials
 from pipeline.study.taking import lease_of, take, take_in
+from pipeline.study.told import told
 from pipeline.study.wanted import Wanted, going_on, in_order, of_kind, wanted_rows
 
 #: Phases of a trial that was started and has not ended.

@@ -9,8 +9,9 @@ import sqlalchemy as sa
 from pipeline.plan.sweep import Sweep
 from pipeline.study.board import TrialRow
 from pipeline.study.names import study_name
-from pipeline.study.storage import Storage, told
+from pipeline.study.storage import Storage
 from pipeline.study.table import trials
+from pipeline.study.told import told
 
 
 def enqueue_repetition(

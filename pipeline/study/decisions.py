@@ -17,8 +17,9 @@ from pipeline.plan.sweep import Sweep
 from pipeline.study.board import TrialRow, read_board
 from pipeline.study.names import study_name
 from pipeline.study.register import META
-from pipeline.study.storage import Storage, told
+from pipeline.study.storage import Storage
 from pipeline.study.table import trials
+from pipeline.study.told import told
 
 
 def enqueue_again(

@@ -16,8 +16,9 @@ from pipeline.study.board import read_board
 from pipeline.study.draw import distribution
 from pipeline.study.lease import final_values
 from pipeline.study.register import META
-from pipeline.study.storage import Storage, told
+from pipeline.study.storage import Storage
 from pipeline.study.table import trials
+from pipeline.study.told import told
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,8 @@ from pipeline.study.board import TrialRow
 from pipeline.study.draw import distribution
 from pipeline.study.names import study_name
 from pipeline.study.standings import read_curves
-from pipeline.study.storage import Storage, told
+from pipeline.study.storage import Storage
+from pipeline.study.told import told
 
 #: User attribute of an imported trial: the trial that was really run.
 ORIGIN = "imported_from"

@@ -11,8 +11,9 @@ from pipeline.errors import PcanError
 from pipeline.plan.judge import best
 from pipeline.plan.measurement import Measurement
 from pipeline.study import optuna_rows
-from pipeline.study.storage import Storage, told
+from pipeline.study.storage import Storage
 from pipeline.study.table import trials
+from pipeline.study.told import told
 
 
 class LeaseLost(PcanError):

@@ -76,3 +76,6 @@ class Reader:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def __del__(self) -> None:
+        self.close()  # a command that only looked just ends

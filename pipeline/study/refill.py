@@ -10,9 +10,10 @@ from pipeline.plan.sweep import Sweep
 from pipeline.study.lease import Lease
 from pipeline.study.names import study_name
 from pipeline.study.owner import owner_is_gone, this_process
-from pipeline.study.storage import Storage, told
+from pipeline.study.storage import Storage
 from pipeline.study.table import optuna_trials, trials
 from pipeline.study.taking import take
+from pipeline.study.told import told
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,9 @@ from pipeline.plan.search.space import within
 from pipeline.plan.sweep import Sweep, Variant
 from pipeline.plan.variants import MISSING, recipe_value
 from pipeline.study.names import study_name
-from pipeline.study.storage import Storage, told
+from pipeline.study.storage import Storage
 from pipeline.study.table import trials
+from pipeline.study.told import told
 
 META = "pcan"
 DIRECTION = "maximize"

@@ -6,8 +6,6 @@ calls and ours is done under `Storage.lock`, which dies with its holder.
 """
 
 import contextlib
-import fcntl
-import os
 import sqlite3
 import time
 import warnings
@@ -16,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import StorageError
+from pipeline.study.lock import file_lock, server_lock
 from pipeline.study.reader import Reader, is_plain
-from pipeline.study.server import server_remedy
+from pipeline.study.told import told
 from pipeline.study.urls import check_sqlite, check_url, mask
 
 if TYPE_CHECKING:
@@ -29,8 +28,6 @@ _SQLITE = "sqlite:///"
 #: How long a busy storage is waited for, and how long while jobs have to be looked after.
 BUSY_TIMEOUT_S = 60.0
 HASTY_TIMEOUT_S = 1.0
-#: One number for every launcher on a PostgreSQL server: "pcan" in ASCII.
-ADVISORY_LOCK = 0x7063616E
 
 
 class Storage:
@@ -122,41 +119,9 @@ class Storage:
         waiting_index.create(self.engine, checkfirst=True)  # a table of before has none
         return rdb
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> "contextlib.AbstractContextManager[None]":
         """Hold the storage's one lock across processes; released when the holder dies."""
-        file = self.sqlite_file
-        if file is None:
-            with self._server_lock():
-                yield
-            return
-        lock_file = file.with_name(file.name + ".lock")
-        try:
-            handle = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StorageError(
-                f"The storage {self.shown} cannot be locked: {lock_file} "
-                f"({error.strerror}). Check the folder, or name another: --storage URL"
-            ) from None
-        try:
-            self._wait_for(handle)
-            yield
-        finally:
-            os.close(handle)
-
-    def _wait_for(self, handle: int) -> None:
-        deadline = time.monotonic() + self.patience_s
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise StorageError(
-                        f"Another launch has kept the storage {self.shown} to itself for "
-                        f"{self.patience_s:g} s. Is it stopped? End it, then run again."
-                    ) from None
-                time.sleep(0.02)
+        return server_lock(self) if self.sqlite_file is None else file_lock(self, self.sqlite_file)
 
     @contextlib.contextmanager
     def hasty(self) -> Iterator[None]:
@@ -191,22 +156,6 @@ class Storage:
         if self._file_id not in (None, found):
             self.close()  # connections still hold the old file
         self._file_id = found
-
-    @contextlib.contextmanager
-    def _server_lock(self) -> Iterator[None]:
-        import sqlalchemy as sa
-
-        with told(self):
-            connection = self.engine.connect()
-        try:
-            with told(self):
-                wait_ms = int(1000 * self.patience_s)
-                connection.exec_driver_sql(f"SET lock_timeout = {wait_ms}")
-                connection.execute(sa.select(sa.func.pg_advisory_lock(ADVISORY_LOCK)))
-            yield
-        finally:
-            connection.invalidate()  # ends the session, and with it the lock
-            connection.close()
 
     def exists(self) -> bool:
         """Return whether the database is there and holds our table and Optuna's."""
@@ -299,53 +248,6 @@ def open_storage(url: str | None, runs: Path, create: bool = True) -> Storage:
     if file is not None:
         check_sqlite(file, storage.shown)
     return storage
-
-
-@contextlib.contextmanager
-def told(storage: Storage) -> Iterator[None]:
-    """Turn what the database layer raises into one sentence of ours."""
-    try:
-        storage.check_there()
-        yield
-    except StorageError:
-        raise
-    except sqlite3.Error as error:
-        raise StorageError(_sentence(storage, error)) from error
-    except RuntimeError as error:
-        if "version" not in str(error):
-            raise
-        raise StorageError(
-            f"The storage {storage.shown} was made by another Optuna: {error} "
-            "Make a copy first: pcan sweep backup"
-        ) from error
-    except Exception as error:
-        if type(error).__name__ == "StorageInternalError":
-            raise StorageError(_sentence(storage, error.__cause__ or error)) from error
-        if type(error).__module__.partition(".")[0] in ("sqlalchemy", "psycopg"):
-            raise StorageError(_sentence(storage, error)) from error
-        raise
-
-
-def _sentence(storage: Storage, error: BaseException) -> str:
-    text = mask(" ".join(str(getattr(error, "orig", None) or error).split()))
-    lowered = text.lower()
-    remedy = "Check the URL and the server, or name another storage: --storage URL"
-    if storage.sqlite_file is None:
-        return (
-            f"The storage {storage.shown} cannot be used: {text[:300]}. {server_remedy(lowered)}."
-        )
-    if "locked" in lowered or "busy" in lowered:
-        remedy = (
-            f"Another process has held it for {storage.patience_s:g} s; if that one hangs, end it"
-        )
-    elif "readonly" in lowered or "read-only" in lowered:
-        remedy = "It is read-only; mend its permissions or name another storage: --storage URL"
-    elif "full" in lowered or "no space" in lowered:
-        remedy = "The disk is full; make room, then run again"
-    elif "no such table" in lowered:
-        remedy = "It is empty or another one; refill it from the run directories with "
-        remedy += "pcan doctor --rebuild"
-    return f"The storage {storage.shown} cannot be used: {text[:300]}. {remedy}."
 
 
 def _quoted(file: Path) -> str:

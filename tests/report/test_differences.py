@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from pipeline.job.rundir import Predictions, RunDir, append_line, write_json
-from pipeline.plan.judge import standard_error
+from pipeline.plan.doubt import standard_error
 from pipeline.plan.measurement import Measurement
 from pipeline.report import compare
 from pipeline.report.differences import differences, read

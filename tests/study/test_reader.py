@@ -73,7 +73,7 @@ def test_a_server_that_cannot_be_read_is_told_in_a_sentence(postgres, tmp_path: 
         open_storage(postgres.url("nosuch"), tmp_path).exists()
     storage = open_storage(postgres.url(), tmp_path)
     with pytest.raises(StorageError, match="cannot be used"):
-        storage.read("SELECT * FROM pcan_trials")
+        storage.read("SELECT * FROM no_such_table")
     storage.close()
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pipeline.plan.judge import standard_error
+from pipeline.plan.doubt import standard_error
 from pipeline.plan.lint.finding import FAR_BELOW_ERROR, Check, Lint, Subject
 from pipeline.plan.sweep import Gate, Variant
 from pipeline.plan.verdict import percent
