@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.job.rundir import RunDir
-from pipeline.launch.prepare import run_dir
+from pipeline.launch.prepare import link_out, run_dir
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.study.best import best_row, confirmations
@@ -56,8 +56,9 @@ def find_losers(sweep: Sweep, project: Project, rows: Sequence[TrialRow]) -> Cle
             continue
         if row.name in open_still:  # its mean may make it the winner
             continue
-        files = _checkpoints(run_dir(project, sweep.name, row.variant, row.number))
-        if files:
+        rundir = run_dir(project, sweep.name, row.variant, row.number)
+        files = _checkpoints(rundir)
+        if files and link_out(project.runs, rundir.root) is None:
             losers.append(Loser(trial=row.name, state=row.state, files=files))
     return Cleaning(
         losers=tuple(losers),

@@ -184,10 +184,30 @@ def versions() -> dict[str, str]:
 
 
 def _private(top: Path, folder: Path) -> None:
-    """Make a folder and those above it, up to `top`, for this user only."""
-    above = [f for f in folder.parents if f == top or f.is_relative_to(top)]
-    for each in (*reversed(above), folder):
+    """Make a folder and those above it, up to `top`, for this user only.
+
+    Raises:
+        NotReady: one of them leads out of `top`, where nothing of a trial may be written.
+    """
+    out = link_out(top, folder)
+    if out is not None:
+        raise NotReady(
+            f"{out} is a link to {out.resolve()}, outside of {top}. A trial's files stay below; "
+            f"only {top.name} itself may be a link. Remove this one, then launch again."
+        )
+    for each in (*_above(top, folder), folder):
         each.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def link_out(top: Path, folder: Path) -> Path | None:
+    """Return the first folder below `top`, down to `folder`, that is a link out of it."""
+    real = top.resolve()
+    below = [f for f in (*_above(top, folder), folder) if f != top and f.is_symlink()]
+    return next((f for f in below if not f.resolve().is_relative_to(real)), None)
+
+
+def _above(top: Path, folder: Path) -> list[Path]:
+    return [f for f in reversed(folder.parents) if f.is_relative_to(top)]
 
 
 def _whole(file: Path) -> bool:

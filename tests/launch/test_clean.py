@@ -97,6 +97,14 @@ def test_shared_and_foreign_files_are_neither_counted_nor_followed(project: Proj
     assert {file.name for file in second.iterdir()} == {"epoch_2.pth", "notes.txt"}
 
 
+def test_what_lies_behind_a_link_out_of_runs_is_not_deleted(project: Project) -> None:
+    variant = project.runs / "s" / "second"
+    variant.rename(project.root / "second")
+    variant.symlink_to(project.root / "second")
+    run("--yes")
+    assert list((project.root / "second").rglob("epoch_1.pth"))
+
+
 def test_the_best_partial_trial_is_kept_where_none_is_complete(project: Project) -> None:
     from pipeline.launch.clean import find_losers
     from pipeline.study.board import read_board

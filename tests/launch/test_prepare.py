@@ -24,6 +24,27 @@ def test_every_folder_from_runs_down_is_private(tmp_path: Path) -> None:
         assert each.stat().st_mode & 0o077 == 0, each
 
 
+@pytest.mark.parametrize("linked", ["tiny", "tiny/baseline", "tiny/baseline/0"])
+def test_a_link_out_of_runs_is_refused_and_nothing_is_written_there(
+    tmp_path: Path, linked: str
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    link = tmp_path / "runs" / linked
+    link.parent.mkdir(parents=True)
+    link.symlink_to(elsewhere)
+    with pytest.raises(NotReady, match=f"{link} is a link to {elsewhere}, outside of"):
+        _private(tmp_path / "runs", tmp_path / "runs" / "tiny" / "baseline" / "0" / "checkpoints")
+    assert not list(elsewhere.iterdir())
+
+
+def test_runs_itself_may_lie_on_another_disk(tmp_path: Path) -> None:
+    (tmp_path / "large").mkdir()
+    (tmp_path / "runs").symlink_to(tmp_path / "large")
+    _private(tmp_path / "runs", tmp_path / "runs" / "tiny" / "baseline" / "0")
+    assert (tmp_path / "large" / "tiny" / "baseline" / "0").is_dir()
+
+
 def checkpoint(rundir: RunDir, epoch: int, whole: bool = True) -> None:
     rundir.checkpoints.mkdir(exist_ok=True)
     path = rundir.checkpoints / f"epoch_{epoch}.pth"
