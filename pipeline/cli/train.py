@@ -38,8 +38,10 @@ def train(
     from pipeline.cli.show import Terminal
     from pipeline.cli.tracking import Tracking
     from pipeline.launch.machine import parse_sets
+    from pipeline.launch.policy import Order
     from pipeline.launch.ready import find_slots
     from pipeline.launch.single import train_one
+    from pipeline.launch.start import Request
     from pipeline.track.agent import agent_run
 
     opened = open_sweep(sweep)
@@ -50,17 +52,16 @@ def train(
     terminal = Terminal()
     slots = find_slots(opened.sweep, device, gpus, 1, terminal.line, wait)
     try:
-        folder, code = train_one(
-            opened.sweep,
-            opened.project,
-            variant=variant,
-            slot=slots[0],
+        request = Request(
+            sweep=opened.sweep,
+            project=opened.project,
+            storage=None,
+            order=Order(variants=(variant,)),
             sets=parse_sets(sets),
             tracking=spec,
             show=terminal,
-            wait=wait,
-            mirror=tracking.mirror,
         )
+        folder, code = train_one(request, slots[0], wait=wait, mirror=tracking.mirror)
     finally:
         terminal.close()
     click.echo(folder)

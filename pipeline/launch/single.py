@@ -7,21 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import InputError
 from pipeline.job.rundir import read_json
 from pipeline.job.slots import Slot
 from pipeline.launch.attempt import Attempt
 from pipeline.launch.context import Context
 from pipeline.launch.loop import TICK_S
-from pipeline.launch.machine import data_root
 from pipeline.launch.mirroring import Mirroring, MirrorLike
 from pipeline.launch.places import POLL_S, Places
-from pipeline.launch.policy import Order
+from pipeline.launch.policy import check_order
 from pipeline.launch.prepare import prepare
-from pipeline.launch.ready import check_ready
-from pipeline.launch.registering import resolved
-from pipeline.launch.rehearse import Placed, rehearsed
 from pipeline.launch.show import Show
+from pipeline.launch.start import Request, checked
 from pipeline.launch.stops import Stops
 from pipeline.plan.measurement import Measurement
 from pipeline.plan.project import Project
@@ -63,18 +59,13 @@ class Alone:
 
 
 def train_one(
-    sweep: Sweep,
-    project: Project,
-    *,
-    variant: str,
+    request: Request,
     slot: Slot,
-    sets: Mapping[str, Any],
-    tracking: Mapping[str, Any],
-    show: Show,
+    *,
     wait: bool = False,
     mirror: Callable[[Path], MirrorLike] | None = None,
 ) -> tuple[str, int]:
-    """Train one variant as written.
+    """Train the one variant of an order as written.
 
     Args:
         wait: wait for GPUs that others use.
@@ -86,26 +77,10 @@ def train_one(
         InputError: no such variant.
         NotReady: others use the GPUs.
     """
-    if variant not in sweep.variants:
-        known = ", ".join(sweep.variants)
-        raise InputError(f'{sweep.shown_path} has no variant "{variant}"; it has: {known}.')
-    root = data_root(sweep, project, sets)
-    check_ready(sweep, project, [variant])
-    resolution = resolved(sweep, project)
-    context = Context(
-        sweep=sweep,
-        project=project,
-        storage=None,
-        order=Order(variants=(variant,)),
-        slots=[slot],
-        sets=sets,
-        data_root=root,
-        resolution=resolution,
-        courses=rehearsed(
-            sweep, project, resolution, [variant], show.line, Placed(root=root, sets=sets)
-        ),
-        tracking=tracking,
-    )
+    sweep, project, show = request.sweep, request.project, request.show
+    (variant,) = request.order.variants
+    check_order(sweep, request.order)
+    context = checked(request, [slot], [variant])  # not what would make its starting weights
     lease = Alone(
         variant=variant,
         number=_free_number(project, sweep, variant),

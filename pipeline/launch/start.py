@@ -37,6 +37,7 @@ class Request:
     """What a launch was asked for, wherever its jobs are to run.
 
     Args:
+        storage: None for a job without a study.
         order: which variants, how many trials.
         sets: `--set` by config path.
         tracking: mode, project and entity for W&B.
@@ -45,7 +46,7 @@ class Request:
 
     sweep: Sweep
     project: Project
-    storage: Storage
+    storage: Storage | None
     order: Order
     sets: Mapping[str, Any]
     tracking: Mapping[str, Any]
@@ -145,37 +146,45 @@ def ready(request: Request, slots: Sequence[Slot] = (), jump: bool = True) -> Co
     Raises:
         PcanError: anything that keeps the launch from starting; nothing is half-written.
     """
-    sweep, project, order, say = request.sweep, request.project, request.order, request.show.line
+    sweep, order, say = request.sweep, request.order, request.show.line
     check_order(sweep, order)
-    variants = candidates(sweep, order)
+    context = checked(request, slots, candidates(sweep, order))
+    registered = register_all(sweep, context.study_storage, context.resolution)
+    for line in describe(registered):
+        say(line)
+    if order.variants and jump:
+        note_jump(sweep, context.study_storage, order.variants, signed())
+    if any(one.changed for one in registered):
+        for line in told_anew(sweep, request.project, context.rows()):
+            say(line)
+    return context
+
+
+def checked(request: Request, slots: Sequence[Slot], variants: Sequence[str]) -> Context:
+    """Check that these variants can be run here; writes nothing.
+
+    Raises:
+        PcanError: the order, the data's place, a checkpoint, the disk, a variant's model.
+    """
+    sweep, project, say = request.sweep, request.project, request.show.line
     root = data_root(sweep, project, request.sets)
     check_ready(sweep, project, variants)
     resolution = resolved(sweep, project)
     for line in mended(sweep, {name: c.facts for name, c in resolution.configs.items()}):
         say(line)
     placed = Placed(root=root, sets=request.sets)
-    courses = rehearsed(sweep, project, resolution, variants, say, placed)
-    registered = register_all(sweep, request.storage, resolution)
-    for line in describe(registered):
-        say(line)
-    if order.variants and jump:
-        note_jump(sweep, request.storage, order.variants, signed())
-    context = Context(
+    return Context(
         sweep=sweep,
         project=project,
         storage=request.storage,
-        order=order,
+        order=request.order,
         slots=slots,
         sets=request.sets,
         data_root=root,
         resolution=resolution,
-        courses=courses,
+        courses=rehearsed(sweep, project, resolution, variants, say, placed),
         tracking=request.tracking,
     )
-    if any(one.changed for one in registered):
-        for line in told_anew(sweep, project, context.rows()):
-            say(line)
-    return context
 
 
 def _stops(sweep: Sweep, folder: Path, show: Show, inside: Inside | None) -> Stops:
