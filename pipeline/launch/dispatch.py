@@ -22,6 +22,8 @@ from pipeline.study.board import TrialRow
 #: How often the engine is asked: soon after a change, and otherwise.
 SOON_S = 1.0
 LATER_S = 10.0
+#: A job that is being requeued may be shown as failed for a moment.
+SURELY_S = 2.0
 #: Jobs at once, if `--slots` does not say.
 MOST = 32
 #: Exit codes of a job's launch after which another one would fare no better.
@@ -60,6 +62,7 @@ class Dispatch:
         self._say = say
         self._known: dict[str, EngineJob] = {}
         self._withdrawn: set[str] = set()
+        self._seen_ended: dict[str, float] = {}
         self._rows: dict[str, TrialRow] = {}
         self._error: PcanError | None = None
         self._epochs = 0
@@ -149,7 +152,7 @@ class Dispatch:
             now = found.get(old.id)
             if now is None:  # ended, and forgotten by the engine
                 now = EngineJob(id=old.id, phase="ended", state="gone")
-            if (now.state, now.reason) == (old.state, old.reason):
+            if (now.state, now.reason) == (old.state, old.reason) or not self._surely(now):
                 continue
             self._known[old.id] = now
             self._changed_at = time.monotonic()
@@ -160,6 +163,16 @@ class Dispatch:
             elif now.phase == "pending":
                 why = f": {now.reason}" if now.reason else ""
                 self._say(f"{self._title(now)} waits{why}.")
+
+    def _surely(self, job: EngineJob) -> bool:
+        """Whether to believe what a job is shown as; of one that has ended, a little later."""
+        if job.phase != "ended":
+            self._seen_ended.pop(job.id, None)
+            return True
+        now = time.monotonic()
+        if job.id not in self._seen_ended:
+            self._changed_at = now  # look again soon
+        return now - self._seen_ended.setdefault(job.id, now) >= SURELY_S
 
     def _ended(self, job: EngineJob, plan: Next) -> None:
         title = self._title(job)
