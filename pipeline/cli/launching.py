@@ -82,7 +82,7 @@ def _launch_here(
     asked = (given["device"], given["gpus"], given["slots"])
     slots = find_slots(request.sweep, *asked, say, wait, patience_s)
     if given["detach"]:
-        detached(ctx, request.folder, request.sweep.name)
+        detached(ctx, request.make_folder(), request.sweep.name)
         return None
     for line in tracking.hints():
         say(line)

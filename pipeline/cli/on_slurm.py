@@ -40,7 +40,7 @@ def launch_on_slurm(
         return None
     if given["detach"]:
         engine.check()
-        detached(ctx, request.folder, sweep.name)
+        detached(ctx, request.make_folder(), sweep.name)
         return None
     for line in tracking.hints():
         say(line)

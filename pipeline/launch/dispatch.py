@@ -152,7 +152,7 @@ class Dispatch:
             now = found.get(old.id)
             if now is None:  # ended, and forgotten by the engine
                 now = EngineJob(id=old.id, phase="ended", state="gone")
-            if (now.state, now.reason) == (old.state, old.reason) or not self._surely(now):
+            if not self._surely(now) or (now.state, now.reason) == (old.state, old.reason):
                 continue
             self._known[old.id] = now
             self._changed_at = time.monotonic()

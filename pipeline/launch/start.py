@@ -53,9 +53,8 @@ class Request:
     show: Show
     notify: Sequence[str] | None = None
 
-    @property
-    def folder(self) -> Path:
-        """`runs/<sweep>`, made if it is missing."""
+    def make_folder(self) -> Path:
+        """Return `runs/<sweep>`; it is made if it is missing."""
         folder = self.project.runs / self.sweep.name
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
@@ -100,7 +99,7 @@ def launch(
         PcanError: anything that keeps the launch from starting; nothing is half-written.
     """
     context, budget = _begun(request, slots, budget or Budget(), jump=inside is None)
-    sweep, show, folder = request.sweep, request.show, request.folder
+    sweep, show, folder = request.sweep, request.show, request.make_folder()
     if inside is None:
         note_launch(folder)
     stops = _stops(sweep, folder, show, inside)

@@ -38,9 +38,10 @@ def launch_on(
     context = ready(request)
     if request.order.search is not None:
         context, _ = begun(context, Budget(), say)
-    note_launch(request.folder)
+    folder = request.make_folder()
+    note_launch(folder)
     before = {(row.name, row.attempt) for row in context.rows() if _failed(row) or _rests(row)}
-    stops = Stops(request.folder, sweep.job.stop_grace_s, say)
+    stops = Stops(folder, sweep.job.stop_grace_s, say)
     with notifying(request.notify, sweep.name, say) as notice, stops.listening():
         most = most or at_once(context, MOST)
         dispatch = Dispatch(engine, context, stops, words(context.order), env, most, say)

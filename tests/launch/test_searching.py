@@ -12,11 +12,18 @@ from pipeline.errors import InputError
 from pipeline.job.ended import Outcome
 from pipeline.job.resolve import Change, Config
 from pipeline.job.rundir import RunDir
+from pipeline.launch.budget import Budget
 from pipeline.launch.clean import find_losers
 from pipeline.launch.endings import Endings
-from pipeline.launch.policy import SearchOrder
-from pipeline.launch.search_start import choose_variant, expressed, make_order, settle_trials
-from pipeline.launch.searching import _passed, next_search
+from pipeline.launch.policy import Order, SearchOrder
+from pipeline.launch.search_start import (
+    at_once,
+    choose_variant,
+    expressed,
+    make_order,
+    settle_trials,
+)
+from pipeline.launch.searching import _passed, next_search, spent_by_others
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
@@ -124,6 +131,33 @@ def test_hours_count_what_running_jobs_have_spent_so_far(sweep: Sweep) -> None:
     assert hours_so_far(sweep, rows) == pytest.approx(2 * (3600 + 60 + 300) / 3600)
     # A launch that runs trial 2 counts its job by itself.
     assert hours_so_far(sweep, rows, without=[2]) == pytest.approx(2 * (3600 + 60) / 3600)
+
+
+def spending(sweep: Sweep, hours: float | None, rows: list[TrialRow]) -> Any:
+    order = Order(search=SearchOrder(variant="base", trials=9, gpu_hours=hours))
+    extra = {"order": order, "rows": lambda: rows}
+    return types.SimpleNamespace(**vars(context(sweep)), **extra)
+
+
+def test_what_others_spend_meanwhile_ends_a_launch_of_the_same_search(sweep: Sweep) -> None:
+    facts = {"search": "none", "attempt_started": 0.0}
+    rows = [row("base", n, state="RUNNING", facts=facts, read_at=1800.0) for n in (1, 2)]
+    rows = [dataclasses.replace(one, phase="running") for one in rows]
+    assert spent_by_others(spending(sweep, None, rows), [1]) is None
+    spent = spent_by_others(spending(sweep, 2.0, rows), [1])  # this launch runs trial 1
+    assert spent == pytest.approx(1.0)
+    budget, mine = Budget(gpu_hours=2.0, whose="search"), [types.SimpleNamespace(job_seconds=1800)]
+    assert budget.used_up(mine, 2) is None, "alone it would go on"
+    budget.count_from(spent)
+    assert budget.used_up(mine, 2) == "the search's 2 GPU hours (--gpu-hours) are used up"
+
+
+def test_no_more_jobs_at_once_than_whole_trials_fit(sweep: Sweep) -> None:
+    # A trial: 8 epochs of a quarter hour on two GPUs, 4 GPU hours.
+    assert at_once(spending(sweep, 13.0, []), 32) == 3
+    assert at_once(spending(sweep, 1.0, []), 32) == 1
+    assert at_once(spending(sweep, 1000.0, []), 32) == 32
+    assert at_once(spending(sweep, None, []), 32) == 32
 
 
 def test_recipes_that_differ_in_searched_values_alone_are_known(sweep: Sweep) -> None:

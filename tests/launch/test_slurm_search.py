@@ -58,11 +58,10 @@ def test_a_ladder_pauses_and_goes_on_across_jobs(cluster, until: Callable[..., N
 
 @pytest.mark.slow
 @pytest.mark.sample
-def test_a_searchs_hours_are_counted_over_all_its_jobs(
+def test_a_search_stops_at_its_hours_and_asks_for_no_job_until_there_are_more(
     cluster, until: Callable[..., None]
 ) -> None:
     cluster.write(VARIANTS.replace("sleep: 0.5", "sleep: 2"), "search: {rule: none}\n")
-    # Two jobs at once use up these 30 GPU seconds in a quarter of the time that one would take.
     cluster.wait(search(cluster, "--gpu-hours", str(30 / 3600)), 75)
     until(lambda: not cluster.project.job_pids(), "no process is left", limit_s=10)
     trials = searched(cluster)
