@@ -78,6 +78,10 @@ def superset(
     # Too small a hull, or none at all, and the whole picture is kept: then it has to be here.
     if any(h[0] - lo[1] < compact.threshold for lo, h in sides):
         return 0, 0, width, height
+    # Without padding, a box left of or above the picture is a slice with a negative end, which
+    # counts from the other side.
+    if not compact.allow_imgpad and any(h[0] <= 0 for _, h in sides):
+        return 0, 0, width, height
     centre = [((lo[0] + h[0]) / 2, (lo[1] + h[1]) / 2) for lo, h in zip(low, high, strict=True)]
     half_x, half_y = (
         (h[1] - lo[0]) / 2 * (1 + compact.padding) for lo, h in zip(low, high, strict=True)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from fuzzing import examples
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.data.encode import encoder
@@ -89,7 +90,7 @@ def pack_of(path, clip, frames, recipe):
     write_pack(path / "clip.pack", head, stills)
 
 
-@settings(deadline=None, max_examples=120)
+@examples(120)
 @given(
     seed=st.integers(0, 10**6),
     frames=st.one_of(st.integers(1, 31), st.integers(32, 63), st.integers(64, 400)),
@@ -101,6 +102,7 @@ def pack_of(path, clip, frames, recipe):
     flip=st.sampled_from([0.0, 0.5, 1.0]),
     test_mode=st.booleans(),
 )
+@example(23, 1, 1, (48, 64), 0.9, 12, (0.5, 0.0), 0.0, False)  # all joints above the picture
 def test_a_sample_from_a_pack_is_the_sample_from_the_pictures(
     tmp_path_factory, seed, frames, persons, size, missing, spread, place, flip, test_mode
 ):

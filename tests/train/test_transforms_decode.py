@@ -234,6 +234,19 @@ def test_a_window_is_cut_as_the_picture_is(box):
     assert np.array_equal(ours, expected)
 
 
+@pytest.mark.parametrize(
+    "box", [(5, -30, 40, -4), (-50, 5, -1, 40), (70, 5, 90, 40), (5, 48, 40, 90), (-9, -9, 0, 0)]
+)
+def test_a_cut_beside_the_picture_is_black(box):
+    from mmaction.datasets.transforms import MMCompact
+
+    picture = np.random.default_rng(0).integers(1, 256, (48, 64, 3), np.uint8)
+    window = Window(picture[10:20, 30:40], (30, 10, 40, 20), (48, 64))
+    cut = MMCompact()._compact_images
+    expected, ours = (cut([image], (48, 64), box)[0] for image in (picture, window))
+    assert np.array_equal(ours, expected) and not ours.any() and ours.size
+
+
 def test_validating_in_batches_predicts_the_same(demo, exact):
     config = config_of(demo, exact)
     found, _ = samples(config, "val_dataloader")

@@ -5,7 +5,8 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from fuzzing import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 with warnings.catch_warnings():
@@ -14,9 +15,6 @@ with warnings.catch_warnings():
 
     from pipeline.train.transforms import PoseHeatmaps, ShipJoints
     from pipeline.train.transforms.joints import draw_joints, stack_persons
-
-settings.register_profile("heatmaps", deadline=None, max_examples=60)
-settings.load_profile("heatmaps")
 
 
 def sample(seed, persons=2, frames=4, size=64, missing=0.2):
@@ -50,6 +48,7 @@ arguments = st.fixed_dictionaries(
 )
 
 
+@examples(60)
 @given(st.integers(0, 10**6), st.integers(1, 3), st.sampled_from([20, 64, 90]), arguments)
 def test_maps_of_the_loader_equal_the_stock_maps(seed, persons, size, given_arguments):
     results = sample(seed, persons, size=size)
@@ -58,6 +57,7 @@ def test_maps_of_the_loader_equal_the_stock_maps(seed, persons, size, given_argu
     np.testing.assert_allclose(ours, stock(results, **given_arguments), rtol=0, atol=1e-6)
 
 
+@examples(60)
 @given(st.integers(0, 10**6), st.integers(1, 3), arguments)
 def test_maps_of_the_device_equal_the_stock_maps(seed, persons, given_arguments):
     results = sample(seed, persons)

@@ -161,13 +161,16 @@ class Window:
         left, right = left - self._pad[1], right - self._pad[1]
         height, width = self._size
         inner = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+        shape = max(bottom - top, 0), max(right - left, 0), 3
+        if inner[0] >= inner[2] or inner[1] >= inner[3]:  # all joints are beside the picture
+            return np.zeros(shape, self._crop.dtype)
         x0, y0, x1, y1 = self._box
         if not (x0 <= inner[0] and y0 <= inner[1] and inner[2] <= x1 and inner[3] <= y1):
             raise PackError(f"The cut {inner} is outside the stored region {self._box}.")
         part = self._crop[inner[1] - y0 : inner[3] - y0, inner[0] - x0 : inner[2] - x0]
         if inner == (left, top, right, bottom):
             return part
-        cut = np.zeros((bottom - top, right - left, 3), part.dtype)
+        cut = np.zeros(shape, part.dtype)
         cut[inner[1] - top : inner[3] - top, inner[0] - left : inner[2] - left] = part
         return cut
 
