@@ -14,8 +14,8 @@ from pipeline.diagnose.recipe import Match, match, recipe_values
 from pipeline.errors import InputError
 from pipeline.plan.evidence import Evidence
 from pipeline.plan.measurement import Measurement
+from pipeline.plan.recipe import MISSING, recipe_value
 from pipeline.plan.sweep import Sweep
-from pipeline.plan.variants import MISSING, recipe_value
 
 
 def read_evidence(

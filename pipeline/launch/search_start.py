@@ -10,10 +10,10 @@ from pipeline.launch.budget import Budget
 from pipeline.launch.policy import SearchOrder
 from pipeline.launch.searching import counted, of_search, rule_of, trials_of
 from pipeline.plan.difference import differences
+from pipeline.plan.recipe import recipe_values
 from pipeline.plan.search.rules import Ladder
 from pipeline.plan.search.space import rates_of
 from pipeline.plan.sweep import Sweep
-from pipeline.plan.variants import recipe_values
 from pipeline.study.board import TrialRow, recipe_row
 from pipeline.study.known import Known, import_known, misfit
 from pipeline.study.spent import epoch_hours, hours_so_far

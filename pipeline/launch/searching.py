@@ -21,7 +21,7 @@ from pipeline.plan.overrule import judge
 from pipeline.plan.search.live import Searching
 from pipeline.plan.search.rules import RULES, Field, Halving, make_rule
 from pipeline.plan.search.space import moved_with_lr
-from pipeline.plan.variants import recipe_values
+from pipeline.plan.recipe import recipe_values
 from pipeline.plan.verdict import Kind
 from pipeline.study.board import TrialRow, recipe_row
 from pipeline.study.claim import claim_beaten

@@ -4,11 +4,10 @@ Works on a file whose keys and types are right (`schema.py`); every error has it
 """
 
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import SweepFileError
 from pipeline.plan import schema
-from pipeline.plan.search.space import within
+from pipeline.plan.recipe import MISSING, overlay, recipe_value
 from pipeline.plan.sweep import (
     BEST_KNOWN,
     Band,
@@ -74,7 +73,7 @@ class Resolver:
             name=name,
             plan=model.plan,
             like=model.like,
-            set=_overlay(base.set if base else {}, named),
+            set=overlay(base.set if base else {}, named),
             named=named,
             space=self._space(model, base),
             gates=self._gates(name, model, base),
@@ -265,49 +264,6 @@ def _space(model: schema.SpaceModel) -> Space:
     )
 
 
-MISSING = object()
-
-
 def _slurm(model: schema.SlurmModel) -> Slurm:
     fields = model.model_dump()
     return Slurm(**{**fields, "nodes": tuple(model.nodes), "extra": tuple(model.extra)})
-
-
-def recipe_value(variant: Variant, path: str) -> Any:
-    """Return what the recipe sets at a config path, also inside a list or mapping it sets.
-
-    Returns a private marker when the recipe leaves the path to the base config.
-    """
-    parts = path.split(".")
-    for length in range(len(parts), 0, -1):
-        value = variant.set.get(".".join(parts[:length]), MISSING)
-        if value is not MISSING:
-            return _inside(value, parts[length:])
-    return MISSING
-
-
-def recipe_values(variant: Variant) -> dict[str, Any]:
-    """Return what the recipe sets at the paths of its space, where they apply."""
-    values = {path: recipe_value(variant, path) for path in variant.space}
-    return within(variant.space, {p: v for p, v in values.items() if v is not MISSING})
-
-
-def _inside(value: Any, parts: list[str]) -> Any:
-    for part in parts:
-        if isinstance(value, list) and part.isdigit() and int(part) < len(value):
-            value = value[int(part)]
-        elif isinstance(value, dict) and part in value:
-            value = value[part]
-        else:
-            return MISSING
-    return value
-
-
-def _overlay(inherited: Any, named: dict[str, Any]) -> dict[str, Any]:
-    """Lay the named paths over the inherited ones; a whole value replaces its parts."""
-    kept = {
-        path: value
-        for path, value in inherited.items()
-        if not any(path == new or path.startswith(new + ".") for new in named)
-    }
-    return {**kept, **named}

@@ -5,11 +5,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pipeline.plan.recipe import recipe_values
 from pipeline.plan.search.estimate import ENOUGH, curves_for, estimate
 from pipeline.plan.search.rules import make_rule
 from pipeline.plan.search.space import LR, rates_of
 from pipeline.plan.sweep import Space, Sweep
-from pipeline.plan.variants import recipe_values
 from pipeline.study.board import TrialRow
 from pipeline.study.names import study_name
 from pipeline.study.spent import epoch_hours

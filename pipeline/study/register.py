@@ -13,9 +13,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipeline.errors import InputError
+from pipeline.plan.recipe import MISSING, recipe_value
 from pipeline.plan.search.space import within
 from pipeline.plan.sweep import Sweep, Variant
-from pipeline.plan.variants import MISSING, recipe_value
 from pipeline.study.names import study_name
 from pipeline.study.storage import Storage
 from pipeline.study.table import trials

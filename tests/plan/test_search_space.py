@@ -7,11 +7,11 @@ import pytest
 
 from pipeline.errors import SweepFileError
 from pipeline.plan.read import read_sweep
+from pipeline.plan.recipe import recipe_values
 from pipeline.plan.search.estimate import curves_for, estimate
 from pipeline.plan.search.rules import Ladder
 from pipeline.plan.search.space import LR, draw, holds, moved_with_lr, within
 from pipeline.plan.sweep import Search, Space, Sweep
-from pipeline.plan.variants import recipe_values
 
 TEXT = """\
 name: s
