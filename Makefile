@@ -27,6 +27,7 @@ check: setup
 
 slow: setup
 	$(BIN)/python -m pytest -m slow --timeout 7200
+	PCAN_FUZZ=2000 $(BIN)/python -m pytest -m fuzz -n 2 --timeout 7200
 
 # The part of `slow` that continuous integration runs.
 sample: setup

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipeline.job.rundir import append_line, write_json
+from pipeline.job.files import append_line, write_json
 from pipeline.plan.measurement import Measurement
 from pipeline.report.compare import build_page, collect
 from pipeline.track.mirror import Mirror, start_mirror

@@ -26,6 +26,8 @@ ARROWS = {
 #: What runs inside a job may use of ours.
 TRAIN = {
     "pipeline.plan.measurement",
+    "pipeline.job.files",
+    "pipeline.job.predictions",
     "pipeline.job.rundir",
     "pipeline.data.pack",
     "pipeline.data.plain_pickle",

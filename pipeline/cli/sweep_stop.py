@@ -28,7 +28,7 @@ def stop(sweep: str | None, now: bool, timeout: float, storage: str | None) -> N
     Example:
       pcan sweep stop pcan_ntu60 --now
     """
-    from pipeline.job.rundir import write_json
+    from pipeline.job.files import write_json
     from pipeline.launch.placed import cancel_waiting, end_rest, engine_of, placed
     from pipeline.launch.stops import STOP_FILE
     from pipeline.study.board import read_board

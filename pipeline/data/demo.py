@@ -78,7 +78,7 @@ def finished(folder: Path, meta: dict[str, Any]) -> bool:
         return False
     try:
         found = json.loads((folder / META).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         found = None
     if found == meta:
         return True

@@ -63,7 +63,7 @@ def read_manifest(root: Union[str, Path]) -> Dict[str, Any]:
         raise StoreError(
             f"There is no finished store in {root} (no {MANIFEST}). Make it: pcan data prepare"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} cannot be read: {error}.") from error
     if not isinstance(manifest, dict) or manifest.get("maker") != MAKER:
         raise StoreError(

@@ -1,14 +1,13 @@
 """The monitoring of a run as rows: lr and accuracies by epoch, the best, the gates' verdicts."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.diagnose.case import Case
 from pipeline.diagnose.curve import Point
-from pipeline.job.rundir import RunDir, read_lines
+from pipeline.job.rundir import RunDir
 from pipeline.plan.judge import Rules, judge_all
 from pipeline.plan.verdict import percent
 
@@ -65,9 +64,8 @@ def judged(case: Case, rules: Rules) -> dict[int, tuple[str, str]]:
 def recorded(folder: Path) -> dict[int, tuple[str, str]]:
     """Return the verdicts that were passed on a trial while it ran, by epoch."""
     found: dict[int, tuple[str, str]] = {}
-    for line in read_lines(RunDir(folder).verdicts):
+    for said in RunDir(folder).read_verdicts():
         try:
-            said = json.loads(line)
             found[int(said["epoch"])] = (str(said["verdict"]), str(said["reason"]))
         except (ValueError, KeyError, TypeError):
             continue

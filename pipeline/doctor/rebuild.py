@@ -1,12 +1,12 @@
 """`pcan doctor --rebuild`: refill a study storage from the run directories."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StorageError
-from pipeline.job.rundir import RunDir, read_json, read_lines
+from pipeline.job.files import read_json
+from pipeline.job.rundir import RunDir
 from pipeline.launch.registering import describe, register_all, resolved
 from pipeline.launch.taking_up import FACTS
 from pipeline.plan.project import Project, shown
@@ -79,12 +79,8 @@ def _one(sweep: Sweep, project: Project, storage: Storage, folder: Path) -> str:
 
 def _verdicts(rundir: RunDir) -> list[dict[str, Any]]:
     """Return the verdicts that had something to say, as the storage keeps them."""
-    found = []
-    for line in read_lines(rundir.verdicts):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and record.get("rule") is not None:
-            found.append({key: value for key, value in record.items() if key != "time"})
-    return found
+    return [
+        {key: value for key, value in record.items() if key != "time"}
+        for record in rundir.read_verdicts()
+        if record.get("rule") is not None
+    ]

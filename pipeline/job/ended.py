@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pipeline.errors import printable
-from pipeline.job.rundir import RunDir, read_json
+from pipeline.job.files import read_json
+from pipeline.job.rundir import RunDir
 
 _TAIL_BYTES = 64_000
 #: With less than this on the disk a job cannot even say what ended it.

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.errors import InputError, SweepFileError
 from pipeline.job.child import ask, interpreter
-from pipeline.job.rundir import read_json, write_json
+from pipeline.job.files import read_json, write_json
 from pipeline.plan.project import Project, is_file
 from pipeline.plan.sweep import Sweep
 

@@ -1,20 +1,13 @@
 """The run directory: every file name in which the control side and a job meet.
 
 `runs/<sweep>/<variant>/<number>/`. Both sides use this module, so it keeps to Python 3.8
-and the standard library. Files that the other side may read at any moment are replaced
-whole (`write_json`) or grow by whole fsynced lines (`append_line`).
+and the standard library. How the files are read and written: `files.py`.
 """
 
-import array
-import dataclasses
-import json
-import os
-import sys
-import tempfile
-import zlib
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, List, Union
 
+from pipeline.job.files import read_json, read_lines, read_objects
 from pipeline.plan.measurement import Measurement, by_epoch
 
 #: Environment variable that marks every process of a trial with its lease's token.
@@ -144,70 +137,9 @@ class RunDir:
         """
         return by_epoch(parse_measurements(read_lines(self.measurements)))
 
-
-@dataclasses.dataclass(frozen=True)
-class Predictions:
-    """The class that each validation clip was given after one epoch.
-
-    Args:
-        metric: the objective, which these predictions reproduce.
-        top1: its value.
-        ids: digest of the clips' names and labels in order; equal: the same clips.
-        predicted: one class a clip, in the order of the data set.
-        labels: the true classes, likewise.
-    """
-
-    epoch: int
-    metric: str
-    top1: float
-    ids: str
-    predicted: "array.array[int]"
-    labels: "array.array[int]"
-
-    #: First bytes of a file: what it is, and the version of its form.
-    MAGIC = b"pcan predictions 1\n"
-
-    def to_bytes(self) -> bytes:
-        """Return the file: the magic line, a JSON line, both columns as packed uint16."""
-        told = {
-            "epoch": self.epoch,
-            "metric": self.metric,
-            "top1": self.top1,
-            "clips": len(self.labels),
-            "ids": self.ids,
-        }
-        columns = _little(self.predicted).tobytes() + _little(self.labels).tobytes()
-        return self.MAGIC + json.dumps(told).encode() + b"\n" + zlib.compress(columns)
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> "Predictions":
-        """Parse a file; raise ValueError if it is damaged or something else."""
-        if not data.startswith(cls.MAGIC):
-            raise ValueError("not a file of predictions")
-        line, _, packed = data[len(cls.MAGIC) :].partition(b"\n")
-        try:
-            told = json.loads(line)
-            size = int(told["clips"])
-            unpacking = zlib.decompressobj()
-            columns = unpacking.decompress(packed, 4 * size + 1)  # never more than it says
-            epoch, top1 = int(told["epoch"]), float(told["top1"])
-            metric, ids = str(told["metric"]), str(told["ids"])
-        except (zlib.error, KeyError, TypeError) as error:
-            raise ValueError(f"damaged predictions: {error!r}") from error
-        if len(columns) != 4 * size or not unpacking.eof:
-            raise ValueError(f"{len(columns)} bytes for {size} clips")
-        halves = columns[: 2 * size], columns[2 * size :]
-        predicted, labels = (_little(array.array("H", half)) for half in halves)
-        return cls(epoch, metric, top1, ids, predicted, labels)
-
-
-def _little(column: "array.array[int]") -> "array.array[int]":
-    """Return a column in the byte order of the file (or, from the file, of this machine)."""
-    if sys.byteorder == "little":
-        return column
-    swapped = array.array("H", column)
-    swapped.byteswap()
-    return swapped
+    def read_verdicts(self) -> List[Dict[str, Any]]:
+        """Return the records of the verdicts so far, as they were written, torn lines left out."""
+        return read_objects(self.verdicts)
 
 
 def parse_measurements(lines: List[str]) -> List[Measurement]:
@@ -219,79 +151,3 @@ def parse_measurements(lines: List[str]) -> List[Measurement]:
         except (ValueError, TypeError):
             continue
     return found
-
-
-def read_lines(path: Path) -> List[str]:
-    """Return the whole lines of a file that may be missing or still growing."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return []
-    return text[: text.rfind("\n") + 1].splitlines()
-
-
-def read_json(path: Path) -> Optional[Dict[str, Any]]:
-    """Return a JSON object, or None if the file is missing or does not hold one."""
-    try:
-        with open(path, "rb") as stream:  # `status` asks this of every trial
-            record = json.loads(stream.read())
-    except (FileNotFoundError, ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) else None
-
-
-def write_json(path: Path, record: Dict[str, Any], durable: bool = True) -> None:
-    """Replace `path` by `record` so that a reader sees the old or the new, never half.
-
-    Args:
-        durable: also flush to the disk before the rename (not needed for progress).
-    """
-    write_text(path, json.dumps(record, indent=1) + "\n", durable)
-
-
-def write_text(path: Path, text: str, durable: bool = True) -> None:
-    """Replace `path` by `text` by a temporary file in the same folder."""
-    write_bytes(path, text.encode("utf-8"), durable)
-
-
-def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
-    """Replace `path` by `data`; see `write_text`."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=str(path.parent))
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            if durable:
-                os.fsync(stream.fileno())
-        os.replace(temporary, str(path))
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
-    if durable:
-        fsync_folder(path.parent)
-
-
-def append_line(path: Path, line: str) -> None:
-    """Append one whole line and flush it to the disk.
-
-    A torn last line, left by a writer that was killed, is ended first, so that it can
-    never swallow the new line.
-    """
-    with open(str(path), "ab+") as stream:
-        if stream.tell() > 0:
-            stream.seek(-1, os.SEEK_END)
-            if stream.read(1) != b"\n":
-                stream.write(b"\n")
-        stream.write(line.rstrip("\n").encode("utf-8") + b"\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
-    handle = os.open(str(folder), os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

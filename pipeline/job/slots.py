@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import NotReady
+from pipeline.job.files import parsed
 from pipeline.job.gpus import Gpu, list_gpus
 
 
@@ -126,7 +127,7 @@ def _open(gpu: Gpu) -> int:
 
 def _holder(handle: int) -> str:
     try:
-        note = json.loads(os.pread(handle, 4096, 0))
+        note = parsed(os.pread(handle, 4096, 0))  # anyone may have written it
         return f"pcan trial {note['trial']} (pid {note['pid']})"
-    except (ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return "another pcan launch"

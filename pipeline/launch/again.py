@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, NotReady
-from pipeline.job.rundir import RunDir, read_json, write_json
+from pipeline.job.files import read_json, write_json
+from pipeline.job.rundir import RunDir
 from pipeline.launch.overruled import overrule, records, signed
 from pipeline.launch.prepare import newest_checkpoint, run_dir, wandb_id
 from pipeline.plan.project import Project, shown

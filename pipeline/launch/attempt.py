@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.job.ended import Outcome, explain, read_outcome
+from pipeline.job.files import read_json
 from pipeline.job.logs import LogKeeper
 from pipeline.job.process import Command, JobProcess
-from pipeline.job.rundir import RunDir, read_json
+from pipeline.job.rundir import RunDir
 from pipeline.job.slots import Slot
 from pipeline.launch.held import Held
 from pipeline.launch.judging import Judging

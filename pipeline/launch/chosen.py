@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.job.rundir import RunDir, write_json
+from pipeline.job.files import write_json
+from pipeline.job.rundir import RunDir
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.study.board import TrialRow

@@ -9,7 +9,8 @@ import shutil
 from collections.abc import Sequence
 
 from pipeline.errors import InputError, NoResult, NotReady
-from pipeline.job.rundir import RunDir, read_json, write_json
+from pipeline.job.files import read_json, write_json
+from pipeline.job.rundir import RunDir
 from pipeline.launch.overruled import signed
 from pipeline.launch.prepare import run_dir, wandb_id
 from pipeline.plan.project import Project, shown

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.job.child import interpreter, job_env
+from pipeline.job.files import read_json
 from pipeline.job.process import Command
 from pipeline.job.resolve import Config, Resolution, resolve
-from pipeline.job.rundir import RunDir, read_json
+from pipeline.job.rundir import RunDir
 from pipeline.job.slots import Slot
 from pipeline.launch.held import Held
 from pipeline.launch.machine import DATA_ROOT

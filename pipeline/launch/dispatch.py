@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import NotReady, PcanError, StorageError
-from pipeline.job.rundir import read_lines
+from pipeline.job.files import read_lines
 from pipeline.launch.context import Context
 from pipeline.launch.engine import Engine, EngineJob, order_of
 from pipeline.launch.policy import Next, running, to_be_had

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.job.rundir import RunDir, read_json, write_json, write_text
+from pipeline.job.files import read_json, write_json, write_text
+from pipeline.job.rundir import RunDir
 from pipeline.launch.overruled import signed
 from pipeline.launch.prepare import run_dir, wandb_id
 from pipeline.plan.evidence import Evidence

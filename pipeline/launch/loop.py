@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.errors import PcanError, StorageError
 from pipeline.job.ended import Outcome
-from pipeline.job.rundir import read_json
+from pipeline.job.files import read_json
 from pipeline.job.slots import Slot
 from pipeline.launch.attempt import Attempt
 from pipeline.launch.budget import Budget

@@ -1,13 +1,13 @@
 """What a launcher writes into a trial's run directory; a disk that refuses it ends no training."""
 
-import contextlib
 import datetime
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipeline.job.ended import Outcome
-from pipeline.job.rundir import RunDir, append_line, read_lines, write_json
+from pipeline.job.files import append_line, write_json
+from pipeline.job.rundir import RunDir
 from pipeline.plan.judge import best
 from pipeline.plan.measurement import Measurement
 
@@ -28,13 +28,8 @@ class Notes:
 
     def judged(self) -> dict[Any, Any]:
         """Return the epochs that have their verdict on file, with the last one's kind."""
-        found = {}
-        for line in read_lines(self._rundir.verdicts):
-            with contextlib.suppress(ValueError):
-                record = json.loads(line)
-                if isinstance(record, dict):
-                    found[record.get("epoch")] = record.get("verdict")
-        return found
+        records = self._rundir.read_verdicts()
+        return {record.get("epoch"): record.get("verdict") for record in records}
 
     def verdict(self, record: Mapping[str, Any]) -> None:
         """Add a verdict to the trial's file."""

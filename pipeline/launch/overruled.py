@@ -5,7 +5,8 @@ import getpass
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.job.rundir import RunDir, read_json, write_json
+from pipeline.job.files import read_json, write_json
+from pipeline.job.rundir import RunDir
 from pipeline.study.owner import shown_host, this_host
 
 

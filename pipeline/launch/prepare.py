@@ -12,8 +12,9 @@ from typing import Any
 
 from pipeline.data.store import StoreError, default_store, spec_data
 from pipeline.errors import NotReady, StorageError
+from pipeline.job.files import read_json, write_json, write_text
 from pipeline.job.resolve import Config
-from pipeline.job.rundir import RunDir, read_json, write_json, write_text
+from pipeline.job.rundir import RunDir
 from pipeline.launch.held import Held
 from pipeline.launch.machine import apply_data_root
 from pipeline.plan.project import Project, shown

@@ -4,7 +4,7 @@ import dataclasses
 import datetime
 from pathlib import Path
 
-from pipeline.job.rundir import read_json, write_json
+from pipeline.job.files import read_json, write_json
 from pipeline.study.owner import Owner, is_alive, this_process
 
 LAUNCH_FILE = "launch.json"

@@ -4,24 +4,23 @@ Everything follows from the storage: how far each trial is, who is paused, what 
 search that was killed at any point goes on with the same command.
 """
 
-import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import StorageError
 from pipeline.job.ended import Outcome
-from pipeline.job.rundir import RunDir, read_lines
+from pipeline.job.rundir import RunDir
 from pipeline.launch.held import Held
 from pipeline.launch.notes import Notes
 from pipeline.launch.overruled import overruled
 from pipeline.launch.policy import Next, SearchOrder
 from pipeline.launch.prepare import newest_checkpoint, run_dir
 from pipeline.plan.overrule import judge
+from pipeline.plan.recipe import recipe_values
 from pipeline.plan.search.live import Searching
 from pipeline.plan.search.rules import RULES, Field, Halving, make_rule
 from pipeline.plan.search.space import moved_with_lr
-from pipeline.plan.recipe import recipe_values
 from pipeline.plan.verdict import Kind
 from pipeline.study.board import TrialRow, recipe_row
 from pipeline.study.claim import claim_beaten
@@ -148,12 +147,8 @@ def searching(context: "Context", lease: Held, rundir: RunDir) -> Searching:
 def _passed(rundir: RunDir) -> frozenset[int]:
     """Return the checks that a trial was let through, by the rule or by a person."""
     names = [str(rule) for _, rule in overruled(rundir)]
-    for line in read_lines(rundir.verdicts):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and record.get("verdict") == Kind.GO.value:
+    for record in rundir.read_verdicts():
+        if record.get("verdict") == Kind.GO.value:
             names.append(str(record.get("rule")))
     matches = (_CHECK.fullmatch(name) for name in names)
     return frozenset(int(match.group(1)) for match in matches if match)

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 from pipeline.job.ended import Outcome
-from pipeline.job.rundir import read_json
+from pipeline.job.files import read_json
 
 STOP_FILE = "stop.json"
 

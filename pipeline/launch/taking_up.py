@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline.job.ended import Outcome
-from pipeline.job.rundir import read_json
+from pipeline.job.files import read_json
 from pipeline.job.slots import Slot
 from pipeline.launch.attempt import Attempt
 from pipeline.launch.context import Context

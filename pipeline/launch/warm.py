@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from pipeline.job.rundir import RunDir, read_json
+from pipeline.job.files import read_json
+from pipeline.job.rundir import RunDir
 
 
 class WarmReport:

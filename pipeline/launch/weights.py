@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.errors import NotReady
 from pipeline.job.child import ask
-from pipeline.job.rundir import read_json
+from pipeline.job.files import read_json
 from pipeline.launch.prepare import run_dir
 from pipeline.plan.project import Project, shown
 from pipeline.plan.sweep import Sweep

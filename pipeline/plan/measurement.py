@@ -8,6 +8,9 @@ import json
 import math
 from typing import Any, Dict, Iterable, List, Optional
 
+#: Fields that are a number or not known.
+NUMBERS = ("lr", "rgb_top1", "pose_top1", "loss", "seconds")
+
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
@@ -44,7 +47,10 @@ class Measurement:
     @classmethod
     def from_line(cls, line: str) -> "Measurement":
         """Parse one line; raise ValueError if it is not a measurement."""
-        record = json.loads(line)
+        try:
+            record = json.loads(line)
+        except RecursionError:
+            raise ValueError("nested beyond any measurement") from None
         if not isinstance(record, dict):
             raise ValueError("not a JSON object")
         epoch, top1 = record.get("epoch"), record.get("top1")
@@ -52,6 +58,11 @@ class Measurement:
             raise ValueError(f"epoch is {epoch!r}, not a whole number >= 0")
         if isinstance(top1, bool) or not isinstance(top1, (int, float)):
             raise ValueError(f"top1 is {top1!r}, not a number")
+        for name in NUMBERS:
+            if not isinstance(record.get(name), (int, float, type(None))):
+                raise ValueError(f"{name} is {record[name]!r}, not a number")
+        if not isinstance(record.get("extra", {}), dict):
+            raise ValueError(f"extra is {record['extra']!r}, not numbers by name")
         known = {field.name for field in dataclasses.fields(cls)}
         values: Dict[str, Any] = {k: v for k, v in record.items() if k in known}
         return cls(**values)

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.job.rundir import RunDir, parse_measurements, read_json, read_lines, write_text
+from pipeline.job.files import read_json, read_lines, write_text
+from pipeline.job.rundir import RunDir, parse_measurements
 from pipeline.plan.measurement import Measurement, by_epoch
 from pipeline.plan.sweep import Sweep
 from pipeline.report.compare_plan import ladder_of, short, variants_of
@@ -228,16 +229,8 @@ def _gpu_hours(measured: Sequence[Measurement], spec: Mapping[str, Any]) -> floa
 
 
 def _verdicts(run: RunDir) -> list[dict[str, Any]]:
-    found = []
-    for line in read_lines(run.verdicts):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict):
-            keys = ("epoch", "top1", "verdict", "rule", "threshold", "std_error", "reason", "next")
-            found.append({key: record.get(key) for key in keys})
-    return found
+    keys = ("epoch", "top1", "verdict", "rule", "threshold", "std_error", "reason", "next")
+    return [{key: record.get(key) for key in keys} for record in run.read_verdicts()]
 
 
 def _wandb_url(run: RunDir) -> str | None:

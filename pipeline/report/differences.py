@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.job.rundir import Predictions, RunDir, read_json
+from pipeline.job.files import read_json
+from pipeline.job.predictions import Predictions
+from pipeline.job.rundir import RunDir
 from pipeline.plan.doubt import standard_error
 from pipeline.plan.judge import best
 from pipeline.plan.verdict import percent

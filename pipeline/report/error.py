@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.job.rundir import RunDir, read_json
+from pipeline.job.files import read_json
+from pipeline.job.rundir import RunDir
 from pipeline.plan.doubt import standard_error
 from pipeline.study.board import TrialRow
 

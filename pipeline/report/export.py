@@ -19,8 +19,9 @@ from typing import Any
 
 from pipeline.errors import InputError, NoResult
 from pipeline.job.child import ask
+from pipeline.job.files import read_json
 from pipeline.job.resolve import Config, data_root_of, placed_path, resolve
-from pipeline.job.rundir import RunDir, read_json, read_lines
+from pipeline.job.rundir import RunDir
 from pipeline.plan.project import Project, shown
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import percent
@@ -148,7 +149,7 @@ def _record(
         "overrides": spec.get("overrides"),
         "metric": sweep.objective.metric,
         "measurements": [json.loads(m.to_line()) for m in rundir.read_measurements()],
-        "verdicts": [json.loads(line) for line in read_lines(rundir.verdicts)],
+        "verdicts": rundir.read_verdicts(),
         "state": row.state,
         "cause": row.cause,
         "reason": row.reason,

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.job.rundir import RunDir, read_json
+from pipeline.job.files import read_json
+from pipeline.job.rundir import RunDir
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import percent, shown_reading

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.job.rundir import RunDir, read_json, read_lines
+from pipeline.job.files import read_json
+from pipeline.job.rundir import RunDir
 from pipeline.plan.measurement import Measurement
 from pipeline.track.redact import redact
 
@@ -81,7 +82,7 @@ def read_trial(folder: Path) -> Trial | None:
         folder=folder,
         spec=spec,
         measurements=run.read_measurements(),
-        verdicts=_objects(read_lines(run.verdicts)),
+        verdicts=run.read_verdicts(),
         outcome=read_json(run.outcome),
     )
 
@@ -234,19 +235,6 @@ def verdict_table(trial: Trial) -> list[list[Any]]:
 
 def _cell(value: Any) -> Any:
     return value if value is None or isinstance(value, int | float | str) else json.dumps(value)
-
-
-def _objects(lines: Sequence[str]) -> list[dict[str, Any]]:
-    """Parse whole JSON lines, leaving out what a killed writer tore."""
-    found = []
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict):
-            found.append(record)
-    return found
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

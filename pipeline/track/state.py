@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from pipeline.errors import TrackingError
-from pipeline.job.rundir import RunDir, read_json, write_json
+from pipeline.job.files import read_json, write_json
+from pipeline.job.rundir import RunDir
 from pipeline.track.record import Trial, id_of, read_trial
 
 LOCAL = "pcan_sync.json"

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, TrackingError
-from pipeline.job.rundir import RunDir, read_json
+from pipeline.job.files import read_json
+from pipeline.job.rundir import RunDir
 from pipeline.track import record, server, state
 from pipeline.track.environment import clean_environment
 from pipeline.track.record import Target, Trial, read_trial

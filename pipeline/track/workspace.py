@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, TrackingError
-from pipeline.job.rundir import read_json, write_json
+from pipeline.job.files import read_json, write_json
 from pipeline.track import server, state
 from pipeline.track.environment import clean_environment
 from pipeline.track.record import Target, Trial, read_trial

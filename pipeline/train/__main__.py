@@ -48,7 +48,7 @@ def starting(rundir: RunDir, rank: int) -> None:
     """Say that the job is up, before the slow imports."""
     import time
 
-    from pipeline.job.rundir import write_json
+    from pipeline.job.files import write_json
 
     if rank == 0:
         now = time.time()

@@ -14,7 +14,8 @@ from typing import Any, Dict, List, Optional
 import numpy as np
 import torch
 
-from pipeline.job.rundir import RunDir, fsync_folder
+from pipeline.job.files import fsync_folder
+from pipeline.job.rundir import RunDir
 from pipeline.train.outcome import JobFailure, best_of
 
 SCHEMA = 1

@@ -13,7 +13,8 @@ from typing import Any, Dict, List, Optional
 import torch
 from mmengine.hooks import Hook
 
-from pipeline.job.rundir import RunDir, append_line, read_json, write_json
+from pipeline.job.files import append_line, read_json, write_json
+from pipeline.job.rundir import RunDir
 from pipeline.plan.measurement import Measurement
 from pipeline.train import checkpoint, predictions, state
 from pipeline.train.group import gather, rank, tell_all

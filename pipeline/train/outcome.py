@@ -10,7 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
-from pipeline.job.rundir import RunDir, fsync_folder, read_json, write_json
+from pipeline.job.files import fsync_folder, read_json, write_json
+from pipeline.job.rundir import RunDir
 from pipeline.plan.measurement import Measurement
 from pipeline.train.process import leave_if_taken_over
 

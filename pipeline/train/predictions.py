@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from mmengine.hooks import Hook
 
-from pipeline.job.rundir import Predictions, RunDir, read_json, write_bytes, write_json
+from pipeline.job.files import read_json, write_bytes, write_json
+from pipeline.job.predictions import Predictions
+from pipeline.job.rundir import RunDir
 from pipeline.train.group import gather, rank
 from pipeline.train.outcome import best_of
 

@@ -7,7 +7,8 @@ from typing import Any, Dict, Optional
 
 from mmengine.runner import Runner
 
-from pipeline.job.rundir import RunDir, append_line, read_json, write_json
+from pipeline.job.files import append_line, read_json, write_json
+from pipeline.job.rundir import RunDir
 from pipeline.plan.measurement import Measurement
 from pipeline.train import checkpoint, group, predictions, state
 from pipeline.train.buffers import SyncBuffers

@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Any, Dict, Optional
 
-from pipeline.job.rundir import RunDir, read_json
+from pipeline.job.files import read_json
+from pipeline.job.rundir import RunDir
 from pipeline.train.outcome import JobFailure
 
 

@@ -3,7 +3,8 @@
 import time
 from typing import Any, Dict, Optional
 
-from pipeline.job.rundir import RunDir, read_json
+from pipeline.job.files import read_json
+from pipeline.job.rundir import RunDir
 
 #: Pause between two looks. The files are local and tiny; a look costs microseconds.
 POLL_S = 0.02

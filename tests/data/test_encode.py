@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from fuzzing import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data.encode import CHECK_EVERY, FLOOR_DB, QUALITIES, decoded, encoder, psnr
@@ -26,13 +27,13 @@ pictures = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=80)
+@examples(80)
 @given(pictures)
 def test_lossless_is_lossless(region):
     assert np.array_equal(decoded(encoder("webp")(region), region.shape[:2]), region)
 
 
-@settings(deadline=None, max_examples=80)
+@examples(80)
 @given(pictures)
 def test_jpeg_keeps_its_floor(region):
     assert psnr(decoded(encoder("jpeg")(region), region.shape[:2]), region) >= FLOOR_DB

@@ -1,7 +1,8 @@
 """A pack gives back what was put in, or says that it is damaged."""
 
 import pytest
-from hypothesis import given, settings
+from fuzzing import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data.pack import Pack, PackError, write_pack
@@ -18,7 +19,7 @@ def read_all(path):
         return {int(frame): pack.still(int(frame)) for frame in pack.frames}
 
 
-@settings(deadline=None, max_examples=50)
+@examples(50)
 @given(st.dictionaries(st.integers(0, 2**31), st.binary(max_size=200), max_size=12))
 def test_stills_come_back(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("packs") / "folder" / "one.pack"

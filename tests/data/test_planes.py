@@ -4,7 +4,8 @@ import platform
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from fuzzing import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data.demo import make_demo
@@ -13,7 +14,7 @@ from pipeline.data.planes import is_planes, to_planes, to_rgb
 from pipeline.data.video import frames
 
 
-@settings(deadline=None, max_examples=100)
+@examples(100)
 @given(
     seed=st.integers(0, 10**6),
     height=st.integers(1, 20),
@@ -34,7 +35,7 @@ def test_pictures_made_of_planes_are_given_back(seed, height, width, levels, col
     assert is_planes(found, size) and np.array_equal(to_rgb(found, size), picture)
 
 
-@settings(deadline=None, max_examples=100)
+@examples(100)
 @given(st.integers(0, 10**6), st.integers(1, 24), st.integers(1, 24))
 def test_other_pictures_have_none_or_are_given_back(seed, height, width):
     picture = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)

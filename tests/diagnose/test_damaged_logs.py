@@ -6,14 +6,14 @@ that epoch is the one thing that must not happen.
 
 import contextlib
 import math
-import os
 import random
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from fuzzing import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.diagnose.case import make_case
@@ -23,11 +23,6 @@ from pipeline.diagnose.read import read_log
 from pipeline.errors import InputError
 
 Pairs = set[tuple[int, str, float]]
-EXAMPLES = settings(
-    max_examples=int(os.environ.get("PCAN_EXAMPLES", "40")),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 #: What other processes print into the same stream.
 INTRUDERS = [
     b"2024/10/19 23:57:59 - mmengine - INFO - Epoch(train) [49][15/15]  lr: 3.9426e-05  "
@@ -79,7 +74,7 @@ def expect_no_wrong_pair(path: Path, truth: Pairs) -> Pairs:
     return found
 
 
-@EXAMPLES
+@examples(40)
 @given(data=st.data())
 def test_cut_anywhere(contents: list, damaged: Callable, data: st.DataObject) -> None:
     name, whole, truth = contents[data.draw(st.integers(0, len(contents) - 1))]
@@ -90,7 +85,7 @@ def test_cut_anywhere(contents: list, damaged: Callable, data: st.DataObject) ->
     expect_no_wrong_pair(damaged(name, whole[start:end]), truth)
 
 
-@EXAMPLES
+@examples(40)
 @given(data=st.data())
 def test_cut_in_a_validation_line(contents: list, damaged: Callable, data: st.DataObject) -> None:
     """The place where a cut hurts: inside the line with the value."""
@@ -100,7 +95,7 @@ def test_cut_in_a_validation_line(contents: list, damaged: Callable, data: st.Da
     expect_no_wrong_pair(damaged(name, whole[:cut]), truth)
 
 
-@EXAMPLES
+@examples(40)
 @given(data=st.data())
 def test_lines_dropped(contents: list, damaged: Callable, data: st.DataObject) -> None:
     name, whole, truth = contents[data.draw(st.integers(0, len(contents) - 1))]
@@ -111,7 +106,7 @@ def test_lines_dropped(contents: list, damaged: Callable, data: st.DataObject) -
     expect_no_wrong_pair(damaged(name, left), truth)
 
 
-@EXAMPLES
+@examples(40)
 @given(data=st.data())
 def test_other_writers_in_between(contents: list, damaged: Callable, data: st.DataObject) -> None:
     """Text of other processes, also in the middle of a line and of a number."""
@@ -124,7 +119,7 @@ def test_other_writers_in_between(contents: list, damaged: Callable, data: st.Da
     expect_no_wrong_pair(damaged(name, whole), truth)
 
 
-@EXAMPLES
+@examples(40)
 @given(data=st.data())
 def test_ranks_interleaved(contents: list, damaged: Callable, data: st.DataObject) -> None:
     """Several ranks print the same lines; metrics are broadcast, so the values agree."""
@@ -140,7 +135,7 @@ def test_ranks_interleaved(contents: list, damaged: Callable, data: st.DataObjec
     assert {epoch for epoch, _, _ in found} <= {epoch for epoch, _, _ in truth}
 
 
-@EXAMPLES
+@examples(40)
 @given(data=st.data())
 def test_nan_values(contents: list, damaged: Callable, data: st.DataObject) -> None:
     name, whole, truth = contents[data.draw(st.integers(0, len(contents) - 1))]
@@ -152,7 +147,7 @@ def test_nan_values(contents: list, damaged: Callable, data: st.DataObject) -> N
     assert {pair for pair in pairs(curve) if not math.isnan(pair[2])} <= truth
 
 
-@EXAMPLES
+@examples(40)
 @given(
     values=st.lists(st.integers(0, 10_000).map(lambda n: n / 10_000), min_size=1, max_size=12),
     name=st.sampled_from(
@@ -189,13 +184,13 @@ def test_another_encoding_changes_nothing(
         assert curve is not None and pairs(curve) == truth
 
 
-@EXAMPLES
+@examples(40)
 @given(data=st.binary(max_size=3000) | st.text(max_size=800).map(str.encode))
 def test_any_bytes_at_all(damaged: Callable, data: bytes) -> None:
     read_all_the_way(damaged("x.log", data))
 
 
-@EXAMPLES
+@examples(40)
 @given(
     lines=st.lists(
         st.sampled_from(

@@ -8,19 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from fuzzing import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.train.checkpoint import KEYS, read
 from pipeline.train.checkpoint_file import CheckpointError, read_checkpoint
 from pipeline.train.outcome import JobFailure
-
-BOUNDED = settings(
-    max_examples=int(os.environ.get("PCAN_FUZZ") or 40),
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 
 
 class Evil:
@@ -43,7 +37,7 @@ BASES = [
 ]
 
 
-@BOUNDED
+@examples(40)
 @given(
     base=st.sampled_from(BASES),
     edits=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=6),

@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.job.rundir import MARKER, RunDir, read_json, write_json
+from pipeline.job.files import read_json, write_json
+from pipeline.job.rundir import MARKER, RunDir
 from pipeline.train.config_file import load
 from pipeline.train.config_text import to_text
 from pipeline.train.override import apply

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError, NoResult
-from pipeline.job.rundir import RunDir, read_json, write_json
+from pipeline.job.files import read_json, write_json
+from pipeline.job.rundir import RunDir
 from pipeline.launch.chosen import note_choice
 from pipeline.launch.confirming import enqueue_confirmations
 from pipeline.launch.overruled import signed

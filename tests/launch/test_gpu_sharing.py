@@ -166,6 +166,16 @@ def test_a_lock_dies_with_its_holder(driver: Path) -> None:
     os.close(writing)
 
 
+@pytest.mark.parametrize("note", [b"[" * 4096, b"null", b"\xff", b"{}", b""], ids=range(5))
+def test_what_another_user_wrote_into_a_lock_harms_nobody(driver: Path, note: bytes) -> None:
+    gpu = list_gpus()[0]
+    theirs, mine = Slot(number=0, gpus=(gpu,)), Slot(number=0, gpus=(gpu,))
+    assert theirs.hold("theirs/0") is None
+    (driver / "locks" / f"{gpu.uuid}.lock").write_bytes(note)
+    assert mine.hold("mine/0") == "GPU 0 is used by another pcan launch"
+    theirs.free()
+
+
 def test_a_single_job_keeps_off_gpus_in_use_or_waits_for_them(
     project, driver: Path, stranger
 ) -> None:

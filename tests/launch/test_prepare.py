@@ -7,7 +7,8 @@ import pytest
 
 from pipeline.cli.show import Terminal
 from pipeline.errors import NotReady
-from pipeline.job.rundir import RunDir, append_line
+from pipeline.job.files import append_line
+from pipeline.job.rundir import RunDir
 from pipeline.launch.prepare import _private, _refuse_to_start_over, newest_checkpoint, set_aside
 from pipeline.plan.measurement import Measurement
 from pipeline.plan.project import Project

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.job.ended import Outcome
-from pipeline.job.rundir import RunDir, append_line
+from pipeline.job.files import append_line
+from pipeline.job.rundir import RunDir
 from pipeline.job.slots import Slot
 from pipeline.launch.attempt import Attempt
 from pipeline.launch.overruled import overrule, overruled

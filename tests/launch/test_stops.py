@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.job.rundir import write_json
+from pipeline.job.files import write_json
 from pipeline.launch.stops import STOP_FILE, Stops
 
 

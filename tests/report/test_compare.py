@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.job.rundir import append_line, write_json
+from pipeline.job.files import append_line, write_json
 from pipeline.plan.measurement import Measurement
 from pipeline.plan.read import read_sweep
 from pipeline.report import compare

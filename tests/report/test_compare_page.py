@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from pipeline.job.rundir import write_json
+from pipeline.job.files import write_json
 from pipeline.plan.measurement import Measurement
 from pipeline.report import compare, compare_serve
 

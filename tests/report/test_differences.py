@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.job.rundir import Predictions, RunDir, append_line, write_json
+from pipeline.job.files import append_line, write_json
+from pipeline.job.predictions import Predictions
+from pipeline.job.rundir import RunDir
 from pipeline.plan.doubt import standard_error
 from pipeline.plan.measurement import Measurement
 from pipeline.report import compare

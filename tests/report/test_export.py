@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.job.rundir import Predictions, RunDir
+from pipeline.job.predictions import Predictions
+from pipeline.job.rundir import RunDir
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = """\

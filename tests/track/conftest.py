@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.job.rundir import append_line, write_json
+from pipeline.job.files import append_line, write_json
 from pipeline.plan.measurement import Measurement
 from pipeline.track.record import id_of
 

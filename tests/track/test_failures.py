@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.job.rundir import read_json
+from pipeline.job.files import read_json
 from pipeline.track.mirror import start_mirror
 from pipeline.track.record import Target, read_trial
 from pipeline.track.state import read_local

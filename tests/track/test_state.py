@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from pipeline.errors import TrackingError
-from pipeline.job.rundir import write_json
+from pipeline.job.files import write_json
 from pipeline.track import state
 from pipeline.track.record import read_trial
 from pipeline.track.state import Fragment, Local, Sent

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.job.rundir import RunDir, append_line, read_json, write_json
+from pipeline.job.files import append_line, read_json, write_json
+from pipeline.job.rundir import RunDir
 from pipeline.plan.measurement import Measurement
 from pipeline.train import checkpoint
 from pipeline.train.failure import diagnose
@@ -110,7 +111,8 @@ WRITERS = """
 import os, sys
 from pathlib import Path
 import torch
-from pipeline.job.rundir import RunDir, append_line
+from pipeline.job.files import append_line
+from pipeline.job.rundir import RunDir
 from pipeline.plan.measurement import Measurement
 from pipeline.train import checkpoint
 rundir = RunDir(sys.argv[1])

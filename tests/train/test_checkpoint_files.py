@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.job.rundir import RunDir, append_line
+from pipeline.job.files import append_line
+from pipeline.job.rundir import RunDir
 from pipeline.plan.measurement import Measurement
 from pipeline.train import checkpoint
 from pipeline.train.outcome import JobFailure, record_outcome

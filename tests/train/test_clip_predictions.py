@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.job.rundir import Predictions, RunDir, append_line
+from pipeline.job.files import append_line
+from pipeline.job.predictions import Predictions
+from pipeline.job.rundir import RunDir
 from pipeline.plan.measurement import Measurement
 
 with warnings.catch_warnings():

@@ -9,6 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = (
+    "pipeline/job/files.py",
+    "pipeline/job/predictions.py",
     "pipeline/job/rundir.py",
     "pipeline/plan/measurement.py",
     "pipeline/data/pack.py",

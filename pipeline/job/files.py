@@ -1,0 +1,101 @@
+"""Small files that two processes meet in: replaced whole, or grown by whole lines.
+
+A writer may be killed at any byte and a reader may come at any moment, so what is torn is left
+out and what is replaced is seen old or new. Jobs use this module too: it keeps to Python 3.8 and
+the standard library.
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Union
+
+
+def read_lines(path: Path) -> List[str]:
+    """Return the whole lines of a file that may be missing or still growing."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    return text[: text.rfind("\n") + 1].splitlines()
+
+
+def read_objects(path: Path) -> List[Dict[str, Any]]:
+    """Return the JSON objects of a file of lines, leaving out lines that hold none."""
+    return [record for record in map(parsed, read_lines(path)) if isinstance(record, dict)]
+
+
+def parsed(text: Union[str, bytes]) -> Any:
+    """Return the JSON value of a text, or None if it is none (or nested beyond any use)."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def read_json(path: Path) -> Optional[Dict[str, Any]]:
+    """Return a JSON object, or None if the file is missing or does not hold one."""
+    try:
+        with open(path, "rb") as stream:  # `status` asks this of every trial
+            record = parsed(stream.read())
+    except FileNotFoundError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def write_json(path: Path, record: Dict[str, Any], durable: bool = True) -> None:
+    """Replace `path` by `record` so that a reader sees the old or the new, never half.
+
+    Args:
+        durable: also flush to the disk before the rename (not needed for progress).
+    """
+    write_text(path, json.dumps(record, indent=1) + "\n", durable)
+
+
+def write_text(path: Path, text: str, durable: bool = True) -> None:
+    """Replace `path` by `text` by a temporary file in the same folder."""
+    write_bytes(path, text.encode("utf-8"), durable)
+
+
+def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
+    """Replace `path` by `data`; see `write_text`."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=str(path.parent))
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            if durable:
+                os.fsync(stream.fileno())
+        os.replace(temporary, str(path))
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+    if durable:
+        fsync_folder(path.parent)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one whole line and flush it to the disk.
+
+    A torn last line, left by a writer that was killed, is ended first, so that it can
+    never swallow the new line.
+    """
+    with open(str(path), "ab+") as stream:
+        if stream.tell() > 0:
+            stream.seek(-1, os.SEEK_END)
+            if stream.read(1) != b"\n":
+                stream.write(b"\n")
+        stream.write(line.rstrip("\n").encode("utf-8") + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut."""
+    handle = os.open(str(folder), os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
