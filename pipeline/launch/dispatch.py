@@ -15,6 +15,7 @@ from pipeline.launch.context import Context
 from pipeline.launch.engine import Engine, EngineJob, order_of
 from pipeline.launch.policy import Next, running, to_be_had
 from pipeline.launch.searching import end_beaten
+from pipeline.launch.show import Once
 from pipeline.launch.stops import Stops
 from pipeline.plan.verdict import percent
 from pipeline.study.board import TrialRow
@@ -68,7 +69,7 @@ class Dispatch:
         self._epochs = 0
         self._fruitless = 0
         self._changed_at = time.monotonic()
-        self._told = ""
+        self._tell_once = Once(say)
 
     def run(self) -> Next:
         """Submit and watch until the plan is done or this launch is stopped.
@@ -223,11 +224,6 @@ class Dispatch:
             if line and not first:
                 self._changed_at = time.monotonic()
                 self._say(line)
-
-    def _tell_once(self, text: str) -> None:
-        if text != self._told:
-            self._say(text)
-            self._told = text
 
     def _title(self, job: EngineJob) -> str:
         return f"{self._engine.name.upper()} job {job.id}"

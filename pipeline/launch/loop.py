@@ -18,27 +18,24 @@ from pipeline.job.slots import Slot
 from pipeline.launch.attempt import Attempt
 from pipeline.launch.budget import Budget
 from pipeline.launch.context import Context
-from pipeline.launch.elsewhere import away, refuse_what_is_away, run_by_others
 from pipeline.launch.endings import Endings
 from pipeline.launch.engine import Inside
+from pipeline.launch.filling import Filling
 from pipeline.launch.notify import Notice, no_notice
 from pipeline.launch.places import Places
-from pipeline.launch.policy import Next, claimable
+from pipeline.launch.policy import Next
 from pipeline.launch.prepare import set_aside
 from pipeline.launch.retry import Retries, spoiled
-from pipeline.launch.searching import end_beaten, spent_by_others
+from pipeline.launch.searching import spent_by_others
 from pipeline.launch.show import Show
 from pipeline.launch.stopping import pass_on
 from pipeline.launch.stops import Stops
 from pipeline.launch.taking_up import make_ready, take_up, told_taken_up
-from pipeline.launch.weights import export_made
 from pipeline.launch.wording import error_text, refusal
 from pipeline.study.board import TrialRow
-from pipeline.study.claim import claim
 from pipeline.study.lease import Lease, LeaseLost
 
 TICK_S = 0.1
-IDLE_S = 2.0
 #: How often a free slot asks the storage for work while other jobs run.
 FILL_S = 5.0
 
@@ -80,12 +77,12 @@ class Loop:
         self.attempts: list[Attempt] = []
         self.endings = Endings(context, stops, show.line, notice)
         self.places = Places(context.slots, wait, show.line)
+        self._filling = Filling(self.places, self.endings, stops, show.line, inside)
         self._changed = changed
         self._reread = reread
         self._budget = budget or Budget()
         self._notice = notice
         self._retries = Retries(context.sweep.job.retry)
-        self._told = ""
         self._plan = Next(wanted=())
         self._fill_at = 0.0
         self._error: Exception | None = None
@@ -113,7 +110,7 @@ class Loop:
                 if self._idle:
                     if self._error is not None:
                         raise self._error
-                    if self.stops.asked or not self._wait(self._plan):
+                    if self.stops.asked or not self._filling.wait(self.context, self._plan):
                         if self.stops.level < 2:
                             self.places.close()
                         return self._plan
@@ -131,11 +128,13 @@ class Loop:
         storage = self.context.study_storage
         try:
             with contextlib.nullcontext() if self._idle else storage.hasty():
-                self._plan = self._fill()
+                self._plan = self._filling.fill(
+                    self.context, self._open, self._begin, self._changed
+                )
         except StorageError as error:
             if self._idle:
                 raise
-            self._tell_once(f"{error} Running trials go on.")
+            self._filling.tell_once(f"{error} Running trials go on.")
         except Exception as error:
             if self._idle:
                 raise
@@ -151,60 +150,13 @@ class Loop:
         """Begin nothing more, and end with this error once the running trials have ended."""
         self._error = self._error or error
         if self.attempts:
-            self._tell_once(f"{error_text(error)}\nThe running trials go on; no other is begun.")
-
-    def _fill(self) -> Next:
-        """Claim and start trials while there are free slots and something is wanted."""
-        context = self.context
-        self.places.waiting = ""
-        rows = context.rows()
-        plan = context.plan(rows)
-        if plan.beaten:
-            end_beaten(context, plan.beaten, self.show.line)
-            self._changed()
-            rows = context.rows()
-            plan = context.plan(rows)
-        names = [want.variant for want in plan.wanted]
-        for line in export_made(context.sweep, context.project, rows, names):
-            self.show.line(line)
-        elsewhere = {row.trial_id for row in rows if away(context, row)}
-        skip = self.endings.given_back | elsewhere
-        while self._open() and claimable(context.sweep, plan, rows, skip):
-            slot = self.places.take(context.sweep.name)
-            if slot is None:
-                break
-            lease = claim(context.sweep, context.study_storage, plan.wanted, skip=skip)
-            if lease is None:
-                self.places.give_back(slot)
-                break
-            self._begin(lease, slot, rows)
-            rows = context.rows()
-        return plan
+            self._filling.tell_once(
+                f"{error_text(error)}\nThe running trials go on; no other is begun."
+            )
 
     def _open(self) -> bool:
         """Whether trials may be begun."""
         return self._error is None and not self.stops.asked
-
-    def _wait(self, plan: Next) -> bool:
-        """Wait while another launcher runs what is wanted; False if there is nothing to await."""
-        if self.places.clearing:
-            return True
-        if self.places.waiting:
-            self._tell_once(f"{self.places.waiting}; waiting.")
-            self.stops.sleep(IDLE_S)
-            return not self.stops.asked
-        others = run_by_others(self.context, plan, self._inside)
-        if not others:
-            refuse_what_is_away(self.context, plan)
-            return False
-        self._tell_once(f"Another launch runs {others}; waiting to take over what it leaves.")
-        self.stops.sleep(IDLE_S)
-        return not self.stops.asked
-
-    def _tell_once(self, text: str) -> None:
-        if text != self._told:
-            self.show.line(text)
-            self._told = text
 
     def _begin(self, lease: Lease, slot: Slot, rows: Sequence[TrialRow]) -> None:
         """Start the job of a claimed trial, or end the trial if earlier attempts settled it."""

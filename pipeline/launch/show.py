@@ -1,6 +1,6 @@
 """What the user sees of a launch: the interface that `cli/show.py` fills."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from pipeline.launch.attempt import Attempt
@@ -14,3 +14,16 @@ class Show(Protocol):
 
     def live(self, attempts: Sequence[Attempt]) -> None:
         """Refresh the picture of the running jobs."""
+
+
+class Once:
+    """Says a line, unless it is the one that was said last."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._last = ""
+
+    def __call__(self, text: str) -> None:
+        if text != self._last:
+            self._say(text)
+            self._last = text
