@@ -115,6 +115,14 @@ def night_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def launch_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what every command that runs a sweep's trials takes."""
+    shared = (engine_options, place_options, storage_option, wandb_option(), set_option)
+    for options in reversed((*shared, night_options)):
+        command = options(command)
+    return command
+
+
 @dataclasses.dataclass(frozen=True)
 class Opened:
     """A project and the sweep that a command works on."""

@@ -7,15 +7,10 @@ import click
 from pipeline.cli.options import (
     Amount,
     Opened,
-    engine_options,
-    night_options,
+    launch_options,
     open_sweep,
-    place_options,
     say_to_stderr,
-    set_option,
-    storage_option,
     sweep_argument,
-    wandb_option,
 )
 
 if TYPE_CHECKING:
@@ -39,12 +34,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Trials per study: 1 is the recipe, more search its space.",
 )
-@engine_options
-@place_options
-@storage_option
-@wandb_option()
-@set_option
-@night_options
+@launch_options
 @click.option("--gpu-hours", type=Amount(0), help="The same, by hours times GPUs.")
 @click.option("--dry-run", is_flag=True, help="Say what would be run, and run nothing.")
 @click.pass_context

@@ -7,14 +7,9 @@ import click
 from pipeline.cli.options import (
     Amount,
     Opened,
-    engine_options,
-    night_options,
+    launch_options,
     open_sweep,
-    place_options,
-    set_option,
-    storage_option,
     sweep_argument,
-    wandb_option,
 )
 
 if TYPE_CHECKING:
@@ -27,12 +22,7 @@ if TYPE_CHECKING:
 @click.option("--trials", type=click.IntRange(1, 10_000), help="How many trials in all.")
 @click.option("--gpu-hours", type=Amount(0, min_open=True), help="How much in all.")
 @click.option("--variant", metavar="NAME", help="Search around this one. [default: the best]")
-@engine_options
-@place_options
-@storage_option
-@wandb_option()
-@set_option
-@night_options
+@launch_options
 @click.pass_context
 def search(
     ctx: click.Context,
