@@ -16,12 +16,13 @@ import hashlib
 import json
 import os
 import struct
-import tempfile
 import zlib
 from pathlib import Path
 from typing import Any, Dict, Iterable, Sequence, Tuple, Union
 
 import numpy as np
+
+from pipeline.job.files import replacing
 
 MAGIC = b"PCANPK01"
 _HEAD = struct.Struct("<8sII")
@@ -63,26 +64,16 @@ def write_pack(path: Path, meta: Dict[str, Any], stills: Iterable[Tuple[int, byt
 
 
 def replace_file(path: Path, chunks: Iterable[bytes]) -> int:
-    """Write a file so that a reader, or a power cut, finds the old or the new, never half.
+    """Write a file whole, or not at all, that others may read.
 
     Returns:
         The file's size in bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".new", dir=str(path.parent))
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.writelines(chunks)
-            stream.flush()
-            os.fsync(stream.fileno())
-            size = stream.tell()
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, str(path))
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
-    return size
+    with replacing(path) as stream:
+        stream.writelines(chunks)
+        os.fchmod(stream.fileno(), 0o644)
+        return stream.tell()
 
 
 class Pack:

@@ -5,11 +5,12 @@ out and what is replaced is seen old or new. Jobs use this module too: it keeps 
 the standard library.
 """
 
+import contextlib
 import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Union
 
 
 def read_lines(path: Path) -> List[str]:
@@ -60,10 +61,21 @@ def write_text(path: Path, text: str, durable: bool = True) -> None:
 
 def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
     """Replace `path` by `data`; see `write_text`."""
+    with replacing(path, durable) as stream:
+        stream.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
+    """Give a file to write that takes the place of `path` once it is whole.
+
+    A reader, or a power cut if `durable`, finds the old file or the new one, never half; after an
+    error the old one stands and nothing else is left.
+    """
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=str(path.parent))
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
+            yield stream
             stream.flush()
             if durable:
                 os.fsync(stream.fileno())

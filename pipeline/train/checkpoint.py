@@ -6,7 +6,6 @@ opens them with no class allowed by hand. What goes in and comes out is `state.p
 
 import os
 import re
-import tempfile
 from collections import Counter, OrderedDict
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -14,7 +13,7 @@ from typing import Any, Dict, List, Optional
 import numpy as np
 import torch
 
-from pipeline.job.files import fsync_folder
+from pipeline.job.files import replacing
 from pipeline.job.rundir import RunDir
 from pipeline.train.outcome import JobFailure, best_of
 
@@ -32,18 +31,8 @@ def path_of(rundir: RunDir, epoch: int) -> Path:
 def write(path: Path, content: Dict[str, Any]) -> None:
     """Write a checkpoint so that `path` is the old file or the whole new one, never half."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=str(path.parent))
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            torch.save(content, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, str(path))
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
-    fsync_folder(path.parent)
+    with replacing(path) as stream:
+        torch.save(content, stream)
 
 
 def read(path: Path) -> Dict[str, Any]:

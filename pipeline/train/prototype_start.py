@@ -9,7 +9,6 @@ import copy
 import hashlib
 import os
 import random
-import tempfile
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Set
 
@@ -18,6 +17,7 @@ import torch
 from mmengine import dist
 from torch import Tensor
 
+from pipeline.job.files import replacing
 from pipeline.train.checkpoint_file import CheckpointError, read_checkpoint
 
 #: Clips that a class's mean is taken over, at most.
@@ -200,10 +200,8 @@ def _keep(store: Path, means: Dict[str, Tensor]) -> str:
     if dist.get_rank() != 0:
         return ""
     try:
-        handle, temporary = tempfile.mkstemp(prefix=".", dir=str(store.parent))
-        with os.fdopen(handle, "wb") as stream:
+        with replacing(store) as stream:
             torch.save({name: mean.cpu() for name, mean in means.items()}, stream)
-        os.replace(temporary, str(store))
     except OSError as error:
         return f" (not kept beside the checkpoint: {error.strerror})"
     return f" (kept in {store.name})"

@@ -112,11 +112,11 @@ class PrivateSlurm:
         (self.folder / "gres.conf").write_text(f"NodeName={self.host} Name=gpu File={gpus}\n")
         (self.folder / "cgroup.conf").write_text("CgroupAutomount=no\nCgroupPlugin=cgroup/v1\n")
         self._munged()
-        self._daemon("slurmctld", "-c", "-i", "-f", str(self.conf))
+        self.call("slurmctld", "-c", "-i", "-f", str(self.conf))
         self.start_slurmd()
 
     def start_slurmd(self) -> None:
-        self._daemon("slurmd", "-f", str(self.conf), "-N", self.host)
+        self.call("slurmd", "-f", str(self.conf), "-N", self.host)
         deadline = time.monotonic() + 60
         while not set(self.call("sinfo", "-h", "-o", "%T").split()) & {
             "idle",
@@ -142,7 +142,7 @@ class PrivateSlurm:
         return {"SLURM_CONF": str(self.conf), "PATH": path}
 
     def call(self, *words: str) -> str:
-        """Run a client tool."""
+        """Run a client tool, or a daemon that goes to the background by itself."""
         done = subprocess.run(
             words,
             env={**os.environ, **self.env()},
@@ -202,22 +202,11 @@ class PrivateSlurm:
         if self._root:
             shutil.chown(folder, "munge", "munge")
             shutil.chown(folder / "key", "munge", "munge")
-            self._daemon(
+            self.call(
                 "setpriv", "--reuid=munge", "--regid=munge", "--clear-groups", "munged", *words
             )
         else:
-            self._daemon("munged", *words)
-
-    def _daemon(self, *words: str) -> None:
-        done = subprocess.run(
-            words,
-            env={**os.environ, **self.env()},
-            capture_output=True,
-            text=True,
-            timeout=CALL_S,
-            check=False,
-        )
-        assert done.returncode == 0, f"{words}: {done.stderr} {self.logs()}"
+            self.call("munged", *words)
 
     def _end(self, file: Path) -> None:
         try:
