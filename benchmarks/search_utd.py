@@ -25,6 +25,8 @@ from pipeline.plan.search.rules import Ladder
 from pipeline.plan.search.simulate import Curve, simulate
 
 ROOT = Path(__file__).resolve().parents[1]
+#: Shares of a trial's epochs at which the replayed ladder checks; the first is its default.
+CHECKS = ((0.125, 0.25, 0.5), (0.1667, 0.3333, 0.5), (0.3333, 0.5), (0.375, 0.75))
 CONFIG = """\
 _base_ = "./utd_mhad8.py"
 
@@ -171,9 +173,11 @@ def report(args: argparse.Namespace, seed: int) -> list[str]:
     curves = [trial["curve"] for trial in search(args, "none", seed)]
     full, of = max(map(max, curves)), len(curves) * args.epochs
     lines = [row("no rule", seed, sum(map(len, curves)), of, full, full)]
-    replayed = simulate([Curve.of(one) for one in curves], Ladder(args.epochs))
-    best = full - replayed.regret
-    lines.append(row("ladder, replayed", seed, sum(replayed.trained), of, best, full))
+    for at in CHECKS:
+        replayed = simulate([Curve.of(one) for one in curves], Ladder(args.epochs, at))
+        kind = f"ladder, replayed, at {', '.join(f'{share:.4g}' for share in at)}"
+        spent, best = sum(replayed.trained), full - replayed.regret
+        lines.append(row(kind, seed, spent, of, best, full))
     if live:
         kept = [trial["best_top1"] for trial in live if trial["state"] == "COMPLETE"]
         spent = sum(trial["epochs"] for trial in live)

@@ -136,8 +136,8 @@ def test_the_time_limit_itself_lets_the_trial_go_on_in_the_requeued_job(
     cluster.wait(launch)
     until(lambda: not cluster.project.job_pids(), "no process is left", limit_s=10)
     trial = cluster.project.status()["baseline/0"]
-    assert (trial["state"], trial["epochs"]) == ("COMPLETE", 16), cluster.logs()
-    assert trial["attempts"] >= 2 and trial["job"]["restarts"] >= 1
+    assert (trial["state"], trial["epochs"]) == ("COMPLETE", 16), cluster.told()
+    assert trial["attempts"] >= 2 and trial["job"]["restarts"] >= 1, cluster.told()
     assert cluster.project.epochs("baseline/0") == list(range(1, 17))
     assert "is queued again; it goes on where this one stopped" in cluster.logs()
     assert len(cluster.mine()) == 1
