@@ -11,7 +11,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import NotReady
@@ -164,25 +164,29 @@ def lead_s(sweep: Sweep) -> int:
     return min(MAX_SIGNAL_S, int(max(epoch, sweep.job.stop_grace_s)) + MARGIN_S)
 
 
-def queue_again(inside: Inside, epochs: int) -> str:
+def queue_again(inside: Inside, epochs: int, say: Callable[[str], None]) -> bool:
     """Have the job that this process runs in started again later.
 
     Args:
         epochs: how many it has finished; without one it never would.
+        say: told what was done.
 
     Returns:
-        A line that says what was done.
+        Whether SLURM ends this process now, to start it again.
     """
     if epochs < 1:
-        return (
+        say(
             f"SLURM job {inside.id} had no time to finish an epoch, so it is not queued again. "
             "Raise slurm.time or slurm.signal_s in the sweep file."
         )
+        return False
     try:
         call(["scontrol", "requeue", inside.id])
     except NotReady as error:
-        return f"SLURM job {inside.id} is not queued again: {error}"
-    return f"SLURM job {inside.id} is queued again; it goes on where this one stopped."
+        say(f"SLURM job {inside.id} is not queued again: {error}")
+        return False
+    say(f"SLURM job {inside.id} is queued again; it goes on where this one stopped.")
+    return True
 
 
 def call(

@@ -31,6 +31,10 @@ from pipeline.study.best import eligible as candidates_of
 from pipeline.study.decisions import note_jump
 from pipeline.study.storage import Storage
 
+#: How long a launch stays for the scheduler to end it: one that ends by itself while its job is
+#: being queued again may be taken for a job that failed.
+ENDED_S = 20.0
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
@@ -122,8 +126,8 @@ def launch(
         finished = _finished(loop, context, plan.why, stops, alone=inside is None)
         if inside is None:
             notice("end", *told(sweep, finished))
-        elif stops.out_of_time:
-            show.line(queue_again(inside, loop.epochs))
+        elif stops.out_of_time and queue_again(inside, loop.epochs, show.line):
+            stops.sleep(ENDED_S)
     return finished
 
 
