@@ -16,9 +16,9 @@ STAMP = "2026/01/02 03:04:05 - mmengine - INFO - "
 ITERATIONS = 2000
 _READ = """
 import json, resource, sys, time
-from pipeline.diagnose.case import make_case
-from pipeline.diagnose.examine import examine
-from pipeline.diagnose.read import read_log
+from pipeline.diagnose.log_case import make_case
+from pipeline.diagnose.runner import examine
+from pipeline.diagnose.read_log import read_log
 began = time.process_time(), time.monotonic()
 case = make_case(read_log(sys.argv[1]))
 examine(case)

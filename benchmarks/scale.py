@@ -17,7 +17,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "study")]
 
 import crowd  # noqa: E402
 
-from pipeline.study.storage import open_storage  # noqa: E402
+from pipeline.study.db.storage import open_storage  # noqa: E402
 
 TRIALS, EPOCHS, VARIANTS, RUNNING = 10_000, 30, 10, 1_000
 

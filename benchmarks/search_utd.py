@@ -21,8 +21,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.plan.search.rules import Ladder
-from pipeline.plan.search.simulate import Curve, simulate
+from pipeline.plan.search.rules import SyncHalving
+from pipeline.plan.search.simulate import LearningCurve, simulate
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Shares of a trial's epochs at which the replayed ladder checks; the first is its default.
@@ -174,7 +174,9 @@ def report(args: argparse.Namespace, seed: int) -> list[str]:
     full, of = max(map(max, curves)), len(curves) * args.epochs
     lines = [row("no rule", seed, sum(map(len, curves)), of, full, full)]
     for at in CHECKS:
-        replayed = simulate([Curve.of(one) for one in curves], Ladder(args.epochs, at))
+        replayed = simulate(
+            [LearningCurve.of(one) for one in curves], SyncHalving(args.epochs, at)
+        )
         kind = f"ladder, replayed, at {', '.join(f'{share:.4g}' for share in at)}"
         spent, best = sum(replayed.trained), full - replayed.regret
         lines.append(row(kind, seed, spent, of, best, full))

@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipeline.job.files import append_line, write_json
-from pipeline.plan.measurement import Measurement
-from pipeline.report.compare import build_page, collect
+from pipeline.report.compare.comparison import build_page, collect
+from pipeline.shared.files import append_line, write_json
+from pipeline.shared.measurement import Measurement
 from pipeline.track.mirror import Mirror, start_mirror
 
 EPOCHS = 12

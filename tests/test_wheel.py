@@ -36,7 +36,7 @@ def test_plans_configs_and_assets_are_inside(names: list[str]) -> None:
         "pipeline/_data/sweeps/demo.yaml",
         "pipeline/_data/configs/pcan_ntu60.py",
         "pipeline/_data/wandb.yaml",
-        "pipeline/report/page/page.html",
+        "pipeline/report/compare/static/page.html",
     ):
         assert file in names
     assert not [name for name in names if name.startswith("pipeline/tests")]

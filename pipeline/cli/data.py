@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import json_option, set_option, sweep_argument
+from pipeline.cli.common.options import json_option, set_option, sweep_argument
 from pipeline.errors import NotReady
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def demo(folder: Path, clips: int, seed: int) -> None:
     \b
     Example: pcan data demo data/demo
     """
-    from pipeline.cli.progress import Bar
+    from pipeline.cli.common.progress import Bar
     from pipeline.data.demo import make_demo
 
     with Bar("Drawing clips") as bar:
@@ -104,7 +104,7 @@ def prepare_command(
     Example: pcan data prepare pcan_ntu60 --set data_root=/data/ntu --workers 16
     """
     from pipeline.data.prepare import plan
-    from pipeline.data.store import default_store
+    from pipeline.shared.store import default_store
 
     if ann is not None:
         sources = _named_sources(ann, videos, train_split, val_split)
@@ -151,11 +151,11 @@ def check_command(
     \b
     Example: pcan data check pcan_ntu60 --set data_root=/data/ntu --speed
     """
-    from pipeline.cli.data_report import print_findings, print_speed, speed_of
-    from pipeline.cli.options import print_json
+    from pipeline.cli.common.data_report import print_findings, print_speed, speed_of
+    from pipeline.cli.common.options import print_json
     from pipeline.data.check import ERROR, check
     from pipeline.data.prepare import cores
-    from pipeline.data.store import default_store, store_at
+    from pipeline.shared.store import default_store, store_at
 
     if ann is not None:
         sources = _named_sources(ann, videos, train_split, val_split)
@@ -191,9 +191,9 @@ def _named_sources(
 
 def _sweep_sources(sweep: str | None, sets: tuple[str, ...]) -> tuple[list["Source"], Path]:
     """Return the sources of a sweep's config, and where its store lies."""
-    from pipeline.cli.options import open_sweep
+    from pipeline.cli.common.options import open_sweep
     from pipeline.data.sources import of_config
-    from pipeline.data.store import default_store
+    from pipeline.shared.store import default_store
 
     opened = open_sweep(sweep)
     facts = loader_facts(opened.sweep, opened.project, sets)
@@ -203,14 +203,14 @@ def _sweep_sources(sweep: str | None, sets: tuple[str, ...]) -> tuple[list["Sour
 
 def loader_facts(sweep: Any, project: Any, sets: tuple[str, ...]) -> dict[str, Any]:
     """Return what a sweep's base config says about its loaders, moved to this machine."""
-    from pipeline.job.child import ask
-    from pipeline.launch.machine import data_root, parse_sets
+    from pipeline.job.torch_tools import run_tool
+    from pipeline.preflight.machine_overrides import data_root, parse_sets
 
     question = {
         "config": str(project.root / sweep.config),
         "data_root": data_root(sweep, project, parse_sets(sets)),
     }
-    return ask("data_facts", question, sweep.job, project.cache, project.root)
+    return run_tool("data_facts", question, sweep.job, project.cache, project.root)
 
 
 def _announce(todo: "Plan") -> None:
@@ -227,7 +227,7 @@ def _announce(todo: "Plan") -> None:
 
 
 def _make(todo: "Plan", workers: int | None, max_bad: int) -> None:
-    from pipeline.cli.progress import Bar
+    from pipeline.cli.common.progress import Bar
     from pipeline.data.prepare import cores, prepare
 
     with Bar("Preparing clips") as bar:

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.options import json_option, open_sweep, print_json
+from pipeline.cli.common.options import json_option, open_sweep, print_json
 
 if TYPE_CHECKING:
-    from pipeline.diagnose.against import Against
+    from pipeline.diagnose.plan_context import PlanContext
 
 
 @click.command()
@@ -35,10 +35,10 @@ def command(
 
         pcan diagnose work_dirs/pcan_ntu60 --plan pcan_ntu60
     """
-    from pipeline.diagnose.case import make_case
-    from pipeline.diagnose.examine import examine, report
-    from pipeline.diagnose.read import read_log
-    from pipeline.diagnose.show import diagnosis_text
+    from pipeline.diagnose.log_case import make_case
+    from pipeline.diagnose.read_log import read_log
+    from pipeline.diagnose.runner import examine, report
+    from pipeline.diagnose.text import diagnosis_text
 
     if bool(logs) == bool(trial):
         raise click.UsageError("Give logs, or a trial of a sweep: --trial VARIANT/N")
@@ -60,12 +60,12 @@ def command(
         print_json(reports)
 
 
-def _against(plan: str | None, variant: str | None, trial: str | None) -> "Against":
+def _against(plan: str | None, variant: str | None, trial: str | None) -> "PlanContext":
     """Return what to hold the logs against."""
-    from pipeline.diagnose.against import Against, choose_variant, of_trial
+    from pipeline.diagnose.plan_context import PlanContext, choose_variant, of_trial
 
     if plan is None and trial is None and variant is None:
-        return Against()
+        return PlanContext()
     opened = open_sweep(plan)
     project, sweep = opened.project, opened.sweep
     folder = None
@@ -75,16 +75,16 @@ def _against(plan: str | None, variant: str | None, trial: str | None) -> "Again
         chosen = choose_variant(sweep, variant)
 
     def schedule() -> "tuple[list[float] | None, tuple[str, ...]]":
-        from pipeline.cli.resolved import resolved, schedules
-        from pipeline.job.resolve import Config, digest
-        from pipeline.job.rundir import RunDir
+        from pipeline.job.resolve import ResolvedConfig, digest
+        from pipeline.preflight.plan_facts import resolved, schedules
+        from pipeline.shared.rundir import RunDir
 
         if folder is None or not RunDir(folder).config.is_file():
             found = resolved(sweep, project, only=chosen.name)
             return found.true_lr.get(chosen.name), found.problems
         text = RunDir(folder).config.read_text(encoding="utf-8", errors="replace")
-        own = Config(text=text, hash=digest(text), changes=(), facts={})
+        own = ResolvedConfig(text=text, hash=digest(text), changes=(), facts={})
         rates, problems = schedules(sweep, project, {chosen.name: own})
         return rates.get(chosen.name), problems
 
-    return Against(sweep=sweep, variant=chosen, folder=folder, schedule=schedule)
+    return PlanContext(sweep=sweep, variant=chosen, folder=folder, schedule=schedule)

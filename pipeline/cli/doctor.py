@@ -2,11 +2,11 @@
 
 import click
 
-from pipeline.cli.options import (
+from pipeline.cli.common.options import (
+    echo_err,
     json_option,
     open_sweep,
     print_json,
-    say_to_stderr,
     set_option,
     storage_option,
     sweep_argument,
@@ -41,10 +41,10 @@ def command(
     """
     if rebuild:
         return _rebuild(sweep, storage)
-    from pipeline.doctor.examine import examine
-    from pipeline.doctor.finding import Patient
-    from pipeline.launch.machine import DATA_ROOT, parse_sets
     from pipeline.plan.project import find_project
+    from pipeline.preflight.finding import CheckContext
+    from pipeline.preflight.machine_overrides import DATA_ROOT, parse_sets
+    from pipeline.preflight.runner import examine
 
     unread = None
     try:
@@ -52,7 +52,7 @@ def command(
         project, plan = opened.project, opened.sweep
     except InputError as error:
         project, plan, unread = find_project(), None, str(error)
-    patient = Patient(
+    patient = CheckContext(
         project=project,
         sweep=plan,
         storage_url=storage,
@@ -74,14 +74,14 @@ def command(
 
 
 def _rebuild(sweep: str | None, storage: str | None) -> int:
-    from pipeline.doctor.rebuild import rebuild
-    from pipeline.study.storage import open_storage
+    from pipeline.manage.rebuild import rebuild
+    from pipeline.study.db.storage import open_storage
 
     opened = open_sweep(sweep)
     store = open_storage(storage, opened.project.runs)
     try:
         for line in rebuild(opened.sweep, opened.project, store):
-            say_to_stderr(line)
+            echo_err(line)
     finally:
         store.close()
     return 0

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.options import say_to_stderr
+from pipeline.cli.common.options import echo_err
 
 
 @click.command()
@@ -18,12 +18,12 @@ def command(folder: Path) -> None:
     Example:
       pcan init ntu60 && cd ntu60 && pcan sweep plan
     """
-    from pipeline.launch.new_project import new_project
+    from pipeline.manage.init_project import new_project
 
     for name in new_project(folder):
         click.echo(folder / name)
     where = "" if folder == Path(".") else f"cd {folder} && "
-    say_to_stderr(
+    echo_err(
         "Write your checkpoint, data and config into a file of sweeps/, then see what it will do: "
         f"{where}pcan sweep plan"
     )

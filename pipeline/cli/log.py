@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.options import json_option, open_sweep, print_json
+from pipeline.cli.common.options import json_option, open_sweep, print_json
 
 if TYPE_CHECKING:
-    from pipeline.diagnose.case import Case
-    from pipeline.diagnose.table import Row
+    from pipeline.diagnose.epoch_table import Row
+    from pipeline.diagnose.log_case import LogCase
 
 #: Seconds between two looks at a growing log; a log that takes long to read is read less often.
 EVERY_S = 2.0
@@ -46,7 +46,7 @@ def command(
     if follow:
         _follow(workdir, plan, variant, metric)
         return
-    from pipeline.diagnose.table import record
+    from pipeline.diagnose.epoch_table import record
 
     case, rows = _look(workdir, plan, variant, metric)
     if as_json:
@@ -57,11 +57,11 @@ def command(
 
 def _look(
     workdir: Path, plan: str | None, variant: str | None, metric: str | None
-) -> "tuple[Case, list[Row]]":
-    from pipeline.diagnose.case import make_case
-    from pipeline.diagnose.newest import newest_work_dir
-    from pipeline.diagnose.read import read_log
-    from pipeline.diagnose.table import judged, recorded, rows
+) -> "tuple[LogCase, list[Row]]":
+    from pipeline.diagnose.epoch_table import judged, recorded, rows
+    from pipeline.diagnose.locate import newest_work_dir
+    from pipeline.diagnose.log_case import make_case
+    from pipeline.diagnose.read_log import read_log
     from pipeline.errors import InputError
 
     if not workdir.exists():
@@ -70,7 +70,7 @@ def _look(
     case = make_case(read_log(folder), metric)
     verdicts = recorded(folder) if folder.is_dir() else {}
     if plan is not None or variant is not None:
-        from pipeline.diagnose.against import choose_variant
+        from pipeline.diagnose.plan_context import choose_variant
         from pipeline.plan.judge import Rules
 
         sweep = open_sweep(plan).sweep
@@ -79,9 +79,9 @@ def _look(
     return case, rows(case, verdicts)
 
 
-def _text(case: "Case", rows: "list[Row]") -> str:
-    from pipeline.diagnose.show import title
-    from pipeline.diagnose.table import chart, text
+def _text(case: "LogCase", rows: "list[Row]") -> str:
+    from pipeline.diagnose.epoch_table import chart, text
+    from pipeline.diagnose.text import title
 
     notes = [f"({note})" for note in case.curve.notes]
     return "\n".join(part for part in (title(case), *notes, text(rows), chart(case)) if part)
@@ -93,7 +93,7 @@ def _follow(workdir: Path, plan: str | None, variant: str | None, metric: str | 
     from rich.live import Live
     from rich.text import Text
 
-    from pipeline.diagnose.table import text
+    from pipeline.diagnose.epoch_table import text
 
     console = Console()
     shown = 0

@@ -18,7 +18,7 @@ from pipeline.errors import NotReady, PcanError, printable
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 #: What the file system may refuse at any time, and only its owner can mend. Others are bugs.
-MACHINE = frozenset(
+MACHINE_ERRNOS = frozenset(
     getattr(errno, name)
     for name in (
         *("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EIO", "ESTALE", "EMFILE"),
@@ -45,11 +45,14 @@ _SWEEP = {
     "watch": ("pipeline.cli.sweep_watch:command", "Follow the running trials live."),
 }
 _ROOT = {
-    "checkpoint": ("pipeline.cli.checkpoint:command", "Say what a checkpoint is, what fits."),
+    "checkpoint": (
+        "pipeline.cli.checkpoint_inspect:command",
+        "Say what a checkpoint is, what fits.",
+    ),
     "data": ("pipeline.cli.data:command", "Make, check and prepare data."),
     "diagnose": ("pipeline.cli.diagnose:command", "Say what went wrong in a training log."),
     "doctor": ("pipeline.cli.doctor:command", "Say what is wrong here and what to do."),
-    "gates": ("pipeline.cli.gates:command", "Check gates, or replay them on old logs."),
+    "gates": ("pipeline.cli.gates_commands:command", "Check gates, or replay them on old logs."),
     "init": ("pipeline.cli.init:command", "Make a folder a project."),
     "log": ("pipeline.cli.log:command", "Show lr and top-1 by epoch of the newest log."),
     "train": ("pipeline.cli.train:train", "Train one variant, without a study."),
@@ -89,7 +92,7 @@ class LazyGroup(click.Group):
 def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if not value or ctx.resilient_parsing:
         return
-    from pipeline.launch.prepare import versions
+    from pipeline.launch.workdir import versions
 
     click.echo(", ".join(f"{name} {version}" for name, version in versions().items()))
     ctx.exit()
@@ -140,7 +143,7 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:
-        if error.errno not in MACHINE:
+        if error.errno not in MACHINE_ERRNOS:
             raise
         place = f"{error.filename}: " if error.filename else ""
         click.echo(printable(f"{place}{error.strerror}. Mend that, then try again."), err=True)

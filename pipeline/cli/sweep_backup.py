@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.options import storage_option
+from pipeline.cli.common.options import storage_option
 
 
 @click.command()
@@ -18,9 +18,9 @@ def command(out: Path | None, storage: str | None) -> None:
     Example:
       pcan sweep backup --out ~/pcan.db
     """
-    from pipeline.plan.project import find_project, shown
-    from pipeline.study.backup import backup
-    from pipeline.study.storage import open_storage
+    from pipeline.manage.backup import backup
+    from pipeline.plan.project import find_project, relative
+    from pipeline.study.db.storage import open_storage
 
     project = find_project()
     store = open_storage(storage, project.runs, create=False)
@@ -29,4 +29,4 @@ def command(out: Path | None, storage: str | None) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         out = folder / f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}.db"
     size = backup(store, out.resolve())
-    click.echo(f"{shown(out.resolve(), project.root)} ({size / 1e6:.1f} MB)")
+    click.echo(f"{relative(out.resolve(), project.root)} ({size / 1e6:.1f} MB)")

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import (
+from pipeline.cli.common.options import (
+    echo_err,
     json_option,
     open_sweep,
     place_options,
     print_json,
-    say_to_stderr,
     set_option,
     storage_option,
     sweep_argument,
@@ -18,9 +18,9 @@ from pipeline.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.cli.options import Opened
-    from pipeline.report.winner import Winner
-    from pipeline.study.storage import Storage
+    from pipeline.cli.common.options import Opened
+    from pipeline.report.best.winner import Winner
+    from pipeline.study.db.storage import Storage
 
 
 @click.command()
@@ -65,9 +65,9 @@ def best(
     Example:
       pcan sweep best demo --confirm 2
     """
-    from pipeline.report.winner import find_winner
-    from pipeline.study.board import read_board
-    from pipeline.study.storage import open_storage
+    from pipeline.report.best.winner import find_winner
+    from pipeline.study.db.storage import open_storage
+    from pipeline.study.trial_rows import read_board
 
     opened = open_sweep(sweep)
     store = open_storage(storage, opened.project.runs)
@@ -86,16 +86,16 @@ def best(
     if running:
         more = f" and {len(running) - 5} more" if len(running) > 5 else ""
         named = ", ".join(running[:5])
-        say_to_stderr(f"Still running: {named}{more}. The winner may change.")
+        echo_err(f"Still running: {named}{more}. The winner may change.")
     if winner.not_comparable:
-        say_to_stderr(winner.not_comparable)
+        echo_err(winner.not_comparable)
     _export(opened, store, rows, winner, out, evaluate, as_json)
     return code
 
 
 def _foretell(opened: "Opened", store: "Storage", count: int, seeds: int) -> int:
     """Say which trials would be repeated on which seeds."""
-    from pipeline.launch.confirming import repetitions
+    from pipeline.manage.repeat import repetitions
 
     found = repetitions(opened.sweep, opened.project, store, count, seeds)
     for name, (_, missing) in found.items():
@@ -108,15 +108,15 @@ def _confirm(
     opened: "Opened", store: "Storage", count: int, seeds: int, launching: dict[str, Any]
 ) -> int:
     """Repeat the best trials on new seeds; return the launch's exit code."""
-    from pipeline.cli.repeat import repeat
-    from pipeline.launch.confirming import enqueue_confirmations
+    from pipeline.cli.common.run_repeats import repeat
+    from pipeline.manage.repeat import enqueue_confirmations
 
     names, new = enqueue_confirmations(opened.sweep, opened.project, store, count, seeds)
     if not names:
         return 0  # what there is instead is said where nothing can be exported
     if len(names) < count:
-        say_to_stderr(f"Only {len(names)} complete trials can be repeated.")
-    say_to_stderr(f"Repeating {', '.join(names)} on {seeds} new seeds each ({new} runs are new).")
+        echo_err(f"Only {len(names)} complete trials can be repeated.")
+    echo_err(f"Repeating {', '.join(names)} on {seeds} new seeds each ({new} runs are new).")
     return repeat(opened, store, names, **launching)
 
 
@@ -129,25 +129,25 @@ def _export(
     evaluate: bool,
     as_json: bool,
 ) -> None:
-    from pipeline.launch.chosen import note_choice
-    from pipeline.launch.overruled import signed
-    from pipeline.report.confirm_view import confirmation_record
-    from pipeline.report.export import export
-    from pipeline.report.told import runner_up_difference, told
+    from pipeline.launch.overruled import audit_stamp
+    from pipeline.manage.manual_choice import record_manual_choice
+    from pipeline.report.best.export import export
+    from pipeline.report.best.text import best_lines, runner_up_difference
+    from pipeline.report.stats.repetitions import confirmation_record
 
     sweep, project = opened.sweep, opened.project
     confirmation = confirmation_record(sweep, rows, project.root)
-    chosen = {**signed(), "instead_of": _instead_of(opened, rows)} if winner.chosen else None
+    chosen = {**audit_stamp(), "instead_of": _instead_of(opened, rows)} if winner.chosen else None
     difference = runner_up_difference(project, winner)
     extra = {"chosen": chosen, "confirmation": confirmation, "against_runner_up": difference}
     more = {key: value for key, value in extra.items() if value is not None}
     folder = (out or project.exports(sweep.name)).resolve()
     answer = export(sweep, project, winner, folder, evaluate, more)
     if chosen is not None:
-        note_choice(sweep, project, store, winner.row, chosen)
+        record_manual_choice(sweep, project, store, winner.row, chosen)
     if as_json:
         return print_json(answer)
-    for line in told(sweep, winner, answer):
+    for line in best_lines(sweep, winner, answer):
         click.echo(line)
 
 

@@ -2,11 +2,11 @@
 
 import click
 
-from pipeline.cli.options import (
+from pipeline.cli.common.options import (
+    echo_err,
     json_option,
     open_sweep,
     print_json,
-    say_to_stderr,
     storage_option,
     sweep_argument,
 )
@@ -28,9 +28,9 @@ def command(sweep: str | None, yes: bool, storage: str | None, as_json: bool) ->
       pcan sweep clean demo          # says what would go, and how many bytes
       pcan sweep clean demo --yes
     """
-    from pipeline.launch.clean import clean, find_losers
-    from pipeline.study.board import read_board
-    from pipeline.study.storage import open_storage
+    from pipeline.manage.clean import clean, find_losers
+    from pipeline.study.db.storage import open_storage
+    from pipeline.study.trial_rows import read_board
 
     opened = open_sweep(sweep)
     store = open_storage(storage, opened.project.runs)
@@ -50,11 +50,11 @@ def command(sweep: str | None, yes: bool, storage: str | None, as_json: bool) ->
         click.echo(f"{row['trial']:<24} {row['state']:<9} {row['files']} files")
     kept = f"; kept as the best: {found.kept}" if found.kept else ""
     if not rows:
-        say_to_stderr(f"{name} has no checkpoints of losers{kept}.")
+        echo_err(f"{name} has no checkpoints of losers{kept}.")
     elif yes:
-        say_to_stderr(f"Deleted, {_size(found.freed)} freed{kept}.")
+        echo_err(f"Deleted, {_size(found.freed)} freed{kept}.")
     else:
-        say_to_stderr(
+        echo_err(
             f"{_size(found.freed)} would be freed{kept}. Delete: pcan sweep clean {name} --yes"
         )
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import json_option, open_sweep, storage_option, sweep_argument
+from pipeline.cli.common.options import json_option, open_sweep, storage_option, sweep_argument
 
 if TYPE_CHECKING:
-    from pipeline.cli.options import Opened
-    from pipeline.study.board import TrialRow
+    from pipeline.cli.common.options import Opened
+    from pipeline.study.trial_rows import TrialRow
 
 
 @click.command()
@@ -51,7 +51,7 @@ def command(
         import json
 
         return click.echo(json.dumps(data))
-    from pipeline.report.compare import build_page
+    from pipeline.report.compare.comparison import build_page
 
     file = out or opened.project.runs / opened.sweep.name / "compare.html"
     page = build_page(data, file)
@@ -65,7 +65,7 @@ def command(
 
 def _collector(opened: "Opened", storage: str | None) -> Callable[[], dict[str, Any]]:
     """Return what reads the sweep anew; a variant's schedule is asked for once, when it is run."""
-    from pipeline.report.compare import collect
+    from pipeline.report.compare.comparison import collect
     from pipeline.study.importance import importances
 
     folder = opened.project.runs / opened.sweep.name
@@ -92,9 +92,9 @@ def _collector(opened: "Opened", storage: str | None) -> Callable[[], dict[str, 
 
 def _true_lr(opened: "Opened", variants: set[str]) -> dict[str, list[float]]:
     """Return what the schedules really give; where that cannot be had, say why and go on."""
-    from pipeline.cli.resolved import schedules
     from pipeline.errors import PcanError
     from pipeline.job.resolve import resolve_variants
+    from pipeline.preflight.plan_facts import schedules
 
     try:
         configs = resolve_variants(opened.sweep, opened.project).configs
@@ -110,8 +110,8 @@ def _true_lr(opened: "Opened", variants: set[str]) -> dict[str, list[float]]:
 
 def _board(opened: "Opened", storage: str | None) -> "list[TrialRow]":
     """What only the storage knows of trials: whether an owner is gone, or one is paused."""
-    from pipeline.study.board import read_board
-    from pipeline.study.storage import open_storage
+    from pipeline.study.db.storage import open_storage
+    from pipeline.study.trial_rows import read_board
 
     if storage is None and not (opened.project.runs / "pcan.db").exists():
         return []
@@ -122,8 +122,8 @@ def _distant(
     opened: "Opened", storage: str | None, board: "list[TrialRow]"
 ) -> list[dict[str, Any]]:
     """Return what the storage knows of trials whose run directories other hosts have."""
-    from pipeline.report.distant import distant_trials
-    from pipeline.study.storage import open_storage
+    from pipeline.report.compare.remote_trials import distant_trials
+    from pipeline.study.db.storage import open_storage
 
     if not board:
         return []
@@ -136,7 +136,7 @@ def _distant(
 
 def _workspace(opened: "Opened") -> str:
     from pipeline.plan.project import MARK
-    from pipeline.track.project import read_project
+    from pipeline.track.wandb_yaml import read_project
     from pipeline.track.workspace import save
 
     target, _ = read_project(opened.project.root / MARK)
@@ -144,7 +144,7 @@ def _workspace(opened: "Opened") -> str:
 
 
 def _serve(fresh: Callable[[], dict[str, Any]], host: str, port: int, open_it: bool) -> None:
-    from pipeline.report.compare_serve import LOOPBACK, address, make_server
+    from pipeline.report.compare.serve import LOOPBACK, address, make_server
 
     server = make_server(fresh, host, port)
     if host not in LOOPBACK:

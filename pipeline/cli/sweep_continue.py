@@ -2,7 +2,7 @@
 
 import click
 
-from pipeline.cli.options import open_sweep, say_to_stderr, storage_option
+from pipeline.cli.common.options import echo_err, open_sweep, storage_option
 
 
 @click.command()
@@ -20,9 +20,9 @@ def command(trial: str, sweep: str | None, storage: str | None) -> None:
     Example:
       pcan sweep continue baseline/0 --sweep demo
     """
-    from pipeline.launch.again import continue_trial
-    from pipeline.study.storage import open_storage
+    from pipeline.manage.continue_trial import continue_trial
+    from pipeline.study.db.storage import open_storage
 
     opened = open_sweep(sweep)
     store = open_storage(storage, opened.project.runs)
-    say_to_stderr(continue_trial(opened.sweep, opened.project, store, trial))
+    echo_err(continue_trial(opened.sweep, opened.project, store, trial))

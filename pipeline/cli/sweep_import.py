@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.options import open_sweep, say_to_stderr, storage_option
+from pipeline.cli.common.options import echo_err, open_sweep, storage_option
 
 
 @click.command()
@@ -33,12 +33,12 @@ def command(
       pcan sweep import work_dirs/first_try work_dirs/second_try --sweep pcan_ntu60
     """
     from pipeline.diagnose.evidence import read_evidence
-    from pipeline.launch.importing import import_run
-    from pipeline.launch.registering import describe, register_all, resolved
-    from pipeline.study.storage import open_storage
+    from pipeline.launch.registration import describe, register_all, resolve_and_check
+    from pipeline.manage.import_runs import import_run
+    from pipeline.study.db.storage import open_storage
 
     opened = open_sweep(sweep)
-    resolution = resolved(opened.sweep, opened.project)
+    resolution = resolve_and_check(opened.sweep, opened.project)
     texts = {name: config.text for name, config in resolution.configs.items()}
     found = [
         read_evidence(opened.sweep, texts, log, metric=metric, clips=clips, variant=variant)
@@ -47,7 +47,7 @@ def command(
     store = open_storage(storage, opened.project.runs)
     try:
         for line in describe(register_all(opened.sweep, store, resolution)):
-            say_to_stderr(line)
+            echo_err(line)
         for evidence in found:
             click.echo(import_run(opened.sweep, opened.project, store, evidence))
     finally:

@@ -4,17 +4,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import (
+from pipeline.cli.common.options import (
     Amount,
     Opened,
+    echo_err,
     launch_options,
     open_sweep,
-    say_to_stderr,
     sweep_argument,
 )
 
 if TYPE_CHECKING:
-    from pipeline.launch.policy import Order
+    from pipeline.launch.scheduler import RunOrder
 
 
 @click.command()
@@ -61,23 +61,23 @@ def launch(
     Example:
       pcan sweep launch demo --device cpu
     """
-    from pipeline.cli.launching import carry_out
+    from pipeline.cli.common.run_launch import run_launch
     from pipeline.launch.budget import Budget
-    from pipeline.launch.policy import Order, check_order
+    from pipeline.launch.scheduler import RunOrder, check_order
 
     opened = open_sweep(sweep)
-    order = Order(policy=policy, variants=variants, trials=trials)
+    order = RunOrder(policy=policy, variants=variants, trials=trials)
     check_order(opened.sweep, order)
     if dry_run and ctx.params["on"] == "local":
         return _foretell(opened, order, ctx.params)
-    return carry_out(ctx, opened, lambda storage: order, Budget(max_hours, gpu_hours))
+    return run_launch(ctx, opened, lambda storage: order, Budget(max_hours, gpu_hours))
 
 
-def _foretell(opened: Opened, order: "Order", given: dict[str, Any]) -> int:
+def _foretell(opened: Opened, order: "RunOrder", given: dict[str, Any]) -> int:
     """Say what would be run, and where."""
-    from pipeline.launch.machine import parse_sets
-    from pipeline.launch.policy import candidates
-    from pipeline.launch.ready import find_slots
+    from pipeline.launch.scheduler import candidates
+    from pipeline.preflight.launch_checks import find_slots
+    from pipeline.preflight.machine_overrides import parse_sets
 
     parse_sets(given["sets"])
     places = find_slots(
@@ -85,11 +85,11 @@ def _foretell(opened: Opened, order: "Order", given: dict[str, Any]) -> int:
         given["device"],
         given["gpus"],
         given["slots"],
-        say_to_stderr,
+        echo_err,
         given["wait"],
     )
     for name in candidates(opened.sweep, order):
         click.echo(f"{opened.sweep.name}/{name}")
     where = ", ".join(place.shown for place in places)
-    say_to_stderr(f"In this order, as far as the verdicts call for them, on: {where}.")
+    echo_err(f"In this order, as far as the verdicts call for them, on: {where}.")
     return 0

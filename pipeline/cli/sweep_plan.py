@@ -4,18 +4,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import (
+from pipeline.cli.common.options import (
     Opened,
+    echo_err,
     json_option,
     open_sweep,
     print_json,
-    say_to_stderr,
     storage_option,
     sweep_argument,
 )
 
 if TYPE_CHECKING:
-    from pipeline.cli.resolved import Resolved
+    from pipeline.preflight.plan_facts import Resolved
 
 
 @click.command("plan")
@@ -42,20 +42,22 @@ def command(
 
         pcan sweep plan pcan_ntu60
     """
-    from pipeline.cli.resolved import resolved
     from pipeline.diagnose.trial import known_clips
-    from pipeline.plan.against import mended
-    from pipeline.plan.lint.finding import subject
-    from pipeline.report.plan_text import plan_text
-    from pipeline.report.plan_view import plan_view, record
-    from pipeline.report.search_view import search_text
+    from pipeline.plan.config_checks import ignored_settings
+    from pipeline.plan.lint.lint_finding import subject
+    from pipeline.preflight.plan_facts import resolved
+    from pipeline.report.plan.plan_record import plan_view, record
+    from pipeline.report.plan.plan_text import plan_text
+    from pipeline.report.plan.search_estimate import search_text
 
     opened = open_sweep(sweep)
     plan, project = opened.sweep, opened.project
     known = resolved(plan, project)
     changes = {name: config.changes for name, config in known.configs.items()}
-    for line in mended(plan, {name: config.facts for name, config in known.configs.items()}):
-        say_to_stderr(line)
+    for line in ignored_settings(
+        plan, {name: config.facts for name, config in known.configs.items()}
+    ):
+        echo_err(line)
     clips = clips or known_clips(project.runs, plan.name)
     view = plan_view(subject(plan, known.base, known.true_lr, clips), changes, known.problems)
     shown = record(view)
@@ -74,10 +76,10 @@ def _search(
 ) -> dict[str, Any]:
     """Return what a search would do and cost."""
     from pipeline.errors import InputError
-    from pipeline.launch.search_start import choose_variant
-    from pipeline.report.search_view import search_record
-    from pipeline.study.board import read_board
-    from pipeline.study.storage import open_storage
+    from pipeline.launch.search_setup import choose_variant
+    from pipeline.report.plan.search_estimate import search_record
+    from pipeline.study.db.storage import open_storage
+    from pipeline.study.trial_rows import read_board
 
     if not known.configs:
         raise InputError(" ".join(known.problems))

@@ -2,7 +2,7 @@
 
 import click
 
-from pipeline.cli.options import open_sweep, say_to_stderr, storage_option, sweep_argument
+from pipeline.cli.common.options import echo_err, open_sweep, storage_option, sweep_argument
 
 
 @click.command()
@@ -18,22 +18,22 @@ def register(sweep: str | None, storage: str | None) -> None:
     Example:
       pcan sweep register pcan_ntu60
     """
-    from pipeline.launch.registering import describe, register_all, resolved
-    from pipeline.launch.rehearse import rehearsed
-    from pipeline.launch.reread import told_anew
-    from pipeline.study.board import read_board
-    from pipeline.study.storage import open_storage
+    from pipeline.launch.plan_reloader import changed_verdicts
+    from pipeline.launch.registration import describe, register_all, resolve_and_check
+    from pipeline.preflight.model_probe import probe_models
+    from pipeline.study.db.storage import open_storage
+    from pipeline.study.trial_rows import read_board
 
     opened = open_sweep(sweep)
     plan, project = opened.sweep, opened.project
-    resolution = resolved(plan, project)
-    rehearsed(plan, project, resolution, list(plan.variants), say_to_stderr)
+    resolution = resolve_and_check(plan, project)
+    probe_models(plan, project, resolution, list(plan.variants), echo_err)
     store = open_storage(storage, project.runs)
     done = register_all(plan, store, resolution)
     for line in describe(done) or ["Nothing has changed."]:
-        say_to_stderr(line)
+        echo_err(line)
     if any(one.changed for one in done):
-        for line in told_anew(plan, project, read_board(plan.name, store)):
-            say_to_stderr(line)
+        for line in changed_verdicts(plan, project, read_board(plan.name, store)):
+            echo_err(line)
     for one in done:
         click.echo(one.study)

@@ -4,17 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import (
-    Amount,
-    Opened,
-    launch_options,
-    open_sweep,
-    sweep_argument,
-)
+from pipeline.cli.common.options import Amount, Opened, launch_options, open_sweep, sweep_argument
 
 if TYPE_CHECKING:
-    from pipeline.launch.policy import Order
-    from pipeline.study.storage import Storage
+    from pipeline.launch.scheduler import RunOrder
+    from pipeline.study.db.storage import Storage
 
 
 @click.command()
@@ -46,17 +40,17 @@ def search(
     Example:
       pcan sweep search demo --trials 12 --device cpu
     """
-    from pipeline.cli.launching import carry_out
+    from pipeline.cli.common.run_launch import run_launch
     from pipeline.launch.budget import Budget
 
     if trials is not None and gpu_hours is not None and not in_job:
         raise click.UsageError("Say --trials or --gpu-hours, not both.")
     opened = open_sweep(sweep)
 
-    def order(storage: "Storage") -> "Order":
+    def order(storage: "Storage") -> "RunOrder":
         return _order(opened, storage, variant, trials, gpu_hours)
 
-    return carry_out(ctx, opened, order, Budget(max_hours))
+    return run_launch(ctx, opened, order, Budget(max_hours))
 
 
 def _order(
@@ -65,12 +59,12 @@ def _order(
     variant: str | None,
     trials: int | None,
     gpu_hours: float | None,
-) -> "Order":
+) -> "RunOrder":
     """Return what is to be searched: around which variant, and how much."""
-    from pipeline.launch.policy import Order
-    from pipeline.launch.search_start import choose_variant, make_order
-    from pipeline.study.board import read_board
+    from pipeline.launch.scheduler import RunOrder
+    from pipeline.launch.search_setup import choose_variant, make_order
+    from pipeline.study.trial_rows import read_board
 
     rows = read_board(opened.sweep.name, storage)
     chosen = choose_variant(opened.sweep, rows, variant)
-    return Order(search=make_order(opened.sweep, chosen, trials, gpu_hours))
+    return RunOrder(search=make_order(opened.sweep, chosen, trials, gpu_hours))

@@ -4,12 +4,12 @@ from typing import Any
 
 import click
 
-from pipeline.cli.options import (
+from pipeline.cli.common.options import (
     Opened,
+    echo_err,
     json_option,
     open_sweep,
     print_json,
-    say_to_stderr,
     storage_option,
     sweep_argument,
 )
@@ -26,8 +26,8 @@ def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
     Example:
       pcan sweep status demo --json
     """
-    from pipeline.report.status import status_record
-    from pipeline.study.storage import open_storage
+    from pipeline.report.status.trial_status import status_record
+    from pipeline.study.db.storage import open_storage
 
     opened = open_sweep(sweep)
     store = open_storage(storage, opened.project.runs)
@@ -37,7 +37,13 @@ def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    from pipeline.report.tables import goal_line, job_lines, next_line, status_table, warning_lines
+    from pipeline.report.status.text import (
+        goal_line,
+        job_lines,
+        next_line,
+        status_table,
+        warning_lines,
+    )
 
     console = Console(highlight=False)
     console.print(status_table(record))
@@ -52,14 +58,14 @@ def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
 
 def _jobs(opened: Opened) -> list[dict[str, Any]]:
     """Return the jobs that SLURM has of this sweep, if it ever was launched there."""
+    from pipeline.cluster.jobs import active_jobs, engine_of
     from pipeline.errors import NotReady
-    from pipeline.launch.placed import engine_of, placed
 
     engine = engine_of(opened.sweep, opened.project)
     try:
-        return [job.record() for job in placed(engine)] if engine is not None else []
+        return [job.record() for job in active_jobs(engine)] if engine is not None else []
     except NotReady as error:
-        say_to_stderr(f"Jobs of SLURM are not shown: {error}")
+        echo_err(f"Jobs of SLURM are not shown: {error}")
         return []
 
 
@@ -76,8 +82,8 @@ def list_sweeps(storage: str | None, as_json: bool) -> None:
     from pipeline.errors import SweepFileError
     from pipeline.plan.project import find_project
     from pipeline.plan.read import read_sweep
-    from pipeline.study.board import read_board, sweeps_in
-    from pipeline.study.storage import open_storage
+    from pipeline.study.db.storage import open_storage
+    from pipeline.study.trial_rows import read_board, sweeps_in
 
     project = find_project()
     store = open_storage(storage, project.runs, create=False) if project.runs.is_dir() else None

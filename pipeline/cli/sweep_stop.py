@@ -4,7 +4,13 @@ import time
 
 import click
 
-from pipeline.cli.options import Amount, open_sweep, say_to_stderr, storage_option, sweep_argument
+from pipeline.cli.common.options import (
+    Amount,
+    echo_err,
+    open_sweep,
+    storage_option,
+    sweep_argument,
+)
 from pipeline.errors import PcanError
 
 
@@ -28,11 +34,11 @@ def stop(sweep: str | None, now: bool, timeout: float, storage: str | None) -> N
     Example:
       pcan sweep stop pcan_ntu60 --now
     """
-    from pipeline.job.files import write_json
-    from pipeline.launch.placed import cancel_waiting, end_rest, engine_of, placed
-    from pipeline.launch.stops import STOP_FILE
-    from pipeline.study.board import read_board
-    from pipeline.study.storage import open_storage
+    from pipeline.cluster.jobs import active_jobs, cancel_remaining, cancel_waiting, engine_of
+    from pipeline.launch.stop_requests import STOP_FILE
+    from pipeline.shared.files import write_json
+    from pipeline.study.db.storage import open_storage
+    from pipeline.study.trial_rows import read_board
 
     opened = open_sweep(sweep)
     store = open_storage(storage, opened.project.runs)
@@ -40,27 +46,27 @@ def stop(sweep: str | None, now: bool, timeout: float, storage: str | None) -> N
 
     def running() -> list[str]:
         board = [row for row in read_board(name, store) if row.phase == "running"]
-        return [row.name for row in board if row.away(opened.project.root) is None]
+        return [row.name for row in board if row.remote_host(opened.project.root) is None]
 
     for row in read_board(name, store):
-        host = row.away(opened.project.root) if row.phase == "running" else None
+        host = row.remote_host(opened.project.root) if row.phase == "running" else None
         if host is not None:
-            say_to_stderr(
+            echo_err(
                 f"{row.name} runs on {host}, in a folder that is not seen here. There: "
                 f"pcan sweep stop {name}"
             )
     engine = engine_of(opened.sweep, opened.project)
-    trials, jobs = running(), placed(engine) if engine is not None else []
+    trials, jobs = running(), active_jobs(engine) if engine is not None else []
     if not trials and not jobs:
-        say_to_stderr(f"Nothing of {name} is running in this folder.")
+        echo_err(f"Nothing of {name} is running in this folder.")
         return
     folder = opened.project.runs / name
     write_json(folder / STOP_FILE, {"time": time.time(), "now": now})
     if engine is not None and (waiting := cancel_waiting(engine)):
-        say_to_stderr(f"Cancelled what waited with SLURM: {', '.join(waiting)}.")
+        echo_err(f"Cancelled what waited with SLURM: {', '.join(waiting)}.")
     if trials:
         when = "now" if now else "after the running epoch"
-        say_to_stderr(f"Asked to stop {when}: {', '.join(trials)}.")
+        echo_err(f"Asked to stop {when}: {', '.join(trials)}.")
     deadline = time.monotonic() + timeout
     while trials and time.monotonic() < deadline:
         time.sleep(0.5)
@@ -72,5 +78,5 @@ def stop(sweep: str | None, now: bool, timeout: float, storage: str | None) -> N
         )
     if not trials:
         if engine is not None:
-            end_rest(engine)
-        say_to_stderr(f"Stopped. Go on: pcan sweep launch {name}")
+            cancel_remaining(engine)
+        echo_err(f"Stopped. Go on: pcan sweep launch {name}")

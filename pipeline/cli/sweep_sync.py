@@ -2,7 +2,7 @@
 
 import click
 
-from pipeline.cli.options import json_option, open_sweep, sweep_argument
+from pipeline.cli.common.options import json_option, open_sweep, sweep_argument
 
 
 @click.command()
@@ -29,8 +29,8 @@ def command(
 
     from pipeline.errors import TrackingError
     from pipeline.plan.project import MARK
-    from pipeline.track.project import read_project
     from pipeline.track.sync import send_files, sync_sweep
+    from pipeline.track.wandb_yaml import read_project
 
     opened = open_sweep(sweep)
     sweep_dir = opened.project.runs / opened.sweep.name

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.options import (
+from pipeline.cli.common.options import (
+    echo_err,
     json_option,
     open_sweep,
     print_json,
-    say_to_stderr,
     storage_option,
     sweep_argument,
 )
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from pipeline.report.watch import Seen
+    from pipeline.report.status.live import TrialSnapshot
 
 POLL_S = 1.0
 #: Between two trials of a ladder nothing runs for a moment.
@@ -43,17 +43,17 @@ def command(sweep: str | None, once: bool, storage: str | None, as_json: bool) -
     """
     from rich.console import Console
 
-    from pipeline.launch.record import launch_is_alive
-    from pipeline.report.watch import look
-    from pipeline.study.storage import open_storage
+    from pipeline.launch.pidfile import launch_is_alive
+    from pipeline.report.status.live import snapshot
+    from pipeline.study.db.storage import open_storage
 
     opened = open_sweep(sweep)
     store = open_storage(storage, opened.project.runs)
     name = opened.sweep.name
     folder = opened.project.runs / name
 
-    def see() -> "list[Seen]":
-        return look(opened.sweep, opened.project, store)
+    def see() -> "list[TrialSnapshot]":
+        return snapshot(opened.sweep, opened.project, store)
 
     console = Console(highlight=False, soft_wrap=True)
     if as_json:
@@ -65,27 +65,27 @@ def command(sweep: str | None, once: bool, storage: str | None, as_json: bool) -
         try:
             _follow(console, see, lambda: launch_is_alive(folder))
         except KeyboardInterrupt:
-            say_to_stderr(f"No longer watching; {name} goes on. Stop it: pcan sweep stop {name}")
+            echo_err(f"No longer watching; {name} goes on. Stop it: pcan sweep stop {name}")
         return
     if any(one.running for one in seen):
         console.print(watch_table(seen))
     else:
-        say_to_stderr(f"Nothing of {name} is running. What was: pcan sweep status {name}")
+        echo_err(f"Nothing of {name} is running. What was: pcan sweep status {name}")
 
 
 def _follow(
-    console: "Console", see: "Callable[[], list[Seen]]", alive: Callable[[], bool]
+    console: "Console", see: "Callable[[], list[TrialSnapshot]]", alive: Callable[[], bool]
 ) -> None:
     """Follow until nothing has run for a while and no launch is there to start something."""
     from rich.live import Live
     from rich.text import Text
 
-    from pipeline.report.watch import changes
+    from pipeline.report.status.live import changes
 
     live = Live(console=console, auto_refresh=False, transient=True)
     if console.is_terminal:
         live.start()
-    seen: list[Seen] = []
+    seen: list[TrialSnapshot] = []
     idle_since = time.monotonic()
     try:
         while time.monotonic() - idle_since < PATIENCE_S:
@@ -104,12 +104,12 @@ def _follow(
         live.stop()
 
 
-def watch_table(seen: "Sequence[Seen]") -> "Table":
+def watch_table(seen: "Sequence[TrialSnapshot]") -> "Table":
     """Return the running trials, one a row."""
     from rich.table import Table
 
     from pipeline.plan.verdict import percent, shown_reading
-    from pipeline.report.watch import shown_time
+    from pipeline.report.status.live import shown_time
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("trial", "epoch", "phase", "iterations", "last top-1", "best"):

@@ -2,7 +2,7 @@
 
 import click
 
-from pipeline.cli.options import open_sweep, set_option
+from pipeline.cli.common.options import open_sweep, set_option
 
 
 @click.command()
@@ -35,14 +35,14 @@ def train(
     Example:
       pcan train demo --variant baseline --device cpu
     """
-    from pipeline.cli.show import Terminal
-    from pipeline.cli.tracking import Tracking
-    from pipeline.launch.machine import parse_sets
-    from pipeline.launch.policy import Order
-    from pipeline.launch.ready import find_slots
-    from pipeline.launch.single import train_one
-    from pipeline.launch.start import Request
+    from pipeline.cli.common.terminal import Terminal
+    from pipeline.launch.launch import LaunchRequest
+    from pipeline.launch.scheduler import RunOrder
+    from pipeline.launch.standalone import train_one
+    from pipeline.preflight.launch_checks import find_slots
+    from pipeline.preflight.machine_overrides import parse_sets
     from pipeline.track.agent import agent_run
+    from pipeline.track.tracking import Tracking
 
     opened = open_sweep(sweep)
     agent = agent_run()
@@ -52,11 +52,11 @@ def train(
     terminal = Terminal()
     slots = find_slots(opened.sweep, device, gpus, 1, terminal.line, wait)
     try:
-        request = Request(
+        request = LaunchRequest(
             sweep=opened.sweep,
             project=opened.project,
             storage=None,
-            order=Order(variants=(variant,)),
+            order=RunOrder(variants=(variant,)),
             sets=parse_sets(sets),
             tracking=spec,
             show=terminal,

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.data.plain_pickle import PlainUnpickler, UnsafePickle
 from pipeline.errors import InputError, NotReady
+from pipeline.shared.safe_pickle import PlainUnpickler, UnsafePickle
 
 
 @dataclasses.dataclass(frozen=True)

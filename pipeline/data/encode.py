@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.data.planes import is_planes, to_planes, to_rgb
 from pipeline.data.video import Picture, VideoError
+from pipeline.shared.planes import is_planes, to_planes, to_rgb
 
 #: Training packs by profile; validation packs are always lossless.
 PROFILES = {"fine": "jpeg", "exact": "webp"}

@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.data.annotation import Annotation, load_annotation
 from pipeline.data.pool import run
 from pipeline.errors import InputError, NotReady
-from pipeline.job.files import read_json, write_json
+from pipeline.shared.files import read_json, write_json
 
 LIMIT_S = 600.0
 #: Where the facts of all clips stand, whatever split they belong to.

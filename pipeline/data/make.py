@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.data.annotation import joints_of
+from pipeline.data.crop_region import Box, Compact, Joints, segments, superset, validation_frames
 from pipeline.data.encode import encoder
-from pipeline.data.pack import source_fingerprint, write_pack
-from pipeline.data.region import Box, Compact, Joints, segments, superset, validation_frames
-from pipeline.data.store import MAKER
 from pipeline.data.video import Picture, VideoError, frame_count, numbered
+from pipeline.shared.pack import source_fingerprint, write_pack
+from pipeline.shared.store import MAKER
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Done:
+class TaskResult:
     """One finished task: its result, or why it has none."""
 
     task: Any
@@ -28,7 +28,7 @@ def run(
     limit_s: float,
     start: Callable[[], None] | None = None,
     expected: tuple[type[Exception], ...] = (),
-) -> Iterator[Done]:
+) -> Iterator[TaskResult]:
     """Yield each task's outcome as it ends, in any order.
 
     Args:
@@ -95,18 +95,18 @@ class _Worker:
         except OSError:  # it died while idle; `take` finds out
             self.deadline = 0.0
 
-    def take(self, ready: bool) -> Done:
+    def take(self, ready: bool) -> TaskResult:
         """Return how the task ended; ends the process if it hangs or has died."""
         error = f"took longer than {self._limit_s:g} s"
         if ready:
             try:
                 result, error = self.pipe.recv()
-                return Done(self._task, result, error)
+                return TaskResult(self._task, result, error)
             except (EOFError, OSError):
                 self._process.join(1)
                 error = f"crashed the decoder (exit code {self._process.exitcode})"
         self.end()
-        return Done(self._task, error=error)
+        return TaskResult(self._task, error=error)
 
     def end(self) -> None:
         self.alive = False

@@ -16,12 +16,12 @@ from typing import Any
 from pipeline.data.annotation import Annotation, clip_name, load_annotation
 from pipeline.data.encode import PROFILES, encoder
 from pipeline.data.make import Recipe, Task, head_of, make, quiet_worker, scaled_joints
-from pipeline.data.pack import Pack, PackError, replace_file
-from pipeline.data.pool import Done, run
+from pipeline.data.pool import TaskResult, run
 from pipeline.data.sources import Source
-from pipeline.data.store import MAKER, MANIFEST, digest_of, pack_path
 from pipeline.data.video import VideoError, frames, video_path
 from pipeline.errors import InputError, NotReady
+from pipeline.shared.pack import Pack, PackError, replace_file
+from pipeline.shared.store import MAKER, MANIFEST, digest_of, pack_path
 
 LIMIT_S = 120.0
 #: So many clips' first pictures are encoded to tell beforehand what a store will take.
@@ -199,7 +199,7 @@ def prepare(
     return manifest
 
 
-def _results(tasks: Sequence[Task], workers: int, limit_s: float) -> Iterable[Done]:
+def _results(tasks: Sequence[Task], workers: int, limit_s: float) -> Iterable[TaskResult]:
     workers = max(1, min(workers, len(tasks)))
     return run(make, tasks, workers, limit_s, quiet_worker, expected=(VideoError,))
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.region import Compact
+from pipeline.data.crop_region import Compact
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Source:
 
 
 def of_config(loaders: Sequence[Mapping[str, Any]], root: Path) -> list[Source]:
-    """Return the sources of a config's loaders, as `pipeline.train.data_facts` tells them.
+    """Return the sources of a config's loaders, as `pipeline.train.tools.data_facts` tells them.
 
     Loaders that show the same clips in the same way are one source; a test loader that shows
     other frames than the validation is left to the videos.

@@ -9,9 +9,9 @@ from typing import TypeVar
 import numpy as np
 
 from pipeline.data.encode import FLOOR_DB, decoded
-from pipeline.data.pack import Pack
 from pipeline.data.prepare import Plan
 from pipeline.data.video import frames
+from pipeline.shared.pack import Pack
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ import csv
 from pathlib import Path
 
 from pipeline.diagnose.blocks import blocks
-from pipeline.diagnose.run import Run
+from pipeline.diagnose.log_run import LogRun
 
 _KNOWN = frozenset({"epoch", "lr", "loss", "top1", "rgb_top1", "pose_top1"})
 _DELIMITERS = (",", ";", "\t")
@@ -27,9 +27,9 @@ def csv_columns(first_lines: bytes) -> tuple[str, list[str]] | None:
     return None
 
 
-def csv_run(path: Path, delimiter: str, names: list[str]) -> Run:
+def csv_run(path: Path, delimiter: str, names: list[str]) -> LogRun:
     """Read the table; a row that is damaged or incomplete is left out and noted."""
-    run, seen_header = Run(), False
+    run, seen_header = LogRun(), False
     for block in blocks(path):
         text = block.data.decode("utf-8", "replace")
         for number, line in enumerate(text.split("\n"), block.line):
@@ -44,7 +44,7 @@ def csv_run(path: Path, delimiter: str, names: list[str]) -> Run:
     return run
 
 
-def _take_row(run: Run, line: str, delimiter: str, names: list[str], number: int) -> None:
+def _take_row(run: LogRun, line: str, delimiter: str, names: list[str], number: int) -> None:
     try:
         cells = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
     except csv.Error:

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.diagnose.case import Case, make_case
 from pipeline.diagnose.curve import Curve
-from pipeline.diagnose.read import read_log
-from pipeline.diagnose.recipe import Match, match, recipe_values
+from pipeline.diagnose.log_case import LogCase, make_case
+from pipeline.diagnose.match_variant import Match, match, recipe_values
+from pipeline.diagnose.read_log import read_log
 from pipeline.errors import InputError
-from pipeline.plan.evidence import Evidence
-from pipeline.plan.measurement import Measurement
+from pipeline.plan.earlier_run import EarlierRun
 from pipeline.plan.recipe import MISSING, recipe_value
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.measurement import Measurement
 
 
 def read_evidence(
@@ -26,7 +26,7 @@ def read_evidence(
     metric: str | None = None,
     clips: int | None = None,
     variant: str | None = None,
-) -> Evidence:
+) -> EarlierRun:
     """Read one log, or the newest run of a work dir.
 
     Args:
@@ -46,7 +46,7 @@ def read_evidence(
     if variant is not None:
         found = _named(sweep, curve, found, variant)
     state, cause, reason = _ending(curve)
-    return Evidence(
+    return EarlierRun(
         log=str(log),
         sha256=hashlib.sha256(Path(curve.path).read_bytes()).hexdigest(),
         format=curve.format,
@@ -81,7 +81,7 @@ def _metric(sweep: Sweep, curve: Curve, given: str | None) -> str:
     )
 
 
-def _history(case: Case) -> tuple[Measurement, ...]:
+def _history(case: LogCase) -> tuple[Measurement, ...]:
     """Return the validated epochs; epoch 0 is left out, it would mislead every pruner."""
     if case.series is None:
         return ()

@@ -14,8 +14,8 @@ from typing import Any
 
 from pipeline.diagnose.blocks import blocks
 from pipeline.diagnose.fields import is_metric
-from pipeline.diagnose.run import Run
-from pipeline.plan.measurement import Measurement
+from pipeline.diagnose.log_run import LogRun
+from pipeline.shared.measurement import Measurement
 
 Record = dict[str, Any]
 _decode = json.JSONDecoder().raw_decode
@@ -37,10 +37,10 @@ def json_format(first_lines: bytes) -> str | None:
     return None
 
 
-def json_run(path: Path, format: str) -> Run:
+def json_run(path: Path, format: str) -> LogRun:
     """Read a JSON log of the named format."""
     take = _TAKERS[format]
-    run = Run()
+    run = LogRun()
     for line, record in _records(path):
         take(run, record, line)
     return run
@@ -69,7 +69,7 @@ def _parse(line: str) -> Record | None:
     return record if isinstance(record, dict) and not line[end:].strip() else None
 
 
-def _take_scalars(run: Run, record: Record, line: int) -> None:
+def _take_scalars(run: LogRun, record: Record, line: int) -> None:
     epoch, step = _whole(record.get("epoch")), _whole(record.get("step"))
     if "loss" in record or "lr" in record:
         if epoch is None:
@@ -81,7 +81,7 @@ def _take_scalars(run: Run, record: Record, line: int) -> None:
         run.validate(step, _metrics(record), line)
 
 
-def _take_mmcv(run: Run, record: Record, line: int) -> None:
+def _take_mmcv(run: LogRun, record: Record, line: int) -> None:
     epoch, mode = _whole(record.get("epoch")), record.get("mode")
     if epoch is None:
         return
@@ -91,7 +91,7 @@ def _take_mmcv(run: Run, record: Record, line: int) -> None:
         run.validate(epoch, _metrics(record), line)
 
 
-def _take_measurement(run: Run, record: Record, line: int) -> None:
+def _take_measurement(run: LogRun, record: Record, line: int) -> None:
     try:
         measured = Measurement.from_line(json.dumps(record))
     except (ValueError, TypeError):
@@ -109,7 +109,7 @@ def _take_measurement(run: Run, record: Record, line: int) -> None:
     run.validate(measured.epoch, _metrics(named) | _metrics(extra), line)
 
 
-_TAKERS: dict[str, Callable[[Run, Record, int], None]] = {
+_TAKERS: dict[str, Callable[[LogRun, Record, int], None]] = {
     "MMEngine scalars": _take_scalars,
     "MMCV json log": _take_mmcv,
     "measurements": _take_measurement,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from pipeline.diagnose.curve import Curve, Point
 from pipeline.plan.doubt import standard_error
-from pipeline.plan.measurement import Measurement
+from pipeline.shared.measurement import Measurement
 
 #: Asked for in this order when nobody names a metric; PCAN's fused top-1 first.
 _PREFERRED = ("acc/RGBPose_1:1_top1", "top1", "acc/top1", "accuracy/top1", "top1_acc", "val_top1")

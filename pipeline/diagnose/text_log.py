@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.diagnose.blocks import Block, blocks
 from pipeline.diagnose.config_facts import read_config
 from pipeline.diagnose.fields import metrics
-from pipeline.diagnose.run import Run
+from pipeline.diagnose.log_run import LogRun
 from pipeline.errors import InputError
 
 _HEADER = re.compile(
@@ -48,7 +48,7 @@ _LONGEST_CONFIG = 2 << 20
 _Event = tuple[int, re.Match[bytes] | None]
 
 
-def text_runs(pieces: Iterable[Path]) -> tuple[list[Run], str]:
+def text_runs(pieces: Iterable[Path]) -> tuple[list[LogRun], str]:
     """Read a text log.
 
     Args:
@@ -78,7 +78,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.format = "text log"
-        self.runs = [Run()]
+        self.runs = [LogRun()]
         self._config: bytearray | None = None
         self._stamped = False
 
@@ -109,7 +109,7 @@ class _Reader:
         """Whether anything so far looks like a training program's log."""
         return self._stamped or any(run or run.has_header for run in self.runs)
 
-    def finish(self) -> list[Run]:
+    def finish(self) -> list[LogRun]:
         """Return the runs found, in order."""
         self._end_config()
         return self.runs
@@ -163,7 +163,7 @@ class _Reader:
     def _begin_run(self) -> None:
         self._end_config()
         if self.runs[-1]:
-            self.runs.append(Run())
+            self.runs.append(LogRun())
         self.runs[-1].has_header = True
         self._config = bytearray()
 

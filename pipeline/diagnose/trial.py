@@ -5,8 +5,8 @@ from typing import Any
 
 from pipeline.diagnose.curve import Facts
 from pipeline.errors import InputError
-from pipeline.job.files import read_json
-from pipeline.job.rundir import RunDir
+from pipeline.shared.files import read_json
+from pipeline.shared.rundir import RunDir
 
 
 def is_trial(folder: Path) -> bool:

@@ -20,7 +20,7 @@ IDLE_MIB = 600
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class User:
+class GpuProcess:
     """A process that holds memory of a GPU."""
 
     pid: int
@@ -28,7 +28,7 @@ class User:
     user: str
     used_mib: int | None
 
-    def told(self) -> str:
+    def describe_usage(self) -> str:
         """Say what it is, whose, and how much it holds."""
         memory = "" if self.used_mib is None else f", {self.used_mib / 1024:.1f} GiB"
         return f"pid {self.pid} ({self.name}, {self.user}{memory})"
@@ -43,16 +43,16 @@ class Gpu:
     name: str
     total_mib: int
     used_mib: int
-    users: tuple[User, ...] = ()
+    users: tuple[GpuProcess, ...] = ()
 
     @property
     def in_use(self) -> bool:
         """Whether somebody works on it."""
         return bool(self.users) or self.used_mib > IDLE_MIB
 
-    def told(self) -> str:
+    def describe_usage(self) -> str:
         """Say who uses it and how much of it."""
-        who = ", ".join(user.told() for user in self.users)
+        who = ", ".join(user.describe_usage() for user in self.users)
         used, total = self.used_mib / 1024, self.total_mib / 1024
         return f"GPU {self.index} has {used:.1f} of {total:.1f} GiB in use by {who or 'unknown'}"
 
@@ -146,11 +146,13 @@ def _query(question: str) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in rows if row]
 
 
-def _users() -> dict[str, list[User]]:
-    users: dict[str, list[User]] = {}
+def _users() -> dict[str, list[GpuProcess]]:
+    users: dict[str, list[GpuProcess]] = {}
     question = "--query-compute-apps=gpu_uuid,pid,process_name,used_memory"
     for uuid, pid, name, used in _query(question):
-        user = User(pid=int(pid), name=Path(name).name, user=_owner(int(pid)), used_mib=_mib(used))
+        user = GpuProcess(
+            pid=int(pid), name=Path(name).name, user=_owner(int(pid)), used_mib=_mib(used)
+        )
         users.setdefault(uuid, []).append(user)
     return users
 

@@ -15,9 +15,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.job.ended import LogStart, log_start
-from pipeline.job.meeting import Meeting
-from pipeline.job.rundir import MARKER, RunDir
+from pipeline.job.exit_cause import LogBaseline, log_start
+from pipeline.job.rendezvous import Rendezvous
+from pipeline.shared.rundir import MARKER, RunDir
 
 _PR_SET_PDEATHSIG = 1
 # Opened here: after a fork from a process with threads the loader's lock may be held for ever.
@@ -74,11 +74,11 @@ class JobProcess:
         self.rundir = rundir
         self.token = token
         self.started = time.monotonic()
-        self.log_start: LogStart = log_start(rundir, command.nproc)
+        self.log_start: LogBaseline = log_start(rundir, command.nproc)
         env = {**command.env, MARKER: token, "CUDA_VISIBLE_DEVICES": command.visible}
         env.setdefault("OMP_NUM_THREADS", "1")
         env.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
-        self._meeting = Meeting()
+        self._meeting = Rendezvous()
         self._meeting.prepare(env)
         with open(rundir.job_log, "ab") as log:
             self._popen = subprocess.Popen(
@@ -116,7 +116,7 @@ class JobProcess:
             self._terminated = time.monotonic()
             _signal_all(self.token, signal.SIGTERM)
 
-    def press(self) -> None:
+    def escalate(self) -> None:
         """Kill what is left some time after `terminate`; call it again and again."""
         if self._terminated is not None and time.monotonic() - self._terminated > TERM_GRACE_S:
             self.kill()
@@ -135,7 +135,7 @@ class JobProcess:
         """Kill every process of the trial at once."""
         _signal_all(self.token, signal.SIGKILL)
 
-    def sweep_up(self, seconds: float = 5.0) -> list[int]:
+    def reap(self, seconds: float = 5.0) -> list[int]:
         """Kill what outlived the launcher and wait until it is gone.
 
         Returns:
@@ -143,15 +143,15 @@ class JobProcess:
         """
         self._meeting.close()
         deadline = time.monotonic() + seconds
-        left = marked(self.token)
+        left = pids_of(self.token)
         while left and time.monotonic() < deadline:
             _signal_all(self.token, signal.SIGKILL)
             time.sleep(0.05)
-            left = marked(self.token)
+            left = pids_of(self.token)
         return left
 
 
-def marked(token: str) -> list[int]:
+def pids_of(token: str) -> list[int]:
     """Return the pids of our user's processes that carry a trial's marker."""
     pids = [int(e.name) for e in os.scandir("/proc") if e.name.isdigit()]
     return [pid for pid in pids if pid != os.getpid() and _carries(pid, token)]
@@ -163,7 +163,7 @@ def ranks_of(token: str) -> list[int]:
     Only they have a handler for SIGUSR1; it would end any other process.
     """
     found = []
-    for pid in marked(token):
+    for pid in pids_of(token):
         try:
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.M)
@@ -204,7 +204,7 @@ def _carries(pid: int, token: str) -> bool:
 
 
 def _signal_all(token: str, number: signal.Signals) -> None:
-    for pid in marked(token):
+    for pid in pids_of(token):
         signal_marked(pid, token, number)
 
 

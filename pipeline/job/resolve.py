@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, SweepFileError
-from pipeline.job.child import ask, interpreter
-from pipeline.job.files import read_json, write_json
+from pipeline.job.torch_tools import interpreter, run_tool
 from pipeline.plan.project import Project, is_file
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.files import read_json, write_json
 
 #: Raised when the answer of the tools changes its form.
 CACHE_FORM = 4
@@ -33,7 +33,7 @@ class Change:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
+class ResolvedConfig:
     """A resolved config.
 
     Args:
@@ -54,7 +54,7 @@ class Resolution:
     """The base config's facts, and the configs that were asked for, by name."""
 
     base: Mapping[str, Any]
-    configs: Mapping[str, Config]
+    configs: Mapping[str, ResolvedConfig]
 
 
 def resolve_variants(sweep: Sweep, project: Project) -> Resolution:
@@ -76,7 +76,7 @@ def resolve(sweep: Sweep, project: Project, sets: Mapping[str, Mapping[str, Any]
         "sets": [{"name": n, "overrides": dict(o)} for n, o in sets.items()],
         "code_root": sweep.job.code_root,
     }
-    answer = _cached("resolve", request, sweep, project)
+    answer = _cached("resolve_config", request, sweep, project)
     for result in answer["results"]:
         _refuse_missing(sweep, result)
     return Resolution(
@@ -86,7 +86,7 @@ def resolve(sweep: Sweep, project: Project, sets: Mapping[str, Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Rehearsal:
+class ModelProbe:
     """What a config would do, learnt without training.
 
     Args:
@@ -103,9 +103,9 @@ class Rehearsal:
     joints: int | None
 
 
-def rehearse(
-    sweep: Sweep, project: Project, configs: Mapping[str, Config]
-) -> dict[str, Rehearsal]:
+def probe_configs(
+    sweep: Sweep, project: Project, configs: Mapping[str, ResolvedConfig]
+) -> dict[str, ModelProbe]:
     """Build each config's schedule and model once, all in one child process.
 
     Only good answers are kept: a problem may lie in the model's code, which may be mended.
@@ -114,19 +114,18 @@ def rehearse(
         NotReady: the child could not be run.
     """
     files = {
-        name: _cache_file("rehearse", config.text, sweep, project)
-        for name, config in configs.items()
+        name: _cache_file("probe", config.text, sweep, project) for name, config in configs.items()
     }
     found = {name: (read_json(file) or {}).get("answer") for name, file in files.items()}
     unknown = {name: configs[name].text for name, answer in found.items() if answer is None}
     if unknown:
         request = {"configs": unknown}
-        answers = ask("rehearse", request, sweep.job, project.cache, project.root)["results"]
+        answers = run_tool("probe", request, sweep.job, project.cache, project.root)["results"]
         for name, answer in answers.items():
             found[name] = answer
             if not answer["problems"] and not answer["lr_error"]:
                 _keep(project, files[name], {"answer": answer})
-    return {name: Rehearsal(**answer) for name, answer in found.items() if answer is not None}
+    return {name: ModelProbe(**answer) for name, answer in found.items() if answer is not None}
 
 
 def reroot(text: str, old: str, new: str) -> str:
@@ -176,7 +175,7 @@ def _cached(tool: str, request: dict[str, Any], sweep: Sweep, project: Project) 
     kept = read_json(file)
     if kept is not None and _unchanged(kept.get("files", {})):
         return dict(kept["answer"])
-    answer = ask(tool, request, sweep.job, project.cache, project.root)
+    answer = run_tool(tool, request, sweep.job, project.cache, project.root)
     files = {path: _file_digest(Path(path)) for path in answer.get("files", [])}
     _keep(project, file, {"files": files, "answer": answer})
     return answer
@@ -211,9 +210,9 @@ def _version() -> str:
         return ""
 
 
-def _config(result: Mapping[str, Any]) -> Config:
+def _config(result: Mapping[str, Any]) -> ResolvedConfig:
     changes = tuple(Change(path=c["path"], old=c["old"], new=c["new"]) for c in result["changes"])
-    return Config(
+    return ResolvedConfig(
         text=result["config"],
         hash=digest(result["config"]),
         changes=changes,

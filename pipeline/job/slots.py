@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import NotReady
-from pipeline.job.files import parsed
 from pipeline.job.gpus import Gpu, list_gpus
+from pipeline.shared.files import parsed
 
 
 @dataclasses.dataclass
@@ -39,7 +39,7 @@ class Slot:
         """The slot as people name it: "0,1" or "cpu"."""
         return ",".join(str(gpu.index) for gpu in self.gpus) or "cpu"
 
-    def hold(self, trial: str) -> str | None:
+    def acquire(self, trial: str) -> str | None:
         """Lock the slot's GPUs for a trial.
 
         Returns:
@@ -52,7 +52,7 @@ class Slot:
             except OSError:
                 holder = _holder(handle)
                 os.close(handle)
-                self.free()
+                self.release()
                 return f"GPU {gpu.index} is used by {holder}"
             self._handles.append(handle)
             note = json.dumps({"pid": os.getpid(), "trial": trial, "user": os.getuid()})
@@ -60,7 +60,7 @@ class Slot:
             os.pwrite(handle, note.encode(), 0)
         return None
 
-    def used_by_stranger(self, gpus: Sequence[Gpu] | None = None) -> str | None:
+    def foreign_usage(self, gpus: Sequence[Gpu] | None = None) -> str | None:
         """Say who uses one of the GPUs without holding its lock; None if nobody does.
 
         Args:
@@ -70,9 +70,12 @@ class Slot:
             return None
         mine = {gpu.uuid for gpu in self.gpus}
         now = list_gpus() if gpus is None else gpus
-        return "; ".join(gpu.told() for gpu in now if gpu.uuid in mine and gpu.in_use) or None
+        return (
+            "; ".join(gpu.describe_usage() for gpu in now if gpu.uuid in mine and gpu.in_use)
+            or None
+        )
 
-    def free(self) -> None:
+    def release(self) -> None:
         """Give the GPUs back."""
         while self._handles:
             os.close(self._handles.pop())

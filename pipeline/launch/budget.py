@@ -4,7 +4,7 @@ import dataclasses
 import time
 from collections.abc import Iterable
 
-from pipeline.launch.attempt import Attempt
+from pipeline.launch.trial_runner import TrialRunner
 
 
 @dataclasses.dataclass
@@ -25,7 +25,7 @@ class Budget:
     _began: float = dataclasses.field(default_factory=time.monotonic)
     _spent: float = 0.0
 
-    def ended(self, attempt: Attempt, per_job: int) -> None:
+    def ended(self, attempt: TrialRunner, per_job: int) -> None:
         """Count a trial that runs no more."""
         self._spent += attempt.seconds * per_job
 
@@ -33,7 +33,7 @@ class Budget:
         """Take GPU hours that were counted elsewhere: what ended here is among them."""
         self.before, self._spent = hours, 0.0
 
-    def used_up(self, attempts: Iterable[Attempt], per_job: int) -> str | None:
+    def exceeded(self, attempts: Iterable[TrialRunner], per_job: int) -> str | None:
         """Say which limit is reached, None while there is something left."""
         if self.max_hours is not None and self._hours() >= self.max_hours:
             return f"the launch's {self.max_hours:g} h (--max-hours) are over"

@@ -4,29 +4,29 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.job.child import interpreter, job_env
-from pipeline.job.files import read_json
 from pipeline.job.process import Command
-from pipeline.job.resolve import Config, Resolution, resolve
-from pipeline.job.rundir import RunDir
+from pipeline.job.resolve import Resolution, ResolvedConfig, resolve
 from pipeline.job.slots import Slot
-from pipeline.launch.held import Held
-from pipeline.launch.machine import DATA_ROOT
+from pipeline.job.torch_tools import interpreter, job_env
 from pipeline.launch.overruled import overruled
-from pipeline.launch.policy import Next, Order, made_first, next_trials
-from pipeline.launch.prepare import Configs, Place
-from pipeline.launch.searching import moved, next_search, searching
+from pipeline.launch.scheduler import RunOrder, Schedule, next_trials, prerequisites
+from pipeline.launch.search import coupled_rates, next_search, rung_rules_for
+from pipeline.launch.trial_lease import Held
+from pipeline.launch.workdir import JobPlacement, TrialConfigs
 from pipeline.plan.judge import Rules
-from pipeline.plan.ladder import Ended, next_variant
+from pipeline.plan.ladder import VariantOutcome, next_variant
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import Verdict
-from pipeline.study.board import TrialRow, read_board
-from pipeline.study.storage import Storage
+from pipeline.preflight.machine_overrides import DATA_ROOT
+from pipeline.shared.files import read_json
+from pipeline.shared.rundir import RunDir
+from pipeline.study.db.storage import Storage
+from pipeline.study.trial_rows import TrialRow, read_board
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Context:
+class LaunchContext:
     """The facts of a launch.
 
     Args:
@@ -40,7 +40,7 @@ class Context:
     sweep: Sweep
     project: Project
     storage: Storage | None
-    order: Order
+    order: RunOrder
     slots: Sequence[Slot]
     sets: Mapping[str, Any]
     data_root: str | None
@@ -63,17 +63,17 @@ class Context:
         """Return the sweep's trials as the storage has them now."""
         return read_board(self.sweep.name, self.study_storage)
 
-    def plan(self, rows: Sequence[TrialRow]) -> Next:
+    def plan(self, rows: Sequence[TrialRow]) -> Schedule:
         """Return what is to be run now."""
         starts = {v.warm_start.checkpoint for v in self.sweep.variants.values() if v.warm_start}
         present = {path for path in starts if (self.project.root / path).is_file()}
         search = self.order.search
         if search is None:
             return next_trials(self.sweep, self.order, rows, self.hashes, present)
-        makers = made_first(self.sweep, [search.variant], rows, self.hashes, present)
+        makers = prerequisites(self.sweep, [search.variant], rows, self.hashes, present)
         return makers or next_search(self, search, rows)
 
-    def follower(self, variant: str) -> str | None:
+    def next_variant(self, variant: str) -> str | None:
         """Return the variant that the ladder has reached after `variant` ended."""
         if self.order.search is not None or self.order.variants or self.order.confirms:
             return None
@@ -84,9 +84,9 @@ class Context:
             return None
         return step.variant
 
-    def next_of(self, verdict: Verdict, tried: Sequence[str]) -> str | None:
+    def fallback_for(self, verdict: Verdict, tried: Sequence[str]) -> str | None:
         """Return the variant that the ladder names after a verdict that stops."""
-        ended = Ended(state=verdict.state, verdict=verdict.record(), cause=verdict.cause)
+        ended = VariantOutcome(state=verdict.state, verdict=verdict.record(), cause=verdict.cause)
         return next_variant(self.sweep, ended, tried)
 
     def rules(self, lease: Held, rundir: RunDir) -> Rules:
@@ -99,12 +99,12 @@ class Context:
         if facts.get("confirms"):
             rules = dataclasses.replace(rules, gates=())  # a seed that is cut short tells nothing
         if facts.get("search"):
-            rules = dataclasses.replace(rules, search=searching(self, lease, rundir))
+            rules = dataclasses.replace(rules, search=rung_rules_for(self, lease, rundir))
         return dataclasses.replace(rules, overruled=overruled(rundir))
 
-    def place(self, slot: Slot) -> Place:
+    def place(self, slot: Slot) -> JobPlacement:
         """Return where a job on this slot runs."""
-        return Place(
+        return JobPlacement(
             device=slot.device,
             nproc=self.sweep.job.gpus,
             data_root=self.data_root,
@@ -124,15 +124,15 @@ class Context:
             visible=slot.visible,
         )
 
-    def configs(self, lease: Held) -> Configs:
+    def configs(self, lease: Held) -> TrialConfigs:
         """Resolve a trial's config, with and without this machine's facts."""
         variant = self.sweep.variants[lease.variant]
         machine = {key: value for key, value in self.sets.items() if key != DATA_ROOT}
         drawn = lease.params if lease.searched else {}
         if not drawn and not machine:
             pure = self.resolution.configs[lease.variant]
-            return Configs(pure=pure, placed=pure)
-        recipe = {**variant.set, **drawn, **moved(self, lease.variant, drawn)}
+            return TrialConfigs(pure=pure, placed=pure)
+        recipe = {**variant.set, **drawn, **coupled_rates(self, lease.variant, drawn)}
         sets = {"pure": recipe, "placed": {**recipe, **machine}}
-        found: Mapping[str, Config] = resolve(self.sweep, self.project, sets).configs
-        return Configs(pure=found["pure"], placed=found["placed"])
+        found: Mapping[str, ResolvedConfig] = resolve(self.sweep, self.project, sets).configs
+        return TrialConfigs(pure=found["pure"], placed=found["placed"])

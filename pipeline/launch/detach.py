@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import PcanError
-from pipeline.launch.record import launcher
+from pipeline.launch.pidfile import launcher
 
 LOG = "launch.log"
 #: A launch that fails its checks does so sooner; a slow one is left to its log.

@@ -1,14 +1,14 @@
 """What other launches run, and what only another host can go on with."""
 
+from pipeline.cluster.executor import JobEnvironment
 from pipeline.errors import NotReady
-from pipeline.launch.context import Context
-from pipeline.launch.engine import Inside
-from pipeline.launch.policy import Next
-from pipeline.study.board import TrialRow
+from pipeline.launch.context import LaunchContext
+from pipeline.launch.scheduler import Schedule
 from pipeline.study.claim import busy
+from pipeline.study.trial_rows import TrialRow
 
 
-def run_by_others(context: Context, plan: Next, inside: Inside | None) -> str:
+def run_by_others(context: LaunchContext, plan: Schedule, inside: JobEnvironment | None) -> str:
     """Return which wanted trials other launches run, "" if there is nothing to wait for.
 
     Args:
@@ -22,12 +22,12 @@ def run_by_others(context: Context, plan: Next, inside: Inside | None) -> str:
     return ", ".join(f"{other.variant}/{other.number} ({other.owner})" for other in others)
 
 
-def away(context: Context, row: TrialRow) -> str | None:
+def remote_host(context: LaunchContext, row: TrialRow) -> str | None:
     """Return the host that has the epochs of an unfinished trial, None if they are here."""
-    return row.away(context.project.root) if row.epoch and not row.finished else None
+    return row.remote_host(context.project.root) if row.epoch and not row.finished else None
 
 
-def refuse_what_is_away(context: Context, plan: Next) -> None:
+def refuse_remote_trials(context: LaunchContext, plan: Schedule) -> None:
     """Say which host can go on with what is left, if this one cannot.
 
     Raises:
@@ -35,7 +35,7 @@ def refuse_what_is_away(context: Context, plan: Next) -> None:
     """
     wanted = {want.variant for want in plan.wanted}
     for row in context.rows():
-        host = away(context, row)
+        host = remote_host(context, row)
         if host is not None and row.variant in wanted:
             raise NotReady(
                 f"{row.name} was begun on {host} and has {row.epoch} epochs in {row.run_dir} "

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.errors import InputError, PcanError
-from pipeline.job.child import SECRET_ENV
+from pipeline.job.torch_tools import SECRET_ENV
 
 #: After this a command that is still running is ended.
 TIMEOUT_S = 30.0

@@ -5,8 +5,8 @@ import getpass
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.job.files import read_json, write_json
-from pipeline.job.rundir import RunDir
+from pipeline.shared.files import read_json, write_json
+from pipeline.shared.rundir import RunDir
 from pipeline.study.owner import shown_host, this_host
 
 
@@ -23,10 +23,12 @@ def records(rundir: RunDir) -> list[dict[str, Any]]:
 def overrule(rundir: RunDir, verdict: Mapping[str, Any], earlier: list[dict[str, Any]]) -> None:
     """Write down that a verdict is overruled, now, by the user who runs this."""
     fields = {key: verdict.get(key) for key in ("epoch", "top1", "rule", "threshold", "reason")}
-    write_json(rundir.overruled, {"schema": 1, "overruled": [*earlier, {**fields, **signed()}]})
+    write_json(
+        rundir.overruled, {"schema": 1, "overruled": [*earlier, {**fields, **audit_stamp()}]}
+    )
 
 
-def signed() -> dict[str, str]:
+def audit_stamp() -> dict[str, str]:
     """Return who decides this, where and when, for the record."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {"by": _user(), "host": shown_host(this_host()), "time": now}

@@ -3,19 +3,25 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline.job.ended import Outcome
-from pipeline.job.files import read_json
+from pipeline.cluster.executor import JobEnvironment
+from pipeline.job.exit_cause import Outcome
 from pipeline.job.slots import Slot
-from pipeline.launch.attempt import Attempt
-from pipeline.launch.context import Context
-from pipeline.launch.endings import settled
-from pipeline.launch.engine import Inside
+from pipeline.launch.completion import outcome_of_earlier_start
+from pipeline.launch.context import LaunchContext
 from pipeline.launch.notify import Notice
-from pipeline.launch.prepare import hold, prepare, refuse_stranger, run_dir, set_aside
-from pipeline.launch.retry import spoiled
-from pipeline.launch.searching import lost_checkpoint
-from pipeline.study.board import TrialRow
+from pipeline.launch.retry_policy import rejected_checkpoint
+from pipeline.launch.search import lost_checkpoint
+from pipeline.launch.trial_runner import TrialRunner
+from pipeline.launch.workdir import (
+    check_ownership,
+    prepare,
+    quarantine_checkpoint,
+    run_dir,
+    take_ownership,
+)
+from pipeline.shared.files import read_json
 from pipeline.study.lease import Lease
+from pipeline.study.trial_rows import TrialRow
 
 #: Of a trial's spec, what the storage keeps as well.
 FACTS = (
@@ -24,15 +30,15 @@ FACTS = (
 )
 
 
-def take_up(
-    now: Callable[[], Context],
+def open_trial(
+    now: Callable[[], LaunchContext],
     lease: Lease,
     slot: Slot,
     rows: Sequence[TrialRow],
     say: Callable[[str], None],
     notice: Notice,
-    inside: Inside | None = None,
-) -> tuple[Attempt, Outcome | None]:
+    inside: JobEnvironment | None = None,
+) -> tuple[TrialRunner, Outcome | None]:
     """Make a claimed trial ready to start.
 
     Args:
@@ -45,30 +51,30 @@ def take_up(
     """
     context = now()
     rundir = run_dir(context.project, context.sweep.name, lease.variant, lease.number)
-    refuse_stranger(context.project, rundir, lease)
-    hold(context.project, rundir, lease)
+    check_ownership(context.project, rundir, lease)
+    take_ownership(context.project, rundir, lease)
     earlier = read_json(rundir.outcome)
-    refused = spoiled(rundir, earlier)
+    refused = rejected_checkpoint(rundir, earlier)
     if refused is not None:
-        set_aside(rundir, refused)
+        quarantine_checkpoint(rundir, refused)
         earlier = None
     lost = lost_checkpoint(lease, rundir)
     if lost is not None:
         rundir.checkpoints.mkdir(mode=0o700, parents=True, exist_ok=True)
     elif earlier is None or earlier.get("state") is None:
-        make_ready(context, lease, slot, lease.attempt)
+        write_workdir(context, lease, slot, lease.attempt)
     spec = read_json(rundir.spec) or {}
     tried = [row.variant for row in rows if row.attempt > 0] + [lease.variant]
     # The ladder asks nothing of a repetition, nor of a trial of a search.
     alone = bool(spec.get("confirms") or spec.get("search"))
-    attempt = Attempt(
+    attempt = TrialRunner(
         lease,
         rundir,
         lambda: now().rules(lease, rundir),
         slot,
         epochs=int(spec.get("epochs") or 0),
         grace_s=context.sweep.job.stop_grace_s,
-        next_of=lambda verdict: None if alone else now().next_of(verdict, tried),
+        next_of=lambda verdict: None if alone else now().fallback_for(verdict, tried),
         say=say,
         notice=notice,
     )
@@ -78,16 +84,16 @@ def take_up(
     if inside is not None:
         facts["job"] = inside.record()
     lease.begin(str(rundir.root.relative_to(context.project.root)), slot.shown, facts)
-    return attempt, settled(attempt, earlier) if lost is None else lost
+    return attempt, outcome_of_earlier_start(attempt, earlier) if lost is None else lost
 
 
-def make_ready(context: Context, lease: Any, slot: Slot, number: int) -> None:
+def write_workdir(context: LaunchContext, lease: Any, slot: Slot, number: int) -> None:
     """Write the run directory for the start with this number."""
     configs, place = context.configs(lease), context.place(slot)
     prepare(context.project, context.sweep, lease, configs, place, number)
 
 
-def told_taken_up(lease: Lease) -> str | None:
+def takeover_message(lease: Lease) -> str | None:
     """Return a line on a trial whose launcher has died, None for any other."""
     if lease.previous["phase"] != "running":
         return None

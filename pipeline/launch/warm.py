@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from pipeline.job.files import read_json
-from pipeline.job.rundir import RunDir
+from pipeline.shared.files import read_json
+from pipeline.shared.rundir import RunDir
 
 
-class WarmReport:
+class WarmStartNotice:
     """Tells once what the job found in the starting weights.
 
     Args:
@@ -20,7 +20,7 @@ class WarmReport:
         self._say = say
         self._due = True
 
-    def look(self, trained: bool) -> None:
+    def check(self, trained: bool) -> None:
         """Tell the report if it has come; one of a trial that has epochs was told before."""
         if not self._due:
             return

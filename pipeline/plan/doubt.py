@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from pipeline.plan.verdict import Kind, Verdict, percent
+from pipeline.plan.verdict import Verdict, VerdictKind, percent
 
 
 def standard_error(top1: float, clips: int | None) -> float | None:
@@ -25,7 +25,7 @@ def with_error(verdict: Verdict, clips: int | None) -> Verdict:
 
 def _doubt(verdict: Verdict, clips: int | None) -> str:
     """Say so if chance could have put the reading on the other side of the threshold."""
-    if verdict.threshold is None or verdict.kind is Kind.GO or verdict.epoch == 0:
+    if verdict.threshold is None or verdict.kind is VerdictKind.GO or verdict.epoch == 0:
         return ""  # the starting weights are read on the same clips as before
     value = verdict.top1 if verdict.reading is None else verdict.reading
     error = standard_error(value, clips) or 0.0

@@ -9,12 +9,12 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from pipeline.plan.doubt import with_error
-from pipeline.plan.measurement import Measurement, by_epoch
 from pipeline.plan.patience import patience_counts
-from pipeline.plan.search import live
-from pipeline.plan.search.live import Searching
+from pipeline.plan.search import rung_judge
+from pipeline.plan.search.rung_judge import RungRules
 from pipeline.plan.sweep import Gate, Patience, Variant, WarmStart
-from pipeline.plan.verdict import Kind, Verdict, percent
+from pipeline.plan.verdict import Verdict, VerdictKind, percent
+from pipeline.shared.measurement import Measurement, by_epoch
 
 #: A logged lr further than this from the schedule's own (relative) is worth a word.
 LR_TOLERANCE = 0.01
@@ -38,7 +38,7 @@ class Rules:
     true_lr: tuple[float, ...] | None = None
     clips: int | None = None
     overruled: tuple[tuple[int, str], ...] = ()
-    search: Searching | None = None
+    search: RungRules | None = None
 
     @classmethod
     def of(
@@ -72,10 +72,10 @@ def judge(history: Sequence[Measurement], rules: Rules) -> Verdict:
     measured = by_epoch(history)
     latest = measured[-1]
     noted: Verdict | None = None
-    for verdict in _speak(measured, rules):
-        if verdict.ends:
+    for verdict in _verdicts(measured, rules):
+        if verdict.stops:
             return with_error(verdict, rules.clips)
-        noted = _weightier(noted, verdict)
+        noted = _stronger(noted, verdict)
     return with_error(noted or _go(latest, rules), rules.clips)
 
 
@@ -85,7 +85,7 @@ def judge_all(history: Sequence[Measurement], rules: Rules) -> list[Verdict]:
     verdicts: list[Verdict] = []
     for count in range(1, len(measured) + 1):
         verdicts.append(judge(measured[:count], rules))
-        if verdicts[-1].ends:
+        if verdicts[-1].stops:
             break
     return verdicts
 
@@ -96,13 +96,13 @@ def best(history: Sequence[Measurement]) -> Measurement | None:
     return max(trained, key=lambda m: (m.top1, -m.epoch), default=None)
 
 
-def _speak(measured: list[Measurement], rules: Rules) -> Iterator[Verdict]:
+def _verdicts(measured: list[Measurement], rules: Rules) -> Iterator[Verdict]:
     latest = measured[-1]
     if not latest.finite:
         yield Verdict(
             epoch=latest.epoch,
             top1=latest.top1,
-            kind=Kind.PRUNE,
+            kind=VerdictKind.PRUNE,
             rule="non-finite metric",
             reason=f"epoch {latest.epoch}: the validation metric is {latest.top1}",
             state="FAIL",
@@ -113,23 +113,23 @@ def _speak(measured: list[Measurement], rules: Rules) -> Iterator[Verdict]:
         yield from _start(latest, rules.start)
         return
     if rules.search is not None:
-        yield from live.guard(latest)
+        yield from rung_judge.check_loss(latest)
     for gate in rules.gates:
         if gate.epoch == latest.epoch:
             found = _gate(gate, measured)
-            yield from map(live.warns_only, found) if rules.search is not None else found
+            yield from map(rung_judge.downgrade, found) if rules.search is not None else found
     yield from _lr(latest, rules)
     if rules.search is not None:
-        yield from live.check(measured, rules.search)
+        yield from rung_judge.check(measured, rules.search)
     if rules.patience is not None:
         yield from _patience(measured, rules.patience)
 
 
-def _weightier(noted: Verdict | None, verdict: Verdict) -> Verdict:
+def _stronger(noted: Verdict | None, verdict: Verdict) -> Verdict:
     """Return which verdict is told: the first, or a search's own with the warning."""
     if noted is None:
         return verdict
-    if verdict.kind is not Kind.GO:
+    if verdict.kind is not VerdictKind.GO:
         return noted
     warning = noted.reason.removeprefix(f"epoch {noted.epoch}: ")
     return dataclasses.replace(verdict, reason=f"{verdict.reason}; {warning}")
@@ -146,7 +146,7 @@ def _start(latest: Measurement, start: WarmStart | None) -> Iterator[Verdict]:
     yield Verdict(
         epoch=0,
         top1=latest.top1,
-        kind=Kind.PRUNE if stops else Kind.WATCH,
+        kind=VerdictKind.PRUNE if stops else VerdictKind.WATCH,
         rule="starting weights",
         threshold=start.expect,
         reason=(
@@ -188,7 +188,7 @@ def _improvement(gate: Gate, since: int, measured: list[Measurement]) -> Iterato
     yield Verdict(
         epoch=latest.epoch,
         top1=latest.top1,
-        kind=Kind.PRUNE,
+        kind=VerdictKind.PRUNE,
         rule=f"epoch {gate.epoch} no_improvement",
         threshold=wanted,
         reading=max(later),
@@ -214,7 +214,7 @@ def _lr(latest: Measurement, rules: Rules) -> Iterator[Verdict]:
     yield Verdict(
         epoch=latest.epoch,
         top1=latest.top1,
-        kind=Kind.WATCH,
+        kind=VerdictKind.WATCH,
         rule=f"epoch {latest.epoch} lr",
         reason=f"epoch {latest.epoch}: lr is {latest.lr:g}, the schedule gives {true:g}",
     )
@@ -231,7 +231,7 @@ def _patience(measured: list[Measurement], patience: Patience) -> Iterator[Verdi
     yield Verdict(
         epoch=latest.epoch,
         top1=latest.top1,
-        kind=Kind.STOP,
+        kind=VerdictKind.STOP,
         rule="patience",
         threshold=count.best + patience.min_delta,
         reading=max((m.top1 for m in trained[count.place + 1 :] if m.finite), default=None),
@@ -248,7 +248,7 @@ def _prune(latest: Measurement, rule: str, threshold: float, words: str) -> Verd
     return Verdict(
         epoch=latest.epoch,
         top1=latest.top1,
-        kind=Kind.PRUNE,
+        kind=VerdictKind.PRUNE,
         rule=rule,
         threshold=threshold,
         reason=_compared(latest, threshold, words),
@@ -261,7 +261,7 @@ def _watch(latest: Measurement, rule: str, threshold: float | None, words: str) 
     return Verdict(
         epoch=latest.epoch,
         top1=latest.top1,
-        kind=Kind.WATCH,
+        kind=VerdictKind.WATCH,
         rule=rule,
         threshold=threshold,
         reason=_compared(latest, threshold or 0.0, words),
@@ -280,12 +280,12 @@ def _go(latest: Measurement, rules: Rules) -> Verdict:
     value = f"epoch {latest.epoch}: top-1 {percent(latest.top1)}"
     gate = next((g for g in rules.gates if g.epoch == latest.epoch), None)
     if gate is None:
-        return Verdict(epoch=latest.epoch, top1=latest.top1, kind=Kind.GO, reason=value)
+        return Verdict(epoch=latest.epoch, top1=latest.top1, kind=VerdictKind.GO, reason=value)
     passed = f"reaches the target {percent(gate.target)}" if gate.target else "passes the gate"
     return Verdict(
         epoch=latest.epoch,
         top1=latest.top1,
-        kind=Kind.GO,
+        kind=VerdictKind.GO,
         rule=f"epoch {gate.epoch} gate",
         threshold=gate.target,
         reason=f"{value} {passed}",

@@ -12,7 +12,7 @@ from pipeline.plan.sweep import LadderRule, Sweep
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Ended:
+class VariantOutcome:
     """How the recipe of a variant ended, as far as the ladder cares.
 
     Args:
@@ -27,7 +27,7 @@ class Ended:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Step:
+class LadderState:
     """Where the ladder stands: the variant to run now, or why it ended.
 
     `path` lists the variants in the order the ladder took them, the current one last.
@@ -38,12 +38,12 @@ class Step:
     why: str
 
 
-def matching_rule(sweep: Sweep, ended: Ended) -> LadderRule | None:
+def matching_rule(sweep: Sweep, ended: VariantOutcome) -> LadderRule | None:
     """Return the first rule of the ladder that matches how a trial ended."""
     return next((rule for rule in sweep.ladder.after if _matches(rule, ended)), None)
 
 
-def next_variant(sweep: Sweep, ended: Ended, tried: Sequence[str]) -> str | None:
+def next_variant(sweep: Sweep, ended: VariantOutcome, tried: Sequence[str]) -> str | None:
     """Return the variant that follows, None if no rule matches or all were tried."""
     rule = matching_rule(sweep, ended)
     if rule is None:
@@ -51,7 +51,7 @@ def next_variant(sweep: Sweep, ended: Ended, tried: Sequence[str]) -> str | None
     return next((name for name in rule.next if name not in tried), None)
 
 
-def walk(sweep: Sweep, ended: Mapping[str, Ended]) -> Step:
+def walk(sweep: Sweep, ended: Mapping[str, VariantOutcome]) -> LadderState:
     """Follow the ladder from its start through the variants that have ended.
 
     Args:
@@ -61,18 +61,20 @@ def walk(sweep: Sweep, ended: Mapping[str, Ended]) -> Step:
     while True:
         outcome = ended.get(current)
         if outcome is None or outcome.state is None:
-            return Step(variant=current, path=tuple(path), why="")
+            return LadderState(variant=current, path=tuple(path), why="")
         if outcome.state == "COMPLETE":
             why = f"{current} is complete, which ends the ladder"
-            return Step(variant=None, path=tuple(path), why=why)
+            return LadderState(variant=None, path=tuple(path), why=why)
         follower = next_variant(sweep, outcome, path)
         if follower is None:
-            return Step(variant=None, path=tuple(path), why=_why_none(sweep, current, outcome))
+            return LadderState(
+                variant=None, path=tuple(path), why=_why_none(sweep, current, outcome)
+            )
         current = follower
         path.append(current)
 
 
-def _matches(rule: LadderRule, ended: Ended) -> bool:
+def _matches(rule: LadderRule, ended: VariantOutcome) -> bool:
     if rule.cause is not None:
         return ended.cause == rule.cause
     if ended.state != "PRUNED" or ended.verdict is None:
@@ -85,7 +87,7 @@ def _matches(rule: LadderRule, ended: Ended) -> bool:
     return rule.below is not None and isinstance(top1, float) and top1 < rule.below
 
 
-def _why_none(sweep: Sweep, current: str, ended: Ended) -> str:
+def _why_none(sweep: Sweep, current: str, ended: VariantOutcome) -> str:
     rule = matching_rule(sweep, ended)
     if rule is not None:
         return f"{current} did not hold and every fallback ({', '.join(rule.next)}) was tried"

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from pipeline.plan import judge as judging
 from pipeline.plan.judge import Rules
-from pipeline.plan.measurement import Measurement
-from pipeline.plan.search.live import is_check
-from pipeline.plan.verdict import Kind, Verdict
+from pipeline.plan.search.rung_judge import is_check
+from pipeline.plan.verdict import Verdict, VerdictKind
+from pipeline.shared.measurement import Measurement
 
 
 def judge(history: Sequence[Measurement], rules: Rules) -> Verdict:
@@ -21,14 +21,18 @@ def judge(history: Sequence[Measurement], rules: Rules) -> Verdict:
     left = rules
     while True:
         verdict = judging.judge(history, left)
-        if not verdict.ends or not _is_overruled(verdict, rules):
+        if not verdict.stops or not _is_overruled(verdict, rules):
             break
         lifted = lifted or verdict
         left = _without(left, verdict)
-    if lifted is None or verdict.ends:
+    if lifted is None or verdict.stops:
         return verdict
     return dataclasses.replace(
-        lifted, kind=Kind.WATCH, reason=f"{lifted.reason} (overruled)", state=None, cause=None
+        lifted,
+        kind=VerdictKind.WATCH,
+        reason=f"{lifted.reason} (overruled)",
+        state=None,
+        cause=None,
     )
 
 

@@ -82,6 +82,6 @@ def find_project(start: Path | None = None) -> Project:
     )
 
 
-def shown(path: Path, root: Path) -> str:
+def relative(path: Path, root: Path) -> str:
     """Return a path as it is typed from the project's root."""
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)

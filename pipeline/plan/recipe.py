@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline.plan.search.space import within
+from pipeline.plan.search.space import applicable
 from pipeline.plan.sweep import Variant
 
 MISSING = object()
@@ -24,7 +24,7 @@ def recipe_value(variant: Variant, path: str) -> Any:
 def recipe_values(variant: Variant) -> dict[str, Any]:
     """Return what the recipe sets at the paths of its space, where they apply."""
     values = {path: recipe_value(variant, path) for path in variant.space}
-    return within(variant.space, {p: v for p, v in values.items() if v is not MISSING})
+    return applicable(variant.space, {p: v for p, v in values.items() if v is not MISSING})
 
 
 def _inside(value: Any, parts: list[str]) -> Any:

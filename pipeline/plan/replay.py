@@ -10,10 +10,10 @@ from typing import Any
 
 from pipeline.plan.cost import gpu_hours
 from pipeline.plan.judge import Rules, judge_all
-from pipeline.plan.ladder import Ended, next_variant
-from pipeline.plan.measurement import Measurement
+from pipeline.plan.ladder import VariantOutcome, next_variant
 from pipeline.plan.sweep import LadderRule, Sweep, Variant
-from pipeline.plan.verdict import Kind, Verdict
+from pipeline.plan.verdict import Verdict, VerdictKind
+from pipeline.shared.measurement import Measurement
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,18 +120,18 @@ def _moved(rule: LadderRule, old: float | None, new: float) -> LadderRule:
     return dataclasses.replace(rule, below=new)
 
 
-def _ended(verdicts: Sequence[Verdict]) -> Ended | None:
-    if not verdicts or not verdicts[-1].ends:
+def _ended(verdicts: Sequence[Verdict]) -> VariantOutcome | None:
+    if not verdicts or not verdicts[-1].stops:
         return None
     last = verdicts[-1]
-    return Ended(state=last.state, verdict=last.record(), cause=last.cause)
+    return VariantOutcome(state=last.state, verdict=last.record(), cause=last.cause)
 
 
 def _nan(epoch: int) -> Verdict:
     return Verdict(
         epoch=epoch,
         top1=float("nan"),
-        kind=Kind.PRUNE,
+        kind=VerdictKind.PRUNE,
         rule="non-finite loss",
         reason=f"epoch {epoch}: the training loss is not finite, which ends a job at once",
         state="FAIL",

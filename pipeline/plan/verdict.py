@@ -5,7 +5,7 @@ import enum
 from typing import Any
 
 
-class Kind(enum.StrEnum):
+class VerdictKind(enum.StrEnum):
     """What to do after an epoch."""
 
     GO = "go"  # as expected, or nothing to check
@@ -32,7 +32,7 @@ class Verdict:
 
     epoch: int
     top1: float
-    kind: Kind
+    kind: VerdictKind
     reason: str
     rule: str | None = None
     threshold: float | None = None
@@ -43,9 +43,9 @@ class Verdict:
     cause: str | None = None
 
     @property
-    def ends(self) -> bool:
+    def stops(self) -> bool:
         """Whether the trial's job is to be stopped, for good or for now."""
-        return self.state is not None or self.kind is Kind.PAUSE
+        return self.state is not None or self.kind is VerdictKind.PAUSE
 
     def record(self) -> dict[str, Any]:
         """Return the verdict as JSON shows and stores it."""

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Sequence
 
 from pipeline.plan.sweep import Sweep
-from pipeline.study.board import TrialRow
+from pipeline.study.trial_rows import TrialRow
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ def eligible(sweep: Sweep, rows: Sequence[TrialRow]) -> list[TrialRow]:
         if row.state == "COMPLETE"
         and row.best_top1 is not None
         and row.variant not in sweep.makers
-        and row.counts
+        and row.is_regular
     ]
     return sorted(found, key=lambda row: -(row.best_top1 or 0.0))
 

@@ -15,22 +15,28 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipeline.plan.sweep import Sweep
-from pipeline.study.board import FINISHED
-from pipeline.study.draw import draw, of_search
+from pipeline.study.claim_request import (
+    ClaimRequest,
+    group_requests,
+    kind_filter,
+    resumable_filter,
+    wanted_rows,
+)
+from pipeline.study.db.db_errors import translate_errors
+from pipeline.study.db.storage import Storage
 from pipeline.study.lease import Lease
 from pipeline.study.owner import (
     LEASE_S,
-    Owner,
-    owner_is_gone,
+    ProcessIdentity,
+    is_dead,
     shown_host,
     this_host,
     this_process,
 )
-from pipeline.study.storage import Storage
-from pipeline.study.table import optuna_trials, trials
-from pipeline.study.taking import lease_of, take, take_in
-from pipeline.study.told import told
-from pipeline.study.wanted import Wanted, going_on, in_order, of_kind, wanted_rows
+from pipeline.study.sampler import of_search, sample_trial
+from pipeline.study.tables import optuna_trials, trials
+from pipeline.study.taking import acquire, lease_of, take
+from pipeline.study.trial_rows import FINISHED
 
 #: Phases of a trial that was started and has not ended.
 BEGUN = ("running", "interrupted", "paused")
@@ -38,11 +44,11 @@ BEGUN = ("running", "interrupted", "paused")
 _OWNER = ("trial_id", "variant", "token", "host", "boot_id", "pid", "proc_start", "renewed_at")
 
 #: A lease that has run out is taken over if this launcher, too, saw it so long without a change.
-WATCH_S = LEASE_S / 3
+TAKEOVER_CONFIRM_S = LEASE_S / 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Busy:
+class RunningElsewhere:
     """A wanted trial that another launcher runs.
 
     Args:
@@ -60,8 +66,8 @@ class Busy:
 def claim(
     sweep: Sweep,
     storage: Storage,
-    wanted: Sequence[Wanted],
-    me: Owner | None = None,
+    wanted: Sequence[ClaimRequest],
+    me: ProcessIdentity | None = None,
     skip: Collection[int] = (),
 ) -> Lease | None:
     """Claim the first trial that can be run, in the order of `wanted`.
@@ -76,10 +82,10 @@ def claim(
         The lease, or None when every wanted trial is finished or run by somebody.
     """
     me = me or this_process()
-    with told(storage):
-        for together in in_order(sweep, wanted):
+    with translate_errors(storage):
+        for together in group_requests(sweep, wanted):
             with storage.engine.begin() as connection:
-                seeking = _Seeking(sweep, storage, connection, me, skip)
+                seeking = _ClaimTransaction(sweep, storage, connection, me, skip)
                 lease = _started(seeking, together) or _waiting(seeking, together)
             lease = lease or _new(sweep, storage, together[0], me)
             if lease is not None:
@@ -87,12 +93,12 @@ def claim(
     return None
 
 
-def busy(sweep: Sweep, storage: Storage, variants: Sequence[str]) -> list[Busy]:
+def busy(sweep: Sweep, storage: Storage, variants: Sequence[str]) -> list[RunningElsewhere]:
     """Return the trials of these variants that a living owner runs."""
-    wanted = [Wanted(variant=name, trials=1, recipe_hash="") for name in variants]
+    wanted = [ClaimRequest(variant=name, trials=1, recipe_hash="") for name in variants]
     columns = [trials.c[name] for name in (*_OWNER, "number", "facts")]
     held = trials.c.token.is_not(None) & (optuna_trials.c.state == "RUNNING")
-    with told(storage):
+    with translate_errors(storage):
         now = storage.now()
         query = wanted_rows(sweep, wanted, columns).where(held)
         with storage.engine.connect().execution_options(reading=True) as connection:
@@ -100,12 +106,12 @@ def busy(sweep: Sweep, storage: Storage, variants: Sequence[str]) -> list[Busy]:
         return [_busy(row, now) for row in rows if not _may_take(storage, row, now)]
 
 
-def _busy(row: Mapping[str, Any], now: float) -> Busy:
-    return Busy(
+def _busy(row: Mapping[str, Any], now: float) -> RunningElsewhere:
+    return RunningElsewhere(
         variant=row["variant"],
         number=row["number"],
         owner=f"{shown_host(row['host'])}, pid {row['pid']}",
-        lapsed=owner_is_gone(row, now),
+        lapsed=is_dead(row, now),
         job=((row["facts"] or {}).get("job") or {}).get("id"),
     )
 
@@ -116,7 +122,7 @@ def _may_take(storage: Storage, row: Mapping[str, Any], now: float) -> bool:
     A clock that jumped, or a storage that nobody could reach for a while, makes every lease of
     another host look old. So such a lease is watched first, by a clock that does not jump.
     """
-    if not owner_is_gone(row, now):
+    if not is_dead(row, now):
         return False
     if row["token"] is None or row["host"] == this_host():
         return True
@@ -125,7 +131,7 @@ def _may_take(storage: Storage, row: Mapping[str, Any], now: float) -> bool:
     if since is None or since[0] != seen:
         storage.watched[row["trial_id"]] = seen, time.monotonic()
         return False
-    return time.monotonic() - since[1] >= WATCH_S
+    return time.monotonic() - since[1] >= TAKEOVER_CONFIRM_S
 
 
 def _rows(sweep: Sweep, storage: Storage, variants: Sequence[str]) -> list[Mapping[str, Any]]:
@@ -140,24 +146,24 @@ def _rows(sweep: Sweep, storage: Storage, variants: Sequence[str]) -> list[Mappi
 
 
 @dataclasses.dataclass(frozen=True)
-class _Seeking:
+class _ClaimTransaction:
     """A claim in its one transaction: what it looks through, for whom."""
 
     sweep: Sweep
     storage: Storage
     connection: sa.Connection
-    me: Owner
+    me: ProcessIdentity
     skip: Collection[int]
 
 
-def _started(seeking: _Seeking, wanted: Sequence[Wanted]) -> Lease | None:
+def _started(seeking: _ClaimTransaction, wanted: Sequence[ClaimRequest]) -> Lease | None:
     """Take up a trial whose owner is gone, or that was given back."""
     begun = trials.c.phase.in_(BEGUN) & (optuna_trials.c.state == "RUNNING")
     # Of the trials that other hosts run, only those whose lease has run out are looked at.
     storage, clock = seeking.storage, seeking.storage.clock()
     silent = trials.c.renewed_at < clock - LEASE_S
     begun &= trials.c.token.is_(None) | (trials.c.host == this_host()) | silent
-    begun &= of_kind(wanted) & ((trials.c.phase != "paused") | going_on(wanted))
+    begun &= kind_filter(wanted) & ((trials.c.phase != "paused") | resumable_filter(wanted))
     columns = [*(trials.c[name] for name in _OWNER), clock.label("now")]
     query = wanted_rows(seeking.sweep, wanted, columns).where(begun)
     for row in [dict(row) for row in seeking.connection.execute(query).mappings()]:
@@ -171,21 +177,21 @@ def _started(seeking: _Seeking, wanted: Sequence[Wanted]) -> Lease | None:
     return None
 
 
-def _waiting(seeking: _Seeking, wanted: Sequence[Wanted]) -> Lease | None:
+def _waiting(seeking: _ClaimTransaction, wanted: Sequence[ClaimRequest]) -> Lease | None:
     """Take the first trial that has not been started."""
     waiting = (trials.c.sweep == seeking.sweep.name) & (trials.c.phase == "waiting")
     query = sa.select(trials.c.variant).where(waiting).distinct()
     names = set(seeking.connection.scalars(query))
     for want in (want for want in wanted if want.variant in names):
         mine = trials.c.recipe_hash.is_(None) | (trials.c.recipe_hash == want.recipe_hash)
-        fit = waiting & (trials.c.variant == want.variant) & mine & of_kind([want])
+        fit = waiting & (trials.c.variant == want.variant) & mine & kind_filter([want])
         lease = _taken(seeking, fit & trials.c.trial_id.not_in(seeking.skip))
         if lease is not None:
             return lease
     return None
 
 
-def _taken(seeking: _Seeking, fit: sa.ColumnElement[bool]) -> Lease | None:
+def _taken(seeking: _ClaimTransaction, fit: sa.ColumnElement[bool]) -> Lease | None:
     """Take one trial; what others are just taking is passed over."""
     sweep = seeking.sweep
     query = (
@@ -199,10 +205,10 @@ def _taken(seeking: _Seeking, fit: sa.ColumnElement[bool]) -> Lease | None:
     row = seeking.connection.execute(query).mappings().first()
     if row is None:
         return None
-    return take_in(sweep, seeking.storage, seeking.connection, dict(row), seeking.me)
+    return acquire(sweep, seeking.storage, seeking.connection, dict(row), seeking.me)
 
 
-def _new(sweep: Sweep, storage: Storage, want: Wanted, me: Owner) -> Lease | None:
+def _new(sweep: Sweep, storage: Storage, want: ClaimRequest, me: ProcessIdentity) -> Lease | None:
     """Have Optuna draw another trial; one launcher at a time."""
     if not sweep.variants[want.variant].space:
         return None
@@ -212,14 +218,14 @@ def _new(sweep: Sweep, storage: Storage, want: Wanted, me: Owner) -> Lease | Non
         return None if row is None else take(sweep, storage, row, me)
 
 
-def _drawn(sweep: Sweep, storage: Storage, want: Wanted) -> Mapping[str, Any] | None:
+def _drawn(sweep: Sweep, storage: Storage, want: ClaimRequest) -> Mapping[str, Any] | None:
     """Draw another trial of the variant's space, if more are wanted."""
     rows = _rows(sweep, storage, [want.variant])
     mine = [r for r in rows if of_search(r) == (want.search is not None)]
     counted = [r for r in mine if r["cause"] != "superseded" and not _beside(r)]
     if len(counted) >= want.trials or want.confirms:
         return None
-    return draw(sweep, storage, want.variant, rows, want.search)
+    return sample_trial(sweep, storage, want.variant, rows, want.search)
 
 
 def _beside(row: Mapping[str, Any]) -> bool:
@@ -228,8 +234,8 @@ def _beside(row: Mapping[str, Any]) -> bool:
     return bool(facts.get("imported") or facts.get("confirms"))
 
 
-def claim_beaten(
-    sweep: Sweep, storage: Storage, trial_id: int, me: Owner | None = None
+def claim_to_prune(
+    sweep: Sweep, storage: Storage, trial_id: int, me: ProcessIdentity | None = None
 ) -> Lease | None:
     """Claim a paused trial only to end it; None if it is not paused any more.
 
@@ -237,7 +243,7 @@ def claim_beaten(
     """
     me = me or this_process()
     token = secrets.token_hex(16)
-    with storage.lock(), told(storage):
+    with storage.lock(), translate_errors(storage):
         rows = {r["trial_id"]: r for r in _rows(sweep, storage, list(sweep.variants))}
         row = rows.get(trial_id)
         if row is None or row["phase"] != "paused" or row["state"] != "RUNNING":

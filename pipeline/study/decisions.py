@@ -12,14 +12,14 @@ import sqlalchemy as sa
 
 from pipeline.errors import InputError
 from pipeline.plan.judge import best
-from pipeline.plan.measurement import Measurement
 from pipeline.plan.sweep import Sweep
-from pipeline.study.board import TrialRow, read_board
+from pipeline.shared.measurement import Measurement
+from pipeline.study.db.db_errors import translate_errors
+from pipeline.study.db.storage import Storage
 from pipeline.study.names import study_name
 from pipeline.study.register import META
-from pipeline.study.storage import Storage
-from pipeline.study.table import trials
-from pipeline.study.told import told
+from pipeline.study.tables import trials
+from pipeline.study.trial_rows import TrialRow, read_board
 
 
 def enqueue_again(
@@ -44,7 +44,7 @@ def enqueue_again(
         InputError: the recipe in the file is another now, or the trial was continued already.
     """
     rdb = storage.rdb
-    with storage.lock(), told(storage):
+    with storage.lock(), translate_errors(storage):
         _check_continuable(sweep, storage, row)
         study_id = rdb.get_study_id_from_name(study_name(sweep, row.variant))
         trial_id = rdb.create_new_trial(study_id, _template(row, history, decision))
@@ -78,12 +78,12 @@ def enqueue_again(
     return number
 
 
-def note_jump(
+def record_manual_start(
     sweep: Sweep, storage: Storage, variants: Sequence[str], signed: Mapping[str, str]
 ) -> None:
     """Record in the studies of these variants that somebody named them for a launch."""
     rdb = storage.rdb
-    with storage.lock(), told(storage):
+    with storage.lock(), translate_errors(storage):
         for variant in variants:
             study_id = rdb.get_study_id_from_name(study_name(sweep, variant))
             meta = rdb.get_study_user_attrs(study_id).get(META, {})
@@ -91,7 +91,7 @@ def note_jump(
             rdb.set_study_user_attr(study_id, META, {**meta, "history": history})
 
 
-def note_export(
+def record_manual_export(
     sweep: Sweep, storage: Storage, row: TrialRow, signed: Mapping[str, str]
 ) -> list[dict[str, str]]:
     """Record with a trial, and in its study, that somebody chose it for export by hand.
@@ -102,7 +102,7 @@ def note_export(
         All such choices of this trial so far.
     """
     rdb = storage.rdb
-    with storage.lock(), told(storage):
+    with storage.lock(), translate_errors(storage):
         rows = read_board(sweep.name, storage)
         facts = next(dict(r.facts) for r in rows if r.trial_id == row.trial_id)
         chosen = [*facts.get("chosen", []), dict(signed)]

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.plan.sweep import Sweep
-from pipeline.study.board import TrialRow
-from pipeline.study.draw import distribution
+from pipeline.study.sampler import distribution
+from pipeline.study.trial_rows import TrialRow
 
 #: Fewer complete trials say nothing: of ten, the better tenth is one.
 ENOUGH = 10

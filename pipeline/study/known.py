@@ -9,28 +9,28 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.plan.search.space import holds, within
+from pipeline.plan.search.space import applicable, holds
 from pipeline.plan.sweep import Sweep
-from pipeline.study.board import TrialRow
-from pipeline.study.draw import distribution
+from pipeline.study.db.db_errors import translate_errors
+from pipeline.study.db.storage import Storage
 from pipeline.study.names import study_name
-from pipeline.study.standings import read_curves
-from pipeline.study.storage import Storage
-from pipeline.study.told import told
+from pipeline.study.rungs import read_curves
+from pipeline.study.sampler import distribution
+from pipeline.study.trial_rows import TrialRow
 
 #: User attribute of an imported trial: the trial that was really run.
 ORIGIN = "imported_from"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Known:
+class PriorTrial:
     """A finished run of another study, with its values of the searched paths."""
 
     row: TrialRow
     values: Mapping[str, Any]
 
 
-def misfit(sweep: Sweep, variant: str, values: Mapping[str, Any]) -> str | None:
+def outside_space(sweep: Sweep, variant: str, values: Mapping[str, Any]) -> str | None:
     """Say which value the variant's space does not hold, None if it holds them all."""
     for path, value in values.items():
         if not holds(sweep.variants[variant].space[path], value):
@@ -39,7 +39,7 @@ def misfit(sweep: Sweep, variant: str, values: Mapping[str, Any]) -> str | None:
 
 
 def import_known(
-    sweep: Sweep, storage: Storage, variant: str, known: Sequence[Known]
+    sweep: Sweep, storage: Storage, variant: str, known: Sequence[PriorTrial]
 ) -> list[str]:
     """Add finished runs to a variant's study, each once.
 
@@ -50,14 +50,14 @@ def import_known(
 
     rdb = storage.rdb
     added = []
-    with storage.lock(), told(storage):
+    with storage.lock(), translate_errors(storage):
         study_id = rdb.get_study_id_from_name(study_name(sweep, variant))
         there = {t.user_attrs.get(ORIGIN) for t in rdb.get_all_trials(study_id, deepcopy=False)}
         for one in known:
             if one.row.name in there:
                 continue
             curve = read_curves(study_name(sweep, one.row.variant), storage)
-            values = within(sweep.variants[variant].space, one.values)
+            values = applicable(sweep.variants[variant].space, one.values)
             state = TrialState[one.row.state]
             template = create_trial(
                 state=state,

@@ -9,11 +9,11 @@ import sqlalchemy as sa
 
 from pipeline.errors import PcanError
 from pipeline.plan.judge import best
-from pipeline.plan.measurement import Measurement
-from pipeline.study import optuna_rows
-from pipeline.study.storage import Storage
-from pipeline.study.table import trials
-from pipeline.study.told import told
+from pipeline.shared.measurement import Measurement
+from pipeline.study import optuna_tables
+from pipeline.study.db.db_errors import translate_errors
+from pipeline.study.db.storage import Storage
+from pipeline.study.tables import trials
 
 
 class LeaseLost(PcanError):
@@ -71,7 +71,7 @@ class Lease:
             verdicts: the records worth keeping so far.
         """
         with self._mine(verdicts=[dict(v) for v in verdicts], **_figures(history)) as connection:
-            optuna_rows.add_values(connection, self.trial_id, self._unheard(history))
+            optuna_tables.add_values(connection, self.trial_id, self._unheard(history))
         self._reported |= {m.epoch for m in history}
 
     def tell(
@@ -93,8 +93,8 @@ class Lease:
         told_why = {"cause": cause, "reason": reason, "verdicts": [dict(v) for v in verdicts]}
         row = {**self._ended("done", seconds), **told_why, **_figures(history)}
         with self._unless_done(), self._mine(**row) as connection:
-            optuna_rows.add_values(connection, self.trial_id, self._unheard(history))
-            optuna_rows.end(
+            optuna_tables.add_values(connection, self.trial_id, self._unheard(history))
+            optuna_tables.end(
                 connection, self.trial_id, state, final_values(state, history), told_why
             )
 
@@ -126,7 +126,7 @@ class Lease:
             yield
         except LeaseLost:
             query = sa.select(trials.c.token, trials.c.attempt)
-            with told(self.storage), self.storage.engine.connect() as connection:
+            with translate_errors(self.storage), self.storage.engine.connect() as connection:
                 found = connection.execute(query.where(trials.c.trial_id == self.trial_id)).first()
             if found is None or tuple(found) != (None, self.attempt):
                 raise
@@ -144,7 +144,7 @@ class Lease:
         """
         mine = (trials.c.trial_id == self.trial_id) & (trials.c.token == self.token)
         now = self.storage.clock()
-        with told(self.storage), self.storage.engine.begin() as connection:
+        with translate_errors(self.storage), self.storage.engine.begin() as connection:
             found = connection.execute(
                 sa.update(trials).where(mine).values(renewed_at=now, **values)
             )

@@ -31,7 +31,7 @@ LEASE_S = _lease_s()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Owner:
+class ProcessIdentity:
     """The identity of a process.
 
     Args:
@@ -46,10 +46,12 @@ class Owner:
     proc_start: int
 
 
-def this_process() -> Owner:
+def this_process() -> ProcessIdentity:
     """Return the identity of the calling process."""
     pid = os.getpid()
-    return Owner(host=this_host(), boot_id=this_boot(), pid=pid, proc_start=start_time(pid) or 0)
+    return ProcessIdentity(
+        host=this_host(), boot_id=this_boot(), pid=pid, proc_start=start_time(pid) or 0
+    )
 
 
 def this_host() -> str:
@@ -94,7 +96,7 @@ def start_time(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
-def is_alive(owner: Owner) -> bool | None:
+def is_alive(owner: ProcessIdentity) -> bool | None:
     """Return whether the owner still lives, None if this host cannot tell (another host)."""
     if owner.host != this_host():
         return None
@@ -103,7 +105,7 @@ def is_alive(owner: Owner) -> bool | None:
     return start_time(owner.pid) == owner.proc_start
 
 
-def owner_is_gone(row: Mapping[str, Any], now: float) -> bool:
+def is_dead(row: Mapping[str, Any], now: float) -> bool:
     """Return whether the owner that a lease row names has died.
 
     On the owner's own host the process itself is asked, so a clock that jumps means nothing;
@@ -111,7 +113,7 @@ def owner_is_gone(row: Mapping[str, Any], now: float) -> bool:
     """
     if row["token"] is None or row["pid"] is None:
         return True
-    owner = Owner(
+    owner = ProcessIdentity(
         host=row["host"],
         boot_id=row["boot_id"],
         pid=row["pid"],

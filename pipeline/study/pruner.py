@@ -15,9 +15,9 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
 from pipeline.plan.patience import patience_counts
-from pipeline.plan.search.rules import CHECKS_AT, KEEP, Field, Halving
+from pipeline.plan.search.rules import CHECKS_AT, KEEP, AsyncHalving, Rung
 from pipeline.plan.sweep import Patience
-from pipeline.plan.verdict import Kind
+from pipeline.plan.verdict import VerdictKind
 
 
 class HalvingPruner(BasePruner):
@@ -41,7 +41,7 @@ class HalvingPruner(BasePruner):
         keep: float = KEEP,
         patience: Patience | None = None,
     ) -> None:
-        self.rule = Halving(epochs, at=at, keep=keep)
+        self.rule = AsyncHalving(epochs, at=at, keep=keep)
         self.patience = patience
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
@@ -69,7 +69,7 @@ class HalvingPruner(BasePruner):
             best = _best_until(other.intermediate_values, step, sign)
             if best is not None:
                 bests[other.number] = best
-        return self.rule.decide(step, trial.number, Field(bests)).kind is Kind.PRUNE
+        return self.rule.decide(step, trial.number, Rung(bests)).kind is VerdictKind.PRUNE
 
 
 def _best_until(values: Mapping[int, Any], step: int, sign: float) -> float | None:

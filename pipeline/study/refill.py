@@ -7,17 +7,17 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipeline.plan.sweep import Sweep
+from pipeline.study.db.db_errors import translate_errors
+from pipeline.study.db.storage import Storage
 from pipeline.study.lease import Lease
 from pipeline.study.names import study_name
-from pipeline.study.owner import owner_is_gone, this_process
-from pipeline.study.storage import Storage
-from pipeline.study.table import optuna_trials, trials
+from pipeline.study.owner import is_dead, this_process
+from pipeline.study.tables import optuna_trials, trials
 from pipeline.study.taking import take
-from pipeline.study.told import told
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Lost:
+class RecoveredTrial:
     """A trial as its run directory knows it.
 
     Args:
@@ -34,11 +34,11 @@ class Lost:
     attempt: int
 
 
-class Occupied(Exception):
+class NumberTaken(Exception):
     """The storage has another trial of this name that was run, or that is being run."""
 
 
-def adopt(sweep: Sweep, storage: Storage, lost: Lost) -> Lease | None:
+def adopt(sweep: Sweep, storage: Storage, lost: RecoveredTrial) -> Lease | None:
     """Make the storage know a trial, and claim it.
 
     Returns:
@@ -48,7 +48,7 @@ def adopt(sweep: Sweep, storage: Storage, lost: Lost) -> Lease | None:
         Occupied: with the reason.
     """
     storage.rdb  # noqa: B018  opened before the lock, which opening takes too
-    with storage.lock(), told(storage):
+    with storage.lock(), translate_errors(storage):
         row = _row(sweep, storage, lost)
         if row is None:
             _fill_up_to(sweep, storage, lost)
@@ -56,18 +56,18 @@ def adopt(sweep: Sweep, storage: Storage, lost: Lost) -> Lease | None:
         assert row is not None
         if row["uid"] != lost.uid:
             if row["attempt"] > 0:
-                raise Occupied("the storage has run another trial of this name")
+                raise NumberTaken("the storage has run another trial of this name")
             _take_name(storage, row, lost)
         elif row["state"] in ("COMPLETE", "PRUNED", "FAIL"):
             return None
-        elif row["token"] and not owner_is_gone(row, storage.now()):
-            raise Occupied("it is being run")
+        elif row["token"] and not is_dead(row, storage.now()):
+            raise NumberTaken("it is being run")
         row = _row(sweep, storage, lost)
         assert row is not None
         return take(sweep, storage, row, this_process())
 
 
-def _row(sweep: Sweep, storage: Storage, lost: Lost) -> dict[str, Any] | None:
+def _row(sweep: Sweep, storage: Storage, lost: RecoveredTrial) -> dict[str, Any] | None:
     query = (
         sa.select(trials, optuna_trials.c.state)
         .join_from(trials, optuna_trials, trials.c.trial_id == optuna_trials.c.trial_id)
@@ -79,7 +79,7 @@ def _row(sweep: Sweep, storage: Storage, lost: Lost) -> dict[str, Any] | None:
     return dict(found) if found is not None else None
 
 
-def _fill_up_to(sweep: Sweep, storage: Storage, lost: Lost) -> None:
+def _fill_up_to(sweep: Sweep, storage: Storage, lost: RecoveredTrial) -> None:
     """Make Optuna's trials up to this number; those before it that nobody knows have failed."""
     from optuna.trial import TrialState, create_trial
 
@@ -104,13 +104,13 @@ def _fill_up_to(sweep: Sweep, storage: Storage, lost: Lost) -> None:
         )
 
 
-def _take_name(storage: Storage, row: Mapping[str, Any], lost: Lost) -> None:
+def _take_name(storage: Storage, row: Mapping[str, Any], lost: RecoveredTrial) -> None:
     with storage.engine.begin() as connection:
         mine = trials.c.trial_id == row["trial_id"]
         connection.execute(sa.update(trials).where(mine).values(**_facts(lost)))
 
 
-def _facts(lost: Lost) -> dict[str, Any]:
+def _facts(lost: RecoveredTrial) -> dict[str, Any]:
     return {
         "uid": lost.uid,
         "recipe_hash": lost.recipe_hash,

@@ -14,19 +14,19 @@ import sqlalchemy as sa
 
 from pipeline.errors import InputError
 from pipeline.plan.recipe import MISSING, recipe_value
-from pipeline.plan.search.space import within
+from pipeline.plan.search.space import applicable
 from pipeline.plan.sweep import Sweep, Variant
+from pipeline.study.db.db_errors import translate_errors
+from pipeline.study.db.storage import Storage
 from pipeline.study.names import study_name
-from pipeline.study.storage import Storage
-from pipeline.study.table import trials
-from pipeline.study.told import told
+from pipeline.study.tables import trials
 
 META = "pcan"
 DIRECTION = "maximize"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipe:
+class RegisteredRecipe:
     """What is registered of a variant.
 
     Args:
@@ -49,7 +49,9 @@ class Registered:
     changed: tuple[str, ...]
 
 
-def recipe_of(variant: Variant, config_hash: str, base: Mapping[str, Any] | None = None) -> Recipe:
+def recipe_of(
+    variant: Variant, config_hash: str, base: Mapping[str, Any] | None = None
+) -> RegisteredRecipe:
     """Return a variant's recipe.
 
     Args:
@@ -63,10 +65,12 @@ def recipe_of(variant: Variant, config_hash: str, base: Mapping[str, Any] | None
             value = (base or {}).get(path, MISSING)
         if value is not MISSING:
             values[path] = value
-    return Recipe(hash=config_hash, values=within(variant.space, values))
+    return RegisteredRecipe(hash=config_hash, values=applicable(variant.space, values))
 
 
-def register(sweep: Sweep, storage: Storage, recipes: Mapping[str, Recipe]) -> list[Registered]:
+def register(
+    sweep: Sweep, storage: Storage, recipes: Mapping[str, RegisteredRecipe]
+) -> list[Registered]:
     """Make the studies that are missing and enqueue each recipe once.
 
     Raises:
@@ -74,7 +78,7 @@ def register(sweep: Sweep, storage: Storage, recipes: Mapping[str, Recipe]) -> l
         StorageError: the storage cannot be used.
     """
     rdb = storage.rdb
-    with storage.lock(), told(storage):
+    with storage.lock(), translate_errors(storage):
         known = {s.study_name: s for s in rdb.get_all_studies()}
         return [
             _register_one(sweep, name, recipe, storage, known.get(study_name(sweep, name)))
@@ -83,7 +87,7 @@ def register(sweep: Sweep, storage: Storage, recipes: Mapping[str, Recipe]) -> l
 
 
 def _register_one(
-    sweep: Sweep, variant: str, recipe: Recipe, storage: Storage, stored: Any
+    sweep: Sweep, variant: str, recipe: RegisteredRecipe, storage: Storage, stored: Any
 ) -> Registered:
     from optuna.study import StudyDirection
 
@@ -119,7 +123,7 @@ def _register_one(
     )
 
 
-def _facts(sweep: Sweep, variant: str, recipe: Recipe) -> dict[str, Any]:
+def _facts(sweep: Sweep, variant: str, recipe: RegisteredRecipe) -> dict[str, Any]:
     v = sweep.variants[variant]
     return {
         "metric": sweep.objective.metric,
@@ -154,7 +158,9 @@ def _check_same(sweep: Sweep, name: str, before: Mapping[str, Any], stored: Any)
         )
 
 
-def _enqueue(sweep: Sweep, variant: str, recipe: Recipe, storage: Storage, study_id: int) -> None:
+def _enqueue(
+    sweep: Sweep, variant: str, recipe: RegisteredRecipe, storage: Storage, study_id: int
+) -> None:
     """Add the recipe as a WAITING trial; an older recipe that never ran is withdrawn.
 
     A registration that was cut off is completed, not repeated.
@@ -196,7 +202,7 @@ def _newest_recipe(sweep: Sweep, variant: str, storage: Storage) -> Mapping[str,
     return dict(found) if found is not None else None
 
 
-def _waiting_trial(recipe: Recipe, storage: Storage, study_id: int) -> int:
+def _waiting_trial(recipe: RegisteredRecipe, storage: Storage, study_id: int) -> int:
     """Return the recipe's WAITING trial in Optuna: one that we do not know yet, or a new one."""
     from optuna.trial import TrialState, create_trial
 

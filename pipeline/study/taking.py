@@ -7,32 +7,36 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipeline.plan.sweep import Sweep
-from pipeline.study import optuna_rows
-from pipeline.study.draw import distribution
+from pipeline.study import optuna_tables
+from pipeline.study.db.storage import Storage
 from pipeline.study.lease import Lease
-from pipeline.study.owner import Owner
-from pipeline.study.storage import Storage
-from pipeline.study.table import trials
+from pipeline.study.owner import ProcessIdentity
+from pipeline.study.sampler import distribution
+from pipeline.study.tables import trials
 
 
-def take(sweep: Sweep, storage: Storage, row: Mapping[str, Any], me: Owner) -> Lease:
+def take(sweep: Sweep, storage: Storage, row: Mapping[str, Any], me: ProcessIdentity) -> Lease:
     """Set a trial RUNNING and write the lease, in one transaction.
 
     Args:
         row: the trial's row, with Optuna's `state`.
     """
     with storage.engine.begin() as connection:
-        return take_in(sweep, storage, connection, row, me)
+        return acquire(sweep, storage, connection, row, me)
 
 
-def take_in(
-    sweep: Sweep, storage: Storage, connection: sa.Connection, row: Mapping[str, Any], me: Owner
+def acquire(
+    sweep: Sweep,
+    storage: Storage,
+    connection: sa.Connection,
+    row: Mapping[str, Any],
+    me: ProcessIdentity,
 ) -> Lease:
     token = secrets.token_hex(16)
     attempt = int(row["attempt"]) + 1
     if row["state"] == "WAITING":
-        optuna_rows.start(connection, row["trial_id"])
-        optuna_rows.set_params(connection, row["trial_id"], _recipe_params(sweep, row))
+        optuna_tables.start(connection, row["trial_id"])
+        optuna_tables.set_params(connection, row["trial_id"], _recipe_params(sweep, row))
     now = storage.clock()
     connection.execute(
         sa.update(trials)

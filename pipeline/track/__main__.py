@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import TrackingError
-from pipeline.track import state
-from pipeline.track.follow import Follower
-from pipeline.track.record import Target
+from pipeline.track import sync_state
+from pipeline.track.mirror_loop import MirrorLoop
+from pipeline.track.run_payload import WandbTarget
 
 POLL_S = 2.0
 #: How long it may still write after the launcher is gone.
 ORPHAN_S = 25.0
 
 
-class Orders:
+class CommandPipe:
     """What the launcher wants, read from standard input without waiting for it."""
 
     def __init__(self) -> None:
@@ -65,9 +65,9 @@ def main() -> int:
     os.nice(10)  # training comes first
     role = "tracker-offline" if asked.mode == "offline" else "tracker-sending"
     try:
-        with state.only_one(asked.sweep_dir, role, wait_s=30.0):
-            target = Target(project=asked.project, entity=asked.entity)
-            follower = Follower(asked.sweep_dir, asked.mode, target, tell)
+        with sync_state.exclusive(asked.sweep_dir, role, wait_s=30.0):
+            target = WandbTarget(project=asked.project, entity=asked.entity)
+            follower = MirrorLoop(asked.sweep_dir, asked.mode, target, tell)
             return _run(follower, asked.mode == "sync", tell)
     except Exception as error:  # whatever wandb raises: said in one line, mended by a new start
         traceback.print_exc()
@@ -76,17 +76,17 @@ def main() -> int:
         os._exit(3)  # wandb's exit hooks would wait for its dead core process
 
 
-def _run(follower: Follower, once: bool, tell: Any) -> int:
+def _run(follower: MirrorLoop, once: bool, tell: Any) -> int:
     if once:
-        follower.pass_over(closing=True)
+        follower.sync_once(closing=True)
         return 0
     _die_with_parent()
-    orders = Orders()
+    orders = CommandPipe()
     while not orders.closing:
-        follower.pass_over()
+        follower.sync_once()
         tell({"event": "alive"})
         orders.wait()
-    follower.pass_over(closing=True)
+    follower.sync_once(closing=True)
     return 0
 
 

@@ -7,8 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.track import record, state
-from pipeline.track.record import Target, read_trial
+from pipeline.track import run_payload, sync_state
+from pipeline.track.run_payload import WandbTarget, read_trial
 
 
 def main() -> int:
@@ -25,13 +25,13 @@ def main() -> int:
     if trial is None:
         print(f"{asked.folder} is no run directory.", file=sys.stderr)
         return 2
-    target = Target(project=asked.project, entity=asked.entity)
-    filed = record.identity(trial, state.read_local(trial).id, target)
+    target = WandbTarget(project=asked.project, entity=asked.entity)
+    filed = run_payload.identity(trial, sync_state.read_local(trial).id, target)
     writer = RunWriter(trial, filed, "online")
     for told in asked.files:
         kind, _, file = told.partition("=")
         writer.attach(Path(file), kind)
-    writer.tell(trial)
+    writer.update_summary(trial)
     writer.finish()
     return 0
 

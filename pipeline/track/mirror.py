@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline.errors import InputError
-from pipeline.track import state
-from pipeline.track.environment import clean_environment
-from pipeline.track.record import Target, read_trial
+from pipeline.track import sync_state
+from pipeline.track.child_env import clean_environment
+from pipeline.track.run_payload import WandbTarget, read_trial
 
 MODES = ("offline", "live", "disabled")
 #: A child that says nothing for so long hangs; finish and init have shorter deadlines.
@@ -41,7 +41,7 @@ class _Child:
 
     sweep_dir: Path
     mode: str
-    target: Target
+    target: WandbTarget
     process: subprocess.Popen[str] | None = None
     heard: float = 0.0
     starts: int = 0
@@ -115,7 +115,7 @@ class _Child:
 class Mirror:
     """A sweep's trials in W&B, for as long as `launch` lives. Its methods never raise."""
 
-    def __init__(self, sweep_dir: Path, modes: tuple[str, ...], target: Target) -> None:
+    def __init__(self, sweep_dir: Path, modes: tuple[str, ...], target: WandbTarget) -> None:
         self.sweep_dir = sweep_dir
         self.children = [_Child(sweep_dir, mode, target) for mode in modes]
         self._refused: str | None = None
@@ -153,12 +153,12 @@ class Mirror:
             self._refused = f"W&B cannot be started ({error}). Later: pcan sweep sync"
 
     def _summary(self) -> Summary:
-        found = [read_trial(folder) for folder in state.trial_folders(self.sweep_dir)]
+        found = [read_trial(folder) for folder in sync_state.trial_folders(self.sweep_dir)]
         trials = [trial for trial in found if trial is not None]
         return Summary(
             trials=len(trials),
-            written=sum(state.read_local(t).rows == len(t.measurements) for t in trials),
-            sent=sum(state.is_sent(t) for t in trials),
+            written=sum(sync_state.read_local(t).rows == len(t.measurements) for t in trials),
+            sent=sum(sync_state.is_sent(t) for t in trials),
             trouble=self.trouble,
         )
 
@@ -176,7 +176,7 @@ def start_mirror(
     """
     if mode not in MODES:
         raise InputError(f'--wandb is "{mode}". It can be offline, live or disabled.')
-    target = Target(project=project, entity=entity)
+    target = WandbTarget(project=project, entity=entity)
     sweep_runs_dir.mkdir(parents=True, exist_ok=True)
     kinds = {"disabled": (), "offline": ("offline",), "live": ("offline", "live")}
     return Mirror(sweep_runs_dir.resolve(), kinds[mode], target)

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, TrackingError
-from pipeline.job.files import read_json
-from pipeline.job.rundir import RunDir
-from pipeline.track import record, server, state
-from pipeline.track.environment import clean_environment
-from pipeline.track.record import Target, Trial, read_trial
+from pipeline.shared.files import read_json
+from pipeline.shared.rundir import RunDir
+from pipeline.track import run_payload, sync_state, wandb_server
+from pipeline.track.child_env import clean_environment
+from pipeline.track.run_payload import TrialFiles, WandbTarget, read_trial
 
 #: A killed uploader loses nothing; a silent one holds up the others.
 SILENCE_S = 120.0
@@ -52,7 +52,7 @@ class Report:
 
 def sync_sweep(
     sweep_dir: Path,
-    target: Target,
+    target: WandbTarget,
     rebuild: bool = False,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[Report]:
@@ -70,11 +70,11 @@ def sync_sweep(
     """
     if not sweep_dir.is_dir():
         raise InputError(f"{sweep_dir} has no trial yet. Start one: pcan sweep launch")
-    with state.only_one(sweep_dir, "sync", wait_s=1.0):
+    with sync_state.exclusive(sweep_dir, "sync", wait_s=1.0):
         trials = _trials(sweep_dir)
-        before = {t.name: state.is_sent(t) for t in trials}
+        before = {t.name: sync_state.is_sent(t) for t in trials}
         notes = _rebuild(trials, target) if rebuild else {}
-        waiting = [t for t in trials if not state.is_sent(t)]
+        waiting = [t for t in trials if not sync_state.is_sent(t)]
         if waiting:
             _reach(waiting[0], target)
         for trial in waiting:
@@ -85,7 +85,7 @@ def sync_sweep(
 
 
 def send_files(
-    sweep_dir: Path, target: Target, configs: bool = False, export: Path | None = None
+    sweep_dir: Path, target: WandbTarget, configs: bool = False, export: Path | None = None
 ) -> None:
     """Send files as artifacts: every trial's resolved config, the winner's weights.
 
@@ -106,7 +106,7 @@ def send_files(
             _attach(trial, target, files)
 
 
-def _attach(trial: Trial, target: Target, files: Sequence[str]) -> None:
+def _attach(trial: TrialFiles, target: WandbTarget, files: Sequence[str]) -> None:
     command = [sys.executable, "-m", "pipeline.track.attach", str(trial.folder), *target.argv()]
     _reach(trial, target)
     done = subprocess.run(
@@ -122,30 +122,30 @@ def _attach(trial: Trial, target: Target, files: Sequence[str]) -> None:
         raise TrackingError(f"{trial.name}: W&B did not take the files ({last[:300]}).")
 
 
-def _trials(sweep_dir: Path) -> list[Trial]:
-    found = [read_trial(folder) for folder in state.trial_folders(sweep_dir)]
+def _trials(sweep_dir: Path) -> list[TrialFiles]:
+    found = [read_trial(folder) for folder in sync_state.trial_folders(sweep_dir)]
     return [trial for trial in found if trial is not None]
 
 
-def _reach(trial: Trial, target: Target) -> server.Held:
+def _reach(trial: TrialFiles, target: WandbTarget) -> wandb_server.ServerRun:
     """Ask the server about a trial's run; raise NoServer at once if it cannot be used."""
-    filed = record.identity(trial, state.read_local(trial).id, target)
-    return server.held(filed["entity"], filed["project"], filed["id"])
+    filed = run_payload.identity(trial, sync_state.read_local(trial).id, target)
+    return wandb_server.held(filed["entity"], filed["project"], filed["id"])
 
 
-def _rebuild(trials: Sequence[Trial], target: Target) -> dict[str, str]:
+def _rebuild(trials: Sequence[TrialFiles], target: WandbTarget) -> dict[str, str]:
     """Forget what was written and sent; a run the server knows gets a new id."""
     notes = {}
     for trial in trials:
-        local = state.read_local(trial)
-        known = _reach(trial, target).exists or state.read_sent(trial).rows > 0
+        local = sync_state.read_local(trial)
+        known = _reach(trial, target).exists or sync_state.read_sent(trial).rows > 0
         old = local.id
         local.fragments, local.status = [], None
-        state.drop_unproven(trial, local)
+        sync_state.drop_unverified(trial, local)
         if known:
             local.id = next_id(old)
             notes[trial.name] = f"the old run {old} stays on the server until you delete it there"
-        state.write_state(trial, local)
+        sync_state.write_state(trial, local)
     return notes
 
 
@@ -155,16 +155,16 @@ def next_id(run_id: str) -> str:
     return f"{match[1]}-r{int(match[2]) + 1}" if match else f"{run_id}-r2"
 
 
-def _send_charts(trial: Trial, target: Target) -> None:
+def _send_charts(trial: TrialFiles, target: WandbTarget) -> None:
     """Upload the offline files of a GPU trial; whatever is missing afterwards is sent as rows."""
-    local = state.read_local(trial)
+    local = sync_state.read_local(trial)
     folders = [RunDir(trial.folder).wandb / f.folder for f in local.fragments if f.closed]
     if trial.spec.get("device") != "cuda" or not trial.ended or not folders:
         return
     whole = local.rows <= len(trial.measurements) and local.status == trial.status
     if not whole or _reach(trial, target).rows > 0 or not _proven(folders, trial):
         return
-    filed = record.identity(trial, local.id, target)
+    filed = run_payload.identity(trial, local.id, target)
     where = ["--project", filed["project"]]
     where += ["--entity", filed["entity"]] if filed["entity"] else []
     command = [sys.executable, "-m", "wandb", "sync", "--yes", *where, *map(str, folders)]
@@ -181,7 +181,7 @@ def _send_charts(trial: Trial, target: Target) -> None:
         return
 
 
-def _proven(folders: Sequence[Path], trial: Trial) -> bool:
+def _proven(folders: Sequence[Path], trial: TrialFiles) -> bool:
     """Whether the files hold exactly the trial's first epochs (a full disk leaves holes)."""
     epochs = [epoch for folder in folders for epoch in offline_epochs(folder)]
     return epochs == [m.epoch for m in trial.measurements][: len(epochs)] and bool(epochs)
@@ -206,7 +206,7 @@ def offline_epochs(folder: Path) -> list[int]:
     return epochs
 
 
-def _send(sweep_dir: Path, target: Target, progress: Callable[[str], None]) -> dict[str, str]:
+def _send(sweep_dir: Path, target: WandbTarget, progress: Callable[[str], None]) -> dict[str, str]:
     """Run the sending child to its end; return what it says about trials that failed."""
     command = [sys.executable, "-m", "pipeline.track", str(sweep_dir.resolve()), "--mode", "sync"]
     with (sweep_dir / "tracker.log").open("ab") as log:
@@ -251,12 +251,12 @@ def _listen(child: "subprocess.Popen[bytes]", progress: Callable[[str], None]) -
     return notes
 
 
-def _report(trial: Trial, before: bool, notes: dict[str, str]) -> Report:
-    sent, synced = state.read_sent(trial), state.is_sent(trial)
+def _report(trial: TrialFiles, before: bool, notes: dict[str, str]) -> Report:
+    sent, synced = sync_state.read_sent(trial), sync_state.is_sent(trial)
     general: Any = notes.get("") if not synced else None
     return Report(
         trial=trial.name,
-        id=state.read_local(trial).id,
+        id=sync_state.read_local(trial).id,
         epochs=len(trial.measurements),
         sent=sent.rows,
         synced=synced,

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, TrackingError
-from pipeline.job.files import read_json, write_json
-from pipeline.track import server, state
-from pipeline.track.environment import clean_environment
-from pipeline.track.record import Target, Trial, read_trial
+from pipeline.shared.files import read_json, write_json
+from pipeline.track import sync_state, wandb_server
+from pipeline.track.child_env import clean_environment
+from pipeline.track.run_payload import TrialFiles, WandbTarget, read_trial
 
 KEPT = "wandb_workspace.json"
 DEADLINE_S = 90.0
@@ -25,7 +25,7 @@ GATES = ["plan/floor", "plan/target", "plan/goal"]
 BAND = ["plan/band_low", "plan/band_high"]
 
 
-def save(sweep_dir: Path, target: Target) -> str:
+def save(sweep_dir: Path, target: WandbTarget) -> str:
     """Create or update the sweep's workspace and return its address.
 
     Raises:
@@ -37,13 +37,13 @@ def save(sweep_dir: Path, target: Target) -> str:
             "compare --wandb needs a package that is not installed. "
             "Install it: pip install 'pcan[workspace]'"
         )
-    trials = [t for t in map(read_trial, state.trial_folders(sweep_dir)) if t is not None]
+    trials = [t for t in map(read_trial, sync_state.trial_folders(sweep_dir)) if t is not None]
     if not trials:
         raise InputError(f"{sweep_dir} has no trial yet. Start one: pcan sweep launch")
     given = trials[0].spec.get("wandb") or {}
-    target = Target(
+    target = WandbTarget(
         project=given.get("project") or target.project or "pcan",
-        entity=given.get("entity") or target.entity or server.default_entity(),
+        entity=given.get("entity") or target.entity or wandb_server.default_entity(),
     )
     command = [sys.executable, "-m", "pipeline.track.workspace", str(sweep_dir), *target.argv()]
     try:
@@ -63,7 +63,7 @@ def save(sweep_dir: Path, target: Target) -> str:
     return str(json.loads(done.stdout.strip().splitlines()[-1])["url"])
 
 
-def build(trials: list[Trial], target: Target) -> Any:
+def build(trials: list[TrialFiles], target: WandbTarget) -> Any:
     """Return the workspace as an object of wandb-workspaces; needs no network.
 
     Args:
@@ -121,7 +121,7 @@ def build(trials: list[Trial], target: Target) -> Any:
     )
 
 
-def searched(trials: list[Trial]) -> list[str]:
+def searched(trials: list[TrialFiles]) -> list[str]:
     """Return the config paths whose searched values differ between trials."""
     values: dict[str, set[str]] = {}
     for trial in trials:
@@ -137,8 +137,10 @@ def main() -> int:
     parser.add_argument("--project", required=True)
     parser.add_argument("--entity", required=True)
     asked = parser.parse_args()
-    trials = [t for t in map(read_trial, state.trial_folders(asked.sweep_dir)) if t is not None]
-    target = Target(project=asked.project, entity=asked.entity)
+    trials = [
+        t for t in map(read_trial, sync_state.trial_folders(asked.sweep_dir)) if t is not None
+    ]
+    target = WandbTarget(project=asked.project, entity=asked.entity)
     workspace = build(trials, target)
     kept = read_json(asked.sweep_dir / KEPT) or {}
     if kept.get("entity") == target.entity and kept.get("project") == target.project:

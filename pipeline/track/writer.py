@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import TrackingError
-from pipeline.job.rundir import RunDir
-from pipeline.track import record
-from pipeline.track.record import Trial
+from pipeline.shared.rundir import RunDir
+from pipeline.track import run_payload
+from pipeline.track.run_payload import TrialFiles
 
 #: wandb reports success on a full disk; below this nothing is written.
 FREE_BYTES = 20 * 1024 * 1024
@@ -22,7 +22,7 @@ INIT_TIMEOUT_S = 30
 FINISH_TIMEOUT_S = 30
 
 
-def hardened(charts: bool) -> dict[str, Any]:
+def private_settings(charts: bool) -> dict[str, Any]:
     """Return settings that tell W&B nothing but what `record` derives.
 
     No argv, host, user, git state, code, package list or console output; system charts only where
@@ -72,7 +72,7 @@ class RunWriter:
         mode: "offline" writes below the run directory, "online" sends.
     """
 
-    def __init__(self, trial: Trial, filed: Mapping[str, Any], mode: str) -> None:
+    def __init__(self, trial: TrialFiles, filed: Mapping[str, Any], mode: str) -> None:
         require_space(trial.folder)
         import wandb
 
@@ -84,8 +84,8 @@ class RunWriter:
             dir=str(trial.folder),
             resume="allow",
             reinit="create_new",
-            config=record.config(trial),
-            settings=wandb.Settings(**hardened(charts), **_of_agent(trial)),
+            config=run_payload.config(trial),
+            settings=wandb.Settings(**private_settings(charts), **_of_agent(trial)),
         )
         self.folder = Path(self.run.settings.sync_dir)
         if RunDir(trial.folder).wandb.resolve() not in self.folder.resolve().parents:
@@ -113,18 +113,18 @@ class RunWriter:
         for row in rows:
             self.run.log(dict(row))
 
-    def tell(self, trial: Trial) -> None:
+    def update_summary(self, trial: TrialFiles) -> None:
         """Bring the summary to how the trial stands."""
         self.trial = trial
-        self.run.summary.update(record.summary(trial))
+        self.run.summary.update(run_payload.summary(trial))
 
     def finish(self) -> None:
         """End the run. Pruned and interrupted are not failures; only FAIL is."""
         import wandb
 
-        table = record.verdict_table(self.trial)
+        table = run_payload.verdict_table(self.trial)
         if table:
-            columns = list(record.VERDICT_COLUMNS)
+            columns = list(run_payload.VERDICT_COLUMNS)
             self.run.summary["verdicts"] = wandb.Table(columns=columns, data=table)
         self.run.tags = (*(self.run.tags or ()), self.trial.status)
         self.run.finish(exit_code=1 if self.trial.status == "failed" else 0)
@@ -143,7 +143,7 @@ class RunWriter:
         self.run.log_artifact(artifact)
 
 
-def _of_agent(trial: Trial) -> dict[str, str]:
+def _of_agent(trial: TrialFiles) -> dict[str, str]:
     """Keep a run that `wandb agent` opened in its W&B sweep."""
     sweep = (trial.spec.get("wandb") or {}).get("sweep")
     return {"sweep_id": str(sweep)} if sweep else {}

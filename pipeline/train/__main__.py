@@ -9,9 +9,9 @@ import sys
 import traceback
 from typing import List, NoReturn
 
-from pipeline.job.rundir import RunDir
+from pipeline.shared.rundir import RunDir
 from pipeline.train.outcome import JobFailure, record_outcome
-from pipeline.train.process import die_with_parent, dump_stacks_on_request, log_to
+from pipeline.train.rank_process import die_with_parent, dump_stacks_on_request, log_to
 
 
 def main(arguments: List[str]) -> int:
@@ -23,8 +23,8 @@ def main(arguments: List[str]) -> int:
     rundir, rank = RunDir(os.path.abspath(arguments[0])), int(os.environ.get("RANK", "0"))
     log_to(rundir.rank_log(rank))
     dump_stacks_on_request()
-    from pipeline.train.failure import Stage, diagnose
-    from pipeline.train.spec import read_spec
+    from pipeline.train.failure import Stage, classify_error
+    from pipeline.train.job_spec import read_spec
 
     stage, attempt = Stage(), 1
     try:
@@ -37,7 +37,7 @@ def main(arguments: List[str]) -> int:
         run_job(rundir, spec, stage)
     except BaseException as error:
         traceback.print_exc()
-        failure = diagnose(error, stage.name)
+        failure = classify_error(error, stage.name)
         if failure is not None:
             give_reason(rundir, attempt, rank, failure)
         leave_at_once(1)
@@ -48,7 +48,7 @@ def starting(rundir: RunDir, rank: int) -> None:
     """Say that the job is up, before the slow imports."""
     import time
 
-    from pipeline.job.files import write_json
+    from pipeline.shared.files import write_json
 
     if rank == 0:
         now = time.time()

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Tuple
 
 from mmengine.config import Config
 
-from pipeline.train.tool import ToolError
+from pipeline.train.tools.tool import ToolError
 
 _SECRET = re.compile(r"\{\{\s*\$(\w*(?:KEY|TOKEN|SECRET|PASSWORD)\w*)", re.IGNORECASE)
 _STYLES = (

@@ -8,7 +8,7 @@ import keyword
 import math
 from typing import Any, Dict, List, Tuple
 
-from pipeline.train.tool import ToolError
+from pipeline.train.tools.tool import ToolError
 
 WIDTH = 99
 _INDENT = "    "

@@ -29,7 +29,7 @@ class Stage:
         self.name = "config"
 
 
-def diagnose(error: BaseException, stage: str) -> Optional[JobFailure]:
+def classify_error(error: BaseException, stage: str) -> Optional[JobFailure]:
     """Return the known cause of `error`, or None: then the supervisor decides."""
     if isinstance(error, JobFailure):
         return error

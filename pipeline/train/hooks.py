@@ -13,21 +13,21 @@ from typing import Any, Dict, List, Optional
 import torch
 from mmengine.hooks import Hook
 
-from pipeline.job.files import append_line, read_json, write_json
-from pipeline.job.rundir import RunDir
-from pipeline.plan.measurement import Measurement
-from pipeline.train import checkpoint, predictions, state
-from pipeline.train.group import gather, rank, tell_all
-from pipeline.train.loading import FromVideo, waiting
-from pipeline.train.measuring import mean_of, measure
+from pipeline.shared.files import append_line, read_json, write_json
+from pipeline.shared.measurement import Measurement
+from pipeline.shared.rundir import RunDir
+from pipeline.train import checkpoints, keep_predictions, training_state
+from pipeline.train.control import stop_request, wait_for_verdict
+from pipeline.train.distributed import broadcast_flag, gather, rank
+from pipeline.train.fit_loaders import FromVideo, waiting
+from pipeline.train.job_spec import Spec
+from pipeline.train.metrics import mean_of, measure
 from pipeline.train.outcome import JobFailure
-from pipeline.train.process import leave_if_taken_over
+from pipeline.train.rank_process import exit_if_replaced
 from pipeline.train.seeding import LoaderSeeds
-from pipeline.train.spec import Spec
-from pipeline.train.verdict import stop_request, wait_for_verdict
 
 
-class LossWatch(Hook):
+class LossGuardHook(Hook):
     """Adds up the losses of an epoch, and ends the job at the first that is not finite.
 
     Reads the numbers that MMEngine's RuntimeInfoHook (VERY_HIGH) has just brought to the
@@ -73,10 +73,10 @@ class LossWatch(Hook):
         return {name: value / self._count for name, value in self._sums.items()}
 
 
-class Progress(Hook):
+class ProgressHook(Hook):
     """Writes `progress.json`, at most twice a second. Rank 0 only."""
 
-    def __init__(self, rundir: RunDir, watch: LossWatch, interval_s: float = 0.5) -> None:
+    def __init__(self, rundir: RunDir, watch: LossGuardHook, interval_s: float = 0.5) -> None:
         self._path = rundir.progress
         self._watch = watch
         self._interval = interval_s
@@ -116,7 +116,7 @@ class Progress(Hook):
         self.tell(runner, "val", batch_idx + 1, len(runner.val_dataloader))
 
 
-class LoaderStart(Hook):
+class LoaderSeedHook(Hook):
     """Seeds the data loaders for each epoch."""
 
     priority = "VERY_HIGH"
@@ -132,7 +132,7 @@ class LoaderStart(Hook):
         self._val.begin(runner.epoch)
 
 
-class EpochEnd(Hook):
+class EpochEndHook(Hook):
     """Closes an epoch: checkpoint, then measurement, then the control side's verdict.
 
     The order makes every measured epoch one that had a checkpoint of exactly that state.
@@ -146,9 +146,9 @@ class EpochEnd(Hook):
         self,
         rundir: RunDir,
         spec: Spec,
-        watch: LossWatch,
-        progress: Optional[Progress],
-        clips: predictions.ClipPredictions,
+        watch: LossGuardHook,
+        progress: Optional[ProgressHook],
+        clips: keep_predictions.ClipPredictions,
     ) -> None:
         self._rundir = rundir
         self._clips = clips
@@ -169,7 +169,7 @@ class EpochEnd(Hook):
         if self._spec.checks_start:
             self._validate_start(runner)
         if self._random is not None:
-            state.restore_random(self._random)
+            training_state.restore_random(self._random)
 
     def before_train_epoch(self, runner: Any) -> None:
         self._began = time.monotonic()
@@ -188,12 +188,12 @@ class EpochEnd(Hook):
 
     def _validate_start(self, runner: Any) -> None:
         """Measure epoch 0; leave no trace of it in the run that follows."""
-        random_before, schedulers = state.random_state(), runner.param_schedulers
+        random_before, schedulers = training_state.random_state(), runner.param_schedulers
         runner.param_schedulers = None  # one that steps on metrics would count epoch 0
         self._began = time.monotonic()
         runner.val_loop.run()
         runner.param_schedulers = schedulers
-        state.restore_random(random_before)
+        training_state.restore_random(random_before)
 
     def _close(self, runner: Any, metrics: Optional[Dict[str, float]]) -> None:
         epoch, seconds = runner.epoch, time.monotonic() - self._began
@@ -205,11 +205,11 @@ class EpochEnd(Hook):
             measurement.update(lr=lr, seconds=round(seconds, 3))
             self._keep_predictions(runner, measurement["top1"])
         self._tell_loading(runner, measurement)
-        ranks = state.rank_state(runner) if epoch else []
+        ranks = training_state.rank_state(runner) if epoch else []
         if rank() == 0:
             self._save(runner, measurement, ranks)
             self.stop = self._verdict(epoch, measurement is not None)
-        if tell_all(self.stop is not None):
+        if broadcast_flag(self.stop is not None):
             runner.train_loop.stop_training = True
 
     def _tell_loading(self, runner: Any, measurement: Optional[Dict[str, Any]]) -> None:
@@ -231,28 +231,28 @@ class EpochEnd(Hook):
         if rank() != 0:
             return
         if found is None:
-            predictions.say_why_not(self._rundir, reason)
+            keep_predictions.say_why_not(self._rundir, reason)
         else:
-            predictions.save(self._rundir, found)
+            keep_predictions.save(self._rundir, found)
 
     def _save(
         self, runner: Any, measurement: Optional[Dict[str, Any]], ranks: List[Dict[str, Any]]
     ) -> None:
         """Write the checkpoint, then the measurement, then delete what is not needed."""
-        leave_if_taken_over(self._rundir)
+        exit_if_replaced(self._rundir)
         if self._progress is not None:
             self._progress.tell(runner, "save", 0, 0, at_once=True)
         epoch = runner.epoch
         if epoch:
-            refuse_broken_weights(state.bare_model(runner), epoch)
-            content = state.take(runner, self._spec, ranks)
-            content["measurement"] = checkpoint.plain(measurement)
-            checkpoint.write(checkpoint.path_of(self._rundir, epoch), content)
+            refuse_broken_weights(training_state.bare_model(runner), epoch)
+            content = training_state.take(runner, self._spec, ranks)
+            content["measurement"] = checkpoints.plain(measurement)
+            checkpoints.write(checkpoints.path_of(self._rundir, epoch), content)
         if measurement is not None:
             append_line(self._rundir.measurements, Measurement(**measurement).to_line())
-            predictions.prune(self._rundir)
+            keep_predictions.prune(self._rundir)
         if epoch:
-            checkpoint.prune(self._rundir)
+            checkpoints.prune(self._rundir)
 
     def _verdict(self, epoch: int, measured: bool) -> Optional[Dict[str, Any]]:
         if not measured:

@@ -10,10 +10,10 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence
 
-from pipeline.job.files import fsync_folder, read_json, write_json
-from pipeline.job.rundir import RunDir
-from pipeline.plan.measurement import Measurement
-from pipeline.train.process import leave_if_taken_over
+from pipeline.shared.files import fsync_folder, read_json, write_json
+from pipeline.shared.measurement import Measurement
+from pipeline.shared.rundir import RunDir
+from pipeline.train.rank_process import exit_if_replaced
 
 
 class JobFailure(Exception):
@@ -43,7 +43,7 @@ def record_outcome(
     Returns:
         Whether this call's outcome is the one that stands.
     """
-    leave_if_taken_over(rundir)
+    exit_if_replaced(rundir)
     record = {
         "state": state,
         "cause": cause,

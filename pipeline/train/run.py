@@ -7,17 +7,17 @@ from typing import Any, Dict, Optional
 
 from mmengine.runner import Runner
 
-from pipeline.job.files import append_line, read_json, write_json
-from pipeline.job.rundir import RunDir
-from pipeline.plan.measurement import Measurement
-from pipeline.train import checkpoint, group, predictions, state
+from pipeline.shared.files import append_line, read_json, write_json
+from pipeline.shared.measurement import Measurement
+from pipeline.shared.rundir import RunDir
+from pipeline.train import checkpoints, distributed, keep_predictions, training_state
 from pipeline.train.buffers import SyncBuffers
 from pipeline.train.failure import Stage
-from pipeline.train.hooks import EpochEnd, LoaderStart, LossWatch, Progress
+from pipeline.train.hooks import EpochEndHook, LoaderSeedHook, LossGuardHook, ProgressHook
+from pipeline.train.job_spec import Spec
 from pipeline.train.outcome import JobFailure, record_outcome
+from pipeline.train.runner_config import job_config
 from pipeline.train.seeding import LoaderSeeds
-from pipeline.train.settings import job_config
-from pipeline.train.spec import Spec
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class JobRunner(Runner):
     rundir: RunDir
     spec: Spec
     stage: Stage
-    epoch_end: EpochEnd
+    epoch_end: EpochEndHook
 
     def load_or_resume(self) -> None:
         """Load what the specification names: a checkpoint of this trial, or warm weights.
@@ -44,11 +44,11 @@ class JobRunner(Runner):
 
     def _go_on(self, name: str) -> None:
         self._resume = True  # hooks with state of their own (EMAHook) ask for it
-        content = checkpoint.read(self.rundir.root / name)
-        state.restore(self, self.spec, content)
-        self.epoch_end.resume_random(content["ranks"][group.rank()]["random"])
-        if group.rank() == 0:
-            reissue(self.rundir, content)
+        content = checkpoints.read(self.rundir.root / name)
+        training_state.restore(self, self.spec, content)
+        self.epoch_end.resume_random(content["ranks"][distributed.rank()]["random"])
+        if distributed.rank() == 0:
+            replay_measurement(self.rundir, content)
         self.logger.info("Going on after epoch %d, from %s.", self.epoch, name)
 
     def _start_warm(self) -> None:
@@ -60,20 +60,20 @@ class JobRunner(Runner):
             raise JobFailure("warm_start", str(error)) from error
         for note in report["notes"]:
             self.logger.info("Warm start: %s", note)
-        if group.rank() == 0:
+        if distributed.rank() == 0:
             known = read_json(self.rundir.facts) or {}
             told = {k: v for k, v in report.items() if k not in ("matched", "checkpoint")}
             write_json(self.rundir.facts, {**known, "warm_start": told})
 
 
-def reissue(rundir: RunDir, content: Any) -> None:
+def replay_measurement(rundir: RunDir, content: Any) -> None:
     """Make the run directory tell the story up to a checkpoint, and nothing beyond it.
 
     A job killed between writing a checkpoint and its measurement left that line out.
     """
     epoch, measurement = content["meta"]["epoch"], content["measurement"]
-    checkpoint.forget_after(rundir, epoch)
-    predictions.forget_after(rundir, epoch)
+    checkpoints.forget_after(rundir, epoch)
+    keep_predictions.forget_after(rundir, epoch)
     measured = {m.epoch for m in rundir.read_measurements()}
     if measurement is not None and epoch not in measured:
         append_line(rundir.measurements, Measurement(**measurement).to_line())
@@ -85,17 +85,17 @@ def run_job(rundir: RunDir, spec: Spec, stage: Stage) -> None:
     config = job_config(rundir, spec, "WORLD_SIZE" in os.environ)
     stage.name = "join"
     timeout = ((config.get("env_cfg") or {}).get("dist_cfg") or {}).get("timeout")
-    group.join(spec.device, timeout)
-    if group.rank() == 0:
-        checkpoint.forget_unfinished(rundir)
+    distributed.join(spec.device, timeout)
+    if distributed.rank() == 0:
+        checkpoints.forget_unfinished(rundir)
     stage.name = "build"
     runner = build(config, rundir, spec, stage)
-    if group.rank() == 0:
+    if distributed.rank() == 0:
         write_json(rundir.facts, {**(read_json(rundir.facts) or {}), **facts(runner)})
     runner.train()
-    if group.rank() == 0:
-        conclude(runner, rundir, spec)
-    group.leave()
+    if distributed.rank() == 0:
+        write_outcome(runner, rundir, spec)
+    distributed.leave()
 
 
 def facts(runner: JobRunner) -> Dict[str, Any]:
@@ -122,23 +122,23 @@ def build(config: Any, rundir: RunDir, spec: Spec, stage: Stage) -> JobRunner:
     runner.rundir, runner.spec, runner.stage = rundir, spec, stage
     # Building the loops here tells an unusable config or data set from a failing training.
     train_loop, val_loop = runner.train_loop, runner.val_loop
-    seed, rank = int(runner.seed), group.rank()
-    watch = LossWatch()
-    progress = Progress(rundir, watch) if rank == 0 else None
-    clips = predictions.ClipPredictions(spec.metric)
-    runner.epoch_end = EpochEnd(rundir, spec, watch, progress, clips)
+    seed, rank = int(runner.seed), distributed.rank()
+    watch = LossGuardHook()
+    progress = ProgressHook(rundir, watch) if rank == 0 else None
+    clips = keep_predictions.ClipPredictions(spec.metric)
+    runner.epoch_end = EpochEndHook(rundir, spec, watch, progress, clips)
     seeds = [
         LoaderSeeds(loop.dataloader, seed, rank, name)
         for loop, name in ((train_loop, "train"), (val_loop, "val"))
     ]
-    hooks = [LoaderStart(*seeds), SyncBuffers(), watch, progress, clips, runner.epoch_end]
+    hooks = [LoaderSeedHook(*seeds), SyncBuffers(), watch, progress, clips, runner.epoch_end]
     for hook in hooks:
         if hook is not None:
             runner.register_hook(hook)
     return runner
 
 
-def conclude(runner: JobRunner, rundir: RunDir, spec: Spec) -> None:
+def write_outcome(runner: JobRunner, rundir: RunDir, spec: Spec) -> None:
     """Write how the training ended."""
     stop: Optional[Any] = runner.epoch_end.stop
     finished = runner.epoch >= runner.max_epochs

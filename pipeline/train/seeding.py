@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
-from pipeline.train.process import die_with_parent
+from pipeline.train.rank_process import die_with_parent
 
 
 class LoaderSeeds:

@@ -3,7 +3,7 @@
 import logging
 from typing import Any, Dict, List
 
-from pipeline.train import prototype_start
+from pipeline.train import init_prototypes
 from pipeline.train.checkpoint_file import CheckpointError, read_checkpoint, state_dict_of
 from pipeline.train.weights import KINDS, classifier_mismatch, compare, rename
 
@@ -42,7 +42,9 @@ def load_warm_start(runner: Any, spec: Dict[str, Any]) -> Dict[str, Any]:
     renamed = rename(tensors, model.state_dict())
     model.load_state_dict({name: renamed[name] for name in report["matched"]}, strict=False)
     runner._init_model_weights = _already_initialised
-    report["prototypes"] = prototype_start.fill(runner, model, path, set(report["matched"]))
+    report["prototypes"] = init_prototypes.init_prototypes(
+        runner, model, path, set(report["matched"])
+    )
     report["notes"] = notes(report)
     for note in report["notes"]:
         _LOG.info(note)

@@ -5,7 +5,7 @@ from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.pack import Pack, PackError, write_pack
+from pipeline.shared.pack import Pack, PackError, write_pack
 
 META = {"size": [90, 160], "box": [3, 4, 60, 80], "note": "äöü"}
 

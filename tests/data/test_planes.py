@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from pipeline.data.demo import make_demo
 from pipeline.data.encode import decoded, encoder
-from pipeline.data.planes import is_planes, to_planes, to_rgb
 from pipeline.data.video import frames
+from pipeline.shared.planes import is_planes, to_planes, to_rgb
 
 
 @examples(100)

@@ -12,14 +12,14 @@ from pipeline.cli.data import command
 from pipeline.data.check import check
 from pipeline.data.demo import make_demo
 from pipeline.data.encode import decoded, encoder
-from pipeline.data.pack import Pack, write_pack
 from pipeline.data.pool import run
 from pipeline.data.prepare import check_disk, needed_bytes, plan, prepare
 from pipeline.data.sources import of_files
-from pipeline.data.store import StoreError, read_manifest, store_at, store_record
 from pipeline.data.verify import spread, verify
 from pipeline.data.video import frames, numbered
 from pipeline.errors import InputError, NotReady
+from pipeline.shared.pack import Pack, write_pack
+from pipeline.shared.store import StoreError, read_manifest, store_at, store_record
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Progress is told in a log, too, and not too often."""
 
-from pipeline.cli import progress
+from pipeline.cli.common import progress
 
 
 def test_without_a_terminal_a_line_now_and_then_has_the_time_left(monkeypatch, capsys):

@@ -16,10 +16,10 @@ from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.diagnose.case import make_case
 from pipeline.diagnose.curve import Curve
-from pipeline.diagnose.examine import examine, report
-from pipeline.diagnose.read import read_log
+from pipeline.diagnose.log_case import make_case
+from pipeline.diagnose.read_log import read_log
+from pipeline.diagnose.runner import examine, report
 from pipeline.errors import InputError
 
 Pairs = set[tuple[int, str, float]]

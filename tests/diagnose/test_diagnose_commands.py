@@ -8,10 +8,10 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from pipeline.cli import diagnose, gates, log
+from pipeline.cli import diagnose, gates_commands, log
 from pipeline.errors import InputError
-from pipeline.plan.measurement import Measurement
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.measurement import Measurement
 
 MakeLog = Callable[..., str]
 
@@ -50,7 +50,7 @@ def test_diagnose_holds_a_trial_against_its_plan(
     """The schedule is asked of the trial's own config; here it is given."""
     asked = []
     monkeypatch.setattr(
-        "pipeline.cli.resolved.schedules",
+        "pipeline.preflight.plan_facts.schedules",
         lambda sweep, project, configs: (asked.append(configs), ({"baseline": [0.003] * 30}, ()))[
             1
         ],
@@ -133,7 +133,9 @@ def test_log_follow_shows_new_epochs_until_interrupted(
 
 
 def test_replay_json_has_the_agreed_words(project: Path, failed_run: Path) -> None:
-    (entry,) = json.loads(run(gates.command, "replay", "pcan_ntu60", failed_run, "--json").stdout)
+    (entry,) = json.loads(
+        run(gates_commands.command, "replay", "pcan_ntu60", failed_run, "--json").stdout
+    )
     assert (entry["stopped_epoch"], entry["stopped_by"]) == (5, "gate")
     assert (entry["epochs_logged"], entry["epochs_saved"], entry["gpu_hours_saved"]) == (
         11,
@@ -146,7 +148,7 @@ def test_replay_json_has_the_agreed_words(project: Path, failed_run: Path) -> No
 
 
 def test_replay_says_what_would_have_come_next(project: Path, failed_run: Path) -> None:
-    out = run(gates.command, "replay", "pcan_ntu60", failed_run).stdout
+    out = run(gates_commands.command, "replay", "pcan_ntu60", failed_run).stdout
     assert out.splitlines()[-1].strip() == (
         "Stopped at epoch 5 by gate: 6 of 11 epochs saved, 3 GPU hours. Next: pose-1.5 (plan A)."
     )
@@ -159,8 +161,8 @@ def test_replay_of_a_log_in_percent_under_another_best_known(
     rows = [88.6, 88.7, 88.8, 88.9, 89.0, 88, 88, 88, 88, 88.5]
     path.write_text("epoch,acc\n" + "".join(f"{i},{v}\n" for i, v in enumerate(rows, 1)))
     args = ("replay", "pcan_ntu60", path, "--metric", "acc", "--json")
-    (strict,) = json.loads(run(gates.command, *args).stdout)
-    (loose,) = json.loads(run(gates.command, *args, "--best-known", 0.88).stdout)
+    (strict,) = json.loads(run(gates_commands.command, *args).stdout)
+    (loose,) = json.loads(run(gates_commands.command, *args, "--best-known", 0.88).stdout)
     assert (strict["stopped_epoch"], strict["next"]) == (10, "pose-1.5")
     assert loose["stopped_epoch"] is None
     assert "in percent" in " ".join(loose["notes"])
@@ -171,7 +173,7 @@ def test_replay_within_the_error_of_the_validation_set_says_so(
 ) -> None:
     path = tmp_path / "x.csv"
     path.write_text("epoch,top1\n1,0.8799\n")
-    out = run(gates.command, "replay", "pcan_ntu60", path, "--clips", 16487).stdout
+    out = run(gates_commands.command, "replay", "pcan_ntu60", path, "--clips", 16487).stdout
     assert "within two standard errors: -0.01 points, standard error 0.25 % of 16487" in out
 
 
@@ -179,13 +181,13 @@ def test_replay_names_the_metrics_there_are(project: Path, tmp_path: Path) -> No
     path = tmp_path / "x.csv"
     path.write_text("epoch,mAP\n1,0.8\n")
     with pytest.raises(InputError, match="has no top-1; its validations have: mAP. Name one"):
-        run(gates.command, "replay", "pcan_ntu60", path)
+        run(gates_commands.command, "replay", "pcan_ntu60", path)
 
 
 def test_lint_of_the_shipped_plan_is_clean_but_for_what_readings_resolve(
     project: Path, plan: Sweep
 ) -> None:
-    result = run(gates.command, "lint", "pcan_ntu60", "--offline")
+    result = run(gates_commands.command, "lint", "pcan_ntu60", "--offline")
     assert result.exit_code == 0
     assert "0 open, 8 resolved by a reading" in result.stdout.splitlines()[0]
 
@@ -195,7 +197,7 @@ def test_lint_ends_with_2_if_a_rule_cannot_work(project: Path) -> None:
     file.write_text(
         file.read_text().replace("floor: 0.88, target: 0.885", "floor: 0.89, target: 0.88")
     )
-    result = run(gates.command, "lint", "pcan_ntu60", "--offline", "--json")
+    result = run(gates_commands.command, "lint", "pcan_ntu60", "--offline", "--json")
     told = json.loads(result.stdout)
     assert result.exit_code == 2
     broken = next(f for f in told["lint"] if f["id"] == "floor_above_target")

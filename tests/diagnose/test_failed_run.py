@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.diagnose.against import Against
-from pipeline.diagnose.case import make_case
-from pipeline.diagnose.examine import examine
-from pipeline.diagnose.read import read_log
-from pipeline.diagnose.replayed import replay_log
+from pipeline.diagnose.log_case import make_case
+from pipeline.diagnose.plan_context import PlanContext
+from pipeline.diagnose.read_log import read_log
+from pipeline.diagnose.replay_log import replay_log
+from pipeline.diagnose.runner import examine
 from pipeline.plan.judge import Rules, judge_all
 from pipeline.plan.sweep import Patience, Sweep
-from pipeline.plan.verdict import Kind
+from pipeline.plan.verdict import VerdictKind
 
 CAUSES = {"early_stop_too_strict", "warmup_on_finetune", "lr_too_small"}
 
@@ -22,7 +22,7 @@ def test_its_own_patience_stopped_it_in_epoch_11(failed_run: Path) -> None:
     assert case.series is not None
     own = Rules(patience=Patience(epochs=10, min_delta=0.001))
     last = judge_all(case.series.measurements(), own)[-1]
-    assert (last.epoch, last.kind, last.cause) == (11, Kind.STOP, "patience")
+    assert (last.epoch, last.kind, last.cause) == (11, VerdictKind.STOP, "patience")
 
 
 def test_diagnose_names_all_three_causes(failed_run: Path) -> None:
@@ -49,7 +49,7 @@ def test_the_causes_hold_without_the_stop_message(
 
 
 def test_replay_gives_what_the_plan_says(plan: Sweep, failed_run: Path) -> None:
-    against = Against(sweep=plan, variant=plan.variants["baseline"])
+    against = PlanContext(sweep=plan, variant=plan.variants["baseline"])
     _, result, _ = replay_log(against, failed_run)
     kinds = [(v.epoch, v.kind.value) for v in result.verdicts]
     assert kinds == [(1, "watch"), (2, "go"), (3, "go"), (4, "go"), (5, "prune")]
@@ -63,7 +63,7 @@ def test_the_later_run_is_pruned_at_epoch_1_and_b_is_next(plan: Sweep, tmp_path:
     """Lr 0.003, pose weight 2.0: fused 86.69 % after one epoch."""
     log = tmp_path / "later.csv"
     log.write_text("epoch,top1,lr,rgb_top1,pose_top1\n1,0.8669,0.003,0.8756,0.7666\n")
-    against = Against(sweep=plan, variant=plan.variants["baseline"])
+    against = PlanContext(sweep=plan, variant=plan.variants["baseline"])
     _, result, _ = replay_log(against, log)
     assert (result.stopped_epoch, result.stopped_by, result.next) == (1, "gate", "lr-0.001")
     assert plan.variants["lr-0.001"].plan == "B"
@@ -89,7 +89,7 @@ def test_the_boundaries_of_epoch_1_in_a_log(
 ) -> None:
     log = tmp_path / "x.log"
     log.write_text(mmengine_log([top1]))
-    against = Against(sweep=plan, variant=plan.variants["baseline"])
+    against = PlanContext(sweep=plan, variant=plan.variants["baseline"])
     _, result, _ = replay_log(against, log)
     assert (result.verdicts[0].kind.value, result.next) == (verdict, follows)
 
@@ -116,7 +116,7 @@ def test_the_later_gates_in_a_log(
 ) -> None:
     log = tmp_path / "x.log"
     log.write_text(mmengine_log(values))
-    against = Against(sweep=plan, variant=plan.variants["baseline"])
+    against = PlanContext(sweep=plan, variant=plan.variants["baseline"])
     _, result, _ = replay_log(against, log)
     last = result.verdicts[-1]
     assert (last.epoch, last.kind.value, last.rule) == (epoch, verdict, rule)

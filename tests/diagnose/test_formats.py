@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.diagnose.curve import Curve
-from pipeline.diagnose.newest import newest_work_dir
-from pipeline.diagnose.read import read_log
+from pipeline.diagnose.locate import newest_work_dir
+from pipeline.diagnose.read_log import read_log
 from pipeline.errors import InputError
-from pipeline.plan.measurement import Measurement
+from pipeline.shared.measurement import Measurement
 
 METRIC = "acc/RGBPose_1:1_top1"
 STAMP = "2026/01/02 03:04:05 - mmengine - INFO - "
@@ -254,8 +254,8 @@ def test_the_clips_that_a_trial_noted_are_known(tmp_path: Path) -> None:
     ("cause", "finding"), [("nan", "nan_loss"), ("lost_worker", "incomplete")]
 )
 def test_a_failed_trial_says_why(tmp_path: Path, cause: str, finding: str) -> None:
-    from pipeline.diagnose.case import make_case
-    from pipeline.diagnose.examine import examine
+    from pipeline.diagnose.log_case import make_case
+    from pipeline.diagnose.runner import examine
 
     write(tmp_path / "spec.json", '{"epochs": 30}')
     outcome = {"state": "FAIL", "cause": cause, "reason": "rank 1 said so"}

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.diagnose.case import make_case
-from pipeline.diagnose.examine import examine
-from pipeline.diagnose.read import read_log
+from pipeline.diagnose.log_case import make_case
+from pipeline.diagnose.read_log import read_log
+from pipeline.diagnose.runner import examine
 
 VALUES = {1: 0.1234567, 2: 0.5, 3: 0.6543211, 4: 0.6, 5: 0.5999, 6: 0.6, 7: 0.6002}
 TRAIN = """

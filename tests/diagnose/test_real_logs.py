@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.diagnose.case import make_case
-from pipeline.diagnose.examine import examine
-from pipeline.diagnose.read import read_log
+from pipeline.diagnose.log_case import make_case
+from pipeline.diagnose.read_log import read_log
+from pipeline.diagnose.runner import examine
 from pipeline.diagnose.series import choose_metric, infer_clips, series
 
 

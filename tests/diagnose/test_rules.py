@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.diagnose.case import Finding, make_case
-from pipeline.diagnose.examine import RULES, examine
-from pipeline.diagnose.read import read_log
+from pipeline.diagnose.log_case import Finding, make_case
+from pipeline.diagnose.read_log import read_log
+from pipeline.diagnose.runner import RULES, examine
 
 METRIC = "acc/RGBPose_1:1_top1"
 STAMP = "2026/01/02 03:04:05 - mmengine - INFO - "

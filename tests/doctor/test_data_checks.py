@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.data.demo import make_demo
-from pipeline.doctor.finding import Finding, Patient
-from pipeline.doctor.plan_checks import check_data
 from pipeline.job.resolve import Resolution
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
+from pipeline.preflight.finding import CheckContext, Finding
+from pipeline.preflight.plan_checks import check_data
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def findings(root: Path, data: Path) -> list[Finding]:
-    patient = Patient(
+    patient = CheckContext(
         project=Project(root),
         sweep=read_sweep(root / "sweeps" / "demo.yaml", root),
         data_root=str(data),

@@ -12,8 +12,8 @@ from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.train.checkpoint import KEYS, read
 from pipeline.train.checkpoint_file import CheckpointError, read_checkpoint
+from pipeline.train.checkpoints import KEYS, read
 from pipeline.train.outcome import JobFailure
 
 

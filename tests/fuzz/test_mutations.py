@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from pipeline.data.annotation import load_annotation
 from pipeline.errors import PcanError
-from pipeline.job.files import read_json
-from pipeline.job.rundir import RunDir
-from pipeline.launch.machine import parse_sets
 from pipeline.plan.read import read_sweep
+from pipeline.preflight.machine_overrides import parse_sets
+from pipeline.shared.files import read_json
+from pipeline.shared.rundir import RunDir
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = (ROOT / "sweeps" / "pcan_ntu60.yaml").read_bytes()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.job.child import job_env
+from pipeline.job.torch_tools import job_env
 from pipeline.plan.sweep import JobSettings
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.job import ended
-from pipeline.job.ended import explain, log_start, telling_log
-from pipeline.job.rundir import RunDir
+from pipeline.job import exit_cause
+from pipeline.job.exit_cause import classify_exit, log_start, most_relevant_log
+from pipeline.shared.rundir import RunDir
 
 #: The report of torchrun 2.13 after SIGKILL of rank 1.
 KILLED = """E1122 failed (exitcode: -9) local_rank: 1 (pid: 77) of binary: python
@@ -71,7 +71,7 @@ def test_the_cause_is_named(rundir: RunDir, logs, cause: str, told: str) -> None
     for name, text in logs.items():
         file = rundir.job_log if name == "job" else rundir.rank_log(name)
         file.write_text(text)
-    outcome = explain(rundir, -9, 2)
+    outcome = classify_exit(rundir, -9, 2)
     assert (outcome.state, outcome.cause) == ("FAIL", cause), outcome
     assert told in outcome.reason
 
@@ -79,7 +79,7 @@ def test_the_cause_is_named(rundir: RunDir, logs, cause: str, told: str) -> None
 def test_the_log_of_the_rank_that_raised_is_shown(rundir: RunDir) -> None:
     rundir.rank_log(0).write_text(PEER)
     rundir.rank_log(1).write_text(RAISED)
-    assert telling_log(rundir, 2) == rundir.rank_log(1)
+    assert most_relevant_log(rundir, 2) == rundir.rank_log(1)
 
 
 def test_an_earlier_start_of_the_job_explains_nothing(rundir: RunDir) -> None:
@@ -88,23 +88,23 @@ def test_an_earlier_start_of_the_job_explains_nothing(rundir: RunDir) -> None:
     start = log_start(rundir, 2)
     with rundir.job_log.open("a") as stream:
         stream.write(KILLED)
-    assert explain(rundir, 1, 2, start).cause == "lost_worker"
+    assert classify_exit(rundir, 1, 2, start).cause == "lost_worker"
 
 
 def test_a_kill_for_lack_of_memory_is_told_as_such(rundir: RunDir, tmp_path, monkeypatch) -> None:
     events = tmp_path / "memory.events"
     events.write_text("oom 3\noom_kill 1\n")
-    monkeypatch.setattr(ended, "_MEMORY_EVENTS", events)
+    monkeypatch.setattr(exit_cause, "_MEMORY_EVENTS", events)
     start = log_start(rundir, 2)
     rundir.job_log.write_text(KILLED)
-    assert explain(rundir, 1, 2, start).cause == "lost_worker"
+    assert classify_exit(rundir, 1, 2, start).cause == "lost_worker"
     events.write_text("oom 4\noom_kill 2\n")
-    outcome = explain(rundir, 1, 2, start)
+    outcome = classify_exit(rundir, 1, 2, start)
     assert outcome.cause == "oom_host" and "ran out of memory" in outcome.reason
 
 
 def test_a_full_disk_is_known_though_no_log_could_say_so(rundir: RunDir, monkeypatch) -> None:
     rundir.job_log.write_text(KILLED)
-    monkeypatch.setattr(ended, "_free_bytes", lambda _: 4096)
-    outcome = explain(rundir, 1, 2)
+    monkeypatch.setattr(exit_cause, "_free_bytes", lambda _: 4096)
+    outcome = classify_exit(rundir, 1, 2)
     assert outcome.cause == "disk_full" and "no room for checkpoints" in outcome.reason

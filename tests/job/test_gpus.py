@@ -36,7 +36,10 @@ def smi(tmp_path: Path, monkeypatch) -> None:
 def test_a_gpu_in_use_names_who_uses_it_and_how_much() -> None:
     busy = [gpu for gpu in list_gpus() if gpu.in_use]
     assert [gpu.index for gpu in busy] == [1]
-    assert busy[0].told() == "GPU 1 has 30.1 of 48.0 GiB in use by pid 1 (python3, root, 30.0 GiB)"
+    assert (
+        busy[0].describe_usage()
+        == "GPU 1 has 30.1 of 48.0 GiB in use by pid 1 (python3, root, 30.0 GiB)"
+    )
 
 
 def test_memory_without_a_process_counts_as_use(monkeypatch) -> None:
@@ -77,25 +80,25 @@ def test_a_second_launch_cannot_hold_the_same_gpu_until_the_first_is_gone() -> N
     )
     holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None and holder.stdout.readline() == "None\n"
-    told = slot.hold("mine/0")
+    told = slot.acquire("mine/0")
     assert told == f"GPU 0 is used by pcan trial other/3 (pid {holder.pid})"
     holder.kill()
     holder.communicate()
-    assert slot.hold("mine/0") is None
-    slot.free()
+    assert slot.acquire("mine/0") is None
+    slot.release()
 
 
 def test_a_stranger_who_came_between_two_trials_is_noticed(monkeypatch) -> None:
     monkeypatch.setenv("FREE", "1")
     monkeypatch.setenv("USED", "10")
     slots = gpu_slots(list_gpus(), 2, None)
-    assert slots[0].used_by_stranger() is None
+    assert slots[0].foreign_usage() is None
     monkeypatch.delenv("FREE")
     assert (
-        slots[0].used_by_stranger()
+        slots[0].foreign_usage()
         == "GPU 1 has 0.0 of 48.0 GiB in use by pid 1 (python3, root, 30.0 GiB)"
     )
-    assert slots[1].used_by_stranger() is None
+    assert slots[1].foreign_usage() is None
 
 
 def test_a_planted_link_in_the_lock_folder_is_not_followed(tmp_path: Path) -> None:
@@ -105,5 +108,5 @@ def test_a_planted_link_in_the_lock_folder_is_not_followed(tmp_path: Path) -> No
     os.symlink(victim, tmp_path / "locks" / "GPU-aa.lock")
     slot = gpu_slots(list_gpus()[:1], 1, 1)[0]
     with pytest.raises((OSError, NotReady)):
-        slot.hold("mine/0")
+        slot.acquire("mine/0")
     assert victim.read_text() == "precious"

@@ -6,12 +6,12 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline.job.logs import LogKeeper, cut
+from pipeline.job.log_rotation import LogRotator, rotate
 
 WRITER = """
 import sys
 from pathlib import Path
-from pipeline.train.process import log_to
+from pipeline.train.rank_process import log_to
 log_to(Path(sys.argv[1]))
 number = 0
 while True:
@@ -27,7 +27,7 @@ def test_a_log_is_cut_while_its_rank_goes_on_writing_into_it(tmp_path: Path) -> 
     try:
         for _ in range(3):
             grown(log, 400_000)
-            assert cut(log, most=300_000, kept=50_000)
+            assert rotate(log, most=300_000, kept=50_000)
             assert log.stat().st_size < 400_000, "the writer appends to the new, short log"
         grown(log, 1000)
     finally:
@@ -36,7 +36,7 @@ def test_a_log_is_cut_while_its_rank_goes_on_writing_into_it(tmp_path: Path) -> 
     kept, now = (tmp_path / "rank0.log.1").read_text(), log.read_text()
     assert len(kept) >= 50_000 and "\0" not in kept + now
     assert numbers(kept)[-1] < numbers(now)[0], "in order"
-    assert not cut(log, most=10**9, kept=10)
+    assert not rotate(log, most=10**9, kept=10)
 
 
 def test_a_link_planted_for_the_kept_part_is_not_followed(tmp_path: Path) -> None:
@@ -44,9 +44,9 @@ def test_a_link_planted_for_the_kept_part_is_not_followed(tmp_path: Path) -> Non
     log.write_text("x" * 100)
     victim.write_text("mine")
     (tmp_path / "rank0.log.1").symlink_to(victim)
-    assert cut(log, most=10, kept=10)
+    assert rotate(log, most=10, kept=10)
     assert victim.read_text() == "mine"
-    LogKeeper([tmp_path / "absent.log", log]).look()
+    LogRotator([tmp_path / "absent.log", log]).look()
 
 
 def grown(log: Path, size: int) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.job.meeting import Meeting, clear_away
+from pipeline.job.rendezvous import Rendezvous, remove_stale
 
 #: Says where it meets, then waits to be killed.
-LAUNCHER = "from pipeline.job.meeting import Meeting; print(Meeting().path, flush=True); input()"
+LAUNCHER = (
+    "from pipeline.job.rendezvous import Meeting; print(Meeting().path, flush=True); input()"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -34,13 +36,13 @@ def test_what_a_killed_launcher_left_goes_and_what_is_held_stays(
     ) as launcher:
         assert launcher.stdout is not None
         left = launcher.stdout.readline().strip()
-        mine = Meeting()
-        clear_away(stale_s=0)
+        mine = Rendezvous()
+        remove_stale(stale_s=0)
         assert folders(tmp_path) == sorted([left, mine.path]), "both are held"
         launcher.kill()
-    clear_away()
+    remove_stale()
     assert folders(tmp_path) == sorted([left, mine.path]), "its ranks may still be ending"
-    clear_away(stale_s=0)
+    remove_stale(stale_s=0)
     assert folders(tmp_path) == [mine.path]
     mine.close()
     mine.close()
@@ -53,5 +55,5 @@ def test_a_strangers_folder_or_link_of_that_name_is_let_alone(tmp_path: Path) ->
     target.mkdir()
     (target / "launcher.lock").touch()
     (tmp_path / "pcan-job-link").symlink_to(target)
-    clear_away(stale_s=0)
+    remove_stale(stale_s=0)
     assert (tmp_path / "pcan-job-mine").is_dir() and target.is_dir()

@@ -7,8 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline.job.process import Command, JobProcess, marked, signal_marked
-from pipeline.job.rundir import MARKER, RunDir
+from pipeline.job.process import Command, JobProcess, pids_of, signal_marked
+from pipeline.shared.rundir import MARKER, RunDir
 
 
 def sleeper(token: str | None) -> subprocess.Popen[bytes]:
@@ -22,7 +22,7 @@ def sleeper(token: str | None) -> subprocess.Popen[bytes]:
 def test_a_stranger_with_the_same_name_is_spared_even_by_its_pid() -> None:
     mine, stranger, neighbour = sleeper("token-a"), sleeper(None), sleeper("token-ab")
     try:
-        assert marked("token-a") == [mine.pid]
+        assert pids_of("token-a") == [mine.pid]
         for process in (mine, stranger, neighbour):
             signal_marked(process.pid, "token-a", signal.SIGKILL)
         assert mine.wait(10) == -9
@@ -43,7 +43,7 @@ def test_a_job_dies_with_its_launcher_even_if_torchrun_is_stopped(tmp_path: Path
     program = (
         "import sys, time\nfrom pathlib import Path\n"
         "from pipeline.job.process import Command, JobProcess\n"
-        "from pipeline.job.rundir import RunDir\nimport os\n"
+        "from pipeline.shared.rundir import RunDir\nimport os\n"
         f"c = Command(python={str(fake)!r}, nproc=2, cwd=Path('/'), env=dict(os.environ), "
         f"visible='')\np = JobProcess(RunDir({str(tmp_path)!r}), 'token-dies', c)\n"
         "print(p.pid, flush=True)\ntime.sleep(600)"
@@ -54,9 +54,9 @@ def test_a_job_dies_with_its_launcher_even_if_torchrun_is_stopped(tmp_path: Path
     launcher.kill()
     launcher.communicate()
     deadline = time.monotonic() + 30
-    while marked("token-dies") and time.monotonic() < deadline:
+    while pids_of("token-dies") and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert marked("token-dies") == []
+    assert pids_of("token-dies") == []
 
 
 def test_no_word_of_a_job_reaches_a_shell(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.job.files import append_line
-from pipeline.job.rundir import RunDir
+from pipeline.shared.files import append_line
+from pipeline.shared.rundir import RunDir
 
 GOOD = b'{"epoch": 3, "top1": 0.5, "lr": null, "extra": {"loss_cls": 1.5}}\n'
 

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.job.files import read_json, write_json
-from pipeline.job.rundir import MARKER, RunDir
+from pipeline.shared.files import read_json, write_json
+from pipeline.shared.rundir import MARKER, RunDir
 from pipeline.train.config_file import load
 from pipeline.train.config_text import to_text
 from pipeline.train.override import apply
@@ -115,7 +115,7 @@ def processes_of(rundir):
 def ask(tool, question, cwd=ROOT):
     """Run one of the job side's tools; return its exit code and its answer."""
     result = subprocess.run(
-        [sys.executable, "-m", f"pipeline.train.{tool}"],
+        [sys.executable, "-m", f"pipeline.train.tools.{tool}"],
         input=json.dumps(question),
         capture_output=True,
         text=True,

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.plan.judge import Rules, judge_all
-from pipeline.plan.measurement import Measurement
 from pipeline.plan.read import read_sweep
+from pipeline.shared.measurement import Measurement
 
 EPOCHS = 8
 KILLS = 12

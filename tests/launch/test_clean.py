@@ -9,14 +9,14 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.cli.sweep_clean import command
-from pipeline.launch.prepare import run_dir
-from pipeline.plan.measurement import Measurement
+from pipeline.launch.workdir import run_dir
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
+from pipeline.shared.measurement import Measurement
 from pipeline.study.claim import claim
+from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.db.storage import open_storage
 from pipeline.study.register import recipe_of, register
-from pipeline.study.storage import open_storage
-from pipeline.study.wanted import Wanted
 
 ENDS = {
     "won": ("COMPLETE", 0.9),
@@ -51,7 +51,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 def end(sweep: Any, project: Project, store: Any, variant: str) -> None:
-    lease = claim(sweep, store, [Wanted(variant=variant, trials=1, recipe_hash="h")])
+    lease = claim(sweep, store, [ClaimRequest(variant=variant, trials=1, recipe_hash="h")])
     folder = run_dir(project, sweep.name, variant, 0).checkpoints
     folder.mkdir(parents=True)
     (folder / "epoch_1.pth").write_bytes(b"x" * 1000)
@@ -106,8 +106,8 @@ def test_what_lies_behind_a_link_out_of_runs_is_not_deleted(project: Project) ->
 
 
 def test_the_best_partial_trial_is_kept_where_none_is_complete(project: Project) -> None:
-    from pipeline.launch.clean import find_losers
-    from pipeline.study.board import read_board
+    from pipeline.manage.clean import find_losers
+    from pipeline.study.trial_rows import read_board
 
     sweep = read_sweep(project.sweep_file("s"), project.root)
     rows = [

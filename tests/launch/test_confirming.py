@@ -6,25 +6,25 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError, NoResult
-from pipeline.job.files import read_json, write_json
-from pipeline.job.rundir import RunDir
-from pipeline.launch.chosen import note_choice
-from pipeline.launch.confirming import enqueue_confirmations
-from pipeline.launch.overruled import signed
-from pipeline.launch.policy import Order, candidates, claimable, next_trials
-from pipeline.plan.measurement import Measurement
+from pipeline.launch.overruled import audit_stamp
+from pipeline.launch.scheduler import RunOrder, candidates, claimable, next_trials
+from pipeline.manage.manual_choice import record_manual_choice
+from pipeline.manage.repeat import enqueue_confirmations
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
-from pipeline.report.confirm_view import confirmation_record, confirmation_text
-from pipeline.report.status import status_record
-from pipeline.report.tables import goal_line
-from pipeline.report.winner import find_winner
+from pipeline.report.best.winner import find_winner
+from pipeline.report.stats.repetitions import confirmation_record, confirmation_text
+from pipeline.report.status.text import goal_line
+from pipeline.report.status.trial_status import status_record
+from pipeline.shared.files import read_json, write_json
+from pipeline.shared.measurement import Measurement
+from pipeline.shared.rundir import RunDir
 from pipeline.study.best import best_row, confirmations
-from pipeline.study.board import ended_recipes, read_board
 from pipeline.study.claim import claim
+from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.db.storage import open_storage
 from pipeline.study.register import recipe_of, register
-from pipeline.study.storage import open_storage
-from pipeline.study.wanted import Wanted
+from pipeline.study.trial_rows import ended_recipes, read_board
 
 TEXT = """\
 name: s
@@ -51,13 +51,13 @@ class Place:
         recipes = {n: recipe_of(v, "h") for n, v in self.sweep.variants.items()}
         register(self.sweep, self.storage, recipes)
         for name, top1 in (("lucky", 0.92), ("steady", 0.91), ("poor", 0.80)):
-            self.run(top1, Wanted(variant=name, trials=1, recipe_hash="h"))
+            self.run(top1, ClaimRequest(variant=name, trials=1, recipe_hash="h"))
 
     @property
     def rows(self):
         return read_board("s", self.storage)
 
-    def run(self, top1: float, *wanted: Wanted, state: str = "COMPLETE"):
+    def run(self, top1: float, *wanted: ClaimRequest, state: str = "COMPLETE"):
         lease = claim(self.sweep, self.storage, list(wanted))
         if lease is None:
             return None
@@ -78,7 +78,7 @@ class Place:
         for name, column in values.items():
             for value in column:
                 variant = name.partition("/")[0]
-                want = Wanted(variant=variant, trials=1, recipe_hash="h", confirms=(name,))
+                want = ClaimRequest(variant=variant, trials=1, recipe_hash="h", confirms=(name,))
                 assert self.run(value, want) is not None
         return names
 
@@ -117,7 +117,7 @@ def test_asking_again_adds_nothing_and_more_seeds_add_the_difference(place) -> N
 
 def test_neither_the_plan_nor_a_search_gets_or_counts_repetitions(place) -> None:
     enqueue_confirmations(place.sweep, place.project, place.storage, 2, 2)
-    plan = next_trials(place.sweep, Order(policy="all", trials=2), place.rows, HASHES)
+    plan = next_trials(place.sweep, RunOrder(policy="all", trials=2), place.rows, HASHES)
     assert claimable(place.sweep, plan, place.rows, ())
     searched = claim(place.sweep, place.storage, plan.wanted)
     assert (searched.name, searched.searched) == ("lucky/3", True)
@@ -128,7 +128,7 @@ def test_neither_the_plan_nor_a_search_gets_or_counts_repetitions(place) -> None
 
 def test_an_order_to_confirm_gets_nothing_else(place) -> None:
     names, _ = enqueue_confirmations(place.sweep, place.project, place.storage, 2, 1)
-    order = Order(confirms=tuple(names))
+    order = RunOrder(confirms=tuple(names))
     assert candidates(place.sweep, order) == ["lucky", "steady"]
     plan = next_trials(place.sweep, order, place.rows, HASHES)
     assert claimable(place.sweep, plan, place.rows, ())
@@ -182,7 +182,7 @@ def test_while_repetitions_are_out_the_readings_decide(place) -> None:
 
 def test_a_repetition_that_failed_is_told_and_not_counted(place) -> None:
     enqueue_confirmations(place.sweep, place.project, place.storage, 1, 2)
-    want = Wanted(variant="lucky", trials=1, recipe_hash="h", confirms=("lucky/0",))
+    want = ClaimRequest(variant="lucky", trials=1, recipe_hash="h", confirms=("lucky/0",))
     place.run(0.2, want, state="FAIL")
     place.run(0.9, want)
     found = confirmations(place.rows)["lucky/0"]
@@ -203,9 +203,9 @@ def test_what_cannot_be_repeated_is_refused_before_anything_is_enqueued(place) -
 
 def test_a_trial_chosen_by_hand_is_on_record(place) -> None:
     row = next(r for r in place.rows if r.name == "poor/0")
-    chosen = {**signed(), "instead_of": "lucky/0"}
-    note_choice(place.sweep, place.project, place.storage, row, chosen)
-    note_choice(place.sweep, place.project, place.storage, row, chosen)
+    chosen = {**audit_stamp(), "instead_of": "lucky/0"}
+    record_manual_choice(place.sweep, place.project, place.storage, row, chosen)
+    record_manual_choice(place.sweep, place.project, place.storage, row, chosen)
     folder = place.project.runs / "s" / "poor" / "0"
     assert json.loads((folder / "chosen.json").read_text())["chosen"] == [chosen, chosen]
     record = status_record(place.sweep, place.project, place.storage)

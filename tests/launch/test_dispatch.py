@@ -3,12 +3,12 @@
 import types
 from typing import Any
 
-from pipeline.launch.dispatch import Dispatch
-from pipeline.launch.engine import EngineJob
-from pipeline.launch.policy import Next
+from pipeline.cluster.dispatcher import Dispatcher
+from pipeline.cluster.executor import ClusterJob
+from pipeline.launch.scheduler import Schedule
 
-RUNNING = EngineJob(id="1", phase="running", state="RUNNING")
-FAILED = EngineJob(id="1", phase="ended", state="FAILED", exit_code=1)
+RUNNING = ClusterJob(id="1", phase="running", state="RUNNING")
+FAILED = ClusterJob(id="1", phase="ended", state="FAILED", exit_code=1)
 
 
 def made(said: list[str]) -> Any:
@@ -16,7 +16,7 @@ def made(said: list[str]) -> Any:
     sweep = types.SimpleNamespace(job=types.SimpleNamespace(retry={}))
     context: Any = types.SimpleNamespace(sweep=sweep)
     stops: Any = types.SimpleNamespace(asked=False)
-    found: Any = Dispatch(engine, context, stops, ["pcan"], {}, 4, said.append)
+    found: Any = Dispatcher(engine, context, stops, ["pcan"], {}, 4, said.append)
     found._known = {"1": RUNNING}
     return found
 
@@ -25,17 +25,17 @@ def test_a_job_shown_as_failed_while_it_is_requeued_is_not_replaced() -> None:
     said: list[str] = []
     dispatch = made(said)
     for _ in range(2):  # each requeue anew: what was seen before proves nothing
-        dispatch._take_in_jobs([FAILED], Next(wanted=()))
+        dispatch._take_in_jobs([FAILED], Schedule(wanted=()))
         assert [job.id for job in dispatch._active()] == ["1"] and said == []
         dispatch._seen_ended["1"] -= 100
-        dispatch._take_in_jobs([RUNNING], Next(wanted=()))
+        dispatch._take_in_jobs([RUNNING], Schedule(wanted=()))
     assert said == []
 
 
 def test_a_job_that_stays_ended_is_believed_a_little_later() -> None:
     said: list[str] = []
     dispatch = made(said)
-    dispatch._take_in_jobs([FAILED], Next(wanted=()))
+    dispatch._take_in_jobs([FAILED], Schedule(wanted=()))
     dispatch._seen_ended["1"] -= 100
-    dispatch._take_in_jobs([FAILED], Next(wanted=()))
+    dispatch._take_in_jobs([FAILED], Schedule(wanted=()))
     assert dispatch._active() == [] and said == ["SLURM job 1 ended: FAILED (exit code 1)."]

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.doctor import machine
-from pipeline.doctor.finding import Patient, error, run_check
-from pipeline.doctor.plan_checks import joint_findings, label_findings
 from pipeline.errors import InputError
-from pipeline.launch.ready import check_ready, disk_need, folder_trouble
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
+from pipeline.preflight import machine_checks
+from pipeline.preflight.finding import CheckContext, error, run_check
+from pipeline.preflight.launch_checks import check_ready, disk_need, unwritable_reason
+from pipeline.preflight.plan_checks import joint_findings, label_findings
 
 ROOT = Path(__file__).parents[2]
 VARIANT = "  baseline: {set: {train_cfg.max_epochs: 2}}\n"
@@ -74,11 +74,11 @@ def test_joints_that_are_missing_or_nan_are_named() -> None:
 
 
 def test_a_check_that_fails_is_a_finding_and_stops_no_other(tmp_path: Path) -> None:
-    def fails(_: Patient):
+    def fails(_: CheckContext):
         yield error("x", "first")
         raise InputError("second")
 
-    patient = Patient(project=Project(tmp_path), sweep=None)
+    patient = CheckContext(project=Project(tmp_path), sweep=None)
     assert [f.message for f in run_check("x", fails, patient)] == ["first", "second"]
 
 
@@ -141,11 +141,11 @@ def test_a_torch_with_known_holes_is_warned_of(tmp_path: Path, monkeypatch) -> N
 
     needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     assert any(line.startswith("torch>=2.10,") for line in needed)
-    patient = Patient(project=Project(tmp_path), sweep=None)
+    patient = CheckContext(project=Project(tmp_path), sweep=None)
     for version, holes in (("2.5.1+cu121", True), ("1.13.1", True), ("2.10.0", False)):
         answer = {"problems": {}, "versions": {"torch": version}}
-        monkeypatch.setattr(machine, "ask", lambda *_, answer=answer: answer)
-        found = [f for f in machine.check_environment(patient) if f.severity == "warning"]
+        monkeypatch.setattr(machine_checks, "run_tool", lambda *_, answer=answer: answer)
+        found = [f for f in machine_checks.check_environment(patient) if f.severity == "warning"]
         assert bool(found) == holes
         assert not holes or f"torch {version} has known holes" in found[0].message
 
@@ -161,6 +161,6 @@ def test_the_room_for_checkpoints_is_reckoned_from_the_weights(warm) -> None:
 
 def test_a_file_in_the_place_of_the_runs_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
-    assert "is a file" in (folder_trouble(tmp_path / "runs") or "")
-    assert folder_trouble(tmp_path) is None
+    assert "is a file" in (unwritable_reason(tmp_path / "runs") or "")
+    assert unwritable_reason(tmp_path) is None
     assert os.listdir(tmp_path) == ["runs"]

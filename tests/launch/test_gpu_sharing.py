@@ -14,9 +14,9 @@ import pytest
 from pipeline.errors import InputError, NotReady
 from pipeline.job.gpus import choose, list_gpus
 from pipeline.job.slots import Slot, gpu_slots
-from pipeline.launch import places
-from pipeline.launch.places import Places
-from pipeline.launch.ready import find_slots
+from pipeline.launch import slot_pool
+from pipeline.launch.slot_pool import SlotPool
+from pipeline.preflight.launch_checks import find_slots
 
 sys.path.insert(0, str(Path(__file__).parent))
 import stand_in  # noqa: E402
@@ -114,34 +114,34 @@ def me() -> str:
 def test_a_busy_slot_is_passed_over_waited_for_and_taken_when_free(
     driver: Path, stranger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(places, "POLL_S", 0.0)
+    monkeypatch.setattr(slot_pool, "POLL_S", 0.0)
     slots = gpu_slots(list_gpus(), 2, None)
-    mine = Places(slots, True, print)
-    first = mine.take("a/0")
+    mine = SlotPool(slots, True, print)
+    first = mine.acquire("a/0")
     assert first is not None and first.shown == "2,3"
-    assert mine.take("a/1") is None and "GPU 1 has 20.0 of 80.0 GiB" in mine.waiting
-    other = Places(gpu_slots(list_gpus(), 2, None), False, print)
+    assert mine.acquire("a/1") is None and "GPU 1 has 20.0 of 80.0 GiB" in mine.waiting
+    other = SlotPool(gpu_slots(list_gpus(), 2, None), False, print)
     with pytest.raises(NotReady, match=r"GPU 1 has 20.0.*GPU 2 is used by pcan trial a/0"):
-        other.take("b/0")
+        other.acquire("b/0")
     stranger.kill()
     stranger.wait()
-    second = mine.take("a/1")
+    second = mine.acquire("a/1")
     assert second is not None and second.shown == "0,1"
     for slot in (first, second):
-        mine.give_back(slot)
+        mine.release(slot)
 
 
 def test_what_is_left_on_the_gpus_of_an_ended_trial_is_named(
     driver: Path, stranger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(places, "POLL_S", 0.0)
-    monkeypatch.setattr(places, "CLEAR_S", 0.0)
+    monkeypatch.setattr(slot_pool, "POLL_S", 0.0)
+    monkeypatch.setattr(slot_pool, "GPU_DRAIN_S", 0.0)
     said: list[str] = []
-    mine = Places([Slot(number=0, gpus=tuple(list_gpus()[:1]))], False, said.append)
-    slot = mine.take("a/0")
+    mine = SlotPool([Slot(number=0, gpus=tuple(list_gpus()[:1]))], False, said.append)
+    slot = mine.acquire("a/0")
     stand_in.use(driver, stranger.pid, ["GPU-0"], name="left-over")
-    mine.give_back(slot, "a/0")
-    assert mine.clearing and mine.take("a/1") is None
+    mine.release(slot, "a/0")
+    assert mine.draining and mine.acquire("a/1") is None
     mine.close()
     assert len(said) == 1 and f"pid {stranger.pid} (left-over" in said[0]
     assert "after a/0 ended" in said[0]
@@ -152,16 +152,16 @@ def test_a_lock_dies_with_its_holder(driver: Path) -> None:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        Slot(number=0, gpus=(gpu,)).hold("theirs/0")
+        Slot(number=0, gpus=(gpu,)).acquire("theirs/0")
         os.write(writing, b"held")
         signal.pause()
     os.read(reading, 4)
     mine = Slot(number=0, gpus=(gpu,))
-    assert mine.hold("mine/0") == f"GPU 0 is used by pcan trial theirs/0 (pid {pid})"
+    assert mine.acquire("mine/0") == f"GPU 0 is used by pcan trial theirs/0 (pid {pid})"
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    assert mine.hold("mine/0") is None
-    mine.free()
+    assert mine.acquire("mine/0") is None
+    mine.release()
     os.close(reading)
     os.close(writing)
 
@@ -170,10 +170,10 @@ def test_a_lock_dies_with_its_holder(driver: Path) -> None:
 def test_what_another_user_wrote_into_a_lock_harms_nobody(driver: Path, note: bytes) -> None:
     gpu = list_gpus()[0]
     theirs, mine = Slot(number=0, gpus=(gpu,)), Slot(number=0, gpus=(gpu,))
-    assert theirs.hold("theirs/0") is None
+    assert theirs.acquire("theirs/0") is None
     (driver / "locks" / f"{gpu.uuid}.lock").write_bytes(note)
-    assert mine.hold("mine/0") == "GPU 0 is used by another pcan launch"
-    theirs.free()
+    assert mine.acquire("mine/0") == "GPU 0 is used by another pcan launch"
+    theirs.release()
 
 
 def test_a_single_job_keeps_off_gpus_in_use_or_waits_for_them(

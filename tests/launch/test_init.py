@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.launch.new_project import new_project
+from pipeline.manage.init_project import new_project
 
 ROOT = Path(__file__).resolve().parents[2]
 

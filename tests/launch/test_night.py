@@ -134,14 +134,14 @@ class Ran:
     ],
 )
 def test_a_budget_counts_hours_times_gpus(budget: Budget, running: float, said) -> None:
-    assert budget.used_up([Ran(running)], 2) == said
+    assert budget.exceeded([Ran(running)], 2) == said
 
 
 def test_a_budget_counts_what_has_ended() -> None:
     budget = Budget(gpu_hours=4)
     budget.ended(Ran(0.0, seconds=3600), 2)
-    assert budget.used_up([Ran(3500)], 2) is None
-    assert budget.used_up([Ran(3600)], 2) is not None
+    assert budget.exceeded([Ran(3500)], 2) is None
+    assert budget.exceeded([Ran(3600)], 2) is not None
 
 
 def test_a_command_is_told_each_event(command: list[str]) -> None:

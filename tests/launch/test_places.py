@@ -3,8 +3,8 @@
 from pipeline.errors import NotReady
 from pipeline.job.gpus import Gpu
 from pipeline.job.slots import Slot
-from pipeline.launch import places
-from pipeline.launch.places import Places
+from pipeline.launch import slot_pool
+from pipeline.launch.slot_pool import SlotPool
 
 
 def test_a_driver_that_fails_after_a_trial_is_told_not_thrown(tmp_path, monkeypatch) -> None:
@@ -18,13 +18,13 @@ def test_a_driver_that_fails_after_a_trial_is_told_not_thrown(tmp_path, monkeypa
 
     said: list[str] = []
     gpu = Gpu(index=0, uuid="GPU-aa", name="H100", total_mib=100, used_mib=0)
-    monkeypatch.setattr(places, "POLL_S", 0.0)
-    found = Places([Slot(number=0, gpus=(gpu,))], False, said.append, look)
-    slot = found.take("baseline/0")
+    monkeypatch.setattr(slot_pool, "POLL_S", 0.0)
+    found = SlotPool([Slot(number=0, gpus=(gpu,))], False, said.append, look)
+    slot = found.acquire("baseline/0")
     assert slot is not None
-    found.give_back(slot, "baseline/0")
+    found.release(slot, "baseline/0")
     found.poll()
-    assert found.clearing and said == []
-    monkeypatch.setattr(places, "CLEAR_S", 0.0)
+    assert found.draining and said == []
+    monkeypatch.setattr(slot_pool, "GPU_DRAIN_S", 0.0)
     found.poll()
-    assert not found.clearing and "does not answer" in said[0]
+    assert not found.draining and "does not answer" in said[0]

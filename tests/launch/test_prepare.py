@@ -5,13 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.show import Terminal
+from pipeline.cli.common.terminal import Terminal
 from pipeline.errors import NotReady
-from pipeline.job.files import append_line
-from pipeline.job.rundir import RunDir
-from pipeline.launch.prepare import _private, _refuse_to_start_over, newest_checkpoint, set_aside
-from pipeline.plan.measurement import Measurement
+from pipeline.launch.workdir import (
+    _private,
+    _refuse_to_start_over,
+    newest_checkpoint,
+    quarantine_checkpoint,
+)
 from pipeline.plan.project import Project
+from pipeline.shared.files import append_line
+from pipeline.shared.measurement import Measurement
+from pipeline.shared.rundir import RunDir
 
 
 class Named:
@@ -65,7 +70,7 @@ def test_the_newest_checkpoint_that_is_whole_is_taken(tmp_path: Path, junk: str)
     (rundir.checkpoints / junk).write_bytes(b"x")
     newest = newest_checkpoint(rundir)
     assert newest is not None and newest.name == "epoch_9.pth"
-    set_aside(rundir, "checkpoints/epoch_9.pth")
+    quarantine_checkpoint(rundir, "checkpoints/epoch_9.pth")
     newest = newest_checkpoint(rundir)
     assert newest is not None and newest.name == "epoch_2.pth"
 

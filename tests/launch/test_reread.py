@@ -3,16 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.job.ended import Outcome
-from pipeline.job.files import append_line
-from pipeline.job.rundir import RunDir
+from pipeline.job.exit_cause import Outcome
 from pipeline.job.slots import Slot
-from pipeline.launch.attempt import Attempt
 from pipeline.launch.overruled import overrule, overruled
-from pipeline.launch.single import Alone
+from pipeline.launch.standalone import NullLease
+from pipeline.launch.trial_runner import TrialRunner
 from pipeline.plan.judge import Rules
-from pipeline.plan.measurement import Measurement
 from pipeline.plan.sweep import Gate
+from pipeline.shared.files import append_line
+from pipeline.shared.measurement import Measurement
+from pipeline.shared.rundir import RunDir
 
 SLOW = (
     "  baseline: {set: {train_cfg.max_epochs: 40, model.sleep: 0.25, "
@@ -60,8 +60,8 @@ def lines_up_to(process, text: str) -> list[str]:
 def test_an_overruled_verdict_takes_the_stop_of_a_running_job_back(tmp_path: Path) -> None:
     rundir, said = RunDir(tmp_path), []
     append_line(rundir.measurements, Measurement(epoch=1, top1=0.8).to_line())
-    attempt = Attempt(
-        Alone(variant="baseline", number="0", token="t", params={}),
+    attempt = TrialRunner(
+        NullLease(variant="baseline", number="0", token="t", params={}),
         rundir,
         lambda: Rules(gates=(Gate(epoch=1, floor=0.88),), overruled=overruled(rundir)),
         Slot(number=0, gpus=()),
@@ -74,7 +74,7 @@ def test_an_overruled_verdict_takes_the_stop_of_a_running_job_back(tmp_path: Pat
     attempt.request_stop(Outcome(state="PRUNED", cause="gate", reason="under the floor"), 10)
     assert rundir.stop.exists()
     overrule(rundir, attempt.verdicts[-1], [])
-    attempt.follow()
+    attempt.poll()
     assert attempt.ending is None and attempt.stopping is None and not rundir.stop.exists()
     assert said == [
         "baseline/0 is no longer to stop: epoch 1: top-1 80.00 % is under the floor 88.00 %."

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.job.ended import Outcome
-from pipeline.job.rundir import RunDir
-from pipeline.launch.retry import Retries
+from pipeline.job.exit_cause import Outcome
+from pipeline.launch.retry_policy import RetryPolicy
 from pipeline.plan.sweep import CAUSES, RETRIED
+from pipeline.shared.rundir import RunDir
 
 BOUNDS = {"lost_worker": 2, "port": 1, "stall": 0}
 
@@ -26,7 +26,7 @@ def failed(cause: str) -> Outcome:
     return Outcome(state="FAIL", cause=cause, reason="")
 
 
-def starts(retries: Retries, attempt: Any, cause: str, epochs: list[int]) -> int:
+def starts(retries: RetryPolicy, attempt: Any, cause: str, epochs: list[int]) -> int:
     """Let each start bring so many epochs and end with `cause`; return how many there were."""
     for count, new in enumerate(epochs, 1):
         retries.started(attempt)
@@ -50,16 +50,16 @@ def starts(retries: Retries, attempt: Any, cause: str, epochs: list[int]) -> int
 def test_the_bound_counts_starts_in_a_row_without_a_new_epoch(
     attempt, cause: str, epochs: list[int], expected: int
 ) -> None:
-    assert starts(Retries(BOUNDS), attempt, cause, epochs) == expected
+    assert starts(RetryPolicy(BOUNDS), attempt, cause, epochs) == expected
 
 
 @pytest.mark.parametrize("cause", sorted(set(CAUSES) - set(RETRIED)))
 def test_what_another_start_cannot_mend_is_not_started_again(attempt, cause: str) -> None:
-    assert starts(Retries(BOUNDS), attempt, cause, [0] * 3) == 1
+    assert starts(RetryPolicy(BOUNDS), attempt, cause, [0] * 3) == 1
 
 
 def test_each_start_has_its_own_number_also_after_a_launcher_that_died(attempt) -> None:
-    retries = Retries(BOUNDS)
+    retries = RetryPolicy(BOUNDS)
     attempt.lease.attempt = 4
     assert retries.started(attempt) == 4
     assert retries.next_start(attempt) == 5 == retries.started(attempt)
@@ -67,4 +67,4 @@ def test_each_start_has_its_own_number_also_after_a_launcher_that_died(attempt) 
 
 def test_a_rule_that_ended_the_trial_is_not_overruled_by_a_lost_worker(attempt) -> None:
     attempt.ending = object()
-    assert starts(Retries(BOUNDS), attempt, "lost_worker", [0] * 3) == 1
+    assert starts(RetryPolicy(BOUNDS), attempt, "lost_worker", [0] * 3) == 1

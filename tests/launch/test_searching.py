@@ -9,26 +9,26 @@ from typing import Any
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.job.ended import Outcome
-from pipeline.job.resolve import Change, Config
-from pipeline.job.rundir import RunDir
+from pipeline.job.exit_cause import Outcome
+from pipeline.job.resolve import Change, ResolvedConfig
 from pipeline.launch.budget import Budget
-from pipeline.launch.clean import find_losers
-from pipeline.launch.endings import Endings
-from pipeline.launch.policy import Order, SearchOrder
-from pipeline.launch.search_start import (
-    at_once,
+from pipeline.launch.completion import CompletionQueue
+from pipeline.launch.scheduler import RunOrder, SearchOrder
+from pipeline.launch.search import _passed, next_search, other_launches_gpu_hours
+from pipeline.launch.search_setup import (
+    as_search_point,
     choose_variant,
-    expressed,
     make_order,
+    max_parallel,
     settle_trials,
 )
-from pipeline.launch.searching import _passed, next_search, spent_by_others
+from pipeline.manage.clean import find_losers
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
-from pipeline.study.board import TrialRow
-from pipeline.study.spent import hours_so_far
+from pipeline.shared.rundir import RunDir
+from pipeline.study.gpu_hours import hours_so_far
+from pipeline.study.trial_rows import TrialRow
 
 TEXT = """\
 name: s
@@ -63,13 +63,13 @@ def row(variant: str, number: int = 0, **values: Any) -> TrialRow:
     return TrialRow(**{**given, **known, **named, "phase": "done", **values})
 
 
-def config(**changes: Any) -> Config:
+def config(**changes: Any) -> ResolvedConfig:
     olds = {"lr": 1e-2, "weights.0": 1.0, "weights.1": 1.0, "epochs": 30}
     found = tuple(Change(path=p, old=olds[p], new=v) for p, v in changes.items())
-    return Config(text="", hash="h", changes=found, facts={"max_epochs": 8})
+    return ResolvedConfig(text="", hash="h", changes=found, facts={"max_epochs": 8})
 
 
-CONFIGS: Mapping[str, Config] = {
+CONFIGS: Mapping[str, ResolvedConfig] = {
     "base": config(lr=1e-3, **{"weights.1": 2.0}),
     "pose": config(lr=1e-3, **{"weights.1": 1.5}),
     "wide": config(lr=1.0, **{"weights.1": 2.0}),
@@ -134,7 +134,7 @@ def test_hours_count_what_running_jobs_have_spent_so_far(sweep: Sweep) -> None:
 
 
 def spending(sweep: Sweep, hours: float | None, rows: list[TrialRow]) -> Any:
-    order = Order(search=SearchOrder(variant="base", trials=9, gpu_hours=hours))
+    order = RunOrder(search=SearchOrder(variant="base", trials=9, gpu_hours=hours))
     extra = {"order": order, "rows": lambda: rows}
     return types.SimpleNamespace(**vars(context(sweep)), **extra)
 
@@ -143,28 +143,34 @@ def test_what_others_spend_meanwhile_ends_a_launch_of_the_same_search(sweep: Swe
     facts = {"search": "none", "attempt_started": 0.0}
     rows = [row("base", n, state="RUNNING", facts=facts, read_at=1800.0) for n in (1, 2)]
     rows = [dataclasses.replace(one, phase="running") for one in rows]
-    assert spent_by_others(spending(sweep, None, rows), [1]) is None
-    spent = spent_by_others(spending(sweep, 2.0, rows), [1])  # this launch runs trial 1
+    assert other_launches_gpu_hours(spending(sweep, None, rows), [1]) is None
+    spent = other_launches_gpu_hours(spending(sweep, 2.0, rows), [1])  # this launch runs trial 1
     assert spent == pytest.approx(1.0)
     budget, mine = Budget(gpu_hours=2.0, whose="search"), [types.SimpleNamespace(job_seconds=1800)]
-    assert budget.used_up(mine, 2) is None, "alone it would go on"
+    assert budget.exceeded(mine, 2) is None, "alone it would go on"
     budget.count_from(spent)
-    assert budget.used_up(mine, 2) == "the search's 2 GPU hours (--gpu-hours) are used up"
+    assert budget.exceeded(mine, 2) == "the search's 2 GPU hours (--gpu-hours) are used up"
 
 
 def test_no_more_jobs_at_once_than_whole_trials_fit(sweep: Sweep) -> None:
     # A trial: 8 epochs of a quarter hour on two GPUs, 4 GPU hours.
-    assert at_once(spending(sweep, 13.0, []), 32) == 3
-    assert at_once(spending(sweep, 1.0, []), 32) == 1
-    assert at_once(spending(sweep, 1000.0, []), 32) == 32
-    assert at_once(spending(sweep, None, []), 32) == 32
+    assert max_parallel(spending(sweep, 13.0, []), 32) == 3
+    assert max_parallel(spending(sweep, 1.0, []), 32) == 1
+    assert max_parallel(spending(sweep, 1000.0, []), 32) == 32
+    assert max_parallel(spending(sweep, None, []), 32) == 32
 
 
 def test_recipes_that_differ_in_searched_values_alone_are_known(sweep: Sweep) -> None:
-    assert expressed(sweep, CONFIGS, "base", "pose") == ({"lr": 1e-3, "weights.1": 1.5}, None)
-    assert expressed(sweep, CONFIGS, "base", "wide")[1] == "lr = 1.0 is outside the searched range"
+    assert as_search_point(sweep, CONFIGS, "base", "pose") == (
+        {"lr": 1e-3, "weights.1": 1.5},
+        None,
+    )
+    assert (
+        as_search_point(sweep, CONFIGS, "base", "wide")[1]
+        == "lr = 1.0 is outside the searched range"
+    )
     why = "long also changes epochs, which is not searched"
-    assert expressed(sweep, CONFIGS, "base", "long")[1] == why
+    assert as_search_point(sweep, CONFIGS, "base", "long")[1] == why
 
 
 def test_the_checkpoints_of_a_paused_trial_are_not_cleaned(sweep: Sweep, tmp_path: Path) -> None:
@@ -189,7 +195,7 @@ def failing(name: str, epochs: int) -> Any:
 
 def test_a_search_whose_trials_all_fail_at_once_ends(sweep: Sweep) -> None:
     search = types.SimpleNamespace(search=SearchOrder(variant="base", trials=9))
-    endings = Endings(types.SimpleNamespace(order=search), None, print)  # type: ignore[arg-type]
+    endings = CompletionQueue(types.SimpleNamespace(order=search), None, print)  # type: ignore[arg-type]
     bad = Outcome(state="FAIL", cause="bad_data", reason="r")
     nan = Outcome(state="FAIL", cause="nan", reason="r")
     said = [endings.add(failing(f"base/{n}", 0), bad) for n in range(2)]

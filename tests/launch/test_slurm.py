@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from slurm_project import Cluster  # noqa: E402
 
 from pipeline.plan.judge import Rules, judge_all  # noqa: E402
-from pipeline.plan.measurement import Measurement  # noqa: E402
 from pipeline.plan.read import read_sweep  # noqa: E402
+from pipeline.shared.measurement import Measurement  # noqa: E402
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 

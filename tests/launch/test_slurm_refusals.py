@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cluster.slurm import SlurmExecutor, signal_lead_s
+from pipeline.cluster.slurm_validation import read_cluster, seconds, validate
 from pipeline.errors import NotReady, PcanError, StorageError, SweepFileError
-from pipeline.launch.slurm import Slurm, lead_s
-from pipeline.launch.slurm_cluster import read_cluster, refuse_what_never_runs, seconds
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
-from pipeline.study.storage import Storage
+from pipeline.study.db.storage import Storage
 
 SINFO = """\
 main*|n1|gpu:a100:4(S:0-1)|64|7-00:00:00
@@ -40,7 +40,7 @@ def sweep_of(folder: Path, slurm: str = "{}", gpus: int = 2) -> Sweep:
 def refuse(folder: Path, cluster, sweep: Sweep, url: str = SERVER, gpus: int | None = None):
     asked = sweep.job.gpus if gpus is None else gpus
     project = Project(folder)
-    refuse_what_never_runs(sweep, project, cluster, asked, Storage(url), lead_s(sweep))
+    validate(sweep, project, cluster, asked, Storage(url), signal_lead_s(sweep))
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_job_asks_for_its_share_and_the_sites_own_lines_come_last(
         "extra: ['#SBATCH --mem=64G', module load cuda]}"
     )
     sweep = sweep_of(tmp_path, block)
-    engine = Slurm(sweep, Project(tmp_path))
+    engine = SlurmExecutor(sweep, Project(tmp_path))
     engine._cluster = cluster
     lines = engine.script(["python", "-m", "x", "a b"]).splitlines()
     for line in ("--gres=gpu:2", "--ntasks=1", "--cpus-per-task=32", "--time=12:00:00"):
@@ -137,7 +137,7 @@ def test_a_job_asks_for_its_share_and_the_sites_own_lines_come_last(
     assert "#SBATCH --signal=B:USR1@1140" in lines  # 1.2 epochs of 15 min and a minute
     assert lines[-3:] == ["#SBATCH --mem=64G", "module load cuda", "exec python -m x 'a b'"]
     other = dataclasses.replace(sweep, name="t")
-    assert Slurm(other, Project(tmp_path)).job_name != engine.job_name
+    assert SlurmExecutor(other, Project(tmp_path)).job_name != engine.job_name
 
 
 def test_without_sbatch_it_is_said_where_to_go(project, monkeypatch) -> None:

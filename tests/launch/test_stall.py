@@ -1,6 +1,6 @@
 """The watchdog learns the pace of a job and knows a hang from a slow step."""
 
-from pipeline.launch.stall import Watchdog
+from pipeline.launch.watchdog import Watchdog
 
 
 class Clock:
@@ -16,7 +16,7 @@ def watch(dog: Watchdog, clock: Clock, seconds: float, progress: dict) -> str | 
     told = None
     for _ in range(int(seconds)):
         clock.now += 1
-        told = dog.look(progress) or told
+        told = dog.check(progress) or told
     return told
 
 
@@ -66,7 +66,7 @@ def test_a_job_that_never_gives_a_sign_of_life_is_stuck_at_its_start() -> None:
 def test_time_in_which_this_launcher_slept_does_not_count() -> None:
     dog, clock = trained(steps=20, pace=1)
     clock.now += 8 * 3600  # the machine was suspended, or we were stopped
-    assert dog.look(at(19)) is None
+    assert dog.check(at(19)) is None
     assert watch(dog, clock, 5, at(19)) is None
     assert watch(dog, clock, 60, at(19)) is not None
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.job.files import write_json
-from pipeline.launch.stops import STOP_FILE, Stops
+from pipeline.launch.stop_requests import STOP_FILE, StopRequests
+from pipeline.shared.files import write_json
 
 
 @pytest.fixture
@@ -20,25 +20,25 @@ def ask(folder: Path, now: bool = False, when: float | None = None) -> None:
     write_json(folder / STOP_FILE, {"time": time.time() if when is None else when, "now": now})
 
 
-def poll(stops: Stops) -> int:
+def poll(stops: StopRequests) -> int:
     stops._polled = 0.0
-    return stops.level if stops.asked else 0
+    return stops.level if stops.requested else 0
 
 
 def test_a_request_from_before_the_launch_means_nothing(tmp_path: Path, said) -> None:
     ask(tmp_path)
-    assert poll(Stops(tmp_path, 5, said.append)) == 0
+    assert poll(StopRequests(tmp_path, 5, said.append)) == 0
 
 
 def test_a_clock_that_was_set_back_hides_no_request(tmp_path: Path, said) -> None:
     ask(tmp_path)
-    stops = Stops(tmp_path, 5, said.append)
+    stops = StopRequests(tmp_path, 5, said.append)
     ask(tmp_path, when=time.time() - 3600)
     assert poll(stops) == 1 and stops.exit_code == 75
 
 
 def test_now_after_a_patient_request_is_heard(tmp_path: Path, said) -> None:
-    stops = Stops(tmp_path, 5, said.append)
+    stops = StopRequests(tmp_path, 5, said.append)
     ask(tmp_path)
     assert poll(stops) == 1 and stops.grace_s is None
     ask(tmp_path, now=True)
@@ -46,22 +46,22 @@ def test_now_after_a_patient_request_is_heard(tmp_path: Path, said) -> None:
 
 
 def test_signals_raise_the_level_and_are_told_outside_the_handler(tmp_path: Path, said) -> None:
-    stops = Stops(tmp_path, 5, said.append)
-    with stops.listening():
+    stops = StopRequests(tmp_path, 5, said.append)
+    with stops.signal_handlers():
         for level in (1, 2, 3, 3):
             os.kill(os.getpid(), signal.SIGINT)
             assert stops.level == level
         assert said == []
-        assert stops.asked and len(said) == 4
+        assert stops.requested and len(said) == 4
     assert stops.exit_code == 130
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_term_and_hangup_ask_once_with_a_grace(tmp_path: Path, said, number) -> None:
-    stops = Stops(tmp_path, 5, said.append)
+    stops = StopRequests(tmp_path, 5, said.append)
     before = signal.signal(number, signal.SIG_DFL)  # the tests themselves may run under nohup
     try:
-        with stops.listening():
+        with stops.signal_handlers():
             os.kill(os.getpid(), number)
             os.kill(os.getpid(), number)
     finally:

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.plan.measurement import Measurement
 from pipeline.plan.read import read_sweep
+from pipeline.shared.measurement import Measurement
 from pipeline.study.claim import claim
-from pipeline.study.owner import Owner
+from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.db.storage import open_storage
+from pipeline.study.owner import ProcessIdentity
 from pipeline.study.register import recipe_of, register
-from pipeline.study.storage import open_storage
-from pipeline.study.wanted import Wanted
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
@@ -242,8 +242,8 @@ def begun_elsewhere(root: Path, url: str) -> None:
     storage = open_storage(url, root)
     found = storage.read("SELECT recipe_hash FROM pcan_trials")[0]["recipe_hash"]
     register(sweep, storage, {n: recipe_of(v, found) for n, v in sweep.variants.items()})
-    me = Owner(host="alpha/1", boot_id="b", pid=1, proc_start=1)
-    wanted = [Wanted(variant="baseline", trials=1, recipe_hash=found)]
+    me = ProcessIdentity(host="alpha/1", boot_id="b", pid=1, proc_start=1)
+    wanted = [ClaimRequest(variant="baseline", trials=1, recipe_hash=found)]
     lease = claim(sweep, storage, wanted, me=me)
     assert lease is not None
     lease.begin("runs/tiny/baseline/0", "0,1", {"epochs": EPOCHS, "nproc": 2})

@@ -3,15 +3,15 @@
 import pytest
 
 from pipeline.plan.judge import Rules, judge_all
-from pipeline.plan.ladder import Ended, next_variant, walk
-from pipeline.plan.measurement import Measurement
+from pipeline.plan.ladder import VariantOutcome, next_variant, walk
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.measurement import Measurement
 
 
-def ended(plan: Sweep, variant: str, *top1: float) -> Ended:
+def ended(plan: Sweep, variant: str, *top1: float) -> VariantOutcome:
     history = [Measurement(epoch=i, top1=v) for i, v in enumerate(top1, start=1)]
     last = judge_all(history, Rules.of(plan.variants[variant]))[-1]
-    return Ended(state=last.state, verdict=last.record(), cause=last.cause)
+    return VariantOutcome(state=last.state, verdict=last.record(), cause=last.cause)
 
 
 @pytest.mark.parametrize(
@@ -38,17 +38,17 @@ def test_the_other_fallback_is_next_and_scratch_is_last(plan: Sweep) -> None:
 
 
 def test_a_complete_variant_ends_the_ladder(plan: Sweep) -> None:
-    step = walk(plan, {"baseline": Ended(state="COMPLETE")})
+    step = walk(plan, {"baseline": VariantOutcome(state="COMPLETE")})
     assert step.variant is None and "complete" in step.why
 
 
 def test_a_nan_loss_is_followed_by_b(plan: Sweep) -> None:
-    step = walk(plan, {"baseline": Ended(state="FAIL", cause="nan")})
+    step = walk(plan, {"baseline": VariantOutcome(state="FAIL", cause="nan")})
     assert step.variant == "lr-0.001"
 
 
 def test_another_failure_stops_the_ladder(plan: Sweep) -> None:
-    step = walk(plan, {"baseline": Ended(state="FAIL", cause="oom_cuda")})
+    step = walk(plan, {"baseline": VariantOutcome(state="FAIL", cause="oom_cuda")})
     assert step.variant is None and "oom_cuda" in step.why
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.plan.lint.check import lint
-from pipeline.plan.lint.finding import Subject, subject
+from pipeline.plan.lint.lint_finding import LintContext, subject
+from pipeline.plan.lint.runner import lint
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
 
@@ -37,7 +37,7 @@ def cosine(epochs: int = 30) -> list[float]:
 
 
 def found(sweep: Sweep, **known: object) -> list[tuple[str, str, str]]:
-    findings = lint(Subject(sweep=sweep, **known))  # type: ignore[arg-type]
+    findings = lint(LintContext(sweep=sweep, **known))  # type: ignore[arg-type]
     return [(f.id, f.severity, f.where.rpartition(":")[2]) for f in findings if not f.resolved]
 
 
@@ -51,7 +51,7 @@ def read(tmp_path: Path, *changes: tuple[str, str]) -> Sweep:
 
 
 def test_a_sound_plan_has_no_finding(tmp_path: Path) -> None:
-    assert lint(Subject(sweep=read(tmp_path))) == []
+    assert lint(LintContext(sweep=read(tmp_path))) == []
 
 
 @pytest.mark.parametrize(
@@ -148,13 +148,13 @@ def test_a_min_delta_that_the_validation_set_cannot_show(
         if clips == 400
         else read(tmp_path)
     )
-    told = [f for f in lint(Subject(sweep=sweep, clips=clips)) if f.id == "min_delta_too_fine"]
+    told = [f for f in lint(LintContext(sweep=sweep, clips=clips)) if f.id == "min_delta_too_fine"]
     assert [f.severity for f in told] == ([severity] * 2 if severity else [])
     assert all(words in f.message for f in told[:1])
 
 
 def test_the_shipped_plan_has_only_contradictions_that_readings_resolve(plan: Sweep) -> None:
-    told = lint(Subject(sweep=plan, true_lr={"baseline": cosine()}))
+    told = lint(LintContext(sweep=plan, true_lr={"baseline": cosine()}))
     assert all(f.resolved for f in told)
     assert {f.id for f in told} == {
         "rules_overlap",  # reading 1: below 88 % and below 87 % both fire
@@ -168,13 +168,13 @@ def test_the_shipped_plan_has_only_contradictions_that_readings_resolve(plan: Sw
 
 
 def test_the_tables_lr_is_shown_beside_the_true_one(plan: Sweep) -> None:
-    told = lint(Subject(sweep=plan, true_lr={"baseline": cosine()}))
+    told = lint(LintContext(sweep=plan, true_lr={"baseline": cosine()}))
     message = next(f.message for f in told if f.id == "table_lr_differs")
     assert "epoch 5: 0.0027 / 0.00287" in message and "epoch 30: 1e-05 / 1.82e-05" in message
 
 
 def test_every_finding_says_where_why_and_what_instead(plan: Sweep) -> None:
-    for finding in lint(Subject(sweep=plan, clips=16487, true_lr={"baseline": cosine()})):
+    for finding in lint(LintContext(sweep=plan, clips=16487, true_lr={"baseline": cosine()})):
         record = finding.record()
         assert record["resolved"] is (finding.resolved is not None)
         assert all(record[key] for key in ("id", "severity", "where", "message", "why", "instead"))

@@ -3,10 +3,10 @@
 import dataclasses
 
 from pipeline.plan.judge import Rules
-from pipeline.plan.measurement import Measurement
 from pipeline.plan.overrule import judge
 from pipeline.plan.sweep import Gate, Patience
-from pipeline.plan.verdict import Kind
+from pipeline.plan.verdict import VerdictKind
+from pipeline.shared.measurement import Measurement
 
 RULES = Rules(gates=(Gate(epoch=1, floor=0.88), Gate(epoch=2, floor=0.89)))
 PATIENT = Rules(patience=Patience(epochs=2, min_delta=0.001))
@@ -21,26 +21,26 @@ def with_(rules: Rules, *overruled: tuple[int, str]) -> Rules:
 
 
 def test_an_overruled_gate_is_watched_instead() -> None:
-    assert judge(course(0.87), RULES).ends
+    assert judge(course(0.87), RULES).stops
     verdict = judge(course(0.87), with_(RULES, (1, "epoch 1 floor")))
-    assert verdict.kind is Kind.WATCH and not verdict.ends
+    assert verdict.kind is VerdictKind.WATCH and not verdict.stops
     assert verdict.reason == "epoch 1: top-1 87.00 % is under the floor 88.00 % (overruled)"
 
 
 def test_the_next_gate_still_stops() -> None:
     verdict = judge(course(0.87, 0.88), with_(RULES, (1, "epoch 1 floor")))
-    assert verdict.ends and verdict.rule == "epoch 2 floor"
+    assert verdict.stops and verdict.rule == "epoch 2 floor"
 
 
 def test_overruled_patience_counts_anew() -> None:
     assert judge(course(0.9, 0.9, 0.9), PATIENT).rule == "patience"
     rules = with_(PATIENT, (3, "patience"))
-    assert not judge(course(0.9, 0.9, 0.9), rules).ends
-    assert not judge(course(0.9, 0.9, 0.9, 0.9), rules).ends
-    assert judge(course(0.9, 0.9, 0.9, 0.9, 0.9), rules).ends
+    assert not judge(course(0.9, 0.9, 0.9), rules).stops
+    assert not judge(course(0.9, 0.9, 0.9, 0.9), rules).stops
+    assert judge(course(0.9, 0.9, 0.9, 0.9, 0.9), rules).stops
 
 
 def test_another_rule_of_the_same_epoch_still_stops() -> None:
     rules = dataclasses.replace(PATIENT, gates=(Gate(epoch=3, floor=0.95),))
     verdict = judge(course(0.9, 0.9, 0.9), with_(rules, (3, "epoch 3 floor")))
-    assert verdict.ends and verdict.rule == "patience"
+    assert verdict.stops and verdict.rule == "patience"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import SweepFileError
-from pipeline.plan.against import check_against
+from pipeline.plan.config_checks import check_against
 from pipeline.plan.rates import LR
 from pipeline.plan.read import read_sweep
 

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from pipeline.plan.measurement import Measurement
 from pipeline.plan.replay import replay, with_best_known
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.measurement import Measurement
 
 
 def curve(*top1: float) -> list[Measurement]:

@@ -13,18 +13,24 @@ import numpy as np
 import pytest
 
 from pipeline.plan.judge import Rules, judge
-from pipeline.plan.measurement import Measurement
-from pipeline.plan.search.live import Searching
-from pipeline.plan.search.rules import Halving, Ladder, NoRule, Standing, Way
-from pipeline.plan.search.simulate import Curve, Simulated, simulate, sweeps
+from pipeline.plan.search.rules import (
+    AsyncHalving,
+    NoRule,
+    Reachability,
+    SyncHalving,
+    TrialProgress,
+)
+from pipeline.plan.search.rung_judge import RungRules
+from pipeline.plan.search.simulate import LearningCurve, Simulated, simulate, sweeps
 from pipeline.plan.sweep import Patience
+from pipeline.shared.measurement import Measurement
 
 PATIENCE = Patience(epochs=15, min_delta=0.0005)
 #: Name of the reference simulator's policy -> our rule, and whether the guard is on.
 SAME = {
-    "OWN A: rungs T/8,T/4,T/2 half": (Halving, False),
-    "OWN C: resume ladder T/8,T/4,T/2 half": (lambda epochs: Ladder(epochs, least=1), True),
-    "OWN C3: same ladder, at least 3 finish": (Ladder, True),
+    "OWN A: rungs T/8,T/4,T/2 half": (AsyncHalving, False),
+    "OWN C: resume ladder T/8,T/4,T/2 half": (lambda epochs: SyncHalving(epochs, least=1), True),
+    "OWN C3: same ladder, at least 3 finish": (SyncHalving, True),
 }
 
 
@@ -42,11 +48,11 @@ def made_up(count: int, epochs: int = 24, seed: int = 1) -> list[list[float]]:
     return curves
 
 
-def guarded(rows: Sequence[Sequence[float]]) -> list[Curve]:
-    return [Curve.of(row, patience=PATIENCE) for row in rows]
+def guarded(rows: Sequence[Sequence[float]]) -> list[LearningCurve]:
+    return [LearningCurve.of(row, patience=PATIENCE) for row in rows]
 
 
-@pytest.mark.parametrize("rule", [Halving, Ladder, NoRule])
+@pytest.mark.parametrize("rule", [AsyncHalving, SyncHalving, NoRule])
 def test_nothing_is_trained_after_the_first_value_that_is_not_finite(rule) -> None:
     rows = made_up(40)
     done = simulate(guarded(rows), rule(24))
@@ -56,24 +62,26 @@ def test_nothing_is_trained_after_the_first_value_that_is_not_finite(rule) -> No
 
 def test_without_a_rule_everything_is_trained() -> None:
     rows = [r for r in made_up(40) if not any(map(math.isnan, r))]
-    done = simulate([Curve.of(r) for r in rows], NoRule(24))
+    done = simulate([LearningCurve.of(r) for r in rows], NoRule(24))
     assert (done.cost, done.regret, set(done.states)) == (1.0, 0.0, {"COMPLETE"})
 
 
 def test_a_ladder_costs_the_same_with_any_number_of_workers() -> None:
     curves = guarded(made_up(20))
-    costs = {simulate(curves, Ladder(24), w, random.Random(3)).cost for w in (1, 4, 16)}
+    costs = {simulate(curves, SyncHalving(24), w, random.Random(3)).cost for w in (1, 4, 16)}
     assert len(costs) == 1
 
 
 def test_known_runs_are_compared_with_from_the_start() -> None:
     rows = [[0.5] * 8, [0.6] * 8]
-    alone = simulate([Curve.of(r) for r in rows], Halving(8))
-    known = simulate([Curve.of(r) for r in rows], Halving(8), known=[Curve.of([0.7] * 8)])
+    alone = simulate([LearningCurve.of(r) for r in rows], AsyncHalving(8))
+    known = simulate(
+        [LearningCurve.of(r) for r in rows], AsyncHalving(8), known=[LearningCurve.of([0.7] * 8)]
+    )
     assert alone.trained == (8, 8) and known.trained == (1, 2)
 
 
-def judged(rows: Sequence[Sequence[float]], rule: Halving) -> tuple[list[int], list[str]]:
+def judged(rows: Sequence[Sequence[float]], rule: AsyncHalving) -> tuple[list[int], list[str]]:
     """Run one sweep through the judge of running trials, one trial at a time, as a launch does."""
     trials = [_Judged(number, row) for number, row in enumerate(rows)]
     while any(t.state in ("WAITING", "PAUSED") for t in trials):
@@ -89,7 +97,7 @@ class _Judged:
         self.history: list[Measurement] = []
         self.passed: frozenset[int] = frozenset()
 
-    def go(self, trials: Sequence["_Judged"], rule: Halving) -> None:
+    def go(self, trials: Sequence["_Judged"], rule: AsyncHalving) -> None:
         """Train until a verdict ends the trial or lets it wait."""
         if self.state == "PAUSED" and not self._verdict(trials, rule):
             return
@@ -99,11 +107,11 @@ class _Judged:
             if not self._verdict(trials, rule):
                 return
 
-    def _verdict(self, trials: Sequence["_Judged"], rule: Halving) -> bool:
+    def _verdict(self, trials: Sequence["_Judged"], rule: AsyncHalving) -> bool:
         others = [t.standing(rule) for t in trials if t is not self]
         rules = Rules(
             patience=PATIENCE,
-            search=Searching(
+            search=RungRules(
                 rule=rule,
                 number=self.number,
                 field=lambda check: rule.field(others, check),
@@ -111,23 +119,29 @@ class _Judged:
             ),
         )
         verdict = judge(self.history, rules)
-        if not verdict.ends:
+        if not verdict.stops:
             due = rule.due(len(self.history), self.passed)
             self.passed |= {due} if due is not None else set()
-        self.state = verdict.state or ("PAUSED" if verdict.ends else "RUNNING")
-        if not verdict.ends and len(self.history) == len(self.row):
+        self.state = verdict.state or ("PAUSED" if verdict.stops else "RUNNING")
+        if not verdict.stops and len(self.history) == len(self.row):
             self.state = "COMPLETE"
         return self.state == "RUNNING"
 
-    def standing(self, rule: Halving) -> Standing:
+    def standing(self, rule: AsyncHalving) -> TrialProgress:
         values = [m.top1 for m in self.history]
         bests = {
             c: max(v for v in values[:c] if math.isfinite(v))
             for c in rule.checks
             if c <= len(values) and math.isfinite(values[c - 1])
         }
-        way = {"PRUNED": Way.OUT, "FAIL": Way.ENDED, "COMPLETE": Way.ENDED}
-        return Standing(self.number, len(values), bests, way.get(self.state, Way.OPEN))
+        way = {
+            "PRUNED": Reachability.OUT,
+            "FAIL": Reachability.ENDED,
+            "COMPLETE": Reachability.ENDED,
+        }
+        return TrialProgress(
+            self.number, len(values), bests, way.get(self.state, Reachability.OPEN)
+        )
 
 
 def check_alike(draw: Callable[[int], list[list[float]]], sweep_count: int) -> int:
@@ -135,7 +149,7 @@ def check_alike(draw: Callable[[int], list[list[float]]], sweep_count: int) -> i
     compared = 0
     for index in range(sweep_count):
         rows = draw(index)
-        rule = (Halving, Ladder)[index % 2](len(rows[0]))
+        rule = (AsyncHalving, SyncHalving)[index % 2](len(rows[0]))
         done = simulate(guarded(rows), rule)
         trained, states = judged(rows, rule)
         assert (list(done.trained), list(done.states)) == (trained, states), (index, rule)
@@ -192,7 +206,7 @@ def compare_with_reference(reference: ModuleType, rows, sweep_count: int) -> Non
     """Replay the same sweeps in both simulators; every cost and regret has to be the same."""
     curves = reference.Curves("x", 100 * np.array(rows))
     for policy, (make, guard) in SAME.items():
-        ours = [Curve.of(row, guard=guard) for row in rows]
+        ours = [LearningCurve.of(row, guard=guard) for row in rows]
         for index in range(sweep_count):
             picked = np.random.default_rng([0, index]).permutation(len(rows))[:20]
             context = dict(reference=None, study="s", curves=curves, name="x", final=None)
@@ -229,7 +243,7 @@ def test_the_targets_on_real_curves(curve_files) -> None:
     rows: dict[tuple[str, int], list[tuple[float, float]]] = {}
     for values in curve_files.values():
         curves = guarded(values)
-        for make in (Halving, Ladder):
+        for make in (AsyncHalving, SyncHalving):
             for workers in (1, 4, 16):
                 found = sweeps(curves, make, 20, 500, workers)
                 rows.setdefault((make.name, workers), []).append(figures(found))

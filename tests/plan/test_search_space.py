@@ -8,9 +8,9 @@ import pytest
 from pipeline.errors import SweepFileError
 from pipeline.plan.read import read_sweep
 from pipeline.plan.recipe import recipe_values
-from pipeline.plan.search.estimate import curves_for, estimate
-from pipeline.plan.search.rules import Ladder
-from pipeline.plan.search.space import LR, draw, holds, moved_with_lr, within
+from pipeline.plan.search.cost_estimate import curves_for, estimate
+from pipeline.plan.search.rules import SyncHalving
+from pipeline.plan.search.space import LR, applicable, draw, holds, moved_with_lr
 from pipeline.plan.sweep import Search, Space, Sweep
 
 TEXT = """\
@@ -41,7 +41,7 @@ def test_a_condition_that_does_not_hold_is_not_drawn(tmp_path: Path) -> None:
         "opt": "adam",
     }
     assert "momentum" in draw(space, lambda path, _: {"opt": "sgd"}.get(path, 0.6))
-    assert within(space, {"opt": "adam", "momentum": 0.9}) == {"opt": "adam"}
+    assert applicable(space, {"opt": "adam", "momentum": 0.9}) == {"opt": "adam"}
 
 
 def test_the_recipes_values_are_those_that_apply(tmp_path: Path) -> None:
@@ -119,8 +119,8 @@ def test_a_condition_on_what_is_not_searched_is_refused(tmp_path: Path) -> None:
 
 def test_a_ladder_of_twenty_costs_a_third() -> None:
     # 20 to epoch 4, 10 on to 8, 5 on to 15, 3 on to 30.
-    assert Ladder(30).most_epochs(20) == 80 + 40 + 35 + 45
-    assert Ladder(30).most_epochs(1) == 30
+    assert SyncHalving(30).most_epochs(20) == 80 + 40 + 35 + 45
+    assert SyncHalving(30).most_epochs(1) == 30
 
 
 def test_an_estimate_ranks_the_rules() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from pipeline.study.storage import open_storage
+from pipeline.study.db.storage import open_storage
 
 DOCS = Path(__file__).parents[2] / "docs" / "compare.md"
 

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.report import compare_serve
+from pipeline.report.compare import serve
 
 
 @pytest.fixture
@@ -16,8 +16,8 @@ def data():
 
 @pytest.fixture
 def port(data, monkeypatch):
-    monkeypatch.setattr(compare_serve, "FRESH_S", 0.0)
-    server = compare_serve.make_server(lambda: dict(data))
+    monkeypatch.setattr(serve, "FRESH_S", 0.0)
+    server = serve.make_server(lambda: dict(data))
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield server.server_address[1]
@@ -67,11 +67,11 @@ def test_a_page_of_another_site_is_refused(port):
 
 
 def test_listens_on_this_machine_only(data):
-    with compare_serve.make_server(lambda: data) as server:
+    with serve.make_server(lambda: data) as server:
         assert server.server_address[0] == "127.0.0.1"
-        assert compare_serve.address(server).startswith("http://127.0.0.1:")
+        assert serve.address(server).startswith("http://127.0.0.1:")
 
 
 def test_a_taken_port_is_said(port, data):
     with pytest.raises(InputError, match="--port"):
-        compare_serve.make_server(lambda: data, port=port)
+        serve.make_server(lambda: data, port=port)

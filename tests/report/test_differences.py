@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.job.files import append_line, write_json
-from pipeline.job.predictions import Predictions
-from pipeline.job.rundir import RunDir
 from pipeline.plan.doubt import standard_error
-from pipeline.plan.measurement import Measurement
-from pipeline.report import compare
-from pipeline.report.differences import differences, read
-from pipeline.report.paired import Paired, holm, pair
+from pipeline.report.compare import comparison
+from pipeline.report.stats.differences import differences, read
+from pipeline.report.stats.mcnemar import McNemar, holm, pair
+from pipeline.shared.files import append_line, write_json
+from pipeline.shared.measurement import Measurement
+from pipeline.shared.predictions import Predictions
+from pipeline.shared.rundir import RunDir
 
 TABLES = [
     (0, 1),
@@ -35,7 +35,7 @@ TABLES = [
 @pytest.mark.parametrize(("first", "second"), TABLES)
 def test_mcnemar_is_that_of_scipy_and_statsmodels(first: int, second: int) -> None:
     contingency = pytest.importorskip("statsmodels.stats.contingency_tables")
-    found = Paired(clips=16487, only_first=first, only_second=second)
+    found = McNemar(clips=16487, only_first=first, only_second=second)
     assert found.exact == (first + second <= 1000)
     if found.exact:
         exact = stats.binomtest(first, first + second, 0.5).pvalue
@@ -46,8 +46,8 @@ def test_mcnemar_is_that_of_scipy_and_statsmodels(first: int, second: int) -> No
 
 
 def test_the_exact_test_and_the_large_one_agree_where_they_meet() -> None:
-    exact = Paired(clips=16487, only_first=530, only_second=470).p
-    large = Paired(clips=16487, only_first=531, only_second=470).p
+    exact = McNemar(clips=16487, only_first=530, only_second=470).p
+    large = McNemar(clips=16487, only_first=531, only_second=470).p
     assert large == pytest.approx(exact, rel=0.1)
 
 
@@ -101,7 +101,7 @@ def root(tmp_path):
 
 
 def between(root, a, b):
-    data = compare.collect(root)
+    data = comparison.collect(root)
     [found] = [d for d in data["differences"] if {d["a"], d["b"]} == {a, b}]
     return found
 
@@ -167,7 +167,7 @@ def test_an_unknown_number_of_clips_is_called_unknown(root) -> None:
     trial(root, "b/0", set(range(300)), kept=False, facts={"other": 1})
     found = between(root, "a/0", "b/0")
     assert found["std_error"] is None and "standard error of that is unknown" in found["sentence"]
-    assert {t["id"]: t["std_error"] for t in compare.collect(root)["trials"]}["b/0"] is None
+    assert {t["id"]: t["std_error"] for t in comparison.collect(root)["trials"]}["b/0"] is None
 
 
 def test_damaged_or_foreign_predictions_are_named(root) -> None:
@@ -187,7 +187,7 @@ def test_many_trials_are_compared_with_the_best_one_only(root) -> None:
     found = differences(readings)
     assert len(found) == math.comb(24, 2) + 6
     assert {d["a"] for d in found if d["b"] in ("v/0", "v/5")} == {"v/29"}
-    assert json.dumps(compare.collect(root)["differences"])
+    assert json.dumps(comparison.collect(root)["differences"])
 
 
 def test_pure_chance_is_seldom_called_real() -> None:

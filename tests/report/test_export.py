@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.job.predictions import Predictions
-from pipeline.job.rundir import RunDir
+from pipeline.shared.predictions import Predictions
+from pipeline.shared.rundir import RunDir
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = """\

@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.cli import sweep_plan
-from pipeline.plan.lint.finding import Subject
+from pipeline.plan.lint.lint_finding import LintContext
 from pipeline.plan.sweep import Sweep
-from pipeline.report.plan_text import plan_text
-from pipeline.report.plan_view import plan_view, record
+from pipeline.report.plan.plan_record import plan_view, record
+from pipeline.report.plan.plan_text import plan_text
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_the_plans_contradictions_are_resolved(told: dict) -> None:
 
 
 def test_without_a_config_the_plan_is_still_shown(plan: Sweep) -> None:
-    view = plan_view(Subject(sweep=plan), {}, ["the base config is missing."])
+    view = plan_view(LintContext(sweep=plan), {}, ["the base config is missing."])
     text = plan_text(view)
     assert "At worst 80 epochs by the ladder, 40 GPU hours, 20 h on 2 GPUs" in text
     assert "├─ epoch 1: top-1 below 87.00 % (stopped after 1 epochs, 0.5 GPU hours)" in text
@@ -100,7 +100,7 @@ def test_without_a_config_the_plan_is_still_shown(plan: Sweep) -> None:
 def test_true_lr_stands_beside_the_plans_table(plan: Sweep) -> None:
     cosine = [1e-5 + (3e-3 - 1e-5) * (1 + math.cos(math.pi * e / 30)) / 2 for e in range(30)]
     lr = {"baseline": cosine, "lr-0.001": [x / 3 for x in cosine]}
-    lines = plan_text(plan_view(Subject(sweep=plan, true_lr=lr), {})).splitlines()
+    lines = plan_text(plan_view(LintContext(sweep=plan, true_lr=lr), {})).splitlines()
     assert "      5  0.00287     0.0027   *  89.00 %-90.00 %" in lines
     # The column was written for the baseline; beside a fallback it would only mislead.
     assert "      5  0.000957    89.00 %-90.00 %" in lines
@@ -116,6 +116,6 @@ def test_a_change_that_a_variant_does_not_name_is_found(plan: Sweep) -> None:
         "baseline": [Change(lr, 0.01, 0.003)],
         "pose-1.5": [Change(lr, 0.01, 0.002), Change("model.cls_head.loss_weights.1", 2.0, 1.5)],
     }
-    view = plan_view(Subject(sweep=plan), resolved)
+    view = plan_view(LintContext(sweep=plan), resolved)
     (found,) = [f for f in view.lint if f.id == "changes_more_than_named"]
     assert f"but also differs in {lr}" in found.message and found.severity == "error"

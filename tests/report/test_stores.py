@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.report.stores import apart, same, shown_store, store_of
+from pipeline.report.stats.comparability import incomparable, same, shown_store, store_of
 
 VIDEO = store_of({"store": "video", "profile": None, "digest": None, "root": "/data"})
 FINE = store_of({"store": "prepared", "profile": "fine", "digest": "1a2b3c4d5e6f"})
@@ -23,14 +23,14 @@ def test_only_known_differences_count(one, other, alike):
 
 
 def test_trials_on_different_stores_are_named():
-    assert apart([("baseline/0", VIDEO), ("a/0", VIDEO), ("b/0", UNKNOWN)]) is None
-    assert apart([]) is None
-    assert apart([("baseline/0", VIDEO), ("a/0", FINE), ("b/0", FINE)]) == (
+    assert incomparable([("baseline/0", VIDEO), ("a/0", VIDEO), ("b/0", UNKNOWN)]) is None
+    assert incomparable([]) is None
+    assert incomparable([("baseline/0", VIDEO), ("a/0", FINE), ("b/0", FINE)]) == (
         "Not comparable, their samples came from different stores "
         "(video: baseline/0; prepared fine 1a2b3c4d: a/0, b/0)."
     )
 
 
 def test_a_crowd_is_counted():
-    told = apart([("baseline/0", VIDEO), *((f"a/{n}", FINE) for n in range(9))])
+    told = incomparable([("baseline/0", VIDEO), *((f"a/{n}", FINE) for n in range(9))])
     assert told is not None and "a/0, a/1, a/2 and 6 others" in told

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from pipeline.plan.measurement import Measurement
-from pipeline.report.watch import Seen, changes, distance, shown_time
+from pipeline.report.status.live import TrialSnapshot, changes, distance, shown_time
+from pipeline.shared.measurement import Measurement
 
 
 def course(*top1: float) -> list[Measurement]:
@@ -26,8 +26,8 @@ def test_the_distance_to_the_next_gate_is_in_points(plan, gate, history, said) -
 
 
 @pytest.fixture
-def seen() -> Seen:
-    return Seen(
+def seen() -> TrialSnapshot:
+    return TrialSnapshot(
         trial="baseline/0",
         running=True,
         phase="train",
@@ -48,7 +48,7 @@ def seen() -> Seen:
     )
 
 
-def test_only_starts_epochs_and_ends_are_worth_a_line(seen: Seen) -> None:
+def test_only_starts_epochs_and_ends_are_worth_a_line(seen: TrialSnapshot) -> None:
     started = changes([], [seen])
     assert started == [
         "baseline/0 epoch 1/30 | top-1 88.32 % ± 0.25 | lr 0.003 | gate 5: target 89.50 % (-1.18) "

@@ -15,16 +15,16 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from pipeline.plan.measurement import Measurement
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.measurement import Measurement
 from pipeline.study.claim import claim
+from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.db.storage import Storage, open_storage
 from pipeline.study.lease import Lease
-from pipeline.study.owner import Owner, this_process
+from pipeline.study.owner import ProcessIdentity, this_process
 from pipeline.study.register import recipe_of, register
-from pipeline.study.storage import Storage, open_storage
-from pipeline.study.table import optuna_trials, trials
-from pipeline.study.wanted import Wanted
+from pipeline.study.tables import optuna_trials, trials
 
 HASH = "h"
 
@@ -129,7 +129,7 @@ def _text(column: sa.Column[int]) -> sa.ColumnElement[str]:
 class Worker:
     """A launch with one slot on a host of its own, as far as the storage knows it."""
 
-    me: Owner
+    me: ProcessIdentity
     due: float
     lease: Lease | None = None
     history: list[Measurement] = dataclasses.field(default_factory=list)
@@ -152,7 +152,9 @@ class Crowd:
         self.ended: Counter[str] = Counter()
         self.seconds: dict[str, list[float]] = {"claim": [], "report": [], "tell": []}
         self._sweep, self._url, self._epochs, self._epoch_s = sweep, url, epochs, epoch_s
-        self._wanted = [Wanted(variant=v, trials=10**6, recipe_hash=HASH) for v in sweep.variants]
+        self._wanted = [
+            ClaimRequest(variant=v, trials=10**6, recipe_hash=HASH) for v in sweep.variants
+        ]
         self._workers, self._connections = workers, connections
         self._errors: list[BaseException] = []
 
@@ -220,7 +222,7 @@ class Crowd:
 _hosts = itertools.count()
 
 
-def _owner() -> Owner:
+def _owner() -> ProcessIdentity:
     return dataclasses.replace(this_process(), host=f"node{next(_hosts)}/1")
 
 

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.plan.measurement import Measurement
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
-from pipeline.study.board import read_board
+from pipeline.shared.measurement import Measurement
 from pipeline.study.claim import busy, claim
+from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.db.storage import Storage, open_storage
 from pipeline.study.lease import LeaseLost
-from pipeline.study.owner import Owner, this_process
+from pipeline.study.owner import ProcessIdentity, this_process
 from pipeline.study.register import recipe_of, register
-from pipeline.study.storage import Storage, open_storage
-from pipeline.study.wanted import Wanted
+from pipeline.study.trial_rows import read_board
 
 VARIANTS = "".join(f"  v{i}: {{set: {{lr: 1e-3}}, space: {{}}}}\n" for i in range(8))
 TEXT = (
@@ -46,11 +46,11 @@ def register_all(sweep: Sweep, storage: Storage, digest: str = "h") -> list[obje
     return list(register(sweep, storage, recipes))
 
 
-def want(*variants: str, trials: int = 1, digest: str = "h") -> list[Wanted]:
-    return [Wanted(variant=v, trials=trials, recipe_hash=digest) for v in variants]
+def want(*variants: str, trials: int = 1, digest: str = "h") -> list[ClaimRequest]:
+    return [ClaimRequest(variant=v, trials=trials, recipe_hash=digest) for v in variants]
 
 
-def dead() -> Owner:
+def dead() -> ProcessIdentity:
     return dataclasses.replace(this_process(), proc_start=1)
 
 
@@ -139,7 +139,7 @@ def test_an_earlier_boots_lease_is_dead(sweep: Sweep, storage: Storage) -> None:
 def test_another_hosts_lease_holds_until_it_runs_out(
     sweep: Sweep, storage: Storage, monkeypatch
 ) -> None:
-    from pipeline.study.table import trials
+    from pipeline.study.tables import trials
 
     away = dataclasses.replace(this_process(), host="elsewhere/1", pid=1)
     assert claim(sweep, storage, want("v0"), me=away) is not None
@@ -147,7 +147,7 @@ def test_another_hosts_lease_holds_until_it_runs_out(
     with storage.engine.begin() as connection:
         connection.execute(trials.update().values(renewed_at=storage.now() - 1000))
     assert claim(sweep, storage, want("v0")) is None  # watched first
-    monkeypatch.setattr("pipeline.study.claim.WATCH_S", 0.0)
+    monkeypatch.setattr("pipeline.study.claim.TAKEOVER_CONFIRM_S", 0.0)
     assert claim(sweep, storage, want("v0")) is not None
 
 

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.plan.measurement import Measurement
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
-from pipeline.study.board import read_board
+from pipeline.shared.measurement import Measurement
 from pipeline.study.claim import busy, claim
+from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.db.storage import Storage, open_storage
 from pipeline.study.lease import LeaseLost
 from pipeline.study.owner import this_process
 from pipeline.study.register import recipe_of, register
-from pipeline.study.storage import Storage, open_storage
-from pipeline.study.table import trials
-from pipeline.study.wanted import Wanted
+from pipeline.study.tables import trials
+from pipeline.study.trial_rows import read_board
 
 TEXT = (
     "name: {name}\nconfig: c.py\nobjective: {{metric: acc/top1}}\nvariants:\n"
@@ -55,8 +55,8 @@ def recipes(sweep: Sweep, digest: str = "h"):
     return {name: recipe_of(v, digest) for name, v in sweep.variants.items()}
 
 
-def want(*variants: str, trials: int = 1) -> list[Wanted]:
-    return [Wanted(variant=v, trials=trials, recipe_hash="h") for v in variants]
+def want(*variants: str, trials: int = 1) -> list[ClaimRequest]:
+    return [ClaimRequest(variant=v, trials=trials, recipe_hash="h") for v in variants]
 
 
 def optuna_trial(storage: Storage, sweep: Sweep, variant: str, number: int = 0):
@@ -159,7 +159,7 @@ def test_the_lease_runs_by_the_databases_clock(
         connection.execute(late.values(renewed_at=storage.now() - 1000))
     assert [b.lapsed for b in busy(sweep, storage, ["a"])] == [True]
     assert claim(sweep, storage, want("a")) is None  # watched first
-    monkeypatch.setattr("pipeline.study.claim.WATCH_S", 0.0)
+    monkeypatch.setattr("pipeline.study.claim.TAKEOVER_CONFIRM_S", 0.0)
     assert claim(sweep, storage, want("a")) is not None
 
 

@@ -11,19 +11,19 @@ import pytest
 import sqlalchemy as sa
 
 from pipeline.errors import StorageError
-from pipeline.plan.measurement import Measurement
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.measurement import Measurement
 from pipeline.study import claim as claiming
-from pipeline.study import optuna_rows
-from pipeline.study.board import read_board
+from pipeline.study import optuna_tables
 from pipeline.study.claim import claim
-from pipeline.study.network import network_kind
+from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.db.filesystem import network_kind
+from pipeline.study.db.storage import Storage, open_storage
 from pipeline.study.owner import this_process
 from pipeline.study.register import recipe_of, register
-from pipeline.study.storage import Storage, open_storage
-from pipeline.study.table import trials
-from pipeline.study.wanted import Wanted
+from pipeline.study.tables import trials
+from pipeline.study.trial_rows import read_board
 
 TEXT = (
     "name: many\nconfig: c.py\nobjective: {metric: acc/top1}\nvariants:\n"
@@ -59,8 +59,8 @@ def register_all(sweep: Sweep, storage: Storage) -> None:
     register(sweep, storage, {name: recipe_of(v, "h") for name, v in sweep.variants.items()})
 
 
-def want(variant: str, trials: int = 1) -> list[Wanted]:
-    return [Wanted(variant=variant, trials=trials, recipe_hash="h")]
+def want(variant: str, trials: int = 1) -> list[ClaimRequest]:
+    return [ClaimRequest(variant=variant, trials=trials, recipe_hash="h")]
 
 
 @pytest.mark.parametrize("call", ["set_study_user_attr", "create_new_trial"])
@@ -83,7 +83,7 @@ def test_a_claim_that_was_cut_off_leaves_the_trial_to_anyone(
 ) -> None:
     register_all(sweep, storage)
     with monkeypatch.context() as patch:
-        patch.setattr(optuna_rows, call, killed)
+        patch.setattr(optuna_tables, call, killed)
         with pytest.raises(Killed):
             claim(sweep, storage, want("searched"))
     lease = claim(sweep, storage, want("searched"))
@@ -112,7 +112,7 @@ def test_an_end_is_told_whole_or_not_at_all(sweep: Sweep, storage: Storage, monk
     assert lease is not None
     why = {"cause": "nan", "reason": "not finite", "verdicts": [], "seconds": 1.0}
     with monkeypatch.context() as patch:
-        patch.setattr(optuna_rows, "end", killed)
+        patch.setattr(optuna_tables, "end", killed)
         with pytest.raises(Killed):
             lease.tell("FAIL", HISTORY, **why)
     row = read_board("many", storage)[0]
@@ -133,7 +133,7 @@ def test_every_missed_epoch_is_reported_when_the_storage_is_back(
     lease.report(HISTORY[:1], [])
     other = sqlite3.connect(storage.sqlite_file, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    with storage.hasty(), pytest.raises(StorageError, match="has held it for 1 s"):
+    with storage.short_timeout(), pytest.raises(StorageError, match="has held it for 1 s"):
         lease.report(HISTORY[:2], [])
     other.execute("ROLLBACK")
     lease.report(HISTORY, [])
@@ -144,7 +144,7 @@ def test_a_launch_that_stopped_inside_the_lock_is_named(sweep: Sweep, storage: S
     register_all(sweep, storage)
     handle = os.open(f"{storage.sqlite_file}.lock", os.O_RDWR)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    with storage.hasty(), pytest.raises(StorageError, match="Is it stopped"):
+    with storage.short_timeout(), pytest.raises(StorageError, match="Is it stopped"):
         register_all(sweep, storage)
     os.close(handle)
     assert claim(sweep, storage, want("v0")) is not None
@@ -182,7 +182,7 @@ def test_a_clock_that_jumps_hands_no_living_trial_to_another_host(
     assert claim(sweep, storage, want("v0")) is None
     with storage.engine.begin() as connection:  # the owner lives: it renews its lease
         connection.execute(trials.update().values(renewed_at=ahead - 1000))
-    monkeypatch.setattr(claiming, "WATCH_S", 0.0)
+    monkeypatch.setattr(claiming, "TAKEOVER_CONFIRM_S", 0.0)
     assert claim(sweep, storage, want("v0")) is None
     assert claim(sweep, storage, want("v0")) is not None  # unchanged for the whole watch
 
@@ -211,7 +211,7 @@ def test_sqlite_is_told_from_a_network_file_system(path: str, kind: str | None) 
 def test_sqlite_on_a_network_file_system_is_refused(tmp_path: Path, monkeypatch) -> None:
     fake = tmp_path / "mounts"
     fake.write_text(f"1 0 8:1 / {tmp_path} rw - nfs4 server:/home rw\n")
-    monkeypatch.setattr("pipeline.study.network.MOUNTS", fake)
+    monkeypatch.setattr("pipeline.study.db.filesystem.MOUNTS", fake)
     with pytest.raises(StorageError, match=r"network file system \(nfs4\).*postgresql"):
         open_storage(None, tmp_path / "runs")
 

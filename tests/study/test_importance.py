@@ -6,14 +6,14 @@ import numpy as np
 import optuna
 import pytest
 
-from pipeline.plan.measurement import Measurement
 from pipeline.plan.read import read_sweep
-from pipeline.study.board import read_board
+from pipeline.shared.measurement import Measurement
 from pipeline.study.claim import claim
+from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.db.storage import open_storage
 from pipeline.study.importance import importances
 from pipeline.study.register import recipe_of, register
-from pipeline.study.storage import open_storage
-from pipeline.study.wanted import Wanted
+from pipeline.study.trial_rows import read_board
 
 TEXT = """\
 name: s
@@ -43,7 +43,7 @@ def place(tmp_path: Path):
 def search(place, count: int) -> None:
     sweep, storage = place
     for _ in range(count):
-        lease = claim(sweep, storage, [Wanted(variant="v", trials=99, recipe_hash="h")])
+        lease = claim(sweep, storage, [ClaimRequest(variant="v", trials=99, recipe_hash="h")])
         lr = np.log10(lease.params["lr"])
         top1 = 0.9 - 0.1 * (lr + 2) ** 2 + 0.001 * lease.params["width"]
         lease.begin("runs/s/v", "cpu", {})

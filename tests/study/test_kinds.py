@@ -4,19 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.plan.measurement import Measurement
 from pipeline.plan.read import read_sweep
 from pipeline.plan.search.rules import make_rule
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.measurement import Measurement
+from pipeline.study.add_trial import enqueue_repetition
 from pipeline.study.best import best_row, eligible
-from pipeline.study.board import read_board
 from pipeline.study.claim import claim
-from pipeline.study.confirm import enqueue_repetition
-from pipeline.study.finished import FinishedRun, add_finished
+from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.db.storage import Storage, open_storage
+from pipeline.study.import_trials import ImportedRun, add_finished
 from pipeline.study.register import recipe_of, register
-from pipeline.study.standings import read_standings
-from pipeline.study.storage import Storage, open_storage
-from pipeline.study.wanted import Wanted
+from pipeline.study.rungs import read_standings
+from pipeline.study.trial_rows import read_board
 
 TEXT = (
     "name: NAME\nconfig: c.py\nobjective: {metric: acc/top1}\nvariants:\n"
@@ -45,8 +45,8 @@ def place(request, tmp_path: Path):
     storage.close()
 
 
-def want(trials: int = 1, confirms: tuple[str, ...] = ()) -> Wanted:
-    return Wanted(variant="v", trials=trials, recipe_hash="h", confirms=confirms)
+def want(trials: int = 1, confirms: tuple[str, ...] = ()) -> ClaimRequest:
+    return ClaimRequest(variant="v", trials=trials, recipe_hash="h", confirms=confirms)
 
 
 def end(lease, top1: float) -> str:
@@ -63,7 +63,7 @@ def repeat(sweep: Sweep, storage: Storage, seed: int) -> int:
 def add(sweep: Sweep, storage: Storage, digest: str = "a", **changed) -> tuple[str, bool]:
     given = {"variant": "v", "params": {"lr": 2e-3}, "state": "COMPLETE", "cause": None, **changed}
     source = {"log": "x.log", "sha256": digest}
-    run = FinishedRun(history=CURVE, reason="done", source=source, facts={"epochs": 3}, **given)
+    run = ImportedRun(history=CURVE, reason="done", source=source, facts={"epochs": 3}, **given)
     return add_finished(sweep, storage, run, lambda number, uid: number != 1)
 
 

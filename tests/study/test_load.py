@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.plan.measurement import Measurement
 from pipeline.plan.read import read_sweep
-from pipeline.study.board import read_board
+from pipeline.shared.measurement import Measurement
 from pipeline.study.claim import claim
+from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.db.storage import Storage, open_storage
 from pipeline.study.register import recipe_of, register
-from pipeline.study.storage import Storage, open_storage
-from pipeline.study.wanted import Wanted
+from pipeline.study.trial_rows import read_board
 
 EPOCHS = 5
 HEAD = "name: load\nconfig: c.py\nobjective: {metric: acc/top1}\nvariants:\n"
@@ -28,7 +28,7 @@ def work(url: str, file: str, barrier, results) -> None:
     """A launcher whose jobs take no time: claim, report each epoch, tell."""
     sweep = read_sweep(Path(file), Path(file).parent)
     storage = Storage(url)
-    wanted = [Wanted(variant=name, trials=1, recipe_hash="h") for name in sweep.variants]
+    wanted = [ClaimRequest(variant=name, trials=1, recipe_hash="h") for name in sweep.variants]
     barrier.wait()
     while (lease := claim(sweep, storage, wanted)) is not None:
         history = []

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import StorageError
-from pipeline.study.reader import is_plain
-from pipeline.study.storage import Storage, open_storage
+from pipeline.study.db.postgres_reader import is_plain
+from pipeline.study.db.storage import Storage, open_storage
 
 QUERY = "SELECT CAST(:one AS integer) AS n, CAST('{\"a\": [1.5]}' AS json) AS facts, NULL AS token"
 
@@ -51,7 +51,8 @@ def test_looking_at_a_server_imports_no_sqlalchemy(
     root: Path, postgres_url: str, tmp_path: Path
 ) -> None:
     told = (
-        "import sys; from pathlib import Path; from pipeline.study.storage import open_storage\n"
+        "import sys; from pathlib import Path\n"
+        "from pipeline.study.db.storage import open_storage\n"
         f"print(open_storage({postgres_url!r}, Path('.')).now() > 0, 'sqlalchemy' in sys.modules)"
     )
     done = subprocess.run(

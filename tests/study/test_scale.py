@@ -11,11 +11,11 @@ import sqlalchemy as sa
 sys.path.insert(0, str(Path(__file__).parent))
 import crowd  # noqa: E402
 
-from pipeline.plan.measurement import Measurement  # noqa: E402
-from pipeline.study.board import read_board  # noqa: E402
+from pipeline.shared.measurement import Measurement  # noqa: E402
 from pipeline.study.claim import claim  # noqa: E402
-from pipeline.study.storage import open_storage  # noqa: E402
-from pipeline.study.wanted import Wanted  # noqa: E402
+from pipeline.study.claim_request import ClaimRequest  # noqa: E402
+from pipeline.study.db.storage import open_storage  # noqa: E402
+from pipeline.study.trial_rows import read_board  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS = 3
@@ -92,7 +92,9 @@ def statements_of_a_trial(sweep, storage) -> dict[str, int]:
     counts = {}
     sa.event.listen(storage.engine, "before_cursor_execute", note)
     try:
-        wanted = [Wanted(variant=v, trials=10**6, recipe_hash=crowd.HASH) for v in sweep.variants]
+        wanted = [
+            ClaimRequest(variant=v, trials=10**6, recipe_hash=crowd.HASH) for v in sweep.variants
+        ]
         lease = claim(sweep, storage, wanted)
         counts["claim"] = _count(made)
         assert lease is not None

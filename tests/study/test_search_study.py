@@ -8,22 +8,22 @@ from pathlib import Path
 import optuna
 import pytest
 
-from pipeline.plan.measurement import Measurement
 from pipeline.plan.read import read_sweep
-from pipeline.plan.search.rules import Halving, Ladder, Way
-from pipeline.plan.search.simulate import Curve, simulate
+from pipeline.plan.search.rules import AsyncHalving, Reachability, SyncHalving
+from pipeline.plan.search.simulate import LearningCurve, simulate
 from pipeline.plan.sweep import Patience, Sweep
-from pipeline.study.board import read_board
-from pipeline.study.claim import claim, claim_beaten
-from pipeline.study.draw import Searching
-from pipeline.study.known import ORIGIN, Known, import_known, misfit
+from pipeline.shared.measurement import Measurement
+from pipeline.study.claim import claim, claim_to_prune
+from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.db.storage import Storage, open_storage
+from pipeline.study.known import ORIGIN, PriorTrial, import_known, outside_space
 from pipeline.study.lease import Lease
 from pipeline.study.owner import this_process
 from pipeline.study.pruner import HalvingPruner
 from pipeline.study.register import recipe_of, register
-from pipeline.study.standings import read_standings
-from pipeline.study.storage import Storage, open_storage
-from pipeline.study.wanted import Wanted
+from pipeline.study.rungs import read_standings
+from pipeline.study.sampler import SamplerOptions
+from pipeline.study.trial_rows import read_board
 
 TEXT = """\
 name: s
@@ -57,9 +57,9 @@ def storage(tmp_path: Path, sweep: Sweep):
     storage.close()
 
 
-def wanted(trials: int, going_on: frozenset[int] = frozenset(), **more) -> list[Wanted]:
-    search = Searching(seed=0, going_on=going_on, **more)
-    return [Wanted(variant="base", trials=trials, recipe_hash="h", search=search)]
+def wanted(trials: int, going_on: frozenset[int] = frozenset(), **more) -> list[ClaimRequest]:
+    search = SamplerOptions(seed=0, going_on=going_on, **more)
+    return [ClaimRequest(variant="base", trials=trials, recipe_hash="h", search=search)]
 
 
 def drawn(sweep: Sweep, storage: Storage, trials: int, **more) -> Lease:
@@ -85,7 +85,7 @@ def test_a_search_and_a_launch_leave_each_others_trials_alone(sweep, storage) ->
     mine = drawn(sweep, storage, 1)
     assert mine.searched and mine.number == 1
     mine.release("interrupted", cause=None, reason="r", seconds=0)
-    plan = [Wanted(variant="base", trials=1, recipe_hash="h")]
+    plan = [ClaimRequest(variant="base", trials=1, recipe_hash="h")]
     recipe = claim(sweep, storage, plan)
     assert recipe is not None and recipe.number == 0 and not recipe.searched
     end(recipe, "COMPLETE", 0.5)
@@ -105,14 +105,14 @@ def test_a_beaten_trial_is_ended_and_survives_a_kill_as_paused(sweep, storage) -
     lease = drawn(sweep, storage, 1)
     pause(lease, 0.5)
     dead = dataclasses.replace(this_process(), proc_start=1)
-    assert claim_beaten(sweep, storage, lease.trial_id, me=dead) is not None
+    assert claim_to_prune(sweep, storage, lease.trial_id, me=dead) is not None
     row = next(r for r in read_board("s", storage) if r.trial_id == lease.trial_id)
     assert (row.phase, row.attempt) == ("paused", 1)
-    second = claim_beaten(sweep, storage, lease.trial_id)
+    second = claim_to_prune(sweep, storage, lease.trial_id)
     assert second is not None
-    assert claim_beaten(sweep, storage, lease.trial_id) is None  # a living owner has it
+    assert claim_to_prune(sweep, storage, lease.trial_id) is None  # a living owner has it
     end(second, "PRUNED", 0.5, cause="ladder")
-    assert claim_beaten(sweep, storage, lease.trial_id) is None
+    assert claim_to_prune(sweep, storage, lease.trial_id) is None
 
 
 def test_conditions_are_kept_and_draws_repeat(sweep, storage, tmp_path: Path) -> None:
@@ -150,26 +150,26 @@ def test_tpe_learns_from_paused_and_diverged_trials(sweep, storage, monkeypatch)
 
 
 def test_the_plans_recipes_become_known_once(sweep, storage) -> None:
-    plan = [Wanted(variant="other", trials=1, recipe_hash="h")]
+    plan = [ClaimRequest(variant="other", trials=1, recipe_hash="h")]
     lease = claim(sweep, storage, plan)
     assert lease is not None
     end(lease, "COMPLETE", 0.4, 0.8, 0.7)
     row = next(r for r in read_board("s", storage) if r.name == "other/0")
-    known = [Known(row=row, values={"lr": 2e-3, "opt": "adam", "momentum": 0.9})]
+    known = [PriorTrial(row=row, values={"lr": 2e-3, "opt": "adam", "momentum": 0.9})]
     assert import_known(sweep, storage, "base", known) == ["other/0"]
     assert import_known(sweep, storage, "base", known) == []
     study = optuna.load_study(study_name="s/base", storage=storage.rdb)
     (found,) = [t for t in study.trials if t.user_attrs.get(ORIGIN)]
     assert (found.value, found.params) == (0.8, {"lr": 2e-3, "opt": "adam"})
-    standings = read_standings(sweep, "base", Halving(8), storage)
+    standings = read_standings(sweep, "base", AsyncHalving(8), storage)
     (one,) = [s for s in standings if s.epoch]
-    assert one.bests == {1: 0.4, 2: 0.8} and one.way is Way.OUT
+    assert one.bests == {1: 0.4, 2: 0.8} and one.way is Reachability.OUT
     assert claim(sweep, storage, wanted(0)) is None  # never run again
 
 
 def test_what_lies_outside_the_space_is_named(sweep: Sweep) -> None:
-    assert misfit(sweep, "base", {"lr": 0.5}) == "lr = 0.5 is outside the searched range"
-    assert misfit(sweep, "base", {"lr": 1e-3, "opt": "adam"}) is None
+    assert outside_space(sweep, "base", {"lr": 0.5}) == "lr = 0.5 is outside the searched range"
+    assert outside_space(sweep, "base", {"lr": 1e-3, "opt": "adam"}) is None
 
 
 def test_how_far_everybody_is(sweep, storage) -> None:
@@ -177,12 +177,12 @@ def test_how_far_everybody_is(sweep, storage) -> None:
     end(drawn(sweep, storage, 2), "FAIL", 0.6, math.nan, cause="nan")
     end(drawn(sweep, storage, 3), "PRUNED", 0.1, cause="ladder")
     drawn(sweep, storage, 4)
-    found = {s.number: s for s in read_standings(sweep, "base", Ladder(8), storage)}
-    assert found[0].way is Way.OUT  # the plan's recipe
-    assert (found[1].bests, found[1].way) == ({1: 0.5, 2: 0.5}, Way.OPEN)
-    assert (found[2].bests, found[2].way) == ({1: 0.6}, Way.ENDED)
-    assert (found[3].bests, found[3].way) == ({1: 0.1}, Way.OUT)
-    assert (found[4].epoch, found[4].way) == (0, Way.OPEN)
+    found = {s.number: s for s in read_standings(sweep, "base", SyncHalving(8), storage)}
+    assert found[0].way is Reachability.OUT  # the plan's recipe
+    assert (found[1].bests, found[1].way) == ({1: 0.5, 2: 0.5}, Reachability.OPEN)
+    assert (found[2].bests, found[2].way) == ({1: 0.6}, Reachability.ENDED)
+    assert (found[3].bests, found[3].way) == ({1: 0.1}, Reachability.OUT)
+    assert (found[4].epoch, found[4].way) == (0, Reachability.OPEN)
 
 
 def by_pruner(rows: list[list[float]], patience: Patience) -> list[int]:
@@ -218,8 +218,8 @@ def check_pruner(sweeps: int) -> None:
     patience = Patience(epochs=6, min_delta=0.002)
     for seed in range(sweeps):
         rows = made_up(20, seed)
-        curves = [Curve.of(row, patience=patience) for row in rows]
-        assert list(simulate(curves, Halving(24)).trained) == by_pruner(rows, patience), seed
+        curves = [LearningCurve.of(row, patience=patience) for row in rows]
+        assert list(simulate(curves, AsyncHalving(24)).trained) == by_pruner(rows, patience), seed
 
 
 def test_the_pruner_decides_as_the_simulator() -> None:

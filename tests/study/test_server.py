@@ -8,7 +8,7 @@ import pytest
 from private_postgres import GUEST, PASSWORD
 
 from pipeline.errors import StorageError
-from pipeline.study.storage import Storage, open_storage
+from pipeline.study.db.storage import Storage, open_storage
 
 pytestmark = pytest.mark.engine
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import StorageError
-from pipeline.study.storage import mask, open_storage
+from pipeline.study.db.storage import mask, open_storage
 
 
 @pytest.mark.parametrize(

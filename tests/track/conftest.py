@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.job.files import append_line, write_json
-from pipeline.plan.measurement import Measurement
-from pipeline.track.record import id_of
+from pipeline.shared.files import append_line, write_json
+from pipeline.shared.measurement import Measurement
+from pipeline.track.run_payload import id_of
 
 KEY = "local-" + "5" * 40
 #: What `wandb leet inspect` runs, without a second to import wandb first.

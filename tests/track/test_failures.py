@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.job.files import read_json
+from pipeline.shared.files import read_json
 from pipeline.track.mirror import start_mirror
-from pipeline.track.record import Target, read_trial
-from pipeline.track.state import read_local
+from pipeline.track.run_payload import WandbTarget, read_trial
 from pipeline.track.sync import sync_sweep
+from pipeline.track.sync_state import read_local
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
 tiny_run = pytest.importorskip("tiny_run", reason="the job side is not installed")
@@ -62,7 +62,7 @@ def train(sweep_dir, mode, during=lambda mirror: None):
 def mended(sweep_dir, online):
     """Sync brings every epoch there, once."""
     online.mode = "ok"
-    [report] = sync_sweep(sweep_dir, Target(project="pcan", entity="lab"))
+    [report] = sync_sweep(sweep_dir, WandbTarget(project="pcan", entity="lab"))
     assert report.synced, report.message
     assert online.runs[report.id].epochs() == [1, 2, 3, 4]
 

@@ -9,9 +9,9 @@ import time
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.track import state
+from pipeline.track import sync_state
 from pipeline.track.mirror import start_mirror
-from pipeline.track.record import read_trial
+from pipeline.track.run_payload import read_trial
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def _alone(wandb_env):
 
 
 def local(run):
-    return state.read_local(read_trial(run.folder))
+    return sync_state.read_local(read_trial(run.folder))
 
 
 def opened(run):
@@ -45,7 +45,7 @@ def test_every_epoch_of_every_trial_is_written_once(job, sweep_dir, until):
     assert (told.trials, told.written, told.sent, told.trouble) == (2, 2, 0, None)
     assert epochs(one) == [0, 1, 2]
     assert epochs(two) == [1]
-    assert state.wandb_state(one.folder)["mode"] == "offline"
+    assert sync_state.wandb_state(one.folder)["mode"] == "offline"
 
 
 def test_a_second_launch_adds_only_what_is_new(job, sweep_dir):

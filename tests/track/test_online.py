@@ -7,12 +7,12 @@ import signal
 
 import pytest
 
-from pipeline.track import state
+from pipeline.track import sync_state
 from pipeline.track.mirror import start_mirror
-from pipeline.track.record import Target
+from pipeline.track.run_payload import WandbTarget
 from pipeline.track.sync import next_id, sync_sweep
 
-TARGET = Target(project="pcan", entity="lab")
+TARGET = WandbTarget(project="pcan", entity="lab")
 
 
 def finished(job, *args, epochs=(1, 2, 3), how="COMPLETE", **spec):
@@ -37,7 +37,7 @@ def test_live_mode_sends_every_epoch_once_while_it_runs(online, job, sweep_dir, 
     assert stored.epochs() == [1, 2, 3]
     assert stored.exits[-1] == 0, "pruned is not failed"
     assert stored.summary["status"] == "pruned"
-    assert state.wandb_state(run.folder) == {
+    assert sync_state.wandb_state(run.folder) == {
         "id": run.id,
         "mode": "live",
         "synced": True,

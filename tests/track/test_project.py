@@ -8,8 +8,8 @@ import yaml
 from pipeline.errors import InputError
 from pipeline.plan.read import read_sweep
 from pipeline.track.agent import agent_run
-from pipeline.track.project import SWEEP_KEYS, Metric, read_project
-from pipeline.track.record import Target
+from pipeline.track.run_payload import WandbTarget
+from pipeline.track.wandb_yaml import SWEEP_KEYS, Metric, read_project
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "wandb.yaml"
@@ -47,12 +47,12 @@ def test_an_agent_calls_pcan_train_for_one_variant(shipped):
 
 def test_reads_project_and_metric():
     target, metric = read_project(FILE)
-    assert target == Target(project="pcan", entity=None)
+    assert target == WandbTarget(project="pcan", entity=None)
     assert metric == Metric(name="val/best_top1", goal="maximize", target=0.91)
 
 
 def test_without_the_file_nothing_is_set(tmp_path):
-    assert read_project(tmp_path / "wandb.yaml") == (Target(), None)
+    assert read_project(tmp_path / "wandb.yaml") == (WandbTarget(), None)
 
 
 @pytest.mark.parametrize(

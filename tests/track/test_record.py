@@ -1,14 +1,14 @@
 import json
 import math
 
-from pipeline.track import record
-from pipeline.track.record import Target, read_trial
+from pipeline.track import run_payload
+from pipeline.track.run_payload import WandbTarget, read_trial
 
 
 def test_one_row_a_measurement_with_the_plan_beside_it(job):
     run = job()
     run.measure(0, 1, 2)
-    rows = record.rows(read_trial(run.folder))
+    rows = run_payload.rows(read_trial(run.folder))
     assert [row["epoch"] for row in rows] == [0, 1, 2]
     assert rows[1]["val/top1"] == 0.881
     assert rows[1]["plan/floor"] == 0.88
@@ -20,15 +20,15 @@ def test_one_row_a_measurement_with_the_plan_beside_it(job):
 def test_more_measurements_only_ever_add_rows(job):
     run = job()
     run.measure(1, 2)
-    before = record.rows(read_trial(run.folder))
+    before = run_payload.rows(read_trial(run.folder))
     run.measure(3)
-    assert record.rows(read_trial(run.folder))[:2] == before
+    assert run_payload.rows(read_trial(run.folder))[:2] == before
 
 
 def test_a_variant_without_gates_has_no_plan_series(job):
     run = job("scratch", gates=[], bands=[], goal=None)
     run.measure(1)
-    row = record.rows(read_trial(run.folder))[0]
+    row = run_payload.rows(read_trial(run.folder))[0]
     assert not [key for key in row if key.startswith("plan/")]
 
 
@@ -42,7 +42,7 @@ def test_config_is_flat_and_redacted(job):
         values={"optim_wrapper.optimizer.lr": 0.001},
         warm_start={"checkpoint": "/home/me/epoch_26.pth"},
     )
-    told = record.config(read_trial(run.folder))
+    told = run_payload.config(read_trial(run.folder))
     assert told["model.cls_head.loss_weights"] == [1.0, 2.0]
     assert json.loads(told["param_scheduler"]) == [{"type": "CosineAnnealingLR"}]
     assert told["data.url"] == "s3://<hidden>@bucket/x"
@@ -54,9 +54,9 @@ def test_summary_tells_how_the_trial_stands(job):
     run = job()
     run.measure(0, 1, 2)
     run.judge(2, "prune", "top-1 0.8820 is under the floor")
-    assert record.summary(read_trial(run.folder))["status"] == "running"
+    assert run_payload.summary(read_trial(run.folder))["status"] == "running"
     run.end("PRUNED", "top-1 0.8820 is under the floor 0.8919")
-    told = record.summary(read_trial(run.folder))
+    told = run_payload.summary(read_trial(run.folder))
     assert told == {
         "status": "pruned",
         "reason": "top-1 0.8820 is under the floor 0.8919",
@@ -77,19 +77,21 @@ def test_an_interrupted_trial_is_neither_failed_nor_running(job):
 
 
 def test_run_ids_are_stable_distinct_and_usable(job):
-    one = record.run_id("demo", "lr-0.001", 0, "2026-01-01")
-    assert one == record.run_id("demo", "lr-0.001", 0, "2026-01-01")
-    assert one != record.run_id("demo", "lr-0.001", 0, "2026-01-02")
-    assert record.run_id("demo", "a.b", 0, "x") != record.run_id("demo", "a-b", 0, "x")
-    assert len(record.run_id("d" * 100, "v" * 100, 10**6, "x")) <= 64
-    assert set(record.run_id("de.mo", "v_1", 0, "x")) <= set(
+    one = run_payload.run_id("demo", "lr-0.001", 0, "2026-01-01")
+    assert one == run_payload.run_id("demo", "lr-0.001", 0, "2026-01-01")
+    assert one != run_payload.run_id("demo", "lr-0.001", 0, "2026-01-02")
+    assert run_payload.run_id("demo", "a.b", 0, "x") != run_payload.run_id("demo", "a-b", 0, "x")
+    assert len(run_payload.run_id("d" * 100, "v" * 100, 10**6, "x")) <= 64
+    assert set(run_payload.run_id("de.mo", "v_1", 0, "x")) <= set(
         "abcdefghijklmnopqrstuvwxyz0123456789_-"
     )
 
 
 def test_the_runs_of_a_sweep_are_filed_alike(job):
     run = job("pose-1.5", plan="A", wandb={"id": "given", "entity": "lab"})
-    filed = record.identity(read_trial(run.folder), "given", Target(project="p", entity="other"))
+    filed = run_payload.identity(
+        read_trial(run.folder), "given", WandbTarget(project="p", entity="other")
+    )
     assert filed["group"] == "demo"
     assert filed["job_type"] == "pose-1.5"
     assert filed["name"] == "pose-1.5/0"

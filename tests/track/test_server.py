@@ -5,14 +5,18 @@ import time
 
 import pytest
 
-from pipeline.track import server
+from pipeline.track import wandb_server
 from pipeline.track.mirror import start_mirror
 
 
 def test_counts_the_rows_a_server_holds(online):
-    assert server.held("lab", "p", "none") == server.Held(exists=False, rows=0, last_epoch=None)
+    assert wandb_server.held("lab", "p", "none") == wandb_server.ServerRun(
+        exists=False, rows=0, last_epoch=None
+    )
     online.run("r").history = ['{"epoch": 1}', '{"epoch": 2}']
-    assert server.held("lab", "p", "r") == server.Held(exists=True, rows=2, last_epoch=2)
+    assert wandb_server.held("lab", "p", "r") == wandb_server.ServerRun(
+        exists=True, rows=2, last_epoch=2
+    )
 
 
 @pytest.mark.parametrize(
@@ -27,20 +31,20 @@ def test_counts_the_rows_a_server_holds(online):
 )
 def test_says_why_the_server_cannot_be_used(online, status, words):
     online.mode = status
-    with pytest.raises(server.NoServer, match=words):
-        server.held("lab", "p", "r")
+    with pytest.raises(wandb_server.NoServer, match=words):
+        wandb_server.held("lab", "p", "r")
 
 
 def test_a_hanging_server_is_left_after_the_deadline(online):
     online.mode = "hang"
-    with pytest.raises(server.NoServer, match="does not answer"):
-        server.held("lab", "p", "r", timeout_s=0.3)
+    with pytest.raises(wandb_server.NoServer, match="does not answer"):
+        wandb_server.held("lab", "p", "r", timeout_s=0.3)
 
 
 def test_a_refused_connection_is_said(online, monkeypatch):
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{_closed_port()}")
-    with pytest.raises(server.NoServer, match="does not answer"):
-        server.held("lab", "p", "r")
+    with pytest.raises(wandb_server.NoServer, match="does not answer"):
+        wandb_server.held("lab", "p", "r")
 
 
 def _closed_port():
@@ -51,9 +55,9 @@ def _closed_port():
 
 def test_without_a_key_nobody_is_asked_and_nothing_prompts(online, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY")
-    assert not server.key_present()
-    with pytest.raises(server.NoServer, match="wandb login"):
-        server.held("lab", "p", "r")
+    assert not wandb_server.key_present()
+    with pytest.raises(wandb_server.NoServer, match="wandb login"):
+        wandb_server.held("lab", "p", "r")
     assert online.operations == []
 
 
@@ -62,20 +66,20 @@ def test_finds_the_key_that_wandb_login_left(online, monkeypatch, wandb_env):
     host = online.url.removeprefix("http://")
     (wandb_env / "netrc").write_text(f"machine {host}\n login user\n password {'a' * 40}\n")
     (wandb_env / "netrc").chmod(0o600)
-    assert server.find_key() == "a" * 40
+    assert wandb_server.find_key() == "a" * 40
 
 
 def test_reads_the_address_that_wandb_login_left(wandb_env):
     folder = wandb_env / ".config" / "wandb"
     folder.mkdir(parents=True)
     (folder / "settings").write_text("[default]\nbase_url = https://wandb.lab.example\n")
-    assert server.base_url() == "https://wandb.lab.example"
+    assert wandb_server.base_url() == "https://wandb.lab.example"
 
 
 def test_a_key_is_never_sent_readably_to_another_machine(online, monkeypatch):
     monkeypatch.setenv("WANDB_BASE_URL", "http://wandb.lab.example")
-    with pytest.raises(server.NoServer, match="https"):
-        server.held("lab", "p", "r")
+    with pytest.raises(wandb_server.NoServer, match="https"):
+        wandb_server.held("lab", "p", "r")
 
 
 @pytest.mark.parametrize("status", [401, "hang"])

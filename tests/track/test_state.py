@@ -4,15 +4,15 @@ import sys
 import pytest
 
 from pipeline.errors import TrackingError
-from pipeline.job.files import write_json
-from pipeline.track import state
-from pipeline.track.record import read_trial
-from pipeline.track.state import Fragment, Local, Sent
+from pipeline.shared.files import write_json
+from pipeline.track import sync_state
+from pipeline.track.run_payload import read_trial
+from pipeline.track.sync_state import Fragment, OfflineState, ServerState
 
 
 def test_a_trial_nobody_tracked_is_disabled(job):
     run = job()
-    told = state.wandb_state(run.folder)
+    told = sync_state.wandb_state(run.folder)
     assert told == {"id": run.id, "mode": "disabled", "synced": False, "url": None}
 
 
@@ -21,24 +21,24 @@ def test_synced_means_that_the_server_confirmed_the_trial_as_it_stands(job):
     run.measure(1, 2)
     run.end("COMPLETE")
     trial = read_trial(run.folder)
-    state.write_state(trial, Sent(id=run.id, rows=2, status="complete", mode="sync"))
-    assert state.wandb_state(run.folder)["synced"]
+    sync_state.write_state(trial, ServerState(id=run.id, rows=2, status="complete", mode="sync"))
+    assert sync_state.wandb_state(run.folder)["synced"]
     run.measure(3)
-    assert not state.wandb_state(run.folder)["synced"]
+    assert not sync_state.wandb_state(run.folder)["synced"]
 
 
 def test_what_was_sent_under_another_id_does_not_count(job):
     run = job()
     trial = read_trial(run.folder)
-    state.write_state(trial, Sent(id="other", rows=0, status="running"))
-    assert not state.is_sent(trial)
+    sync_state.write_state(trial, ServerState(id="other", rows=0, status="running"))
+    assert not sync_state.is_sent(trial)
 
 
 def test_a_damaged_record_is_as_none(job):
     run = job()
     (run.folder / "wandb").mkdir()
-    write_json(run.folder / "wandb" / state.LOCAL, {"fragments": [3], "surprise": 1})
-    assert state.read_local(read_trial(run.folder)) == Local(id=run.id)
+    write_json(run.folder / "wandb" / sync_state.LOCAL, {"fragments": [3], "surprise": 1})
+    assert sync_state.read_local(read_trial(run.folder)) == OfflineState(id=run.id)
 
 
 def test_only_an_unbroken_row_of_closed_fragments_is_kept(job):
@@ -51,16 +51,16 @@ def test_only_an_unbroken_row_of_closed_fragments_is_kept(job):
         Fragment(folder="offline-run-2", first=2, rows=1, closed=True),
         Fragment(folder="offline-run-3", first=3),  # its writer was killed
     ]
-    local = Local(id=run.id, fragments=fragments)
-    state.drop_unproven(read_trial(run.folder), local)
+    local = OfflineState(id=run.id, fragments=fragments)
+    sync_state.drop_unverified(read_trial(run.folder), local)
     assert local.rows == 3
     assert sorted(p.name for p in wandb.iterdir()) == ["offline-run-1", "offline-run-2"]
 
 
 def test_two_processes_do_not_send_at_the_same_time(tmp_path):
-    with state.only_one(tmp_path, "sync", 0.0):
+    with sync_state.exclusive(tmp_path, "sync", 0.0):
         with pytest.raises(TrackingError, match="already sending"):
-            with state.only_one(tmp_path, "sync", 0.3):
+            with sync_state.exclusive(tmp_path, "sync", 0.3):
                 pass
 
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from pipeline.cli.sweep_sync import command
 from pipeline.errors import InputError, TrackingError
-from pipeline.track.server import NoServer
+from pipeline.track.wandb_server import NoServer
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.track import workspace
-from pipeline.track.record import Target, read_trial
+from pipeline.track.run_payload import WandbTarget, read_trial
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec("wandb_workspaces") is None,
@@ -29,13 +29,13 @@ def test_without_the_package_says_how_to_get_it(job, sweep_dir, monkeypatch):
     job()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pcan\[workspace\]"):
-        workspace.save(sweep_dir, Target())
+        workspace.save(sweep_dir, WandbTarget())
 
 
 @installed
 def test_the_saved_view_holds_gates_branches_lr_bars_and_comparer(online, job, sweep_dir):
     searching(job)
-    url = workspace.save(sweep_dir, Target(project="pcan"))
+    url = workspace.save(sweep_dir, WandbTarget(project="pcan"))
     assert url.startswith(f"{online.url}/lab/pcan")
     [view] = online.views
     told = view["spec"]
@@ -49,8 +49,8 @@ def test_the_saved_view_holds_gates_branches_lr_bars_and_comparer(online, job, s
 @installed
 def test_saving_again_updates_the_same_view(online, job, sweep_dir):
     searching(job)
-    workspace.save(sweep_dir, Target(project="pcan"))
-    workspace.save(sweep_dir, Target(project="pcan"))
+    workspace.save(sweep_dir, WandbTarget(project="pcan"))
+    workspace.save(sweep_dir, WandbTarget(project="pcan"))
     first, second = online.views
     assert (first.get("id"), second["id"]) == (None, "v1")
     assert second["name"] == first["name"]
@@ -59,6 +59,6 @@ def test_saving_again_updates_the_same_view(online, job, sweep_dir):
 @installed
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the package's own, at import
 def test_the_workspace_is_built_without_network(job, wandb_env):
-    made = workspace.build(searching(job), Target(project="p", entity="e"))
+    made = workspace.build(searching(job), WandbTarget(project="p", entity="e"))
     assert [section.name for section in made.sections][0] == "Top-1 against the plan"
     assert "wandb_workspaces" in sys.modules

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.job.files import append_line, read_json, write_json
-from pipeline.job.rundir import RunDir
-from pipeline.plan.measurement import Measurement
-from pipeline.train import checkpoint
-from pipeline.train.failure import diagnose
+from pipeline.shared.files import append_line, read_json, write_json
+from pipeline.shared.measurement import Measurement
+from pipeline.shared.rundir import RunDir
+from pipeline.train import checkpoints
+from pipeline.train.failure import classify_error
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,38 +39,38 @@ def room_for(size: int) -> Iterator[None]:
 
 def content(epoch: int) -> dict[str, object]:
     """Return the least that is a checkpoint of ours, some kilobytes of it."""
-    made: dict[str, object] = {key: {} for key in checkpoint.KEYS}
+    made: dict[str, object] = {key: {} for key in checkpoints.KEYS}
     weights = {f"layer{n}": torch.full((40,), float(epoch)) for n in range(2)}
     return {**made, "schema": 1, "state_dict": weights, "measurement": {"epoch": epoch}}
 
 
 def test_a_disk_full_at_any_byte_of_a_checkpoint_leaves_the_old_one(tmp_path: Path) -> None:
     rundir = RunDir(tmp_path)
-    path = checkpoint.path_of(rundir, 1)
-    checkpoint.write(path, content(1))
+    path = checkpoints.path_of(rundir, 1)
+    checkpoints.write(path, content(1))
     size = path.stat().st_size
     assert size > 2000
     for limit in range(size):
         with room_for(limit), pytest.raises((OSError, RuntimeError)) as full:
-            checkpoint.write(path, content(2))
-        cause = diagnose(full.value, "train")
+            checkpoints.write(path, content(2))
+        cause = classify_error(full.value, "train")
         assert cause is not None and cause.cause == "disk_full", limit
         assert os.listdir(rundir.checkpoints) == ["epoch_1.pth"], f"scraps at byte {limit}"
         if limit % 97 == 0 or limit == size - 1:
-            assert checkpoint.read(path)["measurement"] == {"epoch": 1}
+            assert checkpoints.read(path)["measurement"] == {"epoch": 1}
     with room_for(size):
-        checkpoint.write(path, content(2))
-    assert checkpoint.read(path)["measurement"] == {"epoch": 2}
+        checkpoints.write(path, content(2))
+    assert checkpoints.read(path)["measurement"] == {"epoch": 2}
 
 
 def test_a_checkpoint_cut_at_any_byte_is_never_taken_for_whole(tmp_path: Path) -> None:
-    from pipeline.launch.prepare import newest_checkpoint
+    from pipeline.launch.workdir import newest_checkpoint
     from pipeline.train.outcome import JobFailure
 
     rundir = RunDir(tmp_path)
     for epoch in (1, 2):
-        checkpoint.write(checkpoint.path_of(rundir, epoch), content(epoch))
-    old, new = (checkpoint.path_of(rundir, epoch) for epoch in (1, 2))
+        checkpoints.write(checkpoints.path_of(rundir, epoch), content(epoch))
+    old, new = (checkpoints.path_of(rundir, epoch) for epoch in (1, 2))
     whole = new.read_bytes()
     for size in range(len(whole)):
         new.write_bytes(whole[:size])
@@ -78,7 +78,7 @@ def test_a_checkpoint_cut_at_any_byte_is_never_taken_for_whole(tmp_path: Path) -
         # What still looks whole from outside is refused by the job, which then takes the other.
         if taken != old:
             with pytest.raises(JobFailure):
-                checkpoint.read(new)
+                checkpoints.read(new)
 
 
 def test_a_disk_full_at_any_byte_of_a_measurement_loses_no_other(tmp_path: Path) -> None:
@@ -111,9 +111,9 @@ WRITERS = """
 import os, sys
 from pathlib import Path
 import torch
-from pipeline.job.files import append_line
-from pipeline.job.rundir import RunDir
-from pipeline.plan.measurement import Measurement
+from pipeline.shared.files import append_line
+from pipeline.shared.rundir import RunDir
+from pipeline.shared.measurement import Measurement
 from pipeline.train import checkpoint
 rundir = RunDir(sys.argv[1])
 
@@ -150,17 +150,17 @@ def test_a_kill_while_checkpoints_are_written_leaves_a_whole_one(tmp_path: Path)
     )
     assert writers.stdin is not None and writers.stdout is not None
     for kill in range(12):
-        checkpoint.forget_unfinished(rundir)
-        before = checkpoint.epochs_of(rundir)
+        checkpoints.forget_unfinished(rundir)
+        before = checkpoints.epochs_of(rundir)
         print(max(before, default=0), file=writers.stdin, flush=True)
         writer = int(writers.stdout.readline())
         wait_for_half(rundir, before, kill * 100_000)
         os.kill(writer, signal.SIGKILL)
         assert writers.stdout.readline() == "ended\n"
         halves += bool(list(rundir.checkpoints.glob(".epoch_*")))
-        epochs = checkpoint.epochs_of(rundir)
+        epochs = checkpoints.epochs_of(rundir)
         for epoch in epochs:
-            found = checkpoint.read(checkpoint.path_of(rundir, epoch))
+            found = checkpoints.read(checkpoints.path_of(rundir, epoch))
             assert found["measurement"] == {"epoch": epoch}
             assert torch.all(found["state_dict"]["w"] == float(epoch))
         measured = [m.epoch for m in rundir.read_measurements()]
@@ -177,7 +177,7 @@ def wait_for_half(rundir: RunDir, before: list[int], size: int) -> None:
     """Wait for a new checkpoint, then for a temporary file of at least `size` bytes."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        if checkpoint.epochs_of(rundir)[-1:] != before[-1:]:
+        if checkpoints.epochs_of(rundir)[-1:] != before[-1:]:
             for half in rundir.checkpoints.glob(".epoch_*"):
                 with contextlib.suppress(OSError):
                     if size <= half.stat().st_size < 1_200_000:

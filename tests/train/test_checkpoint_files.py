@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.job.files import append_line
-from pipeline.job.rundir import RunDir
-from pipeline.plan.measurement import Measurement
-from pipeline.train import checkpoint
+from pipeline.shared.files import append_line
+from pipeline.shared.measurement import Measurement
+from pipeline.shared.rundir import RunDir
+from pipeline.train import checkpoints
 from pipeline.train.outcome import JobFailure, record_outcome
 
 
 def whole(**changes):
     """Return the least that is a checkpoint of ours."""
-    return {**{key: {} for key in checkpoint.KEYS}, "schema": 1, **changes}
+    return {**{key: {} for key in checkpoints.KEYS}, "schema": 1, **changes}
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def rundir(tmp_path):
 def saved(rundir, epochs, top1):
     """Write checkpoints and measurements for these epochs."""
     for epoch, value in zip(epochs, top1, strict=True):
-        checkpoint.write(checkpoint.path_of(rundir, epoch), whole())
+        checkpoints.write(checkpoints.path_of(rundir, epoch), whole())
         append_line(rundir.measurements, Measurement(epoch=epoch, top1=value).to_line())
 
 
@@ -42,13 +42,13 @@ def saved(rundir, epochs, top1):
 )
 def test_newest_two_and_the_best_are_kept(rundir, top1, kept):
     saved(rundir, [1, 2, 3, 4], top1)
-    checkpoint.prune(rundir)
-    assert checkpoint.epochs_of(rundir) == kept
+    checkpoints.prune(rundir)
+    assert checkpoints.epochs_of(rundir) == kept
 
 
 def test_failed_write_leaves_the_old_file_and_no_scraps(rundir, monkeypatch):
-    path = checkpoint.path_of(rundir, 1)
-    checkpoint.write(path, whole(measurement={"top1": 0.5}))
+    path = checkpoints.path_of(rundir, 1)
+    checkpoints.write(path, whole(measurement={"top1": 0.5}))
 
     def fill_the_disk(content, stream):
         stream.write(b"half of it")
@@ -56,9 +56,9 @@ def test_failed_write_leaves_the_old_file_and_no_scraps(rundir, monkeypatch):
 
     monkeypatch.setattr(torch, "save", fill_the_disk)
     with pytest.raises(OSError, match="No space"):
-        checkpoint.write(path, whole())
+        checkpoints.write(path, whole())
     monkeypatch.undo()
-    assert checkpoint.read(path)["measurement"] == {"top1": 0.5}
+    assert checkpoints.read(path)["measurement"] == {"top1": 0.5}
     assert os.listdir(rundir.checkpoints) == ["epoch_1.pth"]
 
 
@@ -95,11 +95,11 @@ REFUSED = {
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_bad_file_is_refused_with_a_sentence(kind, rundir):
-    path = checkpoint.path_of(rundir, 1)
-    checkpoint.write(path, whole())
+    path = checkpoints.path_of(rundir, 1)
+    checkpoints.write(path, whole())
     spoil(path, kind)
     with pytest.raises(JobFailure, match=REFUSED[kind]) as caught:
-        checkpoint.read(path)
+        checkpoints.read(path)
     assert caught.value.cause == "bad_checkpoint" and "\n" not in str(caught.value)
     assert not os.path.exists("/tmp/pcan_was_here")
 
@@ -114,9 +114,9 @@ def test_what_has_no_plain_form_is_left_out_and_named(rundir):
         "function": len,
         "inside": [{"module": os}],
     }
-    copy = checkpoint.plain(content, lost=lost)
+    copy = checkpoints.plain(content, lost=lost)
     assert lost == ["checkpoint.function", "checkpoint.inside[0].module"]
-    checkpoint.write(rundir.root / "x.pth", copy)
+    checkpoints.write(rundir.root / "x.pth", copy)
     back = torch.load(rundir.root / "x.pth", weights_only=True)
     assert type(back["number"]) is float and back["array"].tolist() == [0, 1, 2]
     assert list(back["order"]) == ["b", "a"] and back["milestones"] == Counter([2, 3, 3])

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.job.files import append_line
-from pipeline.job.predictions import Predictions
-from pipeline.job.rundir import RunDir
-from pipeline.plan.measurement import Measurement
+from pipeline.shared.files import append_line
+from pipeline.shared.measurement import Measurement
+from pipeline.shared.predictions import Predictions
+from pipeline.shared.rundir import RunDir
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # mmengine's, and torch's of its own
     from mmengine.dataset import DefaultSampler
 
-    from pipeline.train import predictions
+    from pipeline.train import keep_predictions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
 import tiny_run  # noqa: E402
@@ -100,11 +100,11 @@ def test_old_files_are_pruned_and_those_of_a_lost_past_forgotten(tmp_path):
     one = array.array("H", [1])
     for epoch, top1 in enumerate([0.9, 0.5, 0.8, 0.7, 0.6, 0.5]):
         append_line(rundir.measurements, Measurement(epoch=epoch, top1=top1).to_line())
-        predictions.save(rundir, Predictions(epoch, "m", top1, "ab", one, one))
-        predictions.prune(rundir)
-    assert predictions.epochs_of(rundir) == [0, 2, 4, 5]
-    predictions.forget_after(rundir, 4)
-    assert predictions.epochs_of(rundir) == [0, 2, 4]
+        keep_predictions.save(rundir, Predictions(epoch, "m", top1, "ab", one, one))
+        keep_predictions.prune(rundir)
+    assert keep_predictions.epochs_of(rundir) == [0, 2, 4, 5]
+    keep_predictions.forget_after(rundir, 4)
+    assert keep_predictions.epochs_of(rundir) == [0, 2, 4]
 
 
 def sample(score, label=0):
@@ -115,32 +115,32 @@ def test_scores_are_those_that_the_objective_is_made_of():
     rgb, pose = torch.tensor([0.5, 0.4, 0.1]), torch.tensor([0.0, 0.4, 0.6])
     both = sample({"rgb": rgb, "pose": pose}, 2)
     streams = ("rgb", "pose", "RGBPose_1:1", "RGBPose_2:1", "RGBPose_1:9")
-    found = {s: predictions.pairs([both], s)[0] for s in streams}
+    found = {s: keep_predictions.pairs([both], s)[0] for s in streams}
     assert list(found.values()) == [(0, 2), (2, 2), (1, 2), (1, 2), (2, 2)]
-    assert predictions.pairs([sample(rgb, 1)], "") == [(0, 1)]
-    with pytest.raises(predictions.Unreadable, match='no scores of "depth" among rgb, pose'):
-        predictions.pairs([both], "depth")
-    with pytest.raises(predictions.Unreadable, match="more than one label"):
-        predictions.pairs([{"pred_score": rgb, "gt_label": torch.tensor([0, 1, 1])}], "")
+    assert keep_predictions.pairs([sample(rgb, 1)], "") == [(0, 1)]
+    with pytest.raises(keep_predictions.Unreadable, match='no scores of "depth" among rgb, pose'):
+        keep_predictions.pairs([both], "depth")
+    with pytest.raises(keep_predictions.Unreadable, match="more than one label"):
+        keep_predictions.pairs([{"pred_score": rgb, "gt_label": torch.tensor([0, 1, 1])}], "")
 
 
 def test_ranks_are_put_together_as_the_sampler_took_them_apart():
     clips = [(i, i) for i in range(7)]
     parts = [[clips[i % 7] for i in range(r, 9, 3)] for r in range(3)]  # padded to 9
-    assert predictions.whole(parts, 7, [None] * 3) == clips
-    with pytest.raises(predictions.Unreadable, match="6 clips were validated"):
-        predictions.whole([clips[:2]] * 3, 7, [None] * 3)
-    with pytest.raises(predictions.Unreadable, match="broken"):
-        predictions.whole(parts, 7, [None, "broken", None])
+    assert keep_predictions.whole(parts, 7, [None] * 3) == clips
+    with pytest.raises(keep_predictions.Unreadable, match="6 clips were validated"):
+        keep_predictions.whole([clips[:2]] * 3, 7, [None] * 3)
+    with pytest.raises(keep_predictions.Unreadable, match="broken"):
+        keep_predictions.whole(parts, 7, [None, "broken", None])
 
 
 def test_shuffled_clips_are_not_kept():
     clips = list(range(5))
     ordered = SimpleNamespace(sampler=DefaultSampler(clips, shuffle=False), dataset=clips)
     shuffled = SimpleNamespace(sampler=DefaultSampler(clips, shuffle=True), dataset=clips)
-    assert predictions.in_order(ordered) is clips
-    with pytest.raises(predictions.Unreadable, match="not read in order"):
-        predictions.in_order(shuffled)
+    assert keep_predictions.in_order(ordered) is clips
+    with pytest.raises(keep_predictions.Unreadable, match="not read in order"):
+        keep_predictions.in_order(shuffled)
 
 
 def test_the_digest_tells_clips_by_name_and_label_wherever_they_lie():
@@ -153,6 +153,6 @@ def test_the_digest_tells_clips_by_name_and_label_wherever_they_lie():
 
     here, there = Clips("/data/a.mp4", "/data/b.mp4"), Clips("/mnt/x/a.mp4", "/mnt/x/b.mp4")
     other = Clips("/data/a.mp4", "/data/c.mp4")
-    assert predictions.clip_ids(here, [0, 1]) == predictions.clip_ids(there, [0, 1])
-    assert predictions.clip_ids(here, [0, 1]) != predictions.clip_ids(other, [0, 1])
-    assert predictions.clip_ids(here, [0, 1]) != predictions.clip_ids(here, [1, 0])
+    assert keep_predictions.clip_ids(here, [0, 1]) == keep_predictions.clip_ids(there, [0, 1])
+    assert keep_predictions.clip_ids(here, [0, 1]) != keep_predictions.clip_ids(other, [0, 1])
+    assert keep_predictions.clip_ids(here, [0, 1]) != keep_predictions.clip_ids(here, [1, 0])

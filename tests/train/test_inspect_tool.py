@@ -11,13 +11,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from pipeline.cli.checkpoint import command
+from pipeline.cli.checkpoint_inspect import command
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # mmcv-lite and torch.jit warn once when imported
     import pipeline.train.model  # noqa: F401
-    from pipeline.train.inspect import inspect
-    from pipeline.train.tool import ToolError
+    from pipeline.train.tools.inspect_checkpoint import inspect
+    from pipeline.train.tools.tool import ToolError
 
 ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / "configs" / "pcan_ntu60.py")
@@ -31,7 +31,7 @@ def child_environment(monkeypatch):
 
 def ask(**question):
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline.train.inspect"],
+        [sys.executable, "-m", "pipeline.train.tools.inspect_checkpoint"],
         input=json.dumps(question), capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     return done.returncode, json.loads(done.stdout)

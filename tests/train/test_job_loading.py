@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.train.loading import FromVideo, fit_loaders, fit_workers, validation_batch, waiting
+from pipeline.train.fit_loaders import (
+    FromVideo,
+    fit_loaders,
+    fit_workers,
+    validation_batch,
+    waiting,
+)
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # mmcv-lite and torch.jit warn once when imported

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.job.files import write_json
+from pipeline.shared.files import write_json
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
 import tiny_run  # noqa: E402

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.job.files import read_json, write_json
+from pipeline.shared.files import read_json, write_json
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
 import tiny_run  # noqa: E402

@@ -14,9 +14,9 @@ import tiny_run  # noqa: E402
 from pipeline.train.config_file import load  # noqa: E402
 from pipeline.train.config_text import to_text  # noqa: E402
 from pipeline.train.override import apply, changes, nearest  # noqa: E402
-from pipeline.train.resolve import facts, resolve, validated  # noqa: E402
-from pipeline.train.schedule import schedule  # noqa: E402
-from pipeline.train.tool import ToolError  # noqa: E402
+from pipeline.train.tools.resolve_config import facts, resolve, validated  # noqa: E402
+from pipeline.train.tools.schedule import schedule  # noqa: E402
+from pipeline.train.tools.tool import ToolError  # noqa: E402
 
 #: torch, imported through mmengine, warns of its own parts.
 of_torch = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -37,7 +37,7 @@ def write(folder, **files):
 def test_resolved_config_changes_only_what_it_names():
     overrides = {"model.loss_weights.1": 1.5, "train_cfg.max_epochs": 2}
     code, answer = tiny_run.ask(
-        "resolve", {"config": TINY, "sets": [{"name": "a", "overrides": overrides}]}
+        "resolve_config", {"config": TINY, "sets": [{"name": "a", "overrides": overrides}]}
     )
     assert code == 0 and answer["files"] == [TINY]
     (result,) = answer["results"]
@@ -92,7 +92,7 @@ BAD = {
 @pytest.mark.parametrize("text", BAD)
 def test_bad_config_is_named_with_its_line(text, folder):
     write(folder, bad=text, one="a = 1\n", two="a = 2\n")
-    code, answer = tiny_run.ask("resolve", {"config": "bad.py"}, cwd=folder)
+    code, answer = tiny_run.ask("resolve_config", {"config": "bad.py"}, cwd=folder)
     assert code == 2 and BAD[text] in answer["error"], answer
 
 
@@ -191,10 +191,12 @@ def test_export_holds_the_weights_alone(tmp_path):
     rundir = tiny_run.make_run(tmp_path / "run", {"train_cfg.max_epochs": 1}, nproc=1)
     assert tiny_run.run_alone(rundir) == 0, tiny_run.logs(rundir)
     source, out = rundir.checkpoints / "epoch_1.pth", tmp_path / "out" / "weights.pth"
-    code, answer = tiny_run.ask("export", {"checkpoint": str(source), "out": str(out)})
+    code, answer = tiny_run.ask("export_weights", {"checkpoint": str(source), "out": str(out)})
     assert code == 0 and answer["bytes"] == out.stat().st_size and answer["epoch"] == 1
     weights = torch.load(out, weights_only=True)
     assert list(weights) == ["state_dict"] and len(weights["state_dict"]) == answer["keys"]
-    code, answer = tiny_run.ask("export", {"checkpoint": str(out), "out": str(tmp_path / "x")})
+    code, answer = tiny_run.ask(
+        "export_weights", {"checkpoint": str(out), "out": str(tmp_path / "x")}
+    )
     assert code == 2 and "is no checkpoint of a trial" in answer["error"]
     assert not (tmp_path / "x").exists()

@@ -9,15 +9,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = (
-    "pipeline/job/files.py",
-    "pipeline/job/predictions.py",
-    "pipeline/job/rundir.py",
-    "pipeline/plan/measurement.py",
-    "pipeline/data/pack.py",
-    "pipeline/data/plain_pickle.py",
-    "pipeline/data/planes.py",
-    "pipeline/data/store.py",
-    "pipeline/data/workers.py",
+    "pipeline/shared/files.py",
+    "pipeline/shared/predictions.py",
+    "pipeline/shared/rundir.py",
+    "pipeline/shared/measurement.py",
+    "pipeline/shared/pack.py",
+    "pipeline/shared/safe_pickle.py",
+    "pipeline/shared/planes.py",
+    "pipeline/shared/store.py",
+    "pipeline/shared/loader_workers.py",
 )
 #: Newer methods and functions that are easily written without a thought.
 NEWER = {"removeprefix", "removesuffix", "cache", "pairwise", "batched", "is_relative_to", "lcm"}

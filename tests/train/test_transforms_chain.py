@@ -10,10 +10,10 @@ from fuzzing import examples
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pipeline.data.crop_region import Compact
 from pipeline.data.encode import encoder
 from pipeline.data.make import Recipe
-from pipeline.data.pack import source_fingerprint, write_pack
-from pipeline.data.region import Compact
+from pipeline.shared.pack import source_fingerprint, write_pack
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # mmcv-lite and torch.jit warn once when imported

@@ -13,7 +13,7 @@ from pipeline.data.annotation import load_annotation
 from pipeline.data.demo import make_demo
 from pipeline.data.prepare import plan, prepare
 from pipeline.data.sources import of_files
-from pipeline.data.store import StoreError, spec_data
+from pipeline.shared.store import StoreError, spec_data
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # mmcv-lite and torch.jit warn once when imported

@@ -8,7 +8,7 @@ from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.region import Compact, segments, superset, validation_frames
+from pipeline.data.crop_region import Compact, segments, superset, validation_frames
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

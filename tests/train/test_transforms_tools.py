@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.bound import Job, loading_minutes, sentence
 from pipeline.data.demo import make_demo
+from pipeline.data.epoch_bound import LoaderLoad, loading_minutes, sentence
 from pipeline.data.prepare import plan, prepare
 from pipeline.data.sources import of_config
-from pipeline.data.workers import suggest_workers
+from pipeline.shared.loader_workers import suggest_workers
 from pipeline.train.data_chain import ChainError, chain_of, shows_fixed_frames
-from pipeline.train.data_facts import moved
+from pipeline.train.tools.data_facts import moved
 
 ROOT = Path(__file__).parents[2]
 
 
 def ask(tool, **question):
-    command = [sys.executable, "-m", f"pipeline.train.{tool}"]
+    command = [sys.executable, "-m", f"pipeline.train.tools.{tool}"]
     done = subprocess.run(
         command, input=json.dumps(question), cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -89,14 +89,16 @@ def test_speed_is_measured_stage_by_stage(tmp_path):
 
 def test_the_bound_is_the_slower_of_loaders_and_training_process():
     # The plan's set on 2 GPUs: decoding 540p by 2 x 16 loaders, maps sent through the queue.
-    job = Job(ranks=2, workers=16, cores=32, epoch_minutes=15)
+    job = LoaderLoad(ranks=2, workers=16, cores=32, epoch_minutes=15)
     loaders, main = loading_minutes(40_091, 90, job, joints=False)
     assert loaders == pytest.approx(1.88, abs=0.01)
     assert main == pytest.approx(2.17, abs=0.01)
     text = sentence(40_091, 90, job, joints=False)
     assert "2.2 min in the training process" in text
     assert "loading does not bound the epoch" in text
-    assert "loading bounds the epoch" in sentence(40_091, 518, Job(2, 2, 4, 15), joints=False)
+    assert "loading bounds the epoch" in sentence(
+        40_091, 518, LoaderLoad(2, 2, 4, 15), joints=False
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ with warnings.catch_warnings():
     from mmengine.runner import Runner
 
     import pipeline.train.model  # noqa: F401
-    from pipeline.train.prototype_start import CLIPS_PER_CLASS
+    from pipeline.train.init_prototypes import CLIPS_PER_CLASS
     from pipeline.train.warm_start import WarmStartError, load_warm_start
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mmengine's own, on torch 2.13

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from pipeline.diagnose.case import Case, Finding
+from pipeline.diagnose.log_case import Finding, LogCase
 from pipeline.plan.course import off_band, off_schedule
 from pipeline.plan.sweep import Variant
 from pipeline.plan.verdict import percent
@@ -10,23 +10,23 @@ from pipeline.plan.verdict import percent
 
 def conformance(
     variant: Variant, true_lr: Sequence[float] | None
-) -> list[Callable[[Case], Iterator[Finding]]]:
+) -> list[Callable[[LogCase], Iterator[Finding]]]:
     """Return the rules that hold a run against a variant of a plan.
 
     Args:
         true_lr: the rate in force during epochs 1, 2, ..; without it rates are not checked.
     """
 
-    def schedule(case: Case) -> Iterator[Finding]:
+    def schedule(case: LogCase) -> Iterator[Finding]:
         yield from off_the_schedule(case, variant.name, true_lr or ())
 
-    def bands(case: Case) -> Iterator[Finding]:
+    def bands(case: LogCase) -> Iterator[Finding]:
         yield from outside_band(case, variant)
 
     return [schedule, bands]
 
 
-def off_the_schedule(case: Case, name: str, true_lr: Sequence[float]) -> Iterator[Finding]:
+def off_the_schedule(case: LogCase, name: str, true_lr: Sequence[float]) -> Iterator[Finding]:
     """Find rates that the plan's own schedule does not give (its rounded table is not asked)."""
     rates = [(point.epoch, point.lr) for point in case.rates if point.lr is not None]
     different = off_schedule(rates, true_lr)
@@ -53,7 +53,7 @@ def off_the_schedule(case: Case, name: str, true_lr: Sequence[float]) -> Iterato
     )
 
 
-def outside_band(case: Case, variant: Variant) -> Iterator[Finding]:
+def outside_band(case: LogCase, variant: Variant) -> Iterator[Finding]:
     """Say where top-1 left the expected band; a band is a forecast, so this is a note."""
     off = off_band({point.epoch: value for point, value in case.values}, variant.bands)
     if not off:

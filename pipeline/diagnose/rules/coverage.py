@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from pipeline.diagnose.case import Case, Finding
+from pipeline.diagnose.log_case import Finding, LogCase
 
 
-def no_validation(case: Case) -> Iterator[Finding]:
+def no_validation(case: LogCase) -> Iterator[Finding]:
     """Say that nothing was validated, and what the log has instead."""
     curve = case.curve
     if curve.validated:
@@ -28,7 +28,7 @@ def no_validation(case: Case) -> Iterator[Finding]:
     )
 
 
-def no_top1(case: Case) -> Iterator[Finding]:
+def no_top1(case: LogCase) -> Iterator[Finding]:
     """Say that the validations lack the metric, and which metrics they have."""
     if not case.curve.validated or case.series is not None:
         return

@@ -3,8 +3,8 @@
 import dataclasses
 from collections.abc import Iterator
 
-from pipeline.diagnose.case import Case, Finding, at
 from pipeline.diagnose.curve import Point
+from pipeline.diagnose.log_case import Finding, LogCase, at
 from pipeline.plan.verdict import percent
 
 #: A start below this share of the peak is a warm-up.
@@ -34,7 +34,7 @@ class _WarmUp:
         return f"the lr rose from {low:g} (epoch {first}) to {high:g} (epoch {last})"
 
 
-def warmup_on_finetune(case: Case) -> Iterator[Finding]:
+def warmup_on_finetune(case: LogCase) -> Iterator[Finding]:
     """Find a warm-up on loaded weights after which the run never got back to where it was."""
     warm_up = _warm_up(case)
     if warm_up is None or not _from_weights(case) or not case.values or case.series is None:
@@ -64,7 +64,7 @@ def warmup_on_finetune(case: Case) -> Iterator[Finding]:
     )
 
 
-def lr_too_small(case: Case) -> Iterator[Finding]:
+def lr_too_small(case: LogCase) -> Iterator[Finding]:
     """Find a slow start in which nothing moved: small beside the run's own peak, and no gain.
 
     A small rate alone is no fault, and a rate that is small all along has no larger one beside
@@ -103,7 +103,7 @@ def lr_too_small(case: Case) -> Iterator[Finding]:
     )
 
 
-def lr_exhausted(case: Case) -> Iterator[Finding]:
+def lr_exhausted(case: LogCase) -> Iterator[Finding]:
     """Find a schedule that ended long before the training did."""
     rates, peak = case.rates, case.peak
     spent: list[Point] = []
@@ -134,7 +134,7 @@ def lr_exhausted(case: Case) -> Iterator[Finding]:
     )
 
 
-def _warm_up(case: Case) -> _WarmUp | None:
+def _warm_up(case: LogCase) -> _WarmUp | None:
     """Return the warm-up that the logged rates show."""
     rates = case.rates
     if not rates or case.peak <= 0 or case.curve.facts.resumed_epoch:
@@ -146,15 +146,15 @@ def _warm_up(case: Case) -> _WarmUp | None:
     return _WarmUp(first, peak)
 
 
-def _from_weights(case: Case) -> bool:
+def _from_weights(case: LogCase) -> bool:
     return case.curve.facts.load_from is not None or case.start is not None
 
 
-def _named(case: Case) -> bool:
+def _named(case: LogCase) -> bool:
     return case.curve.facts.load_from is not None
 
 
-def _no_gain(case: Case, last: int) -> tuple[str, float] | None:
+def _no_gain(case: LogCase, last: int) -> tuple[str, float] | None:
     """Return in words that no epoch up to `last` gained, with what they were compared with."""
     values = [(point, value) for point, value in case.values if point.epoch <= last]
     if case.start is not None and values and max(v for _, v in values) <= case.start:

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterator
 
-from pipeline.diagnose.case import Case, Finding, at, tail
+from pipeline.diagnose.log_case import Finding, LogCase, at, tail
 from pipeline.plan.verdict import percent
 
 #: Fewer validated epochs than this show no shape.
@@ -25,7 +25,7 @@ MEMORISED = 0.8
 BRANCH_FALL = 0.05
 
 
-def nan_loss(case: Case) -> Iterator[Finding]:
+def nan_loss(case: LogCase) -> Iterator[Finding]:
     """Find the first non-finite loss or metric."""
     found, failure = case.curve.nan_loss, case.curve.facts.failure
     epoch: int | None
@@ -51,7 +51,7 @@ def nan_loss(case: Case) -> Iterator[Finding]:
     )
 
 
-def collapse(case: Case) -> Iterator[Finding]:
+def collapse(case: LogCase) -> Iterator[Finding]:
     """Find a fall to less than half of the best from which the run did not come back."""
     values, chance = case.values, _chance(case) or 0.0
     if case.series is None or len(values) < 2:
@@ -76,7 +76,7 @@ def collapse(case: Case) -> Iterator[Finding]:
             return
 
 
-def best_at_start(case: Case) -> Iterator[Finding]:
+def best_at_start(case: LogCase) -> Iterator[Finding]:
     """Find a run that only got worse: its best is its start, and the end lies clearly below."""
     values = case.values
     if case.series is None or len(values) < ENOUGH + 1:
@@ -102,7 +102,7 @@ def best_at_start(case: Case) -> Iterator[Finding]:
     )
 
 
-def never_learned(case: Case) -> Iterator[Finding]:
+def never_learned(case: LogCase) -> Iterator[Finding]:
     """Find a run that stayed at guessing and whose loss did not fall."""
     values, chance = case.values, _chance(case)
     enough = max(ENOUGH, (case.planned or 30) / 3)
@@ -126,7 +126,7 @@ def never_learned(case: Case) -> Iterator[Finding]:
     )
 
 
-def unstable(case: Case) -> Iterator[Finding]:
+def unstable(case: LogCase) -> Iterator[Finding]:
     """Find repeated large swings, beyond what the size of the validation set explains."""
     values = case.values[len(case.values) // 4 :]
     if case.series is None or len(values) < ENOUGH:
@@ -149,7 +149,7 @@ def unstable(case: Case) -> Iterator[Finding]:
     )
 
 
-def overfit(case: Case) -> Iterator[Finding]:
+def overfit(case: LogCase) -> Iterator[Finding]:
     """Find a training loss that went on falling while the validation fell back from its best."""
     values = case.values
     if case.series is None or len(values) < ENOUGH + 1:
@@ -176,7 +176,7 @@ def overfit(case: Case) -> Iterator[Finding]:
     )
 
 
-def branch_collapse(case: Case) -> Iterator[Finding]:
+def branch_collapse(case: LogCase) -> Iterator[Finding]:
     """Find one branch that falls clearly more than the fused metric."""
     if case.series is None or case.series.best is None:
         return
@@ -200,6 +200,6 @@ def branch_collapse(case: Case) -> Iterator[Finding]:
         )
 
 
-def _chance(case: Case) -> float | None:
+def _chance(case: LogCase) -> float | None:
     classes = case.curve.facts.num_classes
     return 1 / classes if classes else None

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.diagnose.case import Case, Finding
+from pipeline.diagnose.log_case import Finding, LogCase
 from pipeline.diagnose.series import Series
 from pipeline.plan.judge import Rules, judge_all
 from pipeline.plan.sweep import Patience
-from pipeline.plan.verdict import Kind, percent
+from pipeline.plan.verdict import VerdictKind, percent
 
 #: Stopping with this share of the planned epochs left is early ..
 LEFT = 1 / 4
@@ -15,7 +15,7 @@ LEFT = 1 / 4
 RATE_LEFT = 1 / 2
 
 
-def early_stop_too_strict(case: Case) -> Iterator[Finding]:
+def early_stop_too_strict(case: LogCase) -> Iterator[Finding]:
     """Find an early stop that came while most of the schedule was still ahead."""
     stopped, planned, rates = stopped_by_patience(case), case.planned, case.rates
     last = case.curve.last_epoch
@@ -40,7 +40,7 @@ def early_stop_too_strict(case: Case) -> Iterator[Finding]:
     )
 
 
-def stopped_early(case: Case) -> Iterator[Finding]:
+def stopped_early(case: LogCase) -> Iterator[Finding]:
     """Say that something ended the run before its planned epochs, and what."""
     planned, last = case.planned, case.curve.last_epoch
     reason = stopped_by_patience(case) or case.curve.facts.stop_cause
@@ -56,7 +56,7 @@ def stopped_early(case: Case) -> Iterator[Finding]:
     )
 
 
-def incomplete(case: Case) -> Iterator[Finding]:
+def incomplete(case: LogCase) -> Iterator[Finding]:
     """Find a run that ended, or has come, short of its planned epochs without a reason."""
     facts, planned, last = case.curve.facts, case.planned, case.curve.last_epoch
     if facts.traceback is not None:
@@ -93,7 +93,7 @@ def incomplete(case: Case) -> Iterator[Finding]:
     )
 
 
-def stopped_by_patience(case: Case) -> str | None:
+def stopped_by_patience(case: LogCase) -> str | None:
     """Return in words how early stopping ended the run, or None if nothing shows that."""
     facts = case.curve.facts
     if facts.stop_message is not None:
@@ -118,7 +118,7 @@ def _by_its_own_rule(chosen: Series, hook: dict[str, Any], last: int) -> str | N
     delta = abs(min_delta) / (100 if chosen.percent else 1)
     rules = Rules(patience=Patience(epochs=patience, min_delta=delta))
     verdicts = judge_all(chosen.measurements(), rules)
-    if not verdicts or verdicts[-1].kind is not Kind.STOP or verdicts[-1].epoch != last:
+    if not verdicts or verdicts[-1].kind is not VerdictKind.STOP or verdicts[-1].epoch != last:
         return None
     return (
         f"its own rule (patience {patience}, min_delta {percent(delta)}) stops it there: "

@@ -14,14 +14,14 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pipeline.plan.sweep import Search
-from pipeline.plan.verdict import Kind
+from pipeline.plan.verdict import VerdictKind
 
 #: Where the checks lie, as shares of all epochs, and which share of the trials goes on.
 CHECKS_AT = (1 / 8, 1 / 4, 1 / 2)
 KEEP = 0.5
 
 
-class Way(enum.Enum):
+class Reachability(enum.Enum):
     """Whether a trial that is not at a check may still come there."""
 
     OPEN = "open"  # runs, waits or is paused
@@ -30,7 +30,7 @@ class Way(enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True)
-class Standing:
+class TrialProgress:
     """How far one trial has got.
 
     Args:
@@ -42,11 +42,11 @@ class Standing:
     number: int
     epoch: int
     bests: Mapping[int, float]
-    way: Way
+    way: Reachability
 
 
 @dataclasses.dataclass(frozen=True)
-class Field:
+class Rung:
     """The trials that a check compares.
 
     Args:
@@ -71,7 +71,7 @@ class Decision:
         cut: the best value so far of the last that may.
     """
 
-    kind: Kind
+    kind: VerdictKind
     check: int
     best: float
     rank: int
@@ -82,7 +82,7 @@ class Decision:
 
 
 @dataclasses.dataclass(frozen=True)
-class Halving:
+class AsyncHalving:
     """At each check, go on only in the better half of all that ever got there.
 
     Args:
@@ -121,7 +121,7 @@ class Halving:
         """Return the check before this one, 0 for the first."""
         return max((c for c in self.checks if c < check), default=0)
 
-    def field(self, standings: Iterable[Standing], check: int, undrawn: int = 0) -> Field:
+    def field(self, standings: Iterable[TrialProgress], check: int, undrawn: int = 0) -> Rung:
         """Gather who is to be compared at a check.
 
         Args:
@@ -133,13 +133,13 @@ class Halving:
         for one in standings:
             if check in one.bests:
                 bests[one.number] = one.bests[check]
-            elif one.way is Way.OPEN:
+            elif one.way is Reachability.OPEN:
                 to_come += 1
-            elif one.way is Way.ENDED and (one.epoch > before or not before):
+            elif one.way is Reachability.ENDED and (one.epoch > before or not before):
                 lost += 1
-        return Field(bests, to_come, lost)
+        return Rung(bests, to_come, lost)
 
-    def decide(self, check: int, number: int, field: Field) -> Decision:
+    def decide(self, check: int, number: int, field: Rung) -> Decision:
         """Decide about one trial that got to a check.
 
         Args:
@@ -149,7 +149,7 @@ class Halving:
         allowed = self._allowed(len(values))
         cut = values[allowed - 1]
         rank = 1 + sum(value > best for value in values)
-        kind = Kind.GO if best >= cut else Kind.PRUNE
+        kind = VerdictKind.GO if best >= cut else VerdictKind.PRUNE
         return _decision(kind, check, best, rank, len(values), allowed, cut)
 
     def _allowed(self, entered: int) -> int:
@@ -157,7 +157,7 @@ class Halving:
 
 
 @dataclasses.dataclass(frozen=True)
-class Ladder(Halving):
+class SyncHalving(AsyncHalving):
     """The same halvings with a barrier: whoever gets to a check is paused until all are there.
 
     Trials that ended on their way there count as having set out, so a run of bad luck does not
@@ -177,19 +177,19 @@ class Ladder(Halving):
             going, before = self._allowed(going), check
         return epochs
 
-    def decide(self, check: int, number: int, field: Field) -> Decision:
+    def decide(self, check: int, number: int, field: Rung) -> Decision:
         best, reached = field.bests[number], len(field.bests)
         order = sorted(field.bests, key=lambda n: (-field.bests[n], n))
         allowed = min(self._allowed(reached + field.lost), reached)
         rank, cut = 1 + order.index(number), field.bests[order[allowed - 1]]
         if field.to_come:
             return _waiting(check, best, rank, reached, allowed, cut, field.to_come)
-        kind = Kind.GO if rank <= allowed else Kind.PRUNE
+        kind = VerdictKind.GO if rank <= allowed else VerdictKind.PRUNE
         return _decision(kind, check, best, rank, reached, allowed, cut, field.lost)
 
 
 @dataclasses.dataclass(frozen=True)
-class NoRule(Halving):
+class NoRule(AsyncHalving):
     """Every trial runs to its end."""
 
     name = "none"
@@ -200,7 +200,7 @@ class NoRule(Halving):
 
 
 def _decision(
-    kind: Kind,
+    kind: VerdictKind,
     check: int,
     best: float,
     rank: int,
@@ -232,7 +232,7 @@ def _waiting(
 ) -> Decision:
     others = "1 other" if to_come == 1 else f"{to_come} others"
     return Decision(
-        kind=Kind.PAUSE,
+        kind=VerdictKind.PAUSE,
         check=check,
         best=best,
         rank=rank,
@@ -256,11 +256,13 @@ def _points(one: float, other: float) -> tuple[str, str]:
 
 
 #: By the name that a sweep file gives them.
-RULES: Mapping[str, type[Halving]] = {cls.name: cls for cls in (Halving, Ladder, NoRule)}
+RULES: Mapping[str, type[AsyncHalving]] = {
+    cls.name: cls for cls in (AsyncHalving, SyncHalving, NoRule)
+}
 
 
-def make_rule(search: Search, epochs: int) -> Halving:
+def make_rule(search: Search, epochs: int) -> AsyncHalving:
     """Return the rule that a sweep file asks for, for trials of so many epochs."""
     kind = RULES[search.rule]
-    least = search.finish if kind is Ladder else 1
+    least = search.finish if kind is SyncHalving else 1
     return kind(epochs, at=search.at, keep=search.keep, least=least)

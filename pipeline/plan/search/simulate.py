@@ -12,9 +12,9 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.plan.patience import patience_counts
-from pipeline.plan.search.rules import Field, Halving, Standing, Way
+from pipeline.plan.search.rules import AsyncHalving, Reachability, Rung, TrialProgress
 from pipeline.plan.sweep import Patience
-from pipeline.plan.verdict import Kind
+from pipeline.plan.verdict import VerdictKind
 
 #: A sweep has lost something when what may be exported is this far below its best curve.
 MISS = 0.005
@@ -23,7 +23,7 @@ SPREAD = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
-class Curve:
+class LearningCurve:
     """One complete run, and where it ends by rules that look at itself alone.
 
     Args:
@@ -39,7 +39,7 @@ class Curve:
     @classmethod
     def of(
         cls, values: Sequence[float], guard: bool = True, patience: Patience | None = None
-    ) -> "Curve":
+    ) -> "LearningCurve":
         """Return the curve of these values.
 
         Args:
@@ -84,11 +84,11 @@ class Simulated:
 
 
 def simulate(
-    curves: Sequence[Curve],
-    rule: Halving,
+    curves: Sequence[LearningCurve],
+    rule: AsyncHalving,
     workers: int = 1,
     rng: random.Random | None = None,
-    known: Sequence[Curve] = (),
+    known: Sequence[LearningCurve] = (),
 ) -> Simulated:
     """Run one sweep of these curves, in their order.
 
@@ -102,21 +102,21 @@ def simulate(
 @dataclasses.dataclass
 class _Trial:
     number: int
-    curve: Curve
+    curve: LearningCurve
     speed: float
     epoch: int = 0
-    way: Way = Way.OPEN
+    way: Reachability = Reachability.OPEN
     state: str = "WAITING"
 
 
 class _Sweep:
     def __init__(
         self,
-        curves: Sequence[Curve],
-        rule: Halving,
+        curves: Sequence[LearningCurve],
+        rule: AsyncHalving,
         workers: int,
         rng: random.Random | None,
-        known: Sequence[Curve],
+        known: Sequence[LearningCurve],
     ) -> None:
         rng = rng or random.Random(0)
         speeds = [math.exp(rng.gauss(0, SPREAD)) if workers > 1 else 1.0 for _ in curves]
@@ -124,7 +124,9 @@ class _Sweep:
             _Trial(n, c, s) for n, (c, s) in enumerate(zip(curves, speeds, strict=True))
         ]
         self.rule = rule
-        self.known = [_Trial(-1 - i, c, 1.0, c.end, Way.OUT, c.state) for i, c in enumerate(known)]
+        self.known = [
+            _Trial(-1 - i, c, 1.0, c.end, Reachability.OUT, c.state) for i, c in enumerate(known)
+        ]
         self._fresh = list(reversed(self.trials))
         self._free = workers
         self._events: list[tuple[float, int, _Trial]] = []
@@ -172,9 +174,9 @@ class _Sweep:
             return self._end(trial, "FAIL")
         if trial.epoch in self.rule.checks:
             kind = self._decide(trial)
-            if kind is Kind.PRUNE:
+            if kind is VerdictKind.PRUNE:
                 return self._end(trial, "PRUNED")
-            if kind is Kind.PAUSE:
+            if kind is VerdictKind.PAUSE:
                 trial.state = "PAUSED"
                 return False
         return not at_end or self._end(trial, "COMPLETE")
@@ -184,34 +186,34 @@ class _Sweep:
         paused = [t for t in self.trials if t.state == "PAUSED"]
         kinds = [(t, self._decide(t)) for t in paused]
         for trial, kind in kinds:
-            if kind is Kind.PRUNE:
+            if kind is VerdictKind.PRUNE:
                 self._end(trial, "PRUNED")
-            elif kind is Kind.GO and trial.epoch == trial.curve.end:
+            elif kind is VerdictKind.GO and trial.epoch == trial.curve.end:
                 self._end(trial, "COMPLETE")
-            elif kind is Kind.GO:
+            elif kind is VerdictKind.GO:
                 trial.state = "READY"
 
     def _end(self, trial: _Trial, state: str) -> bool:
         trial.state = state
-        trial.way = Way.OUT if state == "PRUNED" else Way.ENDED
+        trial.way = Reachability.OUT if state == "PRUNED" else Reachability.ENDED
         return False
 
-    def _decide(self, trial: _Trial) -> Kind:
+    def _decide(self, trial: _Trial) -> VerdictKind:
         field = self._field(trial.epoch)
         if trial.number not in field.bests:  # without the guard: no finite value so far
-            return Kind.PRUNE
+            return VerdictKind.PRUNE
         return self.rule.decide(trial.epoch, trial.number, field).kind
 
-    def _field(self, check: int) -> Field:
+    def _field(self, check: int) -> Rung:
         standings = (self._standing(t, check) for t in (*self.trials, *self.known))
         return self.rule.field(standings, check)
 
-    def _standing(self, trial: _Trial, check: int) -> Standing:
+    def _standing(self, trial: _Trial, check: int) -> TrialProgress:
         broke_there = trial.state == "FAIL" and trial.epoch == check
         there = trial.epoch >= check and not broke_there
         there = there and math.isfinite(trial.curve.bests[check - 1])
         bests = {check: trial.curve.bests[check - 1]} if there else {}
-        return Standing(trial.number, trial.epoch, bests, trial.way)
+        return TrialProgress(trial.number, trial.epoch, bests, trial.way)
 
     def _result(self) -> Simulated:
         final = [t.curve.bests[-1] for t in self.trials]
@@ -231,8 +233,8 @@ class _Sweep:
 
 
 def sweeps(
-    curves: Sequence[Curve],
-    rule: Callable[[int], Halving],
+    curves: Sequence[LearningCurve],
+    rule: Callable[[int], AsyncHalving],
     trials: int,
     count: int,
     workers: int = 1,

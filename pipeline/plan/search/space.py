@@ -25,7 +25,7 @@ def draw(space: Mapping[str, Space], suggest: Callable[[str, Space], Any]) -> di
     return values
 
 
-def within(space: Mapping[str, Space], values: Mapping[str, Any]) -> dict[str, Any]:
+def applicable(space: Mapping[str, Space], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values that apply, without those of conditions that are not met."""
     kept: dict[str, Any] = {}
     for path, one in space.items():

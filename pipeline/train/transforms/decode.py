@@ -14,8 +14,8 @@ import numpy as np
 from mmaction.datasets.transforms import MMDecode
 from mmaction.registry import TRANSFORMS
 
-from pipeline.data.pack import SUFFIX, Pack, PackError, source_fingerprint
-from pipeline.data.planes import is_planes, to_rgb
+from pipeline.shared.pack import SUFFIX, Pack, PackError, source_fingerprint
+from pipeline.shared.planes import is_planes, to_rgb
 from pipeline.train.transforms.fallback import Fallbacks
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
 import os
 from typing import Any, Dict, List, Optional
 
-from pipeline.data.store import StoreError, read_manifest, store_record
+from pipeline.shared.store import StoreError, read_manifest, store_record
 from pipeline.train.data_chain import (
     DECODE,
     HEATMAPS,
@@ -63,7 +63,7 @@ def use_store(
 
 
 def use_spec(config: Any, data: Optional[Dict[str, Any]], workers: Optional[int] = None) -> None:
-    """Do what a trial's specification says about its samples (`pipeline.data.store.spec_data`).
+    """Do what a trial's specification says about its samples (`pipeline.shared.store.spec_data`).
 
     Raises:
         StoreError: the store is not the one the trial was started on.

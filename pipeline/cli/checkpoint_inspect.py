@@ -1,0 +1,110 @@
+"""`pcan checkpoint`: what a checkpoint file is, and how it fits a config's model."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import click
+
+from pipeline.errors import InputError, PcanError, printable
+
+
+@click.group()
+def command() -> None:
+    """Look into checkpoint files."""
+
+
+@command.command()
+@click.argument("file")
+@click.option("--config", help="Compare with the model of this config.")
+@click.option("--min-matched", default=0.95, show_default=True, help="Share a warm start needs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def inspect(file: str, config: str | None, min_matched: float, as_json: bool) -> None:
+    """Say what FILE is and what of it a warm start would load.
+
+    The file is never executed: a checkpoint that needs more than plain data is refused.
+
+    Example: pcan checkpoint inspect epoch_26.pth --config configs/pcan_ntu60.py
+    """
+    if not file:
+        raise InputError("The name of the checkpoint is empty. Give its file.")
+    answer = ask({"checkpoint": file, "config": config, "min_matched": min_matched})
+    told = "\n".join(lines(answer))
+    click.echo(json.dumps(answer, indent=1) if as_json else printable(told))
+
+
+def ask(question: dict[str, Any]) -> dict[str, Any]:
+    """Let a child process that may import torch answer; this one stays light.
+
+    Raises:
+        InputError: the file or the config is refused; the child's sentence.
+    """
+    child = subprocess.run(
+        [sys.executable, "-m", "pipeline.train.tools.inspect_checkpoint"],
+        input=json.dumps(question),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        answer = json.loads(child.stdout)
+    except ValueError:
+        tail = "\n".join(child.stderr.splitlines()[-20:])
+        raise PcanError(f"Inspecting {question['checkpoint']} failed:\n{tail}") from None
+    if "error" in answer:
+        raise InputError(answer["error"])
+    return dict(answer)
+
+
+def lines(answer: dict[str, Any]) -> list[str]:
+    """Put an answer into lines for people."""
+    file = answer["file"]
+    epoch = "" if file["epoch"] is None else f", epoch {file['epoch']}"
+    said = [
+        f"{file['path']}: {file['description']}{epoch}",
+        f"  {file['tensors']} tensors, {file['numbers']:,} numbers, {_mib(file['bytes'])}",
+        f"  {_count(file, 'classes')}, {_count(file, 'coarse_classes')}, "
+        f"{_count(file, 'joints')}, {len(file['prototypes'])} sets of prototypes",
+    ]
+    if not file["finite"]:
+        said.append("  It holds NaN or infinite numbers.")
+    if answer["config"]:
+        said += _config_lines(answer["config"]) + _fit_lines(answer["fit"])
+    return said
+
+
+def _config_lines(config: dict[str, Any]) -> list[str]:
+    said = [
+        f"{config['path']}: {config['backbone']} and {config['head']}, "
+        f"{_count(config, 'classes')}, {_count(config, 'joints')}"
+    ]
+    return said + [f"  Problem: {problem}" for problem in config["problems"]]
+
+
+def _fit_lines(fit: dict[str, Any]) -> list[str]:
+    said = [
+        f"  {100 * fit['matched_share']:.1f} % of the numbers such a file should have match: "
+        f"{fit['matched']} tensors, {fit['renamed']} of them under another name"
+    ]
+    for key, words in (
+        ("missing", "missing from the file"),
+        ("fresh", "new in this model"),
+        ("unexpected", "unknown to this model"),
+    ):
+        if fit[key]:
+            more = ", ..." if len(fit[key]) > 3 else ""
+            said.append(f"  {len(fit[key])} {words}: {', '.join(fit[key][:3])}{more}")
+    for entry in fit["mismatched"]:
+        said.append(f"  {entry['name']}: {entry['file']} in the file, {entry['model']} here")
+    verdict = "would load it" if fit["would_load"] else "would refuse it"
+    return [*said, f"  A warm start {verdict} (needs {100 * fit['min_matched']:.0f} %)."]
+
+
+def _count(facts: dict[str, Any], key: str) -> str:
+    value = facts[key]
+    return f"{'no' if value is None else value} {key.replace('_', ' ')}"
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"

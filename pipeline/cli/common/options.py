@@ -1,0 +1,153 @@
+"""What several commands share: their arguments, and how a sweep is opened for them."""
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.errors import printable
+from pipeline.plan.project import Project, find_project
+from pipeline.plan.read import read_sweep
+from pipeline.plan.sweep import Sweep
+
+sweep_argument = click.argument("sweep", required=False)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
+storage_option = click.option(
+    "--storage",
+    metavar="URL",
+    envvar="PCAN_STORAGE",
+    help="The study storage, such as sqlite:///FILE. [default: runs/pcan.db]",
+)
+
+
+class Amount(click.FloatRange):
+    """A number within bounds; `nan` is within any for Click."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+set_option = click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A fact of this machine, such as data_root=/data/ntu (repeatable).",
+)
+
+Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def wandb_option(what: str = "How W&B is told.") -> Option:
+    """Return `--wandb`, offline unless it says otherwise."""
+    return click.option(
+        "--wandb",
+        "wandb_mode",
+        type=click.Choice(["offline", "live", "disabled"]),
+        default="offline",
+        show_default=True,
+        help=what,
+    )
+
+
+def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say where trials run."""
+    for option in reversed(
+        (
+            click.option(
+                "--slots", type=click.IntRange(1, 64), help="Trials at once. [default: all GPUs]"
+            ),
+            click.option("--gpus", metavar="LIST", help="GPUs to use, such as 0,1,2,3."),
+            click.option(
+                "--device", type=click.Choice(["cpu", "cuda"]), help="[default: GPUs if any]"
+            ),
+            click.option("--wait", is_flag=True, help="Wait for GPUs that others use."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that have an engine place the jobs, or that say one has."""
+    for option in reversed(
+        (
+            click.option(
+                "--on",
+                type=click.Choice(["local", "slurm"]),
+                default="local",
+                show_default=True,
+                help="Run here, or as jobs of a cluster (slurm: in the sweep file).",
+            ),
+            click.option("--in-job", is_flag=True, hidden=True),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def background_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a run that nobody watches."""
+    for option in reversed(
+        (
+            click.option(
+                "--detach", is_flag=True, help="Go on after logout, with a log in runs/SWEEP."
+            ),
+            click.option(
+                "--notify",
+                metavar="CMD",
+                help="Run CMD on verdicts, failures and the end; text on stdin.",
+            ),
+            click.option("--max-hours", type=Amount(0), help="Start nothing more after this."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def launch_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what every command that runs a sweep's trials takes."""
+    shared = (engine_options, place_options, storage_option, wandb_option(), set_option)
+    for options in reversed((*shared, background_options)):
+        command = options(command)
+    return command
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """A project and the sweep that a command works on."""
+
+    project: Project
+    sweep: Sweep
+
+
+def open_sweep(given: str | None) -> Opened:
+    """Find the project and read the sweep that was named, or the default one."""
+    project = find_project()
+    return Opened(project, read_sweep(project.sweep_file(given), project.root))
+
+
+def print_json(record: Any) -> None:
+    """Print a record as JSON, on one line where nobody watches."""
+    # Indenting takes the slow encoder: half a second for 10,000 trials.
+    indent = 2 if sys.stdout.isatty() else None
+    click.echo(json.dumps(record, indent=indent, default=_plain))
+
+
+def echo_err(text: str) -> None:
+    """Print talk, which is no result."""
+    click.echo(printable(text), err=True)
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else list(value)

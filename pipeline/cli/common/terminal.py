@@ -1,0 +1,93 @@
+"""What a launch shows: lines that stay, and on a terminal one live line for each running job."""
+
+import contextlib
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from pipeline.errors import printable
+from pipeline.launch.trial_runner import TrialRunner, read_progress
+from pipeline.plan.sweep import Gate
+from pipeline.plan.verdict import percent
+from pipeline.report.status.live import shown_time
+
+
+class Terminal:
+    """Lines to stderr; below them, on a terminal, where each running job is."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._live: Live | None = None
+        self._refreshed = 0.0
+
+    def line(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # the terminal is gone, the trials are not
+            self._console.print(Text(printable(text)))
+
+    def live(self, attempts: Sequence[TrialRunner]) -> None:
+        if not self._console.is_terminal or time.monotonic() - self._refreshed < 0.25:
+            return
+        self._refreshed = time.monotonic()
+        if self._live is None:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        with contextlib.suppress(OSError):
+            self._live.update(Text("\n".join(job_line(a) for a in attempts)), refresh=True)
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def job_line(attempt: TrialRunner) -> str:
+    """Return one line on a running job: where it is, the next gate, time left."""
+    now = read_progress(attempt)
+    if attempt.stopping is not None:
+        return f"  {attempt.name}: stopping ({attempt.stopping.reason})"
+    if not now:
+        return f"  {attempt.name}: starting"
+    epoch, iters = int(now.get("epoch", 0)), int(now.get("iters") or 0)
+    parts = [f"  {attempt.name}: epoch {epoch}/{attempt.epochs} {now.get('phase', '')}"]
+    if iters:
+        parts.append(f"{now.get('iter', 0)}/{iters}")
+    if now.get("lr") is not None:
+        parts.append(f"lr {now['lr']:.3g}")
+    if now.get("loss") is not None:
+        parts.append(f"loss {now['loss']:.3f}")
+    if attempt.history:
+        parts.append(f"last {percent(attempt.history[-1].top1)}")
+    parts.extend(_ahead(attempt, epoch))
+    left = seconds_left(attempt)
+    if left is not None:
+        parts.append(f"{shown_time(left)} left")
+    return " | ".join(parts)
+
+
+def next_gate(gates: Sequence[Gate], last_epoch: int) -> Gate | None:
+    """Return the first gate that is still to come."""
+    return next((gate for gate in gates if gate.epoch > last_epoch), None)
+
+
+def seconds_left(attempt: TrialRunner) -> float | None:
+    """Return the time to the last epoch by the mean of the epochs so far."""
+    took = [m.seconds for m in attempt.history if m.epoch > 0 and m.seconds is not None]
+    if not took:
+        return None
+    return (attempt.epochs - attempt.history[-1].epoch) * sum(took) / len(took)
+
+
+def _ahead(attempt: TrialRunner, epoch: int) -> list[str]:
+    gate = next_gate(attempt.rules.gates, epoch - 1)
+    if gate is None:
+        return []
+    bounds = [
+        f"{word} {percent(value, 1)}"
+        for word, value in (("floor", gate.floor), ("target", gate.target))
+        if value is not None
+    ]
+    return [f"gate {gate.epoch}: {', '.join(bounds) or 'must improve'}"]

@@ -1,0 +1,98 @@
+"""`pcan gates lint` and `pcan gates replay`: read a plan's rules, and try them on old logs."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.cli.common.options import Amount, json_option, open_sweep, print_json, sweep_argument
+
+
+@click.group()
+def command() -> None:
+    """Check a plan's gates, and replay them on old logs."""
+
+
+@command.command()
+@sweep_argument
+@click.option(
+    "--clips",
+    type=click.IntRange(1),
+    help="Size of the validation set; default: as a trial noted it.",
+)
+@click.option("--offline", is_flag=True, help="Leave out what needs the base config.")
+@json_option
+@click.pass_context
+def lint(
+    context: click.Context, sweep: str | None, clips: int | None, offline: bool, as_json: bool
+) -> None:
+    """Find overlaps, gaps and rules that can never speak in a plan.
+
+    Exit code 2 if a rule cannot work. Example:
+
+        pcan gates lint pcan_ntu60 --clips 16487
+    """
+    from pipeline.diagnose.trial import known_clips
+    from pipeline.plan.lint.lint_finding import subject
+    from pipeline.plan.lint.runner import lint as check
+    from pipeline.preflight.plan_facts import Resolved, resolved
+    from pipeline.report.plan.gates_text import lint_text
+
+    opened = open_sweep(sweep)
+    plan, project = opened.sweep, opened.project
+    known = Resolved() if offline else resolved(plan, project)
+    clips = clips or known_clips(project.runs, plan.name)
+    findings = check(subject(plan, known.base, known.true_lr, clips))
+    for problem in known.problems:
+        click.echo(f"Not checked: {problem}", err=True)
+    if as_json:
+        entries = [finding.record() for finding in findings]
+        print_json({"schema": 1, "sweep": plan.name, "lint": entries})
+    else:
+        click.echo(lint_text(plan, findings))
+    if any(f.severity == "error" and f.resolved is None for f in findings):
+        context.exit(2)
+
+
+@command.command()
+@click.argument("sweep")
+@click.argument("logs", metavar="LOG...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--variant", metavar="NAME", help="Whose rules; default: the ladder's first.")
+@click.option("--best-known", type=Amount(0, 1), help="Another best known accuracy.")
+@click.option("--metric", metavar="NAME", help="The metric to judge; default: the log's top-1.")
+@click.option("--clips", type=click.IntRange(1), help="Size of the validation set.")
+@json_option
+def replay(
+    sweep: str,
+    logs: tuple[Path, ...],
+    variant: str | None,
+    best_known: float | None,
+    metric: str | None,
+    clips: int | None,
+    as_json: bool,
+) -> None:
+    """Show what a plan's gates and patience would have done on old logs.
+
+    Example:
+
+        pcan gates replay pcan_ntu60 work_dirs/failed_run
+    """
+    from pipeline.diagnose.plan_context import PlanContext, choose_variant
+    from pipeline.diagnose.replay_log import replay_log
+    from pipeline.plan.replay import with_best_known
+    from pipeline.report.plan.gates_text import replay_text
+
+    plan = open_sweep(sweep).sweep
+    if best_known is not None:
+        plan = with_best_known(plan, best_known)
+    against = PlanContext(sweep=plan, variant=choose_variant(plan, variant))
+    entries: list[dict[str, Any]] = []
+    for log in logs:
+        curve, result, notes = replay_log(against, log, metric, clips)
+        if as_json:
+            fields = {"schema": 1, "log": curve.path, **result.record(), "notes": list(notes)}
+            entries.append(fields)
+        else:
+            click.echo(replay_text(plan, curve.path, result, notes))
+    if as_json:
+        print_json(entries)

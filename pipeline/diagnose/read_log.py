@@ -1,0 +1,199 @@
+"""Read any training log as a curve: a file of any known format, a work dir, a trial.
+
+No parser of MMEngine's text logs exists to build on (OpenMMLab's own analysis scripts read
+only the JSON form), so `text_log` is ours.
+"""
+
+import dataclasses
+import re
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipeline.diagnose.blocks import head
+from pipeline.diagnose.config_facts import read_config
+from pipeline.diagnose.csv_log import csv_columns, csv_run
+from pipeline.diagnose.curve import Curve, Facts
+from pipeline.diagnose.json_log import json_format, json_run
+from pipeline.diagnose.log_run import LogRun, join
+from pipeline.diagnose.text_log import text_runs
+from pipeline.diagnose.trial import is_trial, trial_facts
+from pipeline.errors import InputError
+
+_STARTED = re.compile(r"\d{8}_\d{6}")
+_HEAD = 1 << 20
+#: Of a configuration beside a log; a longer file is not one.
+_CONFIG_BYTES = 2 << 20
+
+
+def read_log(path: str | Path) -> Curve:
+    """Read a log file, a work dir (its newest run and what that was resumed from), or a trial.
+
+    Raises:
+        InputError: there is no log, or it is none that is known.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _read_folder(path)
+    if not path.exists():
+        raise InputError(f"There is no log {path}. Give a log file or the work dir of a run.")
+    if not path.is_file():
+        raise InputError(f"{path} is neither a file nor a folder.")
+    runs, format = _runs(path)
+    _add_facts_beside(path, runs[-1])
+    return join(runs, str(path), format)
+
+
+def _runs(path: Path) -> tuple[list[LogRun], str]:
+    first = head(path, _HEAD)
+    if not first.strip():
+        raise InputError(f"{path} is empty.")
+    if format := json_format(first):
+        return [json_run(path, format)], format
+    if columns := csv_columns(first):
+        return [csv_run(path, *columns)], "CSV"
+    pieces = _pieces(path)
+    runs, format = text_runs(pieces)
+    if len(pieces) > 1:
+        runs[-1].note(f"{len(pieces)} rotated pieces read as one; lines count within each piece")
+    return runs, format
+
+
+def _pieces(path: Path) -> list[Path]:
+    """Return the rotated pieces of a log, oldest first: x.log.2.gz, x.log.1, x.log."""
+    numbered = []
+    for other in path.parent.glob(f"{_escape(path.name)}.*"):
+        number = other.name[len(path.name) + 1 :].removesuffix(".gz")
+        if number.isascii() and number.isdigit():
+            numbered.append((int(number), other))
+    return [other for _, other in sorted(numbered, reverse=True)] + [path]
+
+
+def _escape(name: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", name)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sources:
+    """The files one start of a training program left."""
+
+    started: str
+    text: Path | None
+    exact: Path | None
+
+    def read(self) -> tuple[list[LogRun], str, Path]:
+        """Return the runs; the exact values of the JSON form unless the text knows more epochs."""
+        text, exact = self._try(self.text), self._try(self.exact)
+        if text is None and exact is None:
+            return [], "", self.text or self.exact or Path()
+        if exact is None or (text and _validations(text[0]) > _validations(exact[0])):
+            assert text is not None and self.text is not None
+            return *text, self.text
+        assert self.exact is not None
+        if text is not None:
+            exact[0][-1].facts.fill(_placed(text[0][-1].facts, self.text))
+            exact[0][-1].has_header = True
+        return *exact, self.exact
+
+    def _try(self, path: Path | None) -> tuple[list[LogRun], str] | None:
+        try:
+            runs, format = _runs(path) if path else ([], "")
+        except InputError:
+            return None
+        if path and runs:
+            _add_facts_beside(path, runs[-1])
+        return (runs, format) if runs else None
+
+
+def _placed(facts: Facts, text: Path | None) -> Facts:
+    """Name the file of the lines that are not in the one the values come from."""
+    where = f" ({text.name})" if text else ""
+    for name in ("stop_message", "traceback"):
+        found = getattr(facts, name)
+        if found is not None:
+            setattr(facts, name, (found[0], found[1].rstrip(". ") + where))
+    return facts
+
+
+def _validations(runs: Iterable[LogRun]) -> int:
+    return sum(bool(point.metrics) for run in runs for point in run.points())
+
+
+def _read_folder(folder: Path) -> Curve:
+    if is_trial(folder):
+        return _read_trial(folder)
+    sources = sorted(_sources(folder), key=lambda source: source.started)
+    if not sources:
+        raise InputError(
+            f"{folder} holds no training log. A work dir has TIME/TIME.log or TIME.log in it."
+        )
+    read = [source.read() for source in sources]
+    runs = [run for found, _, _ in read for run in found]
+    if not runs:
+        raise InputError(
+            f"No log in {folder} is one that pcan knows ({sources[-1].text or sources[-1].exact})."
+        )
+    told = [(format, path) for found, format, path in read if any(found)] or [read[-1][1:]]
+    curve = join(runs, str(told[-1][1]), told[-1][0])
+    if not runs[-1] and any(runs):
+        note = "the newest run has no epoch yet; the one before it is shown"
+        curve = dataclasses.replace(curve, notes=(*curve.notes, note))
+    return curve
+
+
+def _read_trial(folder: Path) -> Curve:
+    measured = folder / "measurements.jsonl"
+    run = json_run(measured, "measurements") if measured.exists() else LogRun()
+    run.facts.fill(trial_facts(folder))
+    _add_facts_beside(measured, run)
+    return join([run], str(measured), "measurements")
+
+
+def _sources(folder: Path) -> list[_Sources]:
+    """Find what each start left in a work dir of MMEngine or of MMCV 1.x."""
+    found = [_of_run_folder(sub) for sub in folder.iterdir() if sub.is_dir()] + [
+        _of_run_folder(folder)
+    ]
+    found += [
+        _Sources(
+            _when(text),
+            text,
+            exact if (exact := text.with_name(f"{text.name}.json")).is_file() else None,
+        )
+        for text in folder.glob("*.log")
+        if not (folder / "vis_data").is_dir()
+    ]
+    alone = [path for path in folder.glob("*.log.json") if not path.with_suffix("").exists()]
+    found += [_Sources(_when(path), None, path) for path in alone]
+    return [source for source in found if source is not None]
+
+
+def _of_run_folder(folder: Path) -> _Sources | None:
+    """MMEngine: <time>/<time>.log and <time>/vis_data/scalars.json (also as <time>.json)."""
+    exact = folder / "vis_data" / "scalars.json"
+    text = folder / f"{folder.name}.log"
+    if not text.is_file() and exact.is_file():
+        text = next(iter(sorted(folder.glob("*.log"))), text)
+    if not (text.is_file() or exact.is_file()):
+        return None
+    named = text if text.is_file() else exact
+    return _Sources(
+        _when(folder, named), text if text.is_file() else None, exact if exact.is_file() else None
+    )
+
+
+def _when(named: Path, dated: Path | None = None) -> str:
+    match = _STARTED.search(named.name)
+    if match:
+        return match[0]
+    return time.strftime("%Y%m%d_%H%M%S", time.localtime((dated or named).stat().st_mtime))
+
+
+def _add_facts_beside(log: Path, run: LogRun) -> None:
+    """Fill what the log itself does not say from the configuration saved beside it."""
+    config = log.parent / "config.py"
+    try:
+        if config.is_file() and config.stat().st_size < _CONFIG_BYTES:
+            run.facts.fill(read_config(config.read_text(encoding="utf-8", errors="replace")))
+    except OSError:
+        return

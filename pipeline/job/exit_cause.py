@@ -1,0 +1,207 @@
+"""Why a job ended: from its outcome file, else from what its processes left in the logs."""
+
+import dataclasses
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from pipeline.errors import printable
+from pipeline.shared.files import read_json
+from pipeline.shared.rundir import RunDir
+
+_TAIL_BYTES = 64_000
+#: With less than this on the disk a job cannot even say what ended it.
+FULL_BYTES = 1_000_000
+#: What a rank says when another one is gone: that one knows the cause.
+_PEER_LOST = re.compile(
+    r"closed by peer|reset by peer|Broken pipe|ncclRemoteError|DistNetworkError|TCPStore|"
+    r"gloo/transport|ProcessGroupNCCL.*(?:timeout|watchdog)|SignalException"
+)
+_MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a job ended; the fields are those of `outcome.json`."""
+
+    state: str | None
+    cause: str | None
+    reason: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", printable(self.reason))
+
+
+@dataclasses.dataclass(frozen=True)
+class LogBaseline:
+    """Sizes of the logs, and the number of processes ended for memory, when a job started."""
+
+    sizes: Mapping[Path, int]
+    oom_kills: int
+
+
+#: The first pattern found in the logs names the cause; the order is from sure to vague.
+_SIGNS: tuple[tuple[str, str, str], ...] = (
+    (
+        "oom_cuda",
+        r"torch\.(?:cuda\.)?OutOfMemoryError|CUDA out of memory",
+        "the GPU ran out of memory: lower the batch size in the base config",
+    ),
+    (
+        "port",
+        r"EADDRINUSE|address already in use",
+        "the rendezvous port was taken by another process",
+    ),
+    (
+        "disk_full",
+        r"No space left on device|Disk quota exceeded|Errno (?:28|122)\b",
+        "the disk is full",
+    ),
+    (
+        "lost_worker",
+        r"DataLoader worker \(pid[^)]*\) (?:is killed|exited unexpectedly)",
+        "a data worker was killed; is the machine short of memory?",
+    ),
+)
+
+
+def read_outcome(rundir: RunDir) -> Outcome | None:
+    """Return what the job or the supervisor wrote, None if neither did."""
+    record = read_json(rundir.outcome)
+    if record is None:
+        return None
+    return Outcome(
+        state=record.get("state"), cause=record.get("cause"), reason=str(record.get("reason", ""))
+    )
+
+
+def log_start(rundir: RunDir, ranks: int) -> LogBaseline:
+    """Note where the logs end and how often memory ran out, before a job is started.
+
+    Logs grow over the attempts of a trial; only what this one adds tells how it ended.
+    """
+    files = [rundir.job_log, *(rundir.rank_log(rank) for rank in range(ranks))]
+    return LogBaseline(
+        sizes={file: _size(file) for file in files}, oom_kills=_oom_kills(_MEMORY_EVENTS)
+    )
+
+
+def classify_exit(
+    rundir: RunDir, returncode: int | None, ranks: int, start: LogBaseline | None = None
+) -> Outcome:
+    """Find the cause of a job that ended without an outcome."""
+    if _free_bytes(rundir) < FULL_BYTES:  # then no log could say so
+        reason = f"the disk is full: {rundir.root} has no room for checkpoints and logs"
+        return Outcome(state="FAIL", cause="disk_full", reason=reason)
+    sizes = start.sizes if start is not None else {}
+    texts = [_tail(file, sizes.get(file, 0)) for file in map(rundir.rank_log, range(ranks))]
+    job = _tail(rundir.job_log, sizes.get(rundir.job_log, 0))
+    everything = "\n".join([*texts, job])
+    for cause, pattern, words in _SIGNS:
+        if re.search(pattern, everything):
+            cause = _lost(start) if cause == "lost_worker" else cause
+            return Outcome(state="FAIL", cause=cause, reason=words)
+    raised = _last_error(texts)
+    if raised is not None and 9 not in _signals(job).values():
+        return Outcome(state="FAIL", cause="code_error", reason=raised)
+    return Outcome(state="FAIL", cause=_lost(start), reason=_killed(job, returncode, start))
+
+
+def most_relevant_log(rundir: RunDir, ranks: int) -> Path:
+    """Return the log worth reading: of the rank that raised, else rank 0's, else torchrun's."""
+    logs = [rundir.rank_log(rank) for rank in range(ranks)]
+    for log in logs:
+        if _last_error([_tail(log)]) is not None:
+            return log
+    return next((log for log in logs if _size(log)), rundir.job_log)
+
+
+def _free_bytes(rundir: RunDir) -> int:
+    try:
+        return shutil.disk_usage(rundir.root).free
+    except OSError:
+        return FULL_BYTES
+
+
+def _out_of_memory(start: LogBaseline | None) -> bool:
+    return start is not None and _oom_kills(_MEMORY_EVENTS) > start.oom_kills
+
+
+def _lost(start: LogBaseline | None) -> str:
+    return "oom_host" if _out_of_memory(start) else "lost_worker"
+
+
+def _killed(job: str, returncode: int | None, start: LogBaseline | None) -> str:
+    """Say which rank was ended by which signal, as torchrun reports it."""
+    signals = _signals(job)
+    if not signals:
+        return f"the job's processes are gone (exit code {returncode}) and left no outcome"
+    # The others follow: by an error of their own, or by torchrun's SIGTERM.
+    rank, number = next(
+        ((r, n) for r, n in signals.items() if n == 9), next(iter(signals.items()))
+    )
+    words = f"rank {rank} was ended by signal {number}"
+    if _out_of_memory(start):
+        return f"{words}: the machine ran out of memory; fewer data workers or a smaller batch"
+    return f"{words} (out of host memory? the kernel's log tells)" if number == 9 else words
+
+
+def _signals(job: str) -> dict[int, int]:
+    """Return the signal that ended each rank, torchrun's root cause first."""
+    report = job[job.rfind("Root Cause") :] + job if "Root Cause" in job else job
+    found = re.findall(r"rank\s*:\s*(\d+)[^\n]*\n\s*exitcode\s*:\s*-(\d+)", report)
+    if not found:
+        found = [
+            (rank, number)
+            for number, rank in re.findall(r"exitcode:\s*-(\d+)\) local_rank:\s*(\d+)", job)
+        ]
+    signals: dict[int, int] = {}
+    for rank, number in found:
+        signals.setdefault(int(rank), int(number))
+    return signals
+
+
+def last_lines(path: Path, count: int = 20) -> list[str]:
+    """Return the last lines of a log, for a message."""
+    return _tail(path).splitlines()[-count:]
+
+
+def _last_error(texts: Iterable[str]) -> str | None:
+    """Return the last line of the last traceback of a rank that raised by itself."""
+    for text in texts:
+        start = text.rfind("Traceback (most recent call last)")
+        if start < 0:
+            continue
+        found = re.findall(
+            r"^(?:\[rank\d+\]:\s*)?([\w.]*(?:Error|Exception|Interrupt)\b.*)$", text[start:], re.M
+        )
+        if found and not _PEER_LOST.search(found[-1]):
+            return str(found[-1])[:300]
+    return None
+
+
+def _tail(path: Path, since: int = 0) -> str:
+    try:
+        with open(path, "rb") as stream:
+            end = stream.seek(0, 2)
+            stream.seek(max(since if since <= end else 0, end - _TAIL_BYTES))
+            return stream.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _oom_kills(events: Path) -> int:
+    """Return how many processes the kernel has ended in this control group for memory."""
+    try:
+        found = re.search(r"^oom_kill (\d+)$", events.read_text(), re.M)
+    except OSError:
+        return 0
+    return int(found.group(1)) if found else 0

@@ -1,0 +1,54 @@
+"""Keep the logs of a job from filling the disk, while its processes write into them.
+
+Every writer opened its log for appending, so a log may be cut short under its hands: the next line
+goes to the new end. What is written between the copy and the cut is lost, a few lines at most.
+"""
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+#: A log of a whole training is far smaller; a warning a step, or a loop gone wild, is not.
+MOST_BYTES = 200_000_000
+#: So much of its end is kept beside it, as `rank0.log.1`.
+KEPT_BYTES = 20_000_000
+LOOK_S = 30.0
+
+
+class LogRotator:
+    """Cuts logs that have grown too large, looking every half minute."""
+
+    def __init__(self, logs: Sequence[Path]) -> None:
+        self._logs = logs
+        self._look_at = 0.0
+
+    def look(self) -> None:
+        """Cut what is too large, if it is time to look."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_S
+        for log in self._logs:
+            with contextlib.suppress(OSError):  # not there yet, or no room for the copy
+                rotate(log, MOST_BYTES, KEPT_BYTES)
+
+
+def rotate(log: Path, most: int, kept: int) -> bool:
+    """Empty a log of more than `most` bytes, keeping its last `kept` in `<log>.1`.
+
+    Returns:
+        Whether it was too large.
+    """
+    if log.stat().st_size <= most:
+        return False
+    old = log.with_name(f"{log.name}.1")
+    old.unlink(missing_ok=True)
+    handle = os.open(old, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
+    with open(log, "rb") as source, os.fdopen(handle, "wb") as target:
+        source.seek(-min(kept, most), os.SEEK_END)
+        shutil.copyfileobj(source, target)
+    os.truncate(log, 0)
+    return True

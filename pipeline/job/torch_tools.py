@@ -1,0 +1,112 @@
+"""Torch-side work for a command, in a child process: `python -m pipeline.train.tools.<tool>`.
+
+The control side never imports torch or mmengine. What it needs of them it asks a child for, JSON
+in and JSON out; a config that crashes or hangs on import can so do no harm here.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pipeline
+from pipeline.errors import InputError, NotReady
+from pipeline.plan.sweep import JobSettings
+
+TIMEOUT_S = 300
+#: Never handed to a job: only the uploader and the launcher need them.
+SECRET_ENV = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "PCAN_STORAGE", "PGPASSWORD")
+
+
+def interpreter(job: JobSettings, root: Path) -> str:
+    """Return the Python that runs jobs.
+
+    Raises:
+        NotReady: `job.python` names none.
+    """
+    if job.python is None:
+        return sys.executable
+    path = Path(os.path.expanduser(job.python))
+    path = path if path.is_absolute() else root / path
+    if not os.access(path, os.X_OK):
+        raise NotReady(
+            f'job.python is "{job.python}", which is no program that can be run. Write the path '
+            "of the environment's interpreter, such as envs/mmaction/bin/python."
+        )
+    return str(path)
+
+
+def job_env(job: JobSettings, cache: Path, root: Path) -> dict[str, str]:
+    """Return the environment of a job or a tool.
+
+    `pipeline` is put on the path, the user's own checkout (`job.code_root`) before it.
+    """
+    env = {key: value for key, value in os.environ.items() if key not in SECRET_ENV}
+    path = [str(_package_path(job, cache))]
+    if job.code_root is not None:
+        code = Path(os.path.expanduser(job.code_root))
+        path.insert(0, str(code if code.is_absolute() else root / code))
+    if env.get("PYTHONPATH"):
+        path.append(env["PYTHONPATH"])
+    env["PYTHONPATH"] = os.pathsep.join(path)
+    return env
+
+
+def run_tool(
+    tool: str, request: dict[str, Any], job: JobSettings, cache: Path, root: Path
+) -> dict[str, Any]:
+    """Run one tool and return its answer.
+
+    Raises:
+        InputError: the tool refused what it was given; its sentence.
+        NotReady: the tool could not be run at all.
+    """
+    python = interpreter(job, root)
+    try:
+        done = subprocess.run(
+            [python, "-m", f"pipeline.train.tools.{tool}"],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            cwd=root,
+            env=job_env(job, cache, root),
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NotReady(f"{python} could not run pipeline.train.tools.{tool}: {error}") from None
+    answer = _json(done.stdout)
+    if answer is not None and "error" in answer:
+        raise InputError(str(answer["error"]))
+    if done.returncode != 0 or answer is None:
+        last = done.stderr.strip().splitlines()[-1:] or ["no output"]
+        raise NotReady(
+            f"{python} -m pipeline.train.tools.{tool} ended with exit code {done.returncode}: "
+            f"{last[0]}"
+        )
+    return answer
+
+
+def _package_path(job: JobSettings, cache: Path) -> Path:
+    """Return a folder that makes `pipeline` importable and, in another environment, only it."""
+    package = Path(pipeline.__file__).resolve().parent
+    if job.python is None:
+        return package.parent
+    folder = cache / "path"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    link = folder / "pipeline"
+    if not link.is_symlink() or link.resolve() != package:
+        fresh = folder / f".pipeline.{os.getpid()}"
+        fresh.symlink_to(package)
+        os.replace(fresh, link)
+    return folder
+
+
+def _json(text: str) -> dict[str, Any] | None:
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) else None

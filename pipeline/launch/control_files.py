@@ -1,0 +1,82 @@
+"""What a launcher writes into a trial's run directory; a disk that refuses it ends no training."""
+
+import datetime
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pipeline.job.exit_cause import Outcome
+from pipeline.plan.judge import best
+from pipeline.shared.files import append_line, write_json
+from pipeline.shared.measurement import Measurement
+from pipeline.shared.rundir import RunDir
+
+
+class ControlFiles:
+    """The control side's small files of one trial.
+
+    Args:
+        name: the trial, for messages.
+        say: prints one line for the user.
+    """
+
+    def __init__(self, rundir: RunDir, name: str, say: Callable[[str], None]) -> None:
+        self._rundir = rundir
+        self._name = name
+        self._say = say
+        self._refused = False
+
+    def judged(self) -> dict[Any, Any]:
+        """Return the epochs that have their verdict on file, with the last one's kind."""
+        records = self._rundir.read_verdicts()
+        return {record.get("epoch"): record.get("verdict") for record in records}
+
+    def verdict(self, record: Mapping[str, Any]) -> None:
+        """Add a verdict to the trial's file."""
+        line = json.dumps({**record, "time": _now()})
+        self._write(lambda: append_line(self._rundir.verdicts, line))
+
+    def acknowledge(self, epoch: int) -> None:
+        """Let the waiting job go on after an epoch, or find the stop request."""
+        self._write(lambda: write_json(self._rundir.judged, {"epoch": epoch}, durable=False))
+
+    def stop(self, outcome: Outcome) -> None:
+        """Ask the job to stop after its epoch, with this outcome."""
+        record = {"state": outcome.state, "cause": outcome.cause, "reason": outcome.reason}
+        self._write(lambda: write_json(self._rundir.stop, record))
+
+    def cancel_stop(self) -> None:
+        """Take the request to stop back."""
+        self._write(lambda: self._rundir.stop.unlink(missing_ok=True))
+
+    def outcome(self, outcome: Outcome, history: Sequence[Measurement]) -> None:
+        """Write how the trial ended, which is what the storage will be told."""
+        top = best(history)
+        checkpoint = self._rundir.checkpoints / f"epoch_{top.epoch}.pth" if top else None
+        kept = checkpoint is not None and checkpoint.exists()
+        record = {
+            "state": outcome.state,
+            "cause": outcome.cause,
+            "reason": outcome.reason,
+            "epochs": history[-1].epoch if history else 0,
+            "best_epoch": top.epoch if top else None,
+            "best_top1": top.top1 if top else None,
+            "checkpoint": f"checkpoints/{checkpoint.name}" if checkpoint and kept else None,
+        }
+        self._write(lambda: write_json(self._rundir.outcome, record))
+
+    def _write(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except OSError as error:
+            if not self._refused:
+                where = error.filename or self._rundir.root
+                self._say(
+                    f"{self._name}: {error.strerror or error}: {where}. Training goes on; make "
+                    "room or mend the folder."
+                )
+            self._refused = True
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,175 @@
+"""Before a search: around which variant, with how many trials, and what is known already."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.errors import InputError
+from pipeline.job.resolve import ResolvedConfig
+from pipeline.launch.budget import Budget
+from pipeline.launch.scheduler import SearchOrder
+from pipeline.launch.search import counted, of_search, rule_of, trials_of
+from pipeline.plan.config_diff import differences
+from pipeline.plan.recipe import recipe_values
+from pipeline.plan.search.rules import SyncHalving
+from pipeline.plan.search.space import rates_of
+from pipeline.plan.sweep import Sweep
+from pipeline.study.gpu_hours import epoch_hours, hours_so_far
+from pipeline.study.known import PriorTrial, import_known, outside_space
+from pipeline.study.trial_rows import TrialRow, recipe_row
+
+if TYPE_CHECKING:
+    from pipeline.launch.context import LaunchContext
+
+#: More than anybody runs; the hours end such a search.
+UNLIMITED = 10_000
+
+
+def choose_variant(sweep: Sweep, rows: Sequence[TrialRow], named: str | None) -> str:
+    """Return the variant to search around: as named, as begun, as written, or the best.
+
+    Raises:
+        InputError: there is none with a `space`.
+    """
+    able = [name for name, variant in sweep.variants.items() if variant.space]
+    if not able:
+        raise InputError(
+            f"{sweep.shown_path} has no variant with a `space`, so there is nothing to search. "
+            "Name the values to search under a variant (docs/search.md)."
+        )
+    if named is not None and named not in able:
+        problem = "has no `space`" if named in sweep.variants else "is no variant"
+        raise InputError(
+            f'"{named}" {problem} in {sweep.shown_path}; to search: {", ".join(able)}.'
+        )
+    begun = [row.variant for row in rows if of_search(row) and row.variant in able]
+    recipes = [r for r in rows if r.recipe_hash and r.state == "COMPLETE" and r.variant in able]
+    best = max(recipes, key=lambda row: row.best_top1 or 0.0, default=None)
+    start = sweep.ladder.start
+    fallback = start if start in able else able[0]
+    chosen = named or (begun[-1] if begun else None) or sweep.search.around
+    return chosen or (best.variant if best is not None else fallback)
+
+
+def make_order(
+    sweep: Sweep, variant: str, trials: int | None, gpu_hours: float | None
+) -> SearchOrder:
+    """Return the order as it was given; hours without a number of trials have no limit yet.
+
+    Raises:
+        InputError: neither the command nor the file says how much.
+    """
+    if trials is None and gpu_hours is None:
+        trials = sweep.search.trials
+    if trials is None and gpu_hours is None:
+        raise InputError(
+            f"How much is to be searched? Say --trials N or --gpu-hours H, or write search: "
+            f"{{trials: N}} in {sweep.shown_path}."
+        )
+    return SearchOrder(variant=variant, trials=trials or UNLIMITED, gpu_hours=gpu_hours)
+
+
+def start_search(
+    context: "LaunchContext", budget: Budget, say: Callable[[str], None]
+) -> tuple["LaunchContext", Budget]:
+    """Bring in what is known, settle how much is to be run, and say so.
+
+    Returns:
+        The context with the settled order, and the budget with what the search spent before.
+    """
+    order, rows = context.order.search, context.rows()
+    assert order is not None
+    for line in add_prior_trials(context, order.variant, rows):
+        say(line)
+    order = dataclasses.replace(order, trials=settle_trials(context, order, rows))
+    mine = trials_of(rows, order.variant)
+    rule = rule_of(context, order.variant)
+    much = counted(order.trials) if order.trials != UNLIMITED else "as many trials as fit"
+    within = f" within {order.gpu_hours:g} GPU hours" if order.gpu_hours is not None else ""
+    checks = ", ".join(str(check) for check in rule.checks)
+    how = f"{rule.name}, checked after epoch {checks}" if checks else "no stopping rule"
+    so_far = f"; {len(mine)} of them begun before" if mine else ""
+    say(f"Searching around {order.variant}: {much}{within} ({how}){so_far}.")
+    spent = hours_so_far(context.sweep, mine)
+    budget = Budget(budget.max_hours, order.gpu_hours, before=spent, whose="search")
+    settled = dataclasses.replace(context.order, search=order)
+    return dataclasses.replace(context, order=settled), budget
+
+
+def max_parallel(context: "LaunchContext", most: int) -> int:
+    """Return how many jobs may run at once: as many as whole trials fit into a search's hours."""
+    order, rows = context.order.search, context.rows()
+    if order is None or order.gpu_hours is None:
+        return most
+    hours, _ = epoch_hours(context.sweep, rows)
+    epochs = context.resolution.configs[order.variant].facts.get("max_epochs")
+    if not hours or not epochs:
+        return most
+    left = order.gpu_hours - hours_so_far(context.sweep, trials_of(rows, order.variant))
+    return max(1, min(most, int(left / (hours * int(epochs)))))
+
+
+def settle_trials(context: "LaunchContext", order: SearchOrder, rows: Sequence[TrialRow]) -> int:
+    """Return how many trials the search has: of a ladder, as many as its hours pay for.
+
+    A ladder halves a number that has to be known before its first check.
+
+    Raises:
+        InputError: it is not known how long an epoch takes.
+    """
+    rule = rule_of(context, order.variant)
+    if order.trials != UNLIMITED or order.gpu_hours is None or not isinstance(rule, SyncHalving):
+        return order.trials
+    hours, _ = epoch_hours(context.sweep, rows)
+    if hours is None:
+        raise InputError(
+            "A ladder within GPU hours needs to know how long an epoch takes. Run a recipe of "
+            "the plan first, or set job.epoch_minutes, or say --trials N."
+        )
+    count = rule.least
+    while rule.most_epochs(count + 1) * hours <= order.gpu_hours:
+        count += 1
+    return max(count, len(trials_of(rows, order.variant)))
+
+
+def add_prior_trials(
+    context: "LaunchContext", variant: str, rows: Sequence[TrialRow]
+) -> list[str]:
+    """Bring the plan's finished recipes into the study that is searched.
+
+    Returns:
+        A line on what was brought, and one on each that could not be.
+    """
+    known, lines = [], []
+    for name in context.sweep.variants:
+        row = recipe_row(rows, name, context.hashes[name])
+        if name == variant or row is None or row.state not in ("COMPLETE", "PRUNED"):
+            continue
+        if name in context.sweep.makers or row.best_top1 is None:
+            continue
+        values, why = as_search_point(context.sweep, context.resolution.configs, variant, name)
+        if why is None:
+            known.append(PriorTrial(row=row, values=values))
+        else:
+            lines.append(f"{row.name} is not known to the search: {why}.")
+    added = import_known(context.sweep, context.study_storage, variant, known)
+    if added:
+        lines.insert(0, f"Known from the plan: {', '.join(added)}.")
+    return lines
+
+
+def as_search_point(
+    sweep: Sweep, configs: Mapping[str, ResolvedConfig], variant: str, other: str
+) -> tuple[dict[str, object], str | None]:
+    """Return another recipe's values in a variant's space, and why it has none there."""
+    mine, theirs = sweep.variants[variant], sweep.variants[other]
+    if mine.warm_start != theirs.warm_start:
+        return {}, f"{other} starts from other weights than {variant}"
+    values = recipe_values(mine)
+    rates = rates_of(configs[variant].facts.get("param_scheduler"))
+    for found in differences(configs[variant].changes, configs[other].changes):
+        if found.path in mine.space:
+            values[found.path] = found.new
+        elif found.path not in rates:
+            return {}, f"{other} also changes {found.path}, which is not searched"
+    return values, outside_space(sweep, variant, values)

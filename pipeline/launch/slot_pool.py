@@ -1,0 +1,112 @@
+"""Where the trials of a launch may run: its slots, and whether their GPUs are really free.
+
+A lock keeps launches off each other's GPUs; the driver says who else works there. After a trial
+its GPUs stay locked until the driver shows them free, so that the next trial finds them whole.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+from pipeline.errors import NotReady
+from pipeline.job.gpus import Gpu, list_gpus
+from pipeline.job.slots import Slot
+
+#: How long a driver may take to give the memory of ended processes back.
+GPU_DRAIN_S = 30.0
+POLL_S = 1.0
+
+
+class SlotPool:
+    """The slots of one launch.
+
+    Args:
+        wait: GPUs that others use are waited for rather than refused.
+        say: prints one line.
+        look: asks the driver for the GPUs as they are now.
+    """
+
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        wait: bool,
+        say: Callable[[str], None],
+        look: Callable[[], list[Gpu]] = list_gpus,
+    ) -> None:
+        self.waiting = ""
+        self._slots = slots
+        self._wait = wait
+        self._say = say
+        self._look = look
+        self._taken: set[int] = set()
+        self._clearing: dict[int, tuple[Slot, str, float]] = {}
+        self._looked: tuple[float, list[Gpu]] = (-POLL_S, [])
+
+    @property
+    def draining(self) -> bool:
+        """Whether GPUs of an ended trial are not known to be free yet."""
+        return bool(self._clearing)
+
+    def acquire(self, trial: str) -> Slot | None:
+        """Hold a slot for a trial; None while there is none to be had.
+
+        `waiting` says, after a None, who holds the GPUs that could be used otherwise.
+
+        Raises:
+            NotReady: others hold them all, nothing of ours runs, and waiting was not asked for.
+        """
+        held = []
+        for slot in self._slots:
+            if slot.number in self._taken or slot.number in self._clearing:
+                continue
+            problem = slot.acquire(trial) or self._in_use(slot)
+            if problem is None:
+                self._taken.add(slot.number)
+                self.waiting = ""
+                return slot
+            slot.release()
+            held.append(problem)
+        self.waiting = "; ".join(held)
+        if held and not self._taken and not self._clearing and not self._wait:
+            raise NotReady(f"{self.waiting}. Wait for them with --wait, or name others: --gpus")
+        return None
+
+    def release(self, slot: Slot, trial: str | None = None) -> None:
+        """Give a slot back; one whose job has run is watched until its GPUs are free."""
+        self._taken.discard(slot.number)
+        if trial is None or not slot.gpus:
+            slot.release()
+            return
+        self._clearing[slot.number] = (slot, trial, time.monotonic())
+
+    def poll(self) -> None:
+        """Look whether the GPUs of ended trials are free; say by name what is left on them."""
+        for number, (slot, trial, since) in list(self._clearing.items()):
+            try:
+                left = self._in_use(slot)
+            except NotReady as error:  # a driver that is busy ends no launch
+                left = str(error)
+            if left is not None and time.monotonic() - since < GPU_DRAIN_S:
+                continue
+            if left is not None:
+                self._say(
+                    f"{left} {GPU_DRAIN_S:g} s after {trial} ended; not used until it is free."
+                )
+            slot.release()
+            del self._clearing[number]
+
+    def close(self) -> None:
+        """Wait until the GPUs of all ended trials are free, or say what is left on them."""
+        while self._clearing:
+            self.poll()
+            if self._clearing:
+                time.sleep(0.2)
+
+    def _in_use(self, slot: Slot) -> str | None:
+        """Say who works on a slot's GPUs, None if nobody does."""
+        if not slot.gpus:
+            return None
+        looked, gpus = self._looked
+        if time.monotonic() - looked >= POLL_S:
+            gpus = self._look()
+            self._looked = (time.monotonic(), gpus)
+        return slot.foreign_usage(gpus)

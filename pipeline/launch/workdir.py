@@ -1,0 +1,274 @@
+"""Write a trial's run directory, and choose the checkpoint it goes on from."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import re
+import time
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import NotReady, StorageError
+from pipeline.job.resolve import ResolvedConfig
+from pipeline.launch.trial_lease import Held
+from pipeline.plan.project import Project, relative
+from pipeline.plan.sweep import Sweep
+from pipeline.preflight.machine_overrides import apply_data_root
+from pipeline.shared.files import read_json, write_json, write_text
+from pipeline.shared.rundir import RunDir
+from pipeline.shared.store import StoreError, default_store, spec_data
+from pipeline.study.lease import Lease
+from pipeline.study.names import study_name
+from pipeline.study.owner import shown_host, this_host
+
+#: How long an owner on another host may take to see that it was replaced.
+TAKEOVER_WAIT_S = 3.0
+#: After an epoch the job waits at most so long to hear whether it may go on.
+JUDGE_WAIT_S = 10
+_VERSIONS = ("pcan", "torch", "mmengine", "mmaction2", "mmcv-lite", "mmcv", "numpy", "optuna")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JobPlacement:
+    """Where and with what a trial's job runs."""
+
+    device: str
+    nproc: int
+    data_root: str | None
+    tracking: Mapping[str, Any]
+    slots: int = 1  # jobs of this launch that share the machine
+    named: Sequence[str] = ()  # config paths that `--set` gives a value
+
+
+def run_dir(project: Project, sweep: str, variant: str, number: int | str) -> RunDir:
+    """Return a trial's run directory."""
+    return RunDir(project.runs / sweep / variant / str(number))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrialConfigs:
+    """A trial's config without facts of the machine (`pure`), and as it is run here."""
+
+    pure: ResolvedConfig
+    placed: ResolvedConfig
+
+
+def prepare(
+    project: Project,
+    sweep: Sweep,
+    lease: Held,
+    configs: TrialConfigs,
+    place: JobPlacement,
+    attempt: int,
+) -> RunDir:
+    """Make the run directory of a claimed trial ready for a start of its job.
+
+    A trial keeps the science it was first started with: where the sweep file or the base config
+    has changed since, the recorded config is run again.
+
+    Returns:
+        The run directory; `spec.json` and `config.py` are written, requests of an earlier
+        start are gone.
+
+    Raises:
+        StorageError: the folder belongs to a trial that this storage does not know.
+    """
+    rundir = run_dir(project, sweep.name, lease.variant, lease.number)
+    _private(project.runs, rundir.checkpoints)
+    check_ownership(project, rundir, lease)
+    before = read_json(rundir.spec) or {}
+    kept = before.get("config_hash") not in (None, configs.pure.hash)
+    text = rundir.config.read_text() if kept else configs.placed.text
+    text = apply_data_root(text, place.data_root)
+    for request in (rundir.stop, rundir.judged, rundir.outcome, rundir.progress):
+        request.unlink(missing_ok=True)
+    write_text(rundir.config, text)
+    resume = newest_checkpoint(rundir)
+    if resume is None:
+        _refuse_to_start_over(project, rundir, lease)
+    variant = sweep.variants[lease.variant]
+    spec = {
+        "schema": 1,
+        "sweep": sweep.name,
+        "variant": lease.variant,
+        "number": lease.number,
+        "study": study_name(sweep, lease.variant),
+        "plan": variant.plan,
+        "trial": trial_key(lease),
+        "continues": before.get("continues"),
+        "confirms": before.get("confirms"),
+        "search": (lease.previous.get("facts") or {}).get("search"),
+        "attempt": attempt,
+        "values": lease.params,
+        "overrides": before.get("overrides") if kept else overrides_of(configs.pure),
+        "epochs": epochs_of(text),
+        "metric": sweep.objective.metric,
+        "branches": dict(sweep.objective.branches),
+        "goal": sweep.objective.goal,
+        "best_known": sweep.objective.best_known,
+        "seed": before.get("seed", variant.seed),
+        "config_hash": before.get("config_hash") if kept else configs.pure.hash,
+        "recipe_hash": lease.previous["recipe_hash"],
+        "nproc": place.nproc,
+        "device": place.device,
+        "warm_start": _warm_start(project, variant.warm_start),
+        "resume": relative(resume, rundir.root) if resume else None,
+        "judge_wait_s": JUDGE_WAIT_S,
+        "gates": [dataclasses.asdict(gate) for gate in variant.gates],
+        "bands": [dataclasses.asdict(band) for band in variant.bands],
+        "wandb": {"id": wandb_id(trial_key(lease), lease.number), **place.tracking},
+        "versions": versions(),
+        "created": before.get("created") or _now(),
+        "data": {**dataclasses.asdict(sweep.data), **_store(project, sweep)},
+        "loading": {
+            "slots": place.slots,
+            "named": sorted({*place.named, *variant.set, *lease.params}),
+        },
+    }
+    write_json(rundir.spec, spec)
+    return rundir
+
+
+def take_ownership(project: Project, rundir: RunDir, lease: Lease) -> None:
+    """Make the run directory this lease's; an earlier owner that still lives sees it and ends."""
+    _private(project.runs, rundir.root)
+    write_json(rundir.owner, {"token": lease.token, "host": shown_host(this_host())})
+    before = lease.previous
+    if before["phase"] == "running" and before["host"] != this_host():
+        time.sleep(TAKEOVER_WAIT_S)
+
+
+def trial_key(lease: Held) -> str:
+    """Return what tells this trial from one of the same name in another storage."""
+    return str(lease.previous["uid"])
+
+
+def wandb_id(uid: str, number: int | str) -> str:
+    """Return the id of a trial's W&B run."""
+    return f"{uid[:12]}-{number}"
+
+
+def overrides_of(config: ResolvedConfig) -> dict[str, Any]:
+    """Return what a config changes on the base config, by path."""
+    return {change.path: change.new for change in config.changes}
+
+
+def epochs_of(config_text: str) -> int:
+    """Return max_epochs of a resolved config."""
+    found = re.search(r"\bmax_epochs=(\d+)", config_text)
+    return int(found.group(1)) if found else 0
+
+
+def newest_checkpoint(rundir: RunDir) -> Path | None:
+    """Return the newest checkpoint that is whole as a file; the job checks its content."""
+    files = [
+        (int(f.stem.removeprefix("epoch_")), f)
+        for f in rundir.checkpoints.glob("epoch_*.pth")
+        if f.stem.removeprefix("epoch_").isdigit()
+    ]
+    return next((file for _, file in sorted(files, reverse=True) if _whole(file)), None)
+
+
+def quarantine_checkpoint(rundir: RunDir, name: str) -> None:
+    """Rename a checkpoint that the job refused, so that the one before is taken."""
+    file = rundir.root / name
+    if file.exists():
+        file.rename(file.with_suffix(".damaged"))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that matter, as this environment has them."""
+    found = {}
+    for name in _VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _private(top: Path, folder: Path) -> None:
+    """Make a folder and those above it, up to `top`, for this user only.
+
+    Raises:
+        NotReady: one of them leads out of `top`, where nothing of a trial may be written.
+    """
+    out = escaping_symlink(top, folder)
+    if out is not None:
+        raise NotReady(
+            f"{out} is a link to {out.resolve()}, outside of {top}. A trial's files stay below; "
+            f"only {top.name} itself may be a link. Remove this one, then launch again."
+        )
+    for each in (*_above(top, folder), folder):
+        each.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def escaping_symlink(top: Path, folder: Path) -> Path | None:
+    """Return the first folder below `top`, down to `folder`, that is a link out of it."""
+    real = top.resolve()
+    below = [f for f in (*_above(top, folder), folder) if f != top and f.is_symlink()]
+    return next((f for f in below if not f.resolve().is_relative_to(real)), None)
+
+
+def _above(top: Path, folder: Path) -> list[Path]:
+    return [f for f in reversed(folder.parents) if f.is_relative_to(top)]
+
+
+def _whole(file: Path) -> bool:
+    """Whether the archive's directory, which is written last, is there."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return bool(archive.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
+def _store(project: Project, sweep: Sweep) -> dict[str, Any]:
+    """Return which store the job reads, with the profile and digest that name its content."""
+    try:
+        return spec_data(sweep.data.store, default_store(project.root, sweep.name))
+    except StoreError as error:
+        raise NotReady(f"{error} Make it: pcan data prepare {sweep.name}") from None
+
+
+def _warm_start(project: Project, warm_start: Any) -> dict[str, Any] | None:
+    if warm_start is None:
+        return None
+    fields = dataclasses.asdict(warm_start)
+    fields["checkpoint"] = str(project.root / warm_start.checkpoint)
+    return fields
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def check_ownership(project: Project, rundir: RunDir, lease: Held) -> None:
+    """Refuse a run directory that belongs to a trial of another storage.
+
+    Raises:
+        StorageError: with what to do about it.
+    """
+    spec = read_json(rundir.spec)
+    if spec is None or spec.get("trial") == trial_key(lease):
+        return
+    epochs = len(rundir.read_measurements())
+    raise StorageError(
+        f"{relative(rundir.root, project.root)} holds {epochs} epochs of a trial that this "
+        "storage does not know. Take it up: pcan doctor --rebuild. Or start anew with that folder "
+        "moved away."
+    )
+
+
+def _refuse_to_start_over(project: Project, rundir: RunDir, lease: Held) -> None:
+    """Never train an epoch a second time without being told to."""
+    trained = [m.epoch for m in rundir.read_measurements() if m.epoch > 0]
+    if not trained:
+        return
+    raise NotReady(
+        f"{lease.name} has measured {trained[-1]} epochs, but none of its checkpoints in "
+        f"{relative(rundir.checkpoints, project.root)} can be opened. Put one back; or, to train "
+        f"it from the beginning, move {relative(rundir.root, project.root)} away."
+    )

@@ -1,0 +1,109 @@
+"""Checkpoints that nobody needs any more: `pcan sweep clean`.
+
+Only files of `checkpoints/` of trials that ended and did not win. What was measured stays, and so
+do the best trial, everything resumable, makers of starting weights, and exports.
+"""
+
+import dataclasses
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.launch.workdir import escaping_symlink, run_dir
+from pipeline.plan.project import Project
+from pipeline.plan.sweep import Sweep
+from pipeline.shared.rundir import RunDir
+from pipeline.study.best import best_row, confirmations
+from pipeline.study.db.storage import Storage
+from pipeline.study.trial_rows import TrialRow, read_board
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Deletable:
+    """An ended trial that did not win, and the checkpoints it left."""
+
+    trial: str
+    state: str
+    files: tuple[Path, ...]
+
+    @property
+    def bytes(self) -> int:
+        """The size of its files; some may be shared with a trial that continues it."""
+        return sum(file.lstat().st_size for file in self.files)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CleanupPlan:
+    """What can be, or was, deleted.
+
+    Args:
+        freed: bytes that this gives back; less than the sizes where files are shared.
+        kept: the trial whose checkpoints are kept as the best.
+    """
+
+    losers: tuple[Deletable, ...]
+    freed: int
+    kept: str | None
+
+
+def find_losers(sweep: Sweep, project: Project, rows: Sequence[TrialRow]) -> CleanupPlan:
+    """Return what may be deleted; deletes nothing."""
+    winner = best_row(sweep, rows) or _best_partial(sweep, rows)
+    open_still = {name for name, one in confirmations(rows).items() if one.pending}
+    losers = []
+    for row in rows:
+        if not row.finished or row is winner or row.variant in sweep.makers:
+            continue
+        if row.name in open_still:  # its mean may make it the winner
+            continue
+        rundir = run_dir(project, sweep.name, row.variant, row.number)
+        files = _checkpoints(rundir)
+        if files and escaping_symlink(project.runs, rundir.root) is None:
+            losers.append(Deletable(trial=row.name, state=row.state, files=files))
+    return CleanupPlan(
+        losers=tuple(losers),
+        freed=_freed([file for loser in losers for file in loser.files]),
+        kept=winner.name if winner is not None else None,
+    )
+
+
+def clean(sweep: Sweep, project: Project, storage: Storage) -> CleanupPlan:
+    """Delete the checkpoints of losers, while no launcher can claim and nobody can continue one.
+
+    Raises:
+        StorageError: the storage cannot be read; then nothing is deleted.
+    """
+    with storage.lock():
+        found = find_losers(sweep, project, read_board(sweep.name, storage))
+        for loser in found.losers:
+            for file in loser.files:
+                file.unlink(missing_ok=True)
+    return found
+
+
+def _best_partial(sweep: Sweep, rows: Sequence[TrialRow]) -> TrialRow | None:
+    """Return the best of the trials where none is complete."""
+    measured = [r for r in rows if r.best_top1 is not None and r.is_regular]
+    measured = [r for r in measured if r.variant not in sweep.makers]
+    return max(measured, key=lambda row: row.best_top1 or 0.0, default=None)
+
+
+def _checkpoints(rundir: RunDir) -> tuple[Path, ...]:
+    """Return the checkpoint files of a trial: regular files in a real folder, nothing else."""
+    folder = rundir.checkpoints
+    if folder.is_symlink() or not folder.is_dir():
+        return ()
+    names = [*folder.glob("epoch_*"), *folder.glob(".epoch_*")]
+    return tuple(sorted(file for file in names if stat.S_ISREG(file.lstat().st_mode)))
+
+
+def _freed(files: Sequence[Path]) -> int:
+    """Return the bytes given back; a file goes when the last of its names is deleted."""
+    size: dict[tuple[int, int], int] = {}
+    names_left: dict[tuple[int, int], int] = {}
+    for file in files:
+        status = file.lstat()
+        inode = (status.st_dev, status.st_ino)
+        size[inode] = status.st_size
+        names_left[inode] = names_left.get(inode, status.st_nlink) - 1
+    return sum(size[inode] for inode, left in names_left.items() if left == 0)

@@ -1,0 +1,182 @@
+"""Overrule a verdict: `pcan sweep continue`.
+
+A trial that still runs has its stop lifted. A finished one stays as it is on record; a new trial
+of its study begins with its epochs, weights and optimizer state, and names the one it continues.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError, NotReady
+from pipeline.launch.overruled import audit_stamp, overrule, records
+from pipeline.launch.workdir import newest_checkpoint, run_dir, wandb_id
+from pipeline.plan.project import Project, relative
+from pipeline.plan.sweep import Sweep
+from pipeline.shared.files import read_json, write_json
+from pipeline.shared.rundir import RunDir
+from pipeline.study.db.storage import Storage
+from pipeline.study.decisions import enqueue_again
+from pipeline.study.trial_rows import TrialRow, read_board
+
+#: How long a launcher may take to lift a stop, or the job to have stopped before it could.
+LIFT_S = 60.0
+_COPIED = ("measurements.jsonl", "verdicts.jsonl", "config.py", "facts.json")
+
+
+def continue_trial(
+    sweep: Sweep, project: Project, storage: Storage, name: str, lift_s: float = LIFT_S
+) -> str:
+    """Let a trial go on that a rule has stopped.
+
+    Args:
+        name: VARIANT/NUMBER.
+
+    Returns:
+        What was done, and the command that comes next.
+
+    Raises:
+        InputError: no rule has stopped it, or nothing sound could follow.
+        NotReady: its checkpoints are gone.
+    """
+    row = _row(sweep, storage, name)
+    if row.finished:
+        return _again(sweep, project, storage, row)
+    verdict = _stopping(row)
+    if verdict is None:
+        raise InputError(f"{row.name} {_why_not(sweep, row)}")
+    rundir = _rundir(sweep, project, row)
+    overrule(rundir, verdict, records(rundir))
+    if row.phase != "running":
+        return f"{row.name} goes on {_after(row)} with the next {_launch(sweep, row)}"
+    deadline = time.monotonic() + lift_s
+    while time.monotonic() < deadline:
+        row = _row(sweep, storage, name)
+        if row.finished:
+            return _again(sweep, project, storage, row)
+        if _stopping(row) is None:
+            return f"{row.name} goes on; the stop is lifted."
+        time.sleep(0.3)
+    return f"{row.name}: recorded. Its launcher has not answered yet: pcan sweep status"
+
+
+def _again(sweep: Sweep, project: Project, storage: Storage, row: TrialRow) -> str:
+    """Enqueue a trial that goes on where this finished one ended."""
+    verdict = _stopping(row)
+    refusal = _refusal(row, verdict)
+    if refusal is not None:
+        raise InputError(f"{row.name} {refusal}")
+    old = _rundir(sweep, project, row)
+    checkpoint = newest_checkpoint(old)
+    if checkpoint is None and row.state != "FAIL":
+        raise NotReady(
+            f"{row.name} cannot go on: {relative(old.checkpoints, project.root)} holds no "
+            "checkpoint any more."
+        )
+    earlier = records(old)
+    mine = [one for one in earlier if _same(one, verdict)]  # written while it still ran
+    history = old.read_measurements() if checkpoint is not None else []
+    overruling = [] if verdict is None or mine else [{**verdict, **audit_stamp()}]
+    decision = {"overruled": [*earlier, *overruling], **audit_stamp()}
+
+    def fill(number: int, uid: str) -> None:
+        new = run_dir(project, sweep.name, row.variant, number)
+        try:
+            _fill(old, new, checkpoint is not None)
+        except OSError as error:
+            where = relative(new.root, project.root)
+            raise NotReady(
+                f"{where} cannot be made: {error.strerror or error}. Mend that, then run the same "
+                "command."
+            ) from None
+        spec = {**(read_json(old.spec) or {}), "trial": uid, "number": number}
+        spec = {**spec, "continues": row.name, "created": None}
+        spec["wandb"] = {**spec.get("wandb", {}), "id": wandb_id(uid, number)}
+        write_json(new.spec, spec)
+        write_json(new.overruled, {"schema": 1, **decision})
+
+    number = enqueue_again(sweep, storage, row, history, decision, fill)
+    return (
+        f"{row.variant}/{number} goes on where {row.name} ended {_after(row)}; {row.name} stays "
+        f"on record. Start it: {_launch(sweep, row)}"
+    )
+
+
+def _fill(old: RunDir, new: RunDir, with_epochs: bool) -> None:
+    """Give the new run directory what the old one ended with; checkpoints cost no space."""
+    new.checkpoints.mkdir(mode=0o700, parents=True)
+    for name in _COPIED if with_epochs else ("config.py",):
+        if (old.root / name).is_file():
+            shutil.copy2(old.root / name, new.root / name)
+    if not with_epochs:
+        return
+    for file in sorted(old.checkpoints.glob("epoch_*.pth")):
+        _link(file, new.checkpoints / file.name)
+    new.predictions.mkdir(exist_ok=True)
+    for file in sorted(old.predictions.glob("epoch_*.bin")):
+        _link(file, new.predictions / file.name)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target)
+
+
+def _row(sweep: Sweep, storage: Storage, name: str) -> TrialRow:
+    rows = read_board(sweep.name, storage)
+    for row in rows:
+        if row.name == name:
+            return row
+    known = ", ".join(row.name for row in rows if row.attempt > 0) or "none"
+    raise InputError(f'{sweep.name} has no trial "{name}"; it has: {known}.')
+
+
+def _rundir(sweep: Sweep, project: Project, row: TrialRow) -> RunDir:
+    return run_dir(project, sweep.name, row.variant, row.number)
+
+
+def _stopping(row: TrialRow) -> Mapping[str, Any] | None:
+    """Return the verdict that stopped a trial, if one did."""
+    return next((v for v in row.verdicts if v.get("verdict") in ("prune", "stop")), None)
+
+
+def _same(record: Mapping[str, Any], verdict: Mapping[str, Any] | None) -> bool:
+    return verdict is not None and all(record.get(k) == verdict.get(k) for k in ("epoch", "rule"))
+
+
+def _why_not(sweep: Sweep, row: TrialRow) -> str:
+    if row.phase == "running":
+        return "is running, and no rule has stopped it."
+    if row.phase == "waiting":
+        return f"has not been run yet. Run it: {_launch(sweep, row)}"
+    return f"is {row.phase}, not stopped by a rule. Go on: {_launch(sweep, row)}"
+
+
+def _refusal(row: TrialRow, verdict: Mapping[str, Any] | None) -> str | None:
+    if row.superseded:
+        return "was never run: the recipe changed before."
+    if row.cause == "nan":
+        return (
+            "ended with a value that is not finite, so its weights are of no use. Lower the lr in "
+            "a variant of its own and launch that."
+        )
+    if row.state != "FAIL" and verdict is None:
+        return f"has run all its {row.epoch} epochs; there is nothing to overrule."
+    return None
+
+
+def _after(row: TrialRow) -> str:
+    return f"after epoch {row.epoch}" if row.epoch else "before its first epoch"
+
+
+def _launch(sweep: Sweep, row: TrialRow) -> str:
+    if row.facts.get("search"):
+        return f"pcan sweep search {sweep.name}"
+    variant = sweep.variants.get(row.variant)
+    named = "" if variant is None or variant.in_ladder else f" --variant {row.variant}"
+    return f"pcan sweep launch {sweep.name}{named}"

@@ -1,0 +1,192 @@
+"""Put earlier runs beside a sweep's trials: `pcan sweep import`.
+
+An imported run becomes a finished trial with its curve and a run directory of its own, so that
+status, compare and every sampler see it. It has no weights here and is never exported.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError
+from pipeline.launch.overruled import audit_stamp
+from pipeline.launch.workdir import run_dir, wandb_id
+from pipeline.plan.earlier_run import EarlierRun
+from pipeline.plan.judge import best
+from pipeline.plan.project import Project
+from pipeline.plan.sweep import Sweep
+from pipeline.shared.files import read_json, write_json, write_text
+from pipeline.shared.measurement import Measurement
+from pipeline.shared.rundir import RunDir
+from pipeline.study.db.storage import Storage
+from pipeline.study.import_trials import ImportedRun, add_finished
+from pipeline.study.names import study_name
+from pipeline.study.trial_rows import TrialRow, read_board
+
+#: The study of runs that no variant's recipe describes.
+OTHERS = "imported"
+#: Two logs of one run print its values with as many digits as this, at least.
+DIGITS = 4
+
+
+def import_run(sweep: Sweep, project: Project, storage: Storage, found: EarlierRun) -> str:
+    """Add an earlier run as a finished trial, once.
+
+    Returns:
+        A line for the user.
+
+    Raises:
+        InputError: the log is that of a trial of this very sweep.
+    """
+    _refuse_own(sweep, project, found)
+    rows = read_board(sweep.name, storage)
+    twin = _twin(project, rows, found)
+    if twin is not None:
+        return f"{found.log}: the same run as {twin}, told in other digits; left out."
+    _forget_half_made(sweep, project, rows, found)
+    variant = found.variant or _others(sweep)
+    source = {
+        "log": Path(found.log).name,
+        "sha256": found.sha256,
+        "format": found.format,
+        "metric": found.metric,
+        **audit_stamp(),
+    }
+    run = ImportedRun(
+        variant=variant,
+        params=found.params,
+        history=found.history,
+        state=found.state,
+        cause=found.cause,
+        reason=found.reason,
+        source=source,
+        facts={"epochs": found.epochs, "val_clips": found.clips},
+    )
+
+    def fill(number: int, uid: str) -> bool:
+        return _fill(sweep, project, found, source, variant, number, uid)
+
+    name, new = add_finished(sweep, storage, run, fill)
+    if not new:
+        return f"{found.log}: imported already, as {name}."
+    return f"{found.log} -> {name}: {_told(found)}"
+
+
+def _told(found: EarlierRun) -> str:
+    top = best(found.history)
+    reached = f", best {100 * top.top1:.2f} % at epoch {top.epoch}" if top else ""
+    place = "" if found.variant else f"; no variant's recipe ({found.why_not})"
+    values = ", ".join(f"{path} {value}" for path, value in found.params.items())
+    at = f"; searched values: {values}" if values else ""
+    return f"{found.state.lower()}, {len(found.history)} validations{reached}{at}{place}."
+
+
+def _others(sweep: Sweep) -> str:
+    """Return the study of runs without a variant; a variant of that name keeps it."""
+    return OTHERS if OTHERS not in sweep.variants else f"{OTHERS}-logs"
+
+
+def _refuse_own(sweep: Sweep, project: Project, found: EarlierRun) -> None:
+    runs = (project.runs / sweep.name).resolve()
+    path = Path(found.log).resolve()
+    if path.is_relative_to(runs):
+        raise InputError(
+            f"{found.log} is of a trial of {sweep.name} itself, which the sweep knows already."
+        )
+
+
+def _twin(project: Project, rows: Sequence[TrialRow], found: EarlierRun) -> str | None:
+    """Return the imported trial that is this run by another of its logs."""
+    for row in rows:
+        if not row.imported or row.facts["imported"].get("sha256") == found.sha256:
+            continue
+        known = RunDir(project.root / (row.run_dir or "")).read_measurements()
+        if _same_curve(known, found.history):
+            return row.name
+    return None
+
+
+def _same_curve(a: Sequence[Measurement], b: Sequence[Measurement]) -> bool:
+    """Whether two curves agree in epochs, metric, rate and loss, to the digits that logs print."""
+    if [m.epoch for m in a] != [m.epoch for m in b]:
+        return False
+    pairs = [(x, y) for m, n in zip(a, b, strict=True) for x, y in _values(m, n)]
+    both = [(x, y) for x, y in pairs if x is not None and y is not None]
+    return len(both) > len(a) and all(_close(x, y) for x, y in both)
+
+
+def _values(a: Measurement, b: Measurement) -> list[tuple[float | None, float | None]]:
+    return [(a.top1, b.top1), (a.lr, b.lr), (a.loss, b.loss)]
+
+
+def _close(x: float, y: float) -> bool:
+    return x == y or (x != x and y != y) or abs(x - y) <= 0.6 * 10**-DIGITS * max(1.0, abs(x))
+
+
+def _forget_half_made(
+    sweep: Sweep, project: Project, rows: Sequence[TrialRow], found: EarlierRun
+) -> None:
+    """Remove what an import of this log left that was cut off before the storage knew it."""
+    known = {row.name for row in rows}
+    for file in (project.runs / sweep.name).glob("*/*/spec.json"):
+        spec = read_json(file) or {}
+        mine = (spec.get("imported") or {}).get("sha256") == found.sha256
+        if mine and f"{spec.get('variant')}/{spec.get('number')}" not in known:
+            shutil.rmtree(file.parent)
+
+
+def _fill(
+    sweep: Sweep,
+    project: Project,
+    found: EarlierRun,
+    source: Mapping[str, Any],
+    variant: str,
+    number: int,
+    uid: str,
+) -> bool:
+    """Write the run directory; False if another trial's lies there."""
+    run = run_dir(project, sweep.name, variant, number)
+    if run.root.exists():
+        return False
+    run.root.mkdir(mode=0o700, parents=True)
+    planned = sweep.variants.get(variant)
+    lines = "".join(m.to_line() for m in found.history)
+    write_text(run.measurements, lines)
+    write_json(run.facts, {"val_clips": found.clips})
+    write_json(run.logged_config, {"schema": 1, "config": dict(found.config)})
+    write_json(run.outcome, _outcome(found))
+    spec = {
+        "schema": 1,
+        "sweep": sweep.name,
+        "variant": variant,
+        "number": number,
+        "study": study_name(sweep, variant),
+        "plan": planned.plan if planned else None,
+        "trial": uid,
+        "attempt": 0,
+        "values": dict(found.params),
+        "overrides": dict(found.overrides),
+        "epochs": found.epochs,
+        "metric": sweep.objective.metric,
+        "goal": sweep.objective.goal,
+        "best_known": sweep.objective.best_known,
+        "recipe_hash": None,
+        "wandb": {"id": wandb_id(uid, number)},
+        "imported": dict(source),
+    }
+    write_json(run.spec, spec)
+    return True
+
+
+def _outcome(found: EarlierRun) -> dict[str, Any]:
+    top = best(found.history)
+    return {
+        "state": found.state,
+        "cause": found.cause,
+        "reason": found.reason,
+        "epochs": found.history[-1].epoch,
+        "best_epoch": top.epoch if top else None,
+        "best_top1": top.top1 if top else None,
+        "checkpoint": None,
+    }

@@ -1,0 +1,86 @@
+"""`pcan doctor --rebuild`: refill a study storage from the run directories."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import StorageError
+from pipeline.launch.registration import describe, register_all, resolve_and_check
+from pipeline.launch.taking_up import FACTS
+from pipeline.plan.project import Project, relative
+from pipeline.plan.sweep import Sweep
+from pipeline.shared.files import read_json
+from pipeline.shared.rundir import RunDir
+from pipeline.study.db.storage import Storage
+from pipeline.study.refill import NumberTaken, RecoveredTrial, adopt
+
+
+def rebuild(sweep: Sweep, project: Project, storage: Storage) -> Iterator[str]:
+    """Register the sweep, then bring every run directory into the storage; safe to repeat.
+
+    Yields:
+        A line for the user about each trial.
+
+    Raises:
+        StorageError: there is nothing to rebuild from.
+    """
+    folders = run_directories(project.runs / sweep.name)
+    if not folders:
+        raise StorageError(
+            f"{relative(project.runs / sweep.name, project.root)} holds no run directories to "
+            "rebuild from."
+        )
+    yield from describe(register_all(sweep, storage, resolve_and_check(sweep, project)))
+    for folder in folders:
+        yield f"{folder.parent.name}/{folder.name}: {_one(sweep, project, storage, folder)}."
+
+
+def run_directories(folder: Path) -> list[Path]:
+    """Return the run directories of studies below `runs/<sweep>`, each study's by number."""
+    found = [f.parent for f in folder.glob("*/*/spec.json") if f.parent.name.isdigit()]
+    return sorted(found, key=lambda f: (f.parent.name, int(f.name)))
+
+
+def _one(sweep: Sweep, project: Project, storage: Storage, folder: Path) -> str:
+    rundir = RunDir(folder)
+    spec = read_json(rundir.spec) or {}
+    if spec.get("variant") not in sweep.variants or not spec.get("trial"):
+        if spec.get("imported"):
+            return "left alone; import its log again: pcan sweep import LOG"
+        return "left alone, the sweep file has no such variant"
+    lost = RecoveredTrial(
+        variant=str(spec["variant"]),
+        number=int(folder.name),
+        uid=str(spec["trial"]),
+        recipe_hash=spec.get("recipe_hash"),
+        params=dict(spec.get("values") or {}),
+        attempt=int(spec.get("attempt", 1)),
+    )
+    try:
+        lease = adopt(sweep, storage, lost)
+    except NumberTaken as other:
+        return f"left alone, {other}"
+    if lease is None:
+        return "already there"
+    history, verdicts = rundir.read_measurements(), _verdicts(rundir)
+    facts = {key: spec[key] for key in FACTS if spec.get(key) is not None}
+    lease.begin(str(folder.relative_to(project.root)), str(spec.get("device", "")), facts)
+    if history:
+        lease.report(history, verdicts)
+    outcome = read_json(rundir.outcome) or {}
+    cause, reason = outcome.get("cause"), str(outcome.get("reason") or "")
+    if outcome.get("state") in ("COMPLETE", "PRUNED", "FAIL"):
+        state = str(outcome["state"])
+        lease.tell(state, history, cause=cause, reason=reason, verdicts=verdicts, seconds=0.0)
+        return f"{state.lower()} after {len(history)} epochs"
+    lease.release("interrupted", cause=cause, reason=reason or "rebuilt", seconds=0.0)
+    return f"{len(history)} epochs, to be gone on with"
+
+
+def _verdicts(rundir: RunDir) -> list[dict[str, Any]]:
+    """Return the verdicts that had something to say, as the storage keeps them."""
+    return [
+        {key: value for key, value in record.items() if key != "time"}
+        for record in rundir.read_verdicts()
+        if record.get("rule") is not None
+    ]

@@ -1,0 +1,76 @@
+"""What a search may cost before it starts: its rule on earlier curves, sweep after sweep."""
+
+import dataclasses
+import random
+from collections.abc import Sequence
+
+from pipeline.plan.search.rules import RULES, make_rule
+from pipeline.plan.search.simulate import LearningCurve, Simulated, simulate
+from pipeline.plan.search.synthetic_curves import reference_curves
+from pipeline.plan.sweep import Patience, Search
+
+#: Fewer complete curves than this say too little; the reference shapes stand in.
+ENOUGH = 8
+SHAPES = 200
+SWEEPS = 200
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What one rule costs and loses.
+
+    Args:
+        share: of the epochs of training everything: lowest tenth, mean, highest tenth.
+        miss: share of the sweeps that end more than half a point below their best curve.
+    """
+
+    rule: str
+    share: tuple[float, float, float]
+    miss: float
+
+
+def estimate(
+    search: Search,
+    curves: Sequence[Sequence[float]],
+    trials: int,
+    patience: Patience | None,
+    seed: int = 0,
+) -> list[Estimate]:
+    """Return each rule's cost, the file's own settings for checks and shares.
+
+    Args:
+        curves: complete ones, as fractions; drawn again where there are fewer than trials.
+    """
+    ended = [LearningCurve.of(curve, patience=patience) for curve in curves]
+    draws = [_draw(ended, trials, random.Random(f"{seed}/{i}")) for i in range(SWEEPS)]
+    found = []
+    for name in RULES:
+        rule = make_rule(dataclasses.replace(search, rule=name), ended[0].epochs)
+        found.append(_summed(name, [simulate(picked, rule) for picked in draws]))
+    return found
+
+
+def curves_for(
+    measured: Sequence[Sequence[float]], epochs: int
+) -> tuple[list[Sequence[float]], bool]:
+    """Return the curves to estimate from, and whether they were measured."""
+    whole = [curve for curve in measured if len(curve) == epochs]
+    if len(whole) >= ENOUGH:
+        return whole, True
+    return list(reference_curves(SHAPES, epochs)), False
+
+
+def _draw(curves: Sequence[LearningCurve], trials: int, rng: random.Random) -> list[LearningCurve]:
+    if trials <= len(curves):
+        return rng.sample(curves, trials)
+    return rng.choices(curves, k=trials)
+
+
+def _summed(rule: str, found: Sequence[Simulated]) -> Estimate:
+    costs = sorted(one.cost for one in found)
+    tenth = len(costs) // 10
+    return Estimate(
+        rule=rule,
+        share=(costs[tenth], sum(costs) / len(costs), costs[-1 - tenth]),
+        miss=sum(one.missed for one in found) / len(found),
+    )

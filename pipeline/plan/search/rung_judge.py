@@ -1,0 +1,102 @@
+"""A search's rules for one running trial: from its measurements to a verdict.
+
+Part of the judge. The plan's own gates only warn here: they were written for the plan's recipes,
+and a floor at epoch 1 stops the eventual winner of a search more often than not.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+from pipeline.plan.search.rules import RULES, AsyncHalving, Decision, Rung
+from pipeline.plan.verdict import Verdict, VerdictKind
+from pipeline.shared.measurement import Measurement
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RungRules:
+    """What a trial of a search is judged by, beyond the plan's own rules.
+
+    Args:
+        number: the trial's.
+        field: who else got to a check; None while nobody can tell, then it is asked again after
+            the next epoch.
+        passed: checks that an earlier verdict let the trial through; such a verdict stands,
+            whoever came later.
+    """
+
+    rule: AsyncHalving
+    number: int
+    field: Callable[[int], Rung | None]
+    passed: frozenset[int] = frozenset()
+
+
+def check_loss(latest: Measurement) -> Iterator[Verdict]:
+    """End a trial whose training loss is not finite: its accuracy may look sound for ever."""
+    if latest.loss is None or math.isfinite(latest.loss):
+        return
+    yield Verdict(
+        epoch=latest.epoch,
+        top1=latest.top1,
+        kind=VerdictKind.PRUNE,
+        rule="non-finite loss",
+        reason=f"epoch {latest.epoch}: the training loss is {latest.loss}",
+        state="FAIL",
+        cause="nan",
+    )
+
+
+def check(measured: Sequence[Measurement], searching: RungRules) -> Iterator[Verdict]:
+    """Give the rule's verdict if the trial has got to a check."""
+    latest = measured[-1]
+    due = searching.rule.due(latest.epoch, searching.passed)
+    if due is None:
+        return
+    best = best_until(measured, due)
+    field = searching.field(due) if best is not None else None
+    if best is None or field is None:
+        return
+    full = dataclasses.replace(field, bests={**field.bests, searching.number: best})
+    decision = searching.rule.decide(due, searching.number, full)
+    yield verdict_of(decision, latest, searching.rule.name)
+
+
+def best_until(measured: Sequence[Measurement], epoch: int) -> float | None:
+    """Return the best value up to an epoch, None if there is no finite one."""
+    values = [m.top1 for m in measured if 0 < m.epoch <= epoch and m.finite]
+    return max(values, default=None)
+
+
+def verdict_of(decision: Decision, latest: Measurement, rule: str) -> Verdict:
+    """Return a rule's decision as a verdict on the trial's latest epoch."""
+    return Verdict(
+        epoch=latest.epoch,
+        top1=latest.top1,
+        kind=decision.kind,
+        rule=rule_name(decision.check, rule),
+        threshold=None if decision.kind is VerdictKind.PAUSE else decision.cut,
+        reading=decision.best,
+        reason=decision.reason,
+        state="PRUNED" if decision.kind is VerdictKind.PRUNE else None,
+        cause={VerdictKind.PRUNE: rule, VerdictKind.PAUSE: "paused"}.get(decision.kind),
+    )
+
+
+def rule_name(check: int, rule: str) -> str:
+    """Return how a verdict names a check, as it names a gate: "epoch 8 halving"."""
+    return f"epoch {check} {rule}"
+
+
+def is_check(rule: str | None) -> bool:
+    """Whether a verdict is that of a search's stopping rule, which is always worth a line."""
+    return rule is not None and rule.rpartition(" ")[2] in RULES
+
+
+def downgrade(verdict: Verdict) -> Verdict:
+    """Turn a gate's stop into a word of warning."""
+    if not verdict.stops:
+        return verdict
+    reason = f"{verdict.reason} (below plan; in a search the plan's gates only warn)"
+    return dataclasses.replace(
+        verdict, kind=VerdictKind.WATCH, reason=reason, state=None, cause=None
+    )

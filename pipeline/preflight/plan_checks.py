@@ -1,0 +1,185 @@
+"""Checks of what a sweep asks for: its configs, its starting weights, its data."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.annotation import Annotation, clip_name, load_annotation
+from pipeline.data.video import VideoError, frames, video_path
+from pipeline.errors import InputError, PcanError
+from pipeline.job.resolve import probe_configs
+from pipeline.job.torch_tools import run_tool
+from pipeline.launch.registration import resolve_and_check
+from pipeline.preflight.finding import CheckContext, Finding, error, note, warning
+from pipeline.preflight.machine_overrides import DATA_ROOT, data_root
+from pipeline.preflight.starting_weights import checksum_mismatches, missing_checkpoints
+
+#: So many names of missing or bad samples are told; the number tells the rest.
+NAMED = 3
+
+
+def check_plan(patient: CheckContext) -> Iterator[Finding]:
+    """Do all variants resolve, and can the configs carry out the plan?"""
+    assert patient.sweep is not None
+    patient.resolution = resolve_and_check(patient.sweep, patient.project)
+    configs = patient.resolution.configs
+    for name, found in probe_configs(patient.sweep, patient.project, configs).items():
+        for problem in found.problems:
+            yield error("plan", f"{name}: {problem}")
+        if found.lr_error:
+            yield note(
+                "plan",
+                f"{name}: the lr is not checked against the schedule. {found.lr_error}",
+            )
+
+
+def check_weights(patient: CheckContext) -> Iterator[Finding]:
+    """Are the starting weights there, safe, whole, and of the model?"""
+    sweep, project = patient.sweep, patient.project
+    assert sweep is not None
+    for sentence in missing_checkpoints(sweep, project, list(sweep.variants)):
+        yield error("weights", sentence)
+    for sentence in checksum_mismatches(sweep, project, list(sweep.variants)):
+        yield error("weights", sentence)
+    starts = {v.warm_start for v in sweep.variants.values() if v.warm_start is not None}
+    for start in sorted(starts, key=lambda s: s.checkpoint):
+        path = project.root / start.checkpoint
+        if not path.is_file():
+            continue
+        question = {
+            "checkpoint": str(path),
+            "config": str(project.root / sweep.config),
+            "code_root": sweep.job.code_root,
+            "min_matched": start.min_matched,
+        }
+        answer = run_tool("inspect_checkpoint", question, sweep.job, project.cache, project.root)
+        if not answer["file"]["finite"]:
+            yield error("weights", f"{start.checkpoint} holds numbers that are not finite.")
+        fit, made = answer["fit"], answer["config"]
+        if not fit["would_load"]:
+            yield error(
+                "weights",
+                f"{start.checkpoint}: {fit['matched_share']:.0%} of the model's weights match, "
+                f"{start.min_matched:.0%} are wanted (warm_start.min_matched). Look: pcan "
+                f"checkpoint inspect {start.checkpoint} --config {sweep.config}",
+            )
+        has = answer["file"]["classes"]
+        if has is not None and made["classes"] not in (None, has):
+            yield error(
+                "weights",
+                f"{start.checkpoint}: its head has {has} classes, the config's model has "
+                f"{made['classes']}.",
+            )
+
+
+def check_data(patient: CheckContext) -> Iterator[Finding]:
+    """Are the annotations safe and right, and the videos there?"""
+    sweep, project = patient.sweep, patient.project
+    assert sweep is not None
+    if patient.resolution is None:
+        return
+    facts = patient.resolution.base
+    given = {DATA_ROOT: patient.data_root} if patient.data_root is not None else {}
+    root = data_root(sweep, project, given)
+    request = {"config": str(project.root / sweep.config), "data_root": root}
+    try:
+        loaders = run_tool("data_facts", request, sweep.job, project.cache, project.root)[
+            "loaders"
+        ]
+    except InputError:
+        return  # a data set of another form: its own loader will tell
+    files = list(dict.fromkeys(project.root / str(loader["ann_file"]) for loader in loaders))
+    absent = [file for file in files if not file.is_file()]
+    for file in absent:
+        yield error(
+            "data",
+            f"The annotation is missing: {file}. Put it there, or say where the data lies: --set "
+            "data_root=DIR",
+        )
+    known: dict[str, Annotation] = {}
+    for loader in loaders:
+        if project.root / str(loader["ann_file"]) in absent:
+            continue
+        yield from _loader(loader, project.root, facts.get("num_classes"), known)
+
+
+def _loader(
+    loader: Mapping[str, Any], root: Path, classes: int | None, known: dict[str, Annotation]
+) -> Iterator[Finding]:
+    try:
+        path = root / str(loader["ann_file"])
+        if str(path) not in known:
+            known[str(path)] = load_annotation(path)
+        annotation = known[str(path)]
+        clips = annotation.split(loader["split"])
+    except PcanError as problem:
+        yield error("data", f"{loader['loader']}: {problem}")
+        return
+    if not clips:
+        yield error("data", f'{loader["loader"]}: split "{loader["split"]}" has no clips.')
+    yield from label_findings(clips, classes, str(loader["loader"]))
+    yield from joint_findings(clips, str(loader["loader"]))
+    yield from _videos(loader, root, clips)
+
+
+def label_findings(
+    clips: list[dict[str, Any]], classes: int | None, where: str
+) -> Iterator[Finding]:
+    """Find labels that the model has no class for."""
+    bad = [c for c in clips if not _fits(c.get("label"), classes)]
+    if bad:
+        names = ", ".join(f"{clip_name(c)} (label {c.get('label')})" for c in bad[:NAMED])
+        last = (classes or 1) - 1
+        yield error(
+            "data",
+            f"{where}: {len(bad)} of {len(clips)} clips have a label outside 0...{last}: {names}. "
+            "Use the annotation that belongs to the config's head.",
+        )
+
+
+def joint_findings(clips: list[dict[str, Any]], where: str) -> Iterator[Finding]:
+    """Find clips without joints, or with joints that are no numbers."""
+    import numpy as np
+
+    empty = [c for c in clips if "keypoint" not in c or not np.size(c["keypoint"])]
+    if empty:
+        names = ", ".join(clip_name(c) for c in empty[:NAMED])
+        yield error("data", f"{where}: {len(empty)} clips have no joints: {names}.")
+    broken = [c for c in clips if np.isnan(np.asarray(c.get("keypoint", 0.0), "f4")).any()]
+    if broken:
+        names = ", ".join(clip_name(c) for c in broken[:NAMED])
+        yield warning(
+            "data",
+            f"{where}: {len(broken)} clips have joints that are NaN: {names}. They count as "
+            "missing joints.",
+        )
+
+
+def _fits(label: Any, classes: int | None) -> bool:
+    try:
+        number = int(label)
+    except (TypeError, ValueError):
+        return False
+    return number >= 0 and (classes is None or number < classes)
+
+
+def _videos(
+    loader: Mapping[str, Any], root: Path, clips: list[dict[str, Any]]
+) -> Iterator[Finding]:
+    folder = str(root / str(loader["videos"]))
+    paths = [video_path(folder, clip_name(clip)) for clip in clips]
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        yield error(
+            "data",
+            f"{loader['loader']}: {len(missing)} of {len(paths)} videos are missing, first: "
+            f"{missing[0]}. Put them there, or say where the data lies: --set data_root=DIR",
+        )
+    there = [path for path in paths if path not in set(missing)]
+    for path in dict.fromkeys([*there[:1], *there[-1:]]):
+        try:
+            if not list(itertools.islice(frames(path), 1)):
+                yield error("data", f"{path} has no frames. Get it again.")
+        except (VideoError, ImportError) as problem:
+            yield error("data", f"{problem}. Get that video again.")

@@ -1,0 +1,144 @@
+"""Which trial won, against which others."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from pipeline.errors import InputError, NoResult
+from pipeline.plan.sweep import Sweep
+from pipeline.plan.verdict import percent
+from pipeline.report.stats.comparability import apart_rows
+from pipeline.study.best import Confirmation, best_row, eligible, settled
+from pipeline.study.trial_rows import TrialRow
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Winner:
+    """The trial to export and those it is compared with.
+
+    Args:
+        chosen: the trial was named by the user rather than found to be the best.
+        eligible: it is complete; a pruned one is exported only when it is named.
+        confirmed: the repetitions of trials on other seeds, by trial.
+        unconfirmed: a trial that reads higher but was not repeated, where the winner was.
+        others: all other trials that were run, best first.
+        not_comparable: which trials were trained on different stores, in a sentence.
+    """
+
+    row: TrialRow
+    chosen: bool
+    eligible: bool
+    others: Sequence[TrialRow]
+    not_comparable: str | None = None
+    confirmed: Mapping[str, Confirmation] = dataclasses.field(default_factory=dict)
+    unconfirmed: TrialRow | None = None
+
+    @property
+    def reading(self) -> float:
+        """What the trial is known to reach: its mean over new seeds, else its own reading."""
+        found = self.confirmed.get(self.row.name)
+        return found.mean if found is not None else self.row.best_top1 or 0.0
+
+    @property
+    def runner_up(self) -> TrialRow | None:
+        """The best other complete trial; a repetition or an imported run is none.
+
+        Beside a confirmed winner it is the next best mean.
+        """
+        complete = [row for row in self.others if row.state == "COMPLETE" and row.is_regular]
+        means = [row for row in complete if row.name in self.confirmed]
+        if self.row.name in self.confirmed and means:
+            return max(means, key=lambda row: self.confirmed[row.name].mean)
+        return complete[0] if complete else None
+
+
+def find_winner(sweep: Sweep, rows: Sequence[TrialRow], named: str | None = None) -> Winner:
+    """Return the best complete trial, or the one that was named.
+
+    Args:
+        named: VARIANT/NUMBER.
+
+    Raises:
+        NoResult: nothing is complete; the text names the best partial trial.
+        InputError: there is no trial of that name, or it has measured nothing.
+    """
+    if named is not None:
+        row = _named(sweep, rows, named)
+    else:
+        found = best_row(sweep, rows)
+        if found is None:
+            raise NoResult(_nothing(sweep, rows))
+        row = found
+    others = [r for r in rows if r is not row and r.best_top1 is not None]
+    others = [r for r in others if r.variant not in sweep.makers]
+    return Winner(
+        row=row,
+        chosen=named is not None,
+        eligible=row.state == "COMPLETE",
+        others=sorted(others, key=lambda r: -(r.best_top1 or 0.0)),
+        not_comparable=apart_rows([row, *others], sweep.makers),
+        confirmed=settled(rows),
+        unconfirmed=_unconfirmed(sweep, rows, row),
+    )
+
+
+def _unconfirmed(sweep: Sweep, rows: Sequence[TrialRow], winner: TrialRow) -> TrialRow | None:
+    """Return the best trial that reads above a confirmed winner and was not repeated itself."""
+    done = settled(rows)
+    if winner.name not in done:
+        return None
+    rest = [row for row in eligible(sweep, rows) if row.name not in done]
+    above = [row for row in rest if (row.best_top1 or 0.0) > done[winner.name].mean]
+    return above[0] if above else None
+
+
+def _named(sweep: Sweep, rows: Sequence[TrialRow], named: str) -> TrialRow:
+    row = next((r for r in rows if r.name == named), None)
+    if row is None:
+        known = ", ".join(r.name for r in rows if not r.superseded) or "none"
+        raise InputError(f'{sweep.name} has no trial "{named}"; it has: {known}.')
+    if row.best_top1 is None:
+        raise InputError(f"{named} has measured no epoch yet, so there is nothing to export.")
+    if row.imported:
+        raise NoResult(f"{named} {without_weights(sweep, row)}")
+    return row
+
+
+def without_weights(sweep: Sweep, row: TrialRow) -> str:
+    """Say why an imported trial is not exported, and what would give its weights."""
+    again = f"pcan sweep launch {sweep.name}"
+    if row.variant in sweep.variants:
+        again += f" --variant {row.variant}"
+    return (
+        f"was imported from a log ({row.facts['imported'].get('log')}); its weights are not here, "
+        f"so it cannot be exported. Train it: {again}"
+    )
+
+
+def _nothing(sweep: Sweep, rows: Sequence[TrialRow]) -> str:
+    """Say why nothing can be exported, and what there is."""
+    run = [r for r in rows if r.variant not in sweep.makers and not r.superseded]
+    counts: dict[str, int] = {}
+    for row in run:
+        word = "running" if row.phase == "running" else row.state.lower()
+        counts[word] = counts.get(word, 0) + 1
+    told = ", ".join(f"{n} {word}" for word, n in counts.items()) or "no trial yet"
+    text = f'Sweep "{sweep.name}" has no complete trial to export ({told}).'
+    imported = max(
+        (r for r in run if r.imported and r.best_top1 is not None),
+        key=lambda r: r.best_top1 or 0.0,
+        default=None,
+    )
+    if imported is not None:
+        text += f" {imported.name} {without_weights(sweep, imported)}."
+    partial = max(
+        (r for r in run if r.best_top1 is not None and not r.imported),
+        key=lambda r: r.best_top1 or 0.0,
+        default=None,
+    )
+    if partial is not None and partial.best_top1 is not None:
+        text += (
+            f" The best partial one is {partial.name} with {percent(partial.best_top1)}, which is "
+            f"not eligible; to export it all the same: pcan sweep best {sweep.name} "
+            f"--trial {partial.name}."
+        )
+    return f"{text} See why: pcan sweep status {sweep.name}"

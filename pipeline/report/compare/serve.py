@@ -1,0 +1,120 @@
+"""`pcan sweep compare --serve`: the comparison page, kept live while a sweep runs. Read only.
+
+Two addresses, `/` and `/data.json`, answered to GET alone. A request must name the server by the
+address it listens on, so that a page of another site cannot reach it through the browser.
+"""
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from pipeline.errors import InputError
+from pipeline.report.compare.comparison import as_script, build_page
+
+#: Run directories are read again at most so often, however many pages ask.
+FRESH_S = 2.0
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+Collect = Callable[[], Mapping[str, Any]]
+
+
+class _Source:
+    """The latest data and its digest; the time at which it was made does not count as news."""
+
+    def __init__(self, collect: Collect) -> None:
+        self._collect = collect
+        self._lock = threading.Lock()
+        self._until = 0.0
+        self._data: Mapping[str, Any] = {}
+        self._tag = ""
+
+    def get(self) -> tuple[Mapping[str, Any], str]:
+        with self._lock:
+            if time.monotonic() >= self._until:
+                self._data = self._collect()
+                news = {key: value for key, value in self._data.items() if key != "made"}
+                self._tag = f'"{hashlib.sha256(as_script(news).encode()).hexdigest()[:20]}"'
+                self._until = time.monotonic() + FRESH_S
+            return self._data, self._tag
+
+
+def make_server(collect: Collect, host: str = "127.0.0.1", port: int = 0) -> ThreadingHTTPServer:
+    """Return a server that is bound but not yet serving.
+
+    Args:
+        collect: gives the page's data, see `compare.collect`.
+        port: 0 takes a free one.
+
+    Raises:
+        InputError: the address cannot be bound.
+    """
+    source = _Source(collect)
+    try:
+        server = ThreadingHTTPServer((host, port), _handler(source, host))
+    except OSError as error:
+        problem = error.strerror or error
+        raise InputError(
+            f"{host}:{port} cannot be served ({problem}). Choose another: --port"
+        ) from None
+    server.daemon_threads = True
+    return server
+
+
+def _handler(source: _Source, host: str) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        server_version = "pcan"
+        sys_version = ""
+        timeout = 30
+
+        def do_GET(self) -> None:
+            if not _named(self.headers.get("Host", ""), host):
+                self.send(421, "text/plain", b"Ask for this page by the address pcan printed.\n")
+            elif self.path == "/":
+                data, _ = source.get()
+                self.send(200, "text/html; charset=utf-8", build_page(data, live=True).encode())
+            elif self.path == "/data.json":
+                self.send_data()
+            else:
+                self.send(404, "text/plain", b"There is only / here.\n")
+
+        def send_data(self) -> None:
+            data, tag = source.get()
+            if self.headers.get("If-None-Match") == tag:
+                self.send(304, "application/json", b"", tag)
+            else:
+                self.send(200, "application/json", as_script(data).encode(), tag)
+
+        def send(self, status: int, kind: str, body: bytes, tag: str | None = None) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Cache-Control", "no-store")
+            self.send_header("X-Content-Type-Options", "nosniff")
+            self.send_header("X-Frame-Options", "DENY")
+            if tag:
+                self.send_header("ETag", tag)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            return  # one line a poll would bury everything else
+
+    return Handler
+
+
+def _named(given: str, host: str) -> bool:
+    """Whether a Host header names this server; on a public address any name may be right."""
+    if host not in LOOPBACK:
+        return True
+    name = given.rsplit(":", 1)[0] if not given.endswith("]") else given
+    return name.strip("[]") in LOOPBACK
+
+
+def address(server: ThreadingHTTPServer) -> str:
+    """Return what to type into a browser."""
+    host, port = str(server.server_address[0]), server.server_address[1]
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

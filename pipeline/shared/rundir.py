@@ -1,0 +1,153 @@
+"""The run directory: every file name in which the control side and a job meet.
+
+`runs/<sweep>/<variant>/<number>/`. Both sides use this module, so it keeps to Python 3.8
+and the standard library. How the files are read and written: `files.py`.
+"""
+
+from pathlib import Path
+from typing import Any, Dict, List, Union
+
+from pipeline.shared.files import read_json, read_lines, read_objects
+from pipeline.shared.measurement import Measurement, by_epoch
+
+#: Environment variable that marks every process of a trial with its lease's token.
+MARKER = "PCAN_TRIAL"
+#: Environment variable that names the file in which the ranks of one machine meet.
+MEETING = "PCAN_MEETING"
+
+
+class RunDir:
+    """Paths inside one trial's run directory, and how its small files are read."""
+
+    def __init__(self, root: Union[str, Path]) -> None:
+        self.root = Path(root)
+
+    def __repr__(self) -> str:
+        return f"RunDir({str(self.root)!r})"
+
+    @property
+    def spec(self) -> Path:
+        """What is to be run; written by the control side before the job starts."""
+        return self.root / "spec.json"
+
+    @property
+    def config(self) -> Path:
+        """The fully resolved MMAction2 config of this trial."""
+        return self.root / "config.py"
+
+    @property
+    def measurements(self) -> Path:
+        """One JSON line an epoch; written by rank 0 of the job."""
+        return self.root / "measurements.jsonl"
+
+    @property
+    def verdicts(self) -> Path:
+        """One JSON line a judged epoch; written by the control side."""
+        return self.root / "verdicts.jsonl"
+
+    @property
+    def progress(self) -> Path:
+        """Where the job is inside an epoch; replaced about twice a second by rank 0."""
+        return self.root / "progress.json"
+
+    @property
+    def facts(self) -> Path:
+        """What only the job knows: numbers of clips, iterations, parameters; from rank 0."""
+        return self.root / "facts.json"
+
+    @property
+    def judged(self) -> Path:
+        """`{"epoch": n}`: the latest epoch the control side has judged."""
+        return self.root / "judged.json"
+
+    @property
+    def stop(self) -> Path:
+        """The control side's request to stop after the running epoch."""
+        return self.root / "stop.json"
+
+    @property
+    def owner(self) -> Path:
+        """`{"token", "host"}`: whose start of the job may write here; replaced by the next."""
+        return self.root / "owner.json"
+
+    def is_held_by(self, token: str) -> bool:
+        """Tell whether this folder is still a launcher's, by the token of its lease.
+
+        On a file system that hosts share this reaches a launcher that the database does not.
+        """
+        try:
+            owner = read_json(self.owner)
+        except OSError:  # the file system is away for a moment
+            return True
+        return owner is None or owner.get("token") == token
+
+    @property
+    def outcome(self) -> Path:
+        """How the trial's job ended."""
+        return self.root / "outcome.json"
+
+    @property
+    def overruled(self) -> Path:
+        """The verdicts that a person has overruled: which, who, when."""
+        return self.root / "overruled.json"
+
+    @property
+    def job_log(self) -> Path:
+        """Output of the launcher (torchrun)."""
+        return self.root / "job.log"
+
+    def rank_log(self, rank: int) -> Path:
+        """Output of one rank."""
+        return self.root / f"rank{rank}.log"
+
+    @property
+    def logged_config(self) -> Path:
+        """The configuration of an imported run, as far as its log tells it."""
+        return self.root / "logged_config.json"
+
+    @property
+    def chosen(self) -> Path:
+        """Who chose this trial for export by hand, and when."""
+        return self.root / "chosen.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of `epoch_<n>.pth`."""
+        return self.root / "checkpoints"
+
+    @property
+    def predictions(self) -> Path:
+        """Folder of `epoch_<n>.bin`: the class that each validation clip was given."""
+        return self.root / "predictions"
+
+    def predictions_of(self, epoch: int) -> Path:
+        """The predictions of one epoch; kept for the start, the best and the newest epochs."""
+        return self.predictions / f"epoch_{epoch}.bin"
+
+    @property
+    def wandb(self) -> Path:
+        """Folder that W&B writes below."""
+        return self.root / "wandb"
+
+    def read_measurements(self) -> List[Measurement]:
+        """Return the measurements so far, ascending, each epoch once (the first value).
+
+        A last line without its newline is still being written and is left out; so is a
+        line that is no measurement (a torn write of an earlier, killed attempt).
+        """
+        return by_epoch(parse_measurements(read_lines(self.measurements)))
+
+    def read_verdicts(self) -> List[Dict[str, Any]]:
+        """Return the records of the verdicts so far, as they were written, torn lines left out."""
+        return read_objects(self.verdicts)
+
+
+def parse_measurements(lines: List[str]) -> List[Measurement]:
+    """Parse whole lines in order, leaving out those that are no measurement."""
+    found = []
+    for line in lines:
+        try:
+            found.append(Measurement.from_line(line))
+        except (ValueError, TypeError):
+            continue
+    return found

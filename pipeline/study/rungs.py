@@ -1,0 +1,87 @@
+"""How far each trial of a study has got, for a search's stopping rule: two queries, no Optuna.
+
+Every trial with values counts: those of the search, the plan's recipes, and runs that were
+imported; not the repetitions of a good one on other seeds, which would raise the cut. Only those
+of the search can still be on their way.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.plan.search.rules import AsyncHalving, Reachability, TrialProgress
+from pipeline.plan.sweep import Sweep
+from pipeline.study.db.storage import Storage
+from pipeline.study.names import study_name
+from pipeline.study.trial_rows import FINISHED
+
+_TRIALS = """
+SELECT t.trial_id, t.number, CAST(t.state AS VARCHAR(20)) AS state, p.facts
+FROM trials AS t JOIN studies AS s ON s.study_id = t.study_id
+LEFT JOIN pcan_trials AS p ON p.trial_id = t.trial_id
+WHERE s.study_name = :study ORDER BY t.number
+"""
+_VALUES = """
+SELECT v.trial_id, v.step, v.intermediate_value AS value,
+    CAST(v.intermediate_value_type AS VARCHAR(20)) AS kind
+FROM trial_intermediate_values AS v
+JOIN trials AS t ON t.trial_id = v.trial_id JOIN studies AS s ON s.study_id = t.study_id
+WHERE s.study_name = :study ORDER BY v.trial_id, v.step
+"""
+
+
+def read_standings(
+    sweep: Sweep, variant: str, rule: AsyncHalving, storage: Storage
+) -> list[TrialProgress]:
+    """Return how far each trial of a variant's study has got.
+
+    Raises:
+        StorageError: the storage cannot be read.
+    """
+    study = study_name(sweep, variant)
+    curves = read_curves(study, storage)
+    rows = storage.read(_TRIALS, study=study)
+    counted = [row for row in rows if not _facts(row).get("confirms")]
+    return [_standing(row, curves.get(row["trial_id"], {}), rule) for row in counted]
+
+
+def read_curves(study: str, storage: Storage) -> dict[int, dict[int, float]]:
+    """Return the values of each trial of a study, by trial id and epoch."""
+    curves: dict[int, dict[int, float]] = {}
+    for row in storage.read(_VALUES, study=study):
+        value = float(row["value"]) if row["kind"] == "FINITE" else math.nan
+        curves.setdefault(row["trial_id"], {})[int(row["step"])] = value
+    return curves
+
+
+def _facts(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    facts = json.loads(row["facts"]) if isinstance(row["facts"], str) else row["facts"]
+    return facts or {}
+
+
+def _standing(
+    row: Mapping[str, Any], curve: Mapping[int, float], rule: AsyncHalving
+) -> TrialProgress:
+    return TrialProgress(
+        number=int(row["number"]),
+        epoch=max(curve, default=0),
+        bests=_bests(curve, rule.checks),
+        way=_way(str(row["state"]), bool(_facts(row).get("search"))),
+    )
+
+
+def _bests(curve: Mapping[int, float], checks: Sequence[int]) -> dict[int, float]:
+    """Return the best value so far at each check that was reached with a finite value."""
+    last, bests = max(curve, default=0), {}
+    for check in checks:
+        values = [v for e, v in curve.items() if e <= check and math.isfinite(v)]
+        if last >= check and values and math.isfinite(curve.get(check, 0.0)):
+            bests[check] = max(values)
+    return bests
+
+
+def _way(state: str, searched: bool) -> Reachability:
+    if not searched or state == "PRUNED":
+        return Reachability.OUT
+    return Reachability.ENDED if state in FINISHED else Reachability.OPEN

@@ -1,0 +1,173 @@
+"""The board: all trials of a sweep in one query, without Optuna's classes.
+
+Loading a study through Optuna reads every epoch of every trial; a few rows answer `status`,
+`watch`, `best` and the ladder.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.plan.ladder import VariantOutcome
+from pipeline.plan.sweep import Sweep
+from pipeline.study.db.storage import Storage
+from pipeline.study.owner import is_dead, shown_host, this_host
+
+FINISHED = ("COMPLETE", "PRUNED", "FAIL")
+#: Our table (`table.py`) beside the states of Optuna's.
+_BOARD = """
+SELECT p.*, CAST(t.state AS VARCHAR(20)) AS state
+FROM pcan_trials AS p JOIN trials AS t ON t.trial_id = p.trial_id
+WHERE p.sweep = :sweep ORDER BY t.study_id, p.number
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrialRow:
+    """One trial as the storage knows it; figures are of the latest reported epoch."""
+
+    trial_id: int
+    variant: str
+    number: int
+    state: str
+    phase: str
+    recipe_hash: str | None
+    params: Mapping[str, Any]
+    attempt: int
+    host: str | None
+    pid: int | None
+    renewed_at: float | None
+    gpus: str | None
+    run_dir: str | None
+    epoch: int
+    last_top1: float | None
+    best_top1: float | None
+    best_epoch: int | None
+    lr: float | None
+    seconds: float
+    started_at: float | None
+    ended_at: float | None
+    cause: str | None
+    reason: str | None
+    verdicts: Sequence[Mapping[str, Any]]
+    facts: Mapping[str, Any]
+    #: When the row was read, by the database's clock.
+    read_at: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The trial as users name it: VARIANT/NUMBER."""
+        return f"{self.variant}/{self.number}"
+
+    def remote_host(self, root: Path) -> str | None:
+        """Return the host that has the run directory, None if it is seen from here.
+
+        Args:
+            root: the project's folder on this host.
+        """
+        if self.here or (root / str(self.run_dir)).is_dir():
+            return None
+        return shown_host(self.host or "")
+
+    @property
+    def here(self) -> bool:
+        """Whether no other host can have the run directory: it was never made, or made here."""
+        return self.run_dir is None or self.host is None or self.host == this_host()
+
+    @property
+    def finished(self) -> bool:
+        """Whether Optuna counts the trial as ended."""
+        return self.state in FINISHED
+
+    @property
+    def superseded(self) -> bool:
+        """Whether the recipe changed before this trial was ever run."""
+        return self.cause == "superseded"
+
+    @property
+    def imported(self) -> bool:
+        """Whether the trial is an earlier run, known from its log alone."""
+        return bool(self.facts.get("imported"))
+
+    @property
+    def confirms(self) -> str | None:
+        """The trial that this one repeats on another seed."""
+        name = self.facts.get("confirms")
+        return str(name) if name else None
+
+    @property
+    def is_regular(self) -> bool:
+        """Whether the trial is one of those that a plan or a search asked for."""
+        return not (self.superseded or self.imported or self.confirms)
+
+
+_FIELDS = [field.name for field in dataclasses.fields(TrialRow) if field.name != "read_at"]
+
+
+def read_board(sweep_name: str, storage: Storage) -> list[TrialRow]:
+    """Return the trials of a sweep, by study in the order they were made.
+
+    Raises:
+        StorageError: the storage cannot be read.
+    """
+    if not storage.exists():
+        return []
+    now = storage.now()
+    return [_row(row, now) for row in storage.read(_BOARD, sweep=sweep_name)]
+
+
+def sweeps_in(storage: Storage) -> dict[str, int]:
+    """Return the names of the sweeps registered in a storage, with their number of studies."""
+    if not storage.exists():
+        return {}
+    query = "SELECT sweep, count(DISTINCT variant) AS studies FROM pcan_trials GROUP BY sweep"
+    return {row["sweep"]: row["studies"] for row in storage.read(query)}
+
+
+def recipe_row(rows: Sequence[TrialRow], variant: str, recipe_hash: str) -> TrialRow | None:
+    """Return the trial of a variant's present recipe, if it is registered."""
+    mine = [r for r in rows if r.variant == variant and r.recipe_hash == recipe_hash]
+    return mine[-1] if mine else None
+
+
+def ended_recipes(
+    sweep: Sweep, rows: Sequence[TrialRow], hashes: Mapping[str, str]
+) -> dict[str, VariantOutcome]:
+    """Return how each variant's present recipe ended, for the ladder."""
+    ended = {}
+    for variant in sweep.variants:
+        row = recipe_row(rows, variant, hashes.get(variant, ""))
+        if row is None:
+            continue
+        stopping = [v for v in row.verdicts if v.get("verdict") == "prune"]
+        ended[variant] = VariantOutcome(
+            state=row.state if row.finished else None,
+            verdict=stopping[-1] if stopping else None,
+            cause=row.cause,
+        )
+    return ended
+
+
+def _row(row: Mapping[str, Any], now: float) -> TrialRow:
+    fields = {name: row[name] for name in _FIELDS}
+    fields["phase"] = _phase(row, now)
+    fields["params"] = _json(row["params"]) or {}
+    fields["verdicts"] = _json(row["verdicts"]) or []
+    fields["facts"] = _json(row["facts"]) or {}
+    return TrialRow(**fields, read_at=now)
+
+
+def _json(value: Any) -> Any:
+    """Return a JSON column's value; SQLite hands out its text."""
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _phase(row: Mapping[str, Any], now: float) -> str:
+    """Return the phase, which a dead owner could not write itself."""
+    if row["state"] in FINISHED:
+        return "done"
+    if row["phase"] == "running" and is_dead(row, now):
+        return "interrupted"
+    return str(row["phase"])

@@ -1,0 +1,273 @@
+"""What W&B is told about a trial, derived from its run directory alone. Pure but for reading.
+
+The rows are a fixed sequence: row k is the k-th measurement. So "how many rows does W&B hold"
+is all one has to know to go on after any interruption.
+"""
+
+import datetime
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.shared.files import read_json
+from pipeline.shared.measurement import Measurement
+from pipeline.shared.rundir import RunDir
+from pipeline.track.redact import redact
+
+#: What W&B shows as status; Optuna's state where the trial has ended.
+STATUS = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+VERDICT_COLUMNS = ("epoch", "top1", "verdict", "rule", "threshold", "reason", "next")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WandbTarget:
+    """Where runs go whose spec does not say."""
+
+    project: str | None = None
+    entity: str | None = None
+
+    def argv(self) -> list[str]:
+        """The same for a child process."""
+        given = {"--project": self.project, "--entity": self.entity}
+        return [word for flag, value in given.items() if value for word in (flag, value)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialFiles:
+    """One run directory as it stands."""
+
+    folder: Path
+    spec: Mapping[str, Any]
+    measurements: Sequence[Measurement]
+    verdicts: Sequence[Mapping[str, Any]]
+    outcome: Mapping[str, Any] | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.spec.get('variant')}/{self.spec.get('number')}"
+
+    @property
+    def ended(self) -> bool:
+        """Whether no job is at work on it: it is done, or was interrupted."""
+        return self.outcome is not None
+
+    @property
+    def status(self) -> str:
+        """running, interrupted, paused, complete, pruned or failed."""
+        if self.outcome is None:
+            return "running"
+        if self.outcome.get("state") is None and self.outcome.get("cause") == "paused":
+            return "paused"
+        return STATUS.get(str(self.outcome.get("state")), "interrupted")
+
+    @property
+    def best(self) -> Measurement | None:
+        """The best trained epoch; the check of the starting weights does not count."""
+        trained = [m for m in self.measurements if m.epoch > 0 and m.finite]
+        return max(trained, key=lambda m: m.top1, default=None)
+
+
+def read_trial(folder: Path) -> TrialFiles | None:
+    """Read a run directory; None as long as it has no spec."""
+    run = RunDir(folder)
+    spec = read_json(run.spec)
+    if spec is None:
+        return None
+    return TrialFiles(
+        folder=folder,
+        spec=spec,
+        measurements=run.read_measurements(),
+        verdicts=run.read_verdicts(),
+        outcome=read_json(run.outcome),
+    )
+
+
+def run_id(sweep: str, variant: str, number: int | str, created: str) -> str:
+    """Return the W&B run id of a trial: readable, stable, and new for a new sweep of that name.
+
+    Args:
+        created: the spec's `created`; tells a sweep from an earlier one that was deleted.
+    """
+    told = f"{sweep}/{variant}/{number}"
+    digest = hashlib.sha256(f"{told}@{created}".encode()).hexdigest()[:10]
+    return f"{re.sub('[^A-Za-z0-9_]+', '-', told).strip('-')[:48]}-{digest}"
+
+
+def id_of(spec: Mapping[str, Any]) -> str:
+    """The id that the spec carries, or the one it would have been given."""
+    given = (spec.get("wandb") or {}).get("id")
+    if given:
+        return str(given)
+    return run_id(
+        str(spec.get("sweep")),
+        str(spec.get("variant")),
+        str(spec.get("number")),
+        str(spec.get("created")),
+    )
+
+
+def rows(trial: TrialFiles) -> list[dict[str, Any]]:
+    """Return one W&B row a measurement, with the plan's course beside it."""
+    plan = PlanSeries(trial.spec)
+    best = math.nan
+    found = []
+    for m in trial.measurements:
+        if m.epoch > 0 and m.finite:
+            best = m.top1 if math.isnan(best) else max(best, m.top1)
+        row: dict[str, Any] = {
+            "epoch": m.epoch,
+            "val/top1": m.top1,
+            "val/rgb_top1": m.rgb_top1,
+            "val/pose_top1": m.pose_top1,
+            "val/best_top1": None if math.isnan(best) else best,
+            "train/lr": m.lr,
+            "train/loss": m.loss,
+            "train/seconds": m.seconds,
+            **{f"extra/{name}": value for name, value in m.extra.items()},
+            **plan.at(m.epoch),
+            "_timestamp": _unix(m.time),  # W&B's own: when it was measured, not when it was sent
+        }
+        found.append({key: value for key, value in row.items() if value is not None})
+    return found
+
+
+def _unix(time: str | None) -> float | None:
+    try:
+        return datetime.datetime.fromisoformat(time).timestamp() if time else None
+    except ValueError:
+        return None
+
+
+class PlanSeries:
+    """The plan's gates, band and goal as series over epochs, so that W&B can chart them."""
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        best_known = spec.get("best_known")
+        self.goal = spec.get("goal")
+        self.floors = _levels(spec.get("gates"), "floor", best_known)
+        self.targets = _levels(spec.get("gates"), "target", best_known)
+        bands = [b for b in spec.get("bands") or [] if b.get("top1")]
+        self.low = [(int(b["epoch"]), float(b["top1"][0])) for b in bands]
+        self.high = [(int(b["epoch"]), float(b["top1"][1])) for b in bands]
+
+    def at(self, epoch: int) -> dict[str, float | None]:
+        """Return the series' values at an epoch; a gate stands from the one before up to its own.
+
+        Between two epochs of the band the course is drawn straight.
+        """
+        return {
+            "plan/goal": self.goal,
+            "plan/floor": _ahead(self.floors, epoch),
+            "plan/target": _ahead(self.targets, epoch),
+            "plan/band_low": _between(self.low, epoch),
+            "plan/band_high": _between(self.high, epoch),
+        }
+
+
+def config(trial: TrialFiles) -> dict[str, Any]:
+    """Return the flat, redacted config: what one filters, groups and compares by."""
+    spec = trial.spec
+    plain = ("sweep", "variant", "number", "plan", "epochs", "metric", "goal", "best_known")
+    told = {key: spec.get(key) for key in (*plain, "seed", "nproc", "device", "config_hash")}
+    warm = spec.get("warm_start") or {}
+    told["warm_start"] = Path(str(warm["checkpoint"])).name if warm.get("checkpoint") else None
+    data = spec.get("data") or {}
+    told["data"] = data.get("store")
+    told |= {f"data_{key}": data[key] for key in ("profile", "digest") if data.get(key)}
+    told |= {f"versions.{name}": value for name, value in (spec.get("versions") or {}).items()}
+    told |= _flat(spec.get("overrides") or {})
+    told |= _flat(spec.get("values") or {})
+    cleaned: dict[str, Any] = redact(told)
+    return cleaned
+
+
+def summary(trial: TrialFiles) -> dict[str, Any]:
+    """Return the figures a table of runs is sorted by, and how the trial stands."""
+    best, last = trial.best, (trial.measurements[-1] if trial.measurements else None)
+    outcome = trial.outcome or {}
+    judged = trial.verdicts[-1] if trial.verdicts else {}
+    told: dict[str, Any] = {
+        "status": trial.status,
+        "reason": outcome.get("reason") or judged.get("reason"),
+        "cause": outcome.get("cause"),
+        "best_top1": best.top1 if best else None,
+        "best_epoch": best.epoch if best else None,
+        "final_top1": last.top1 if last else None,
+        "epochs_done": last.epoch if last else 0,
+        "gate": judged.get("rule"),
+        "verdict": judged.get("verdict"),
+    }
+    cleaned: dict[str, Any] = redact(told)
+    return cleaned
+
+
+def identity(trial: TrialFiles, identifier: str, target: WandbTarget) -> dict[str, Any]:
+    """Return how the run is filed: name, group, job type, tags, notes."""
+    spec = trial.spec
+    given = spec.get("wandb") or {}
+    plan = spec.get("plan")
+    return {
+        "id": identifier,
+        "name": trial.name,
+        "group": given.get("group") or spec.get("sweep"),
+        "job_type": spec.get("variant"),
+        "project": given.get("project") or target.project or "pcan",
+        "entity": given.get("entity") or target.entity,
+        "tags": [str(spec.get("variant"))] + ([f"plan {plan}"] if plan else []),
+        "notes": redact(str(spec.get("notes") or "")) or None,
+    }
+
+
+def verdict_table(trial: TrialFiles) -> list[list[Any]]:
+    """Return the verdicts as rows of VERDICT_COLUMNS; text and numbers only."""
+    table = []
+    for verdict in trial.verdicts:
+        cells = [verdict.get(column) for column in VERDICT_COLUMNS]
+        table.append([_cell(cell) for cell in cells])
+    cleaned: list[list[Any]] = redact(table)
+    return cleaned
+
+
+def _cell(value: Any) -> Any:
+    return value if value is None or isinstance(value, int | float | str) else json.dumps(value)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Spread nested mappings into dotted keys; W&B compares columns, not trees."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+            flat[f"{prefix}{key}"] = json.dumps(redact(value))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _levels(gates: Any, kind: str, best_known: Any) -> list[tuple[int, float]]:
+    levels = []
+    for gate in gates or []:
+        level = best_known if gate.get(kind) == "best_known" else gate.get(kind)
+        if level is not None:
+            levels.append((int(gate["epoch"]), float(level)))
+    return sorted(levels)
+
+
+def _ahead(levels: Sequence[tuple[int, float]], epoch: int) -> float | None:
+    """The level of the first gate not behind `epoch`; after the last, the last one's."""
+    if not levels:
+        return None
+    return next((level for at, level in levels if at >= epoch), levels[-1][1])
+
+
+def _between(points: Sequence[tuple[int, float]], epoch: int) -> float | None:
+    for (left, low), (right, high) in zip(points, points[1:], strict=False):
+        if left <= epoch <= right:
+            return low + (high - low) * (epoch - left) / (right - left)
+    return next((level for at, level in points if at == epoch), None)

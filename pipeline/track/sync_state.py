@@ -1,0 +1,209 @@
+"""What is known on disk about a trial's W&B run. Imports no wandb, so `status` may ask.
+
+Two small files below RUNDIR/wandb, each with one writer:
+    pcan_sync.json   what the offline files hold (fragments), the id in use   by the mirror
+    pcan_sent.json   what a server has confirmed                              by the sender
+"""
+
+import fcntl
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from pipeline.errors import TrackingError
+from pipeline.shared.files import read_json, write_json
+from pipeline.shared.rundir import RunDir
+from pipeline.track.run_payload import TrialFiles, id_of, read_trial
+
+LOCAL = "pcan_sync.json"
+SENT = "pcan_sent.json"
+
+
+@dataclass(kw_only=True)
+class Fragment:
+    """One offline folder of W&B: a stretch of rows written without interruption."""
+
+    folder: str
+    first: int
+    rows: int = 0
+    closed: bool = False  # only a closed fragment is known to hold its rows
+
+
+@dataclass(kw_only=True)
+class OfflineState:
+    """What the offline files of a trial hold."""
+
+    schema: int = 1
+    id: str = ""
+    fragments: list[Fragment] = field(default_factory=list)
+    status: str | None = None  # how the trial stood when the last fragment was closed
+
+    @property
+    def rows(self) -> int:
+        """Rows that certainly are on disk."""
+        return sum(f.rows for f in self.fragments if f.closed)
+
+
+@dataclass(kw_only=True)
+class ServerState:
+    """What a server has confirmed."""
+
+    schema: int = 1
+    id: str = ""
+    rows: int = 0
+    status: str | None = None
+    mode: str = "sync"
+    url: str | None = None
+    server: str | None = None
+    time: float = 0.0
+
+
+def trial_folders(sweep_dir: Path) -> list[Path]:
+    """Return the run directories of a sweep, by variant and number."""
+    found = [spec.parent for spec in sweep_dir.glob("*/*/spec.json")]
+    return sorted(found, key=lambda p: (p.parent.name, len(p.name), p.name))
+
+
+def read_local(trial: TrialFiles) -> OfflineState:
+    """Return what the offline files hold; an empty record for a new trial."""
+    return _local(_folder(trial), trial.spec)
+
+
+def _local(folder: Path, spec: Mapping[str, Any]) -> OfflineState:
+    record = _record(folder, LOCAL)
+    try:
+        fragments = [Fragment(**f) for f in record.pop("fragments", [])]
+        local = OfflineState(**record, fragments=fragments)
+    except (TypeError, AttributeError):  # damaged: the run directory can rebuild everything
+        local = OfflineState()
+    local.id = local.id or id_of(spec)
+    return local
+
+
+def _record(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        return read_json(folder / name) or {}
+    except OSError:  # unreadable is as good as none: everything can be written anew
+        return {}
+
+
+def read_sent(trial: TrialFiles) -> ServerState:
+    """Return what the server has confirmed for the run id in use."""
+    return _sent(_folder(trial), read_local(trial))
+
+
+def _sent(folder: Path, local: OfflineState) -> ServerState:
+    try:
+        sent = ServerState(**_record(folder, SENT))
+    except TypeError:
+        sent = ServerState()
+    return sent if sent.id == local.id else ServerState()
+
+
+def write_state(trial: TrialFiles, state: OfflineState | ServerState) -> None:
+    """Put a record beside the offline files."""
+    folder = _folder(trial)
+    folder.mkdir(exist_ok=True)
+    if isinstance(state, ServerState):
+        state.time = time.time()
+    write_json(folder / (SENT if isinstance(state, ServerState) else LOCAL), asdict(state))
+
+
+def is_sent(trial: TrialFiles) -> bool:
+    """Whether the server has confirmed all of the trial as it stands."""
+    sent = read_sent(trial)
+    return sent.rows == len(trial.measurements) and sent.status == trial.status
+
+
+def untracked() -> dict[str, Any]:
+    """Return what `wandb_state` says of a trial that it cannot see, or that was not tracked."""
+    return {"id": None, "mode": "disabled", "synced": False, "url": None}
+
+
+def wandb_state(folder: Path) -> dict[str, Any]:
+    """Return a trial's W&B run as `status --json` shows it.
+
+    Returns:
+        `id`; `mode`: offline, live, or disabled where nothing was tracked; `synced`: whether a
+        server confirmed everything; `url` once there is one.
+    """
+    run = RunDir(folder)
+    spec = read_json(run.spec)
+    if spec is None:
+        return untracked()
+    kept = run.wandb
+    local = _local(kept, spec)
+    sent = _sent(kept, local)
+    # Epochs are only counted where something was sent: `status` asks this of every trial.
+    whole = read_trial(folder) if sent.id else None
+    mode = (spec.get("wandb") or {}).get("mode")
+    if sent.mode == "live":
+        mode = "live"
+    elif not mode:
+        tracked = sent.id or (kept / LOCAL).exists()
+        mode = "offline" if tracked else "disabled"
+    return {
+        "id": local.id,
+        "mode": mode,
+        "synced": whole is not None and is_sent(whole),
+        "url": sent.url,
+    }
+
+
+def drop_unverified(trial: TrialFiles, local: OfflineState) -> None:
+    """Delete offline folders that cannot prove what they hold; their rows are written anew.
+
+    A killed writer leaves a fragment that lost up to its last seconds without a trace. The run
+    directory has every row, so a doubtful fragment is worth nothing.
+    """
+    proven: list[Fragment] = []
+    for fragment in local.fragments:
+        follows_on = fragment.first == sum(f.rows for f in proven)
+        if fragment.closed and follows_on and (_folder(trial) / fragment.folder).is_dir():
+            proven.append(fragment)
+    local.fragments = proven
+    keep = {f.folder for f in proven}
+    for found in _folder(trial).glob("offline-run-*"):
+        if found.is_dir() and found.name not in keep:
+            shutil.rmtree(found, ignore_errors=True)
+
+
+def _folder(trial: TrialFiles) -> Path:
+    return RunDir(trial.folder).wandb
+
+
+def mark_synced(trial: TrialFiles, local: OfflineState) -> None:
+    """Tell W&B's own `wandb sync` that it has nothing to send, so that no row comes twice."""
+    for fragment in local.fragments:
+        for file in (_folder(trial) / fragment.folder).glob("run-*.wandb"):
+            Path(f"{file}.synced").touch()
+
+
+@contextmanager
+def exclusive(folder: Path, name: str, wait_s: float) -> Iterator[None]:
+    """Hold a lock file that ends with the process.
+
+    Raises:
+        TrackingError: if another process still has it after `wait_s` seconds.
+    """
+    with (folder / f".{name}.lock").open("w") as stream:
+        _wait_for(stream, name, time.monotonic() + wait_s)
+        yield
+
+
+def _wait_for(stream: TextIO, name: str, deadline: float) -> None:
+    while True:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise TrackingError(
+                    f"Another process is already sending this sweep to W&B ({name}). "
+                    "Wait for it to end, or stop that launch: pcan sweep stop"
+                ) from None
+            time.sleep(0.2)

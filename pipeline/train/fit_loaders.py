@@ -1,0 +1,109 @@
+"""How a job's samples are loaded: by how many processes, how many at a time, from what.
+
+Nothing here changes what is drawn: with loader processes a sample's random numbers depend on its
+index alone (`seeding`), and the size of a validation batch changes predictions by rounding only.
+"""
+
+import os
+from typing import Any, Dict, List, Optional, Tuple
+
+from pipeline.shared.loader_workers import suggest_workers
+from pipeline.train.data_chain import COMPACT, LOADERS, shows_fixed_frames, step
+from pipeline.train.job_spec import Spec
+
+#: Of a validation batch; the gain beyond is small (launches of a forward pass are shared).
+MOST_AT_A_TIME = 8
+
+
+def fit_loaders(config: Any, spec: Spec) -> List[str]:
+    """Set loader processes and the validation's batch size where nobody named them.
+
+    Args:
+        spec: `loading` in it has `slots`, jobs that share this machine, and `named`, the config
+            paths that the sweep file or `--set` gives a value; without it nothing is changed.
+
+    Returns:
+        What was set, in sentences.
+    """
+    loading = spec.raw.get("loading")
+    if loading is None:
+        return []
+    prepared = (spec.raw.get("data") or {}).get("store") == "prepared"
+    cores = len(os.sched_getaffinity(0))
+    wanted = suggest_workers(cores, int(loading.get("slots") or 1), spec.nproc, prepared)
+    named = set(loading.get("named") or ())
+    told = fit_workers(config, wanted, named)
+    size = validation_batch(config)
+    if size is not None and "val_dataloader.batch_size" not in named:
+        config["val_dataloader"]["batch_size"] = size
+        told.append(f"Validating {size} samples at a time; the config has 1.")
+    return told
+
+
+def fit_workers(config: Any, wanted: int, named: Any = ()) -> List[str]:
+    """Take fewer loader processes than the config has where fewer do.
+
+    Never more: the config's author knows what the machine's memory bears. Never none: samples
+    drawn in the training process itself take their random numbers from another source.
+    """
+    told = []
+    for name in LOADERS:
+        loader = config.get(name) or {}
+        had = loader.get("num_workers", 0)
+        count = min(had, max(1, wanted))
+        if count < had and f"{name}.num_workers" not in named:
+            loader["num_workers"] = count
+            told.append(f"{name}: num_workers {count} in place of the config's {had}.")
+    return told
+
+
+def validation_batch(config: Any) -> Optional[int]:
+    """Return how many samples to validate at a time, None to leave it to the config.
+
+    Samples have one shape if each shows one clip, cut to a square (or not cut) and resized to a
+    fixed size. A batch no larger than training's fits into memory.
+    """
+    loader, model = config.get("val_dataloader") or {}, config.get("model") or {}
+    train = (config.get("train_dataloader") or {}).get("batch_size", 1)
+    pipeline = (loader.get("dataset") or {}).get("pipeline") or []
+    if loader.get("batch_size", 1) != 1 or model.get("type") != "MMRecognizer3D":
+        return None
+    if not (shows_fixed_frames(pipeline) and one_shape(pipeline)):
+        return None
+    return min(MOST_AT_A_TIME, train) if train > 1 else None
+
+
+def one_shape(pipeline: List[Dict]) -> bool:
+    """Return whether all samples of a validation chain end with one height and width."""
+    resizes = [one for one in pipeline if one["type"] == "Resize"]
+    fixed = bool(resizes) and resizes[-1].get("keep_ratio", True) is False
+    return fixed and step(pipeline, COMPACT) is not None
+
+
+class FromVideo:
+    """Counts samples that were read from videos although packs were asked for, by epoch."""
+
+    def __init__(self) -> None:
+        self._before = 0
+
+    def since_last(self, runner: Any) -> int:
+        """Return this rank's count since the last call."""
+        from pipeline.train.transforms import fallbacks_of
+
+        loaders = (runner.train_dataloader, runner.val_dataloader)
+        total = sum(fallbacks_of(loader.dataset) for loader in loaders)
+        self._before, new = total, total - self._before
+        return new
+
+
+def waiting(runner: Any) -> Optional[Tuple[float, float]]:
+    """Return the seconds an epoch's training waited for samples, and lasted in all.
+
+    From MMEngine's IterTimerHook, which every runner has unless its config takes it out.
+    """
+    scalars, count = runner.message_hub.log_scalars, len(runner.train_dataloader)
+    found = [scalars.get(f"train/{name}") for name in ("data_time", "time")]
+    if None in found:
+        return None
+    waited, lasted = (float(sum(one.data[0][-count:])) for one in found)
+    return waited, lasted

@@ -1,0 +1,116 @@
+"""Turns a trial's `config.py` into what MMEngine's Runner is built from.
+
+The config says what is trained. Where it lies, who saves, stops and reports is the job's
+matter: those parts are replaced here.
+"""
+
+import logging
+import traceback
+from typing import Any, List
+
+from mmengine.config import Config
+
+from pipeline.shared.rundir import RunDir
+from pipeline.train.compat import prepare_mmaction
+from pipeline.train.fit_loaders import fit_loaders
+from pipeline.train.guard_pickle import read_plain_pickles
+from pipeline.train.job_spec import Spec
+from pipeline.train.outcome import JobFailure
+
+log = logging.getLogger(__name__)
+#: Hooks whose work is done here by others: checkpoints by EpochEnd, stopping by the judge.
+REPLACED = {"CheckpointHook", "EarlyStoppingHook"}
+NEEDED = (
+    "model",
+    "train_dataloader",
+    "train_cfg",
+    "optim_wrapper",
+    "val_dataloader",
+    "val_cfg",
+    "val_evaluator",
+)
+
+
+def job_config(rundir: RunDir, spec: Spec, distributed: bool) -> Config:
+    """Load `config.py` and fit it to this job; raise JobFailure if it cannot be loaded."""
+    prepare_mmaction()
+    read_plain_pickles()
+    try:
+        config = Config.fromfile(str(rundir.config))
+    except Exception as error:
+        traceback.print_exc()
+        raise JobFailure("bad_config", f"{rundir.config} cannot be loaded: {error}") from error
+    check(config)
+    read_from_store(config, spec.raw.get("data"))
+    for line in fit_loaders(config, spec):
+        log.info(line)
+    config.work_dir = str(rundir.root / "mmengine")
+    config.load_from, config.resume = None, False
+    config.launcher = "pytorch" if distributed else "none"
+    config.default_hooks = {**(config.get("default_hooks") or {}), "checkpoint": None}
+    config.custom_hooks = [h for h in config.get("custom_hooks") or [] if not is_replaced(h)]
+    if config.get("visualizer"):
+        config.visualizer.vis_backends = local_only(config.visualizer.get("vis_backends"))
+    if spec.seed is not None:
+        config.randomness = {**(config.get("randomness") or {}), "seed": spec.seed}
+    if distributed and spec.device == "cpu":
+        config.model_wrapper_cfg = cpu_wrapper(config)
+    return config
+
+
+def read_from_store(config: Config, data: Any) -> None:
+    """Have prepared packs read in place of videos, where the specification says so."""
+    if not data or data.get("store") != "prepared":
+        return
+    from pipeline.shared.store import StoreError
+    from pipeline.train.transforms import use_spec
+
+    try:
+        use_spec(config, data)
+    except StoreError as error:
+        raise JobFailure("bad_data", str(error)) from error
+
+
+def check(config: Config) -> None:
+    """Raise JobFailure if the job cannot report on a training like this."""
+    missing = [name for name in NEEDED if config.get(name) is None]
+    if missing:
+        raise JobFailure(
+            "bad_config",
+            f"The config lacks {', '.join(missing)}; a trial is trained and validated.",
+        )
+    loop = config.train_cfg
+    if not (loop.get("by_epoch") or loop.get("type") == "EpochBasedTrainLoop"):
+        raise JobFailure(
+            "bad_config",
+            "train_cfg does not count in epochs; the plan does. Write "
+            "train_cfg=dict(by_epoch=True, max_epochs=...).",
+        )
+
+
+def kind_of(part: Any) -> str:
+    """Return the bare class name a config entry asks for ("mmengine.CheckpointHook" too)."""
+    kind = part.get("type", "") if isinstance(part, dict) else type(part)
+    name = kind if isinstance(kind, str) else kind.__name__
+    return name.rsplit(".", 1)[-1]
+
+
+def is_replaced(hook: Any) -> bool:
+    """Tell whether a hook of the config does what the job does itself."""
+    return kind_of(hook) in REPLACED
+
+
+def local_only(backends: Any) -> List[Any]:
+    """Keep MMEngine's local log files; everything else is the control side's matter."""
+    return [b for b in backends or [] if kind_of(b) == "LocalVisBackend"]
+
+
+def cpu_wrapper(config: Config) -> Any:
+    """Return the data-parallel wrapper of the config, without device ids."""
+    wrapper = {
+        "type": "MMDistributedDataParallel",
+        "broadcast_buffers": False,
+        "find_unused_parameters": config.get("find_unused_parameters", False),
+        **(config.get("model_wrapper_cfg") or {}),
+    }
+    return {**wrapper, "device_ids": None}

@@ -1,0 +1,53 @@
+"""`python -m pipeline.train.tools.evaluate`: measure exported weights again.
+
+stdin: `{"config": path, "weights": path, "splits": ["val", "test"]}`. stdout: `{"metrics":
+{split: {metric: value}}, "same": whether both splits read the same data}`. MMEngine's own Runner
+tests; nothing of a trial's run is used but the two files.
+"""
+
+import contextlib
+import io
+import sys
+import tempfile
+from typing import Any, Dict
+
+from pipeline.train.compat import prepare_mmaction
+from pipeline.train.guard_pickle import read_plain_pickles
+from pipeline.train.tools.tool import ToolError, serve
+
+
+def evaluate(question: Dict[str, Any]) -> Dict[str, Any]:
+    """Answer one question, as the module says."""
+    for name in ("config", "weights"):
+        if not isinstance(question.get(name), str):
+            raise ToolError(f'The question has no "{name}".')
+    prepare_mmaction()
+    read_plain_pickles()
+    from mmengine.config import Config
+
+    found = {}
+    config = Config.fromfile(question["config"])
+    for split in question.get("splits") or ["val"]:
+        if config.get(f"{split}_dataloader") is not None:
+            found[split] = measure(config.copy(), question["weights"], split)
+    same = config.get("val_dataloader") == config.get("test_dataloader")
+    return {"metrics": found, "same": same}
+
+
+def measure(config: Any, weights: str, split: str) -> Dict[str, float]:
+    """Test one split with MMEngine's Runner; return its metrics."""
+    from mmengine.runner import Runner
+
+    config.test_dataloader = config[f"{split}_dataloader"]
+    config.test_evaluator = config[f"{split}_evaluator"]
+    config.test_cfg = config.get("test_cfg") or {}
+    config.load_from = weights
+    with tempfile.TemporaryDirectory() as folder:
+        config.work_dir = folder
+        with contextlib.redirect_stdout(io.StringIO()):  # stdout carries the answer alone
+            metrics = Runner.from_cfg(config).test()
+    return {name: float(value) for name, value in metrics.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(serve(evaluate))

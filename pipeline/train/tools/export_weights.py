@@ -1,0 +1,52 @@
+"""`python -m pipeline.train.tools.export_weights`: the weights of a checkpoint, and nothing else.
+
+stdin: `{"checkpoint": path, "out": path}`. stdout: `{"sha256", "keys", "bytes", "epoch"}`. The
+file is `{"state_dict": {name: tensor}}`: it loads with `weights_only=True` and by MMEngine's
+`load_checkpoint`. Prototypes are buffers of the model and so part of it.
+"""
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any, Dict
+
+from pipeline.train.outcome import JobFailure
+from pipeline.train.tools.tool import ToolError, serve
+
+
+def export(question: Dict[str, Any]) -> Dict[str, Any]:
+    """Answer one question, as the module says."""
+    for name in ("checkpoint", "out"):
+        if not isinstance(question.get(name), str):
+            raise ToolError(f'The question has no "{name}".')
+    from pipeline.train import checkpoints
+
+    try:
+        content = checkpoints.read(Path(question["checkpoint"]))
+    except JobFailure as failure:
+        raise ToolError(failure.reason) from failure
+    weights = content["state_dict"]
+    out = Path(question["out"])
+    try:
+        checkpoints.write(out, {"state_dict": weights})
+    except OSError as error:
+        raise ToolError(f"{out} cannot be written: {error}.") from error
+    return {
+        "sha256": sha256(out),
+        "keys": len(weights),
+        "bytes": out.stat().st_size,
+        "epoch": content["meta"]["epoch"],
+    }
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, read piece by piece."""
+    digest = hashlib.sha256()
+    with open(str(path), "rb") as stream:
+        for piece in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(serve(export))

@@ -1,0 +1,138 @@
+"""`python -m pipeline.train.tools.resolve_config`: a config and its variants, fully resolved.
+
+stdin: `{"config": path, "sets": [{"name", "overrides": {dotted path: value}}], "code_root":
+path or null}`. stdout: `{"files", "base", "results": [{"name", "config", "changes", "missing",
+"near", "facts"}]}`. A resolved config is one text without `_base_` that plain MMEngine reads.
+Imports mmengine.config only (no torch) unless the config itself imports more.
+"""
+
+import copy
+import os
+import sys
+from typing import Any, Dict, List
+
+from pipeline.train.config_file import load
+from pipeline.train.config_text import to_text
+from pipeline.train.override import apply, changes, nearest
+from pipeline.train.tools.tool import ToolError, serve
+
+
+def resolve(question: Dict[str, Any]) -> Dict[str, Any]:
+    """Answer one question, as the module says."""
+    path = question.get("config")
+    if not isinstance(path, str):
+        raise ToolError('The question has no "config".')
+    if question.get("code_root"):
+        sys.path.insert(0, question["code_root"])
+    base, files = load(path)
+    results = [variant(base, entry, path) for entry in question.get("sets") or []]
+    return {"files": files, "base": facts(base), "results": results}
+
+
+def variant(base: Dict[str, Any], entry: Dict[str, Any], path: str) -> Dict[str, Any]:
+    """Apply one set of overrides to the base config and write the result as text."""
+    config = copy.deepcopy(base)
+    overrides = entry.get("overrides") or {}
+    missing = apply(config, overrides)
+    return {
+        "name": entry.get("name"),
+        "config": to_text(config, path),
+        "changes": changes(base, config),
+        "missing": missing,
+        "near": {name: nearest(base, name) for name in missing},
+        "facts": facts(config),
+    }
+
+
+def facts(config: Dict[str, Any]) -> Dict[str, Any]:
+    """Return what the plan is checked against; None where a config does not say."""
+    loop = config.get("train_cfg") or {}
+    head = _inside(config, "model", "cls_head") or {}
+    sets = data_sets(config)
+    return {
+        "by_epoch": bool(loop.get("by_epoch") or loop.get("type") == "EpochBasedTrainLoop"),
+        "max_epochs": loop.get("max_epochs"),
+        "val_begin": loop.get("val_begin", 1),
+        "val_interval": loop.get("val_interval", 1),
+        "val_epochs": validated(loop),
+        "model": _inside(config, "model", "type"),
+        "num_classes": head.get("num_classes"),
+        "loss_weights": head.get("loss_weights"),
+        "batch_size": _inside(config, "train_dataloader", "batch_size"),
+        "val_batch_size": _inside(config, "val_dataloader", "batch_size"),
+        "num_workers": _inside(config, "train_dataloader", "num_workers"),
+        "optimizer": _inside(config, "optim_wrapper", "optimizer", "type"),
+        "lr": _inside(config, "optim_wrapper", "optimizer", "lr"),
+        "clip_grad": _inside(config, "optim_wrapper", "clip_grad"),
+        "param_scheduler": config.get("param_scheduler"),
+        "val_evaluator": config.get("val_evaluator"),
+        "has_validation": all(
+            config.get(k) is not None for k in ("val_dataloader", "val_cfg", "val_evaluator")
+        ),
+        "ann_files": {name: annotation_file(d) for name, d in sets.items() if "ann_file" in d},
+        "ann_splits": {name: d["split"] for name, d in sets.items() if "split" in d},
+        "load_from": config.get("load_from"),
+        "resume": bool(config.get("resume")),
+        "replaced": replaced(config),
+        "custom_imports": config.get("custom_imports"),
+    }
+
+
+def replaced(config: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the parts whose work a job leaves to others, by kind: hooks, other trackers."""
+    hooks = [*(config.get("custom_hooks") or []), *(config.get("default_hooks") or {}).values()]
+    backends = (config.get("visualizer") or {}).get("vis_backends") or []
+    names = {"hooks": kinds(hooks), "backends": kinds(backends)}
+    return {
+        "hooks": [name for name in names["hooks"] if name == "EarlyStoppingHook"],
+        "backends": [name for name in names["backends"] if name != "LocalVisBackend"],
+    }
+
+
+def kinds(parts: Any) -> List[str]:
+    """Return the bare class name that each config entry asks for."""
+    found = [part.get("type", "") for part in parts if isinstance(part, dict)]
+    return [str(getattr(kind, "__name__", kind)).rsplit(".", 1)[-1] for kind in found]
+
+
+def validated(loop: Dict[str, Any]) -> Any:
+    """Return the epochs that MMEngine's loop validates after, or None if it counts none."""
+    last = loop.get("max_epochs")
+    if not isinstance(last, int) or last > 100000:  # the control side refuses so many
+        return None
+    begin, interval = loop.get("val_begin", 1), loop.get("val_interval", 1)
+    stages = sorted(loop.get("dynamic_intervals") or [])
+
+    def due(epoch: int) -> bool:
+        every = next((n for start, n in reversed(stages) if start <= epoch + 1), interval)
+        return epoch >= begin and (epoch % every == 0 or epoch == last)
+
+    return [epoch for epoch in range(1, last + 1) if due(epoch)]
+
+
+def data_sets(config: Dict[str, Any]) -> Dict[str, Dict[str, Any]]:
+    """Return each loader's data set, out of what repeats or slices it, by the loader's name."""
+    found = {}
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        dataset = _inside(config, name, "dataset")
+        while isinstance(dataset, dict) and isinstance(dataset.get("dataset"), dict):
+            dataset = dataset["dataset"]
+        if isinstance(dataset, dict):
+            found[name] = dataset
+    return found
+
+
+def annotation_file(dataset: Dict[str, Any]) -> Any:
+    """Return a data set's annotation as MMEngine finds it: below `data_root`, if there is one."""
+    root, file = dataset.get("data_root"), dataset["ann_file"]
+    return os.path.join(root, file) if root and isinstance(file, str) else file
+
+
+def _inside(config: Any, *keys: str) -> Any:
+    for key in keys:
+        config = config.get(key) if isinstance(config, dict) else None
+    return config
+
+
+if __name__ == "__main__":
+    sys.exit(serve(resolve))

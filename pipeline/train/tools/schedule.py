@@ -1,0 +1,112 @@
+"""`python -m pipeline.train.tools.schedule`: the learning rate a config really gives.
+
+stdin: `{"config": path or text, "iters_per_epoch": n or null, "nproc": n}`. stdout: `{"lr":
+[in force at the first iteration of each epoch], "lr_end": [at its last], "metric_driven":
+[types]}`. MMEngine's own schedulers are built on a dummy parameter and stepped as the Runner
+does, so any stack of them is right. Those in `metric_driven` wait for a metric and are left out.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, List
+
+from pipeline.train.config_file import load
+from pipeline.train.tools.tool import ToolError, serve
+
+
+def schedule(question: Dict[str, Any]) -> Dict[str, Any]:
+    """Answer one question, as the module says."""
+    config = _read(question.get("config"))
+    epochs = (config.get("train_cfg") or {}).get("max_epochs")
+    if not isinstance(epochs, int):
+        raise ToolError("train_cfg.max_epochs is missing: the schedule has no length.")
+    entries = _entries(config)
+    iters = question.get("iters_per_epoch")
+    if iters is None and any(_by_iteration(entry) for entry in entries):
+        raise ToolError("This schedule counts iterations; say how many an epoch has.")
+    try:
+        return course(config, entries, epochs, int(iters or 1), int(question.get("nproc") or 1))
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        raise ToolError(f"param_scheduler cannot be built: {error}") from error
+
+
+def course(
+    config: Dict[str, Any], entries: List[Dict[str, Any]], epochs: int, iters: int, nproc: int
+) -> Dict[str, Any]:
+    """Step through all epochs and note the learning rate in each."""
+    import mmengine.optim  # noqa: F401  registers the schedulers
+    from mmengine.registry import PARAM_SCHEDULERS
+
+    optimizer = dummy_optimizer(config, nproc)
+    schedulers = []
+    for entry in entries:
+        # The Runner's own defaults (mmengine 0.10.7, Runner._build_param_scheduler).
+        end = epochs if entry.get("by_epoch", True) else epochs * iters
+        filled = {"end": end, **entry}
+        defaults = {"optimizer": optimizer, "epoch_length": iters}
+        schedulers.append(PARAM_SCHEDULERS.build(filled, default_args=defaults))
+    timed = [s for s in schedulers if not getattr(s, "need_val_args", False)]
+    first, last = [], []
+    for _ in range(epochs):
+        first.append(optimizer.param_groups[0]["lr"])
+        for _ in range(iters):
+            now = optimizer.param_groups[0]["lr"]
+            optimizer.step()
+            _step([s for s in timed if not s.by_epoch])
+        last.append(now)
+        _step([s for s in timed if s.by_epoch])
+    waiting = [type(s).__name__ for s in schedulers if s not in timed]
+    return {"lr": first, "lr_end": last, "metric_driven": waiting}
+
+
+def dummy_optimizer(config: Dict[str, Any], nproc: int) -> Any:
+    """Return an optimizer over one parameter, with the config's learning rate."""
+    import torch
+
+    optimizer = (config.get("optim_wrapper") or {}).get("optimizer") or {}
+    if not isinstance(optimizer.get("lr"), (int, float)):
+        raise ToolError("optim_wrapper.optimizer.lr is missing: there is nothing to schedule.")
+    lr = float(optimizer["lr"])
+    scaling = config.get("auto_scale_lr") or {}
+    if scaling.get("enable"):
+        batch = nproc * config["train_dataloader"]["batch_size"]
+        lr *= batch / float(scaling["base_batch_size"])
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    if "betas" in optimizer:
+        return torch.optim.AdamW([parameter], lr=lr, betas=tuple(optimizer["betas"]))
+    return torch.optim.SGD([parameter], lr=lr, momentum=optimizer.get("momentum", 0.0))
+
+
+def _entries(config: Dict[str, Any]) -> List[Dict[str, Any]]:
+    entries = config.get("param_scheduler") or []
+    if isinstance(entries, dict):
+        if "type" not in entries:
+            raise ToolError("param_scheduler is for several optimizers; the plan knows one lr.")
+        entries = [entries]
+    return [dict(entry) for entry in entries]
+
+
+def _by_iteration(entry: Dict[str, Any]) -> bool:
+    return not entry.get("by_epoch", True) or bool(entry.get("convert_to_iter_based"))
+
+
+def _step(schedulers: List[Any]) -> None:
+    for scheduler in schedulers:
+        scheduler.step()
+
+
+def _read(config: Any) -> Dict[str, Any]:
+    """Return the config of a path, or of a text (which has more than one line)."""
+    if not isinstance(config, str):
+        raise ToolError('The question has no "config".')
+    if "\n" not in config:
+        return load(config)[0]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.py"
+        path.write_text(config, encoding="utf-8")
+        return load(str(path))[0]
+
+
+if __name__ == "__main__":
+    sys.exit(serve(schedule))
