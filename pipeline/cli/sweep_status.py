@@ -1,4 +1,4 @@
-"""`pcan sweep status` and `pcan sweep list`: what is where."""
+"""`pcan sweep status` and `pcan sweep list`: the trials of a sweep, the sweeps of a project."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from pipeline.cli.common.options import (
 @storage_option
 @json_option
 def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
-    """Show every trial of SWEEP: state, epochs, top-1, verdicts, what comes next.
+    """Show every trial of SWEEP: state, epochs, top-1, verdicts, what runs next.
 
     \b
     Example:
@@ -57,7 +57,7 @@ def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
 
 
 def _jobs(opened: Opened) -> list[dict[str, Any]]:
-    """Return the jobs that SLURM has of this sweep, if it ever was launched there."""
+    """Return this sweep's jobs in SLURM, if it was ever launched there."""
     from pipeline.cluster.jobs import active_jobs, engine_of
     from pipeline.errors import NotReady
 
@@ -65,7 +65,7 @@ def _jobs(opened: Opened) -> list[dict[str, Any]]:
     try:
         return [job.record() for job in active_jobs(engine)] if engine is not None else []
     except NotReady as error:
-        echo_err(f"Jobs of SLURM are not shown: {error}")
+        echo_err(f"SLURM jobs are not shown: {error}")
         return []
 
 

@@ -138,4 +138,4 @@ def test_a_folder_without_permission_is_told_not_traced(pcan, project, monkeypat
 
     monkeypatch.setattr(Path, "glob", refuse)
     code, told = pcan("sweep", "list")
-    assert code == 5 and told.endswith("sweeps: Permission denied. Mend that, then try again.\n")
+    assert code == 5 and told.endswith("sweeps: Permission denied. Fix that, then try again.\n")
