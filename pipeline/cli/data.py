@@ -207,7 +207,7 @@ def _sweep_sources(sweep: str | None, sets: tuple[str, ...]) -> tuple[list["Sour
 
 
 def loader_facts(sweep: Any, project: Any, sets: tuple[str, ...]) -> dict[str, Any]:
-    """Return what a sweep's base config says about its loaders, moved to this machine."""
+    """Return the loaders of a sweep's base config, with the data root of this machine."""
     from pipeline.job.torch_tools import run_tool
     from pipeline.preflight.machine_overrides import data_root, parse_sets
 

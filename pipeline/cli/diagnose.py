@@ -37,8 +37,7 @@ def command(
     """
     from pipeline.diagnose.log_case import make_case
     from pipeline.diagnose.read_log import read_log
-    from pipeline.diagnose.runner import examine, report
-    from pipeline.diagnose.text import diagnosis_text
+    from pipeline.diagnose.runner import diagnosis_text, examine, report
 
     if bool(logs) == bool(trial):
         raise click.UsageError("Give logs, or a trial of a sweep: --trial VARIANT/N")

@@ -81,8 +81,7 @@ def replay(
 
         pcan gates replay pcan_ntu60 work_dirs/failed_run
     """
-    from pipeline.diagnose.plan_context import PlanContext, choose_variant
-    from pipeline.diagnose.replay_log import replay_log
+    from pipeline.diagnose.plan_context import PlanContext, choose_variant, replay_log
     from pipeline.plan.replay import with_best_known
     from pipeline.report.plan.gates_text import replay_text
 

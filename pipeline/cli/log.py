@@ -58,10 +58,9 @@ def command(
 def _read(
     workdir: Path, plan: str | None, variant: str | None, metric: str | None
 ) -> "tuple[LogCase, list[Row]]":
-    from pipeline.diagnose.epoch_table import judged, recorded, rows
-    from pipeline.diagnose.locate import newest_work_dir
+    from pipeline.diagnose.epoch_table import epoch_rows, judged, recorded
     from pipeline.diagnose.log_case import make_case
-    from pipeline.diagnose.read_log import read_log
+    from pipeline.diagnose.read_log import newest_work_dir, read_log
     from pipeline.errors import InputError
 
     if not workdir.exists():
@@ -76,12 +75,12 @@ def _read(
         sweep = open_sweep(plan).sweep
         clips = case.series.clips if case.series else None
         verdicts = judged(case, Rules.of(choose_variant(sweep, variant), clips=clips))
-    return case, rows(case, verdicts)
+    return case, epoch_rows(case, verdicts)
 
 
 def _text(case: "LogCase", rows: "list[Row]") -> str:
     from pipeline.diagnose.epoch_table import chart, text
-    from pipeline.diagnose.text import title
+    from pipeline.diagnose.runner import title
 
     notes = [f"({note})" for note in case.curve.notes]
     return "\n".join(part for part in (title(case), *notes, text(rows), chart(case)) if part)

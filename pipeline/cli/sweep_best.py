@@ -1,4 +1,4 @@
-"""`pcan sweep best`: export the winner, after repeating the best on new seeds where asked."""
+"""`pcan sweep best`: export the winner, after repeating the best on new seeds with --confirm."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

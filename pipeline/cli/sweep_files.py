@@ -39,27 +39,27 @@ def clean(sweep: str | None, yes: bool, storage: str | None, as_json: bool) -> N
     opened = open_sweep(sweep)
     store = open_storage(storage, opened.project.runs)
     name = opened.sweep.name
-    found = find_losers(opened.sweep, opened.project, read_board(name, store))
+    plan = find_losers(opened.sweep, opened.project, read_board(name, store))
     rows = [
         {"trial": one.trial, "state": one.state, "files": len(one.files), "bytes": one.bytes}
-        for one in found.losers
+        for one in plan.losers
     ]
     if yes:
-        found = delete(opened.sweep, opened.project, store)
+        plan = delete(opened.sweep, opened.project, store)
     if as_json:
-        record = {"schema": 1, "sweep": name, "deleted": yes, "freed": found.freed}
-        print_json({**record, "kept": found.kept, "trials": rows})
+        record = {"schema": 1, "sweep": name, "deleted": yes, "freed": plan.freed}
+        print_json({**record, "kept": plan.kept, "trials": rows})
         return
     for row in rows:
         click.echo(f"{row['trial']:<24} {row['state']:<9} {row['files']} files")
-    kept = f"; kept as the best: {found.kept}" if found.kept else ""
+    kept = f"; kept as the best: {plan.kept}" if plan.kept else ""
     if not rows:
         echo_err(f"{name} has no checkpoints of losers{kept}.")
     elif yes:
-        echo_err(f"Deleted, {_size(found.freed)} freed{kept}.")
+        echo_err(f"Deleted, {_size(plan.freed)} freed{kept}.")
     else:
         echo_err(
-            f"{_size(found.freed)} would be freed{kept}. Delete: pcan sweep clean {name} --yes"
+            f"{_size(plan.freed)} would be freed{kept}. Delete: pcan sweep clean {name} --yes"
         )
 
 

@@ -74,7 +74,7 @@ def import_runs(
     opened = open_sweep(sweep)
     resolution = resolve_and_check(opened.sweep, opened.project)
     texts = {name: config.text for name, config in resolution.configs.items()}
-    found = [
+    runs = [
         read_evidence(opened.sweep, texts, log, metric=metric, clips=clips, variant=variant)
         for log in logs
     ]
@@ -82,8 +82,8 @@ def import_runs(
     try:
         for line in describe(register_all(opened.sweep, store, resolution)):
             echo_err(line)
-        for evidence in found:
-            click.echo(import_run(opened.sweep, opened.project, store, evidence))
+        for run in runs:
+            click.echo(import_run(opened.sweep, opened.project, store, run))
     finally:
         store.close()
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.diagnose.curve import Curve
-from pipeline.diagnose.locate import newest_work_dir
-from pipeline.diagnose.read_log import read_log
+from pipeline.diagnose.read_log import newest_work_dir, read_log
 from pipeline.errors import InputError
 from pipeline.shared.measurement import Measurement
 

@@ -110,8 +110,8 @@ def _slots(request: "LaunchRequest", given: Mapping[str, Any], patience_s: float
     """Return the slots that the options name, each with its GPUs."""
     from pipeline.preflight.launch_checks import find_slots
 
-    asked = (given["device"], given["gpus"], given["slots"])
-    return find_slots(request.sweep, *asked, request.show.line, given["wait"], patience_s)
+    chosen = (given["device"], given["gpus"], given["slots"])
+    return find_slots(request.sweep, *chosen, request.show.line, given["wait"], patience_s)
 
 
 def _launch_here(
@@ -146,7 +146,7 @@ def _launch_on_slurm(
     from pipeline.cluster.slurm import SlurmExecutor
     from pipeline.launch.scheduler import candidates
 
-    given, sweep, say = ctx.params, request.sweep, request.show.line
+    given, sweep = ctx.params, request.sweep
     _refuse_local_options(given, searching=request.order.search is not None)
     engine = SlurmExecutor(sweep, request.project, given["device"], request.storage)
     if given.get("dry_run"):
@@ -154,14 +154,14 @@ def _launch_on_slurm(
         for name in candidates(sweep, request.order):
             click.echo(f"{sweep.name}/{name}")
         script = engine.script(_job_words(ctx, request.order))
-        say(f"As jobs of SLURM, each by this script:\n{script}")
+        request.show.line(f"As jobs of SLURM, each by this script:\n{script}")
         return None
     if given["detach"]:
         engine.check()
         _detach(ctx, request.make_folder(), sweep.name)
         return None
     for line in tracking.hints():
-        say(line)
+        request.show.line(line)
     return launch_on(
         engine,
         request,
