@@ -11,8 +11,9 @@ from scipy import stats
 
 from pipeline.plan.doubt import standard_error
 from pipeline.report.compare import comparison
-from pipeline.report.stats.differences import differences, read
-from pipeline.report.stats.mcnemar import McNemar, holm, pair
+from pipeline.report.stats.differences import differences
+from pipeline.report.stats.readings import read
+from pipeline.report.stats.significance import McNemar, holm, pair
 from pipeline.shared.files import append_line, write_json
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.predictions import Predictions

@@ -26,8 +26,7 @@ from pipeline.plan.verdict import percent
 from pipeline.report.best.export_readme import readme
 from pipeline.report.best.exported_config import exported_config
 from pipeline.report.best.winner import Winner
-from pipeline.report.stats.comparability import same, store_of
-from pipeline.report.stats.reading_error import clips_of, reading_error
+from pipeline.report.stats.readings import clips_of, reading_error, same_store, store_of
 from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
 from pipeline.study.trial_rows import TrialRow
@@ -138,7 +137,7 @@ def _record(
                 "state": o.state,
                 "top1": o.best_top1,
                 "reason": o.reason,
-                "comparable": same(_store(o), _store(row)),
+                "comparable": same_store(_store(o), _store(row)),
                 "confirms": o.confirms,
                 "imported": o.imported,
             }

@@ -7,7 +7,8 @@ from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import percent, shown_reading
 from pipeline.report.best.winner import Winner
-from pipeline.report.stats.differences import Reading, between, read
+from pipeline.report.stats.differences import between
+from pipeline.report.stats.readings import Reading, read
 from pipeline.report.stats.repetitions import confirmation_text
 from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir

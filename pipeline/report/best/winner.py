@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pipeline.errors import InputError, NoResult
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import percent
-from pipeline.report.stats.comparability import apart_rows
+from pipeline.report.stats.readings import incomparable_rows
 from pipeline.study.best import Confirmation, best_row, eligible, settled
 from pipeline.study.trial_rows import TrialRow
 
@@ -75,7 +75,7 @@ def find_winner(sweep: Sweep, rows: Sequence[TrialRow], named: str | None = None
         chosen=named is not None,
         eligible=row.state == "COMPLETE",
         others=sorted(others, key=lambda r: -(r.best_top1 or 0.0)),
-        not_comparable=apart_rows([row, *others], sweep.makers),
+        not_comparable=incomparable_rows([row, *others], sweep.makers),
         confirmed=settled(rows),
         unconfirmed=_unconfirmed(sweep, rows, row),
     )

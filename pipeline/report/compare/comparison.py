@@ -19,8 +19,8 @@ from typing import Any
 from pipeline.errors import InputError
 from pipeline.plan.sweep import Sweep
 from pipeline.report.compare.plan_side import ladder_of, short, variants_of
-from pipeline.report.stats.comparability import incomparable, shown_store, store_of
-from pipeline.report.stats.differences import Reading, differences, read
+from pipeline.report.stats.differences import differences
+from pipeline.report.stats.readings import Reading, incomparable, read, shown_store, store_of
 from pipeline.shared.files import read_json, read_lines, write_text
 from pipeline.shared.measurement import Measurement, by_epoch
 from pipeline.shared.rundir import RunDir, parse_measurements
