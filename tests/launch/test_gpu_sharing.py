@@ -15,8 +15,7 @@ from pipeline.errors import InputError, NotReady
 from pipeline.job.gpus import choose, list_gpus
 from pipeline.job.slots import Slot, gpu_slots
 from pipeline.launch import slot_pool
-from pipeline.launch.slot_pool import SlotPool
-from pipeline.preflight.launch_checks import find_slots
+from pipeline.launch.slot_pool import SlotPool, find_slots
 
 sys.path.insert(0, str(Path(__file__).parent))
 import stand_in  # noqa: E402
