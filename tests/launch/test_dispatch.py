@@ -15,7 +15,7 @@ def made(said: list[str]) -> Any:
     executor: Any = types.SimpleNamespace(title="SLURM", log=lambda job: "1.log")
     sweep = types.SimpleNamespace(job=types.SimpleNamespace(retry={}))
     context: Any = types.SimpleNamespace(sweep=sweep)
-    stops: Any = types.SimpleNamespace(asked=False)
+    stops: Any = types.SimpleNamespace(requested=False)
     found: Any = Dispatcher(executor, context, stops, ["pcan"], {}, 4, said.append)
     found._jobs = {"1": RUNNING}
     return found
