@@ -43,7 +43,7 @@ def stop(sweep: str | None, now: bool, timeout: float, storage: str | None) -> N
     Example:
       pcan sweep stop pcan_ntu60 --now
     """
-    from pipeline.cluster.jobs import active_jobs, cancel_remaining, cancel_waiting, engine_of
+    from pipeline.cluster.executor import executor_of
     from pipeline.launch.stop_requests import STOP_FILE
     from pipeline.shared.files import write_json
     from pipeline.study.db.storage import open_storage
@@ -53,13 +53,13 @@ def stop(sweep: str | None, now: bool, timeout: float, storage: str | None) -> N
     name = opened.sweep.name
     trials = _running(opened, store)
     _name_remote_trials(opened, store)
-    engine = engine_of(opened.sweep, opened.project)
-    if not trials and (engine is None or not active_jobs(engine)):
+    executor = executor_of(opened.sweep, opened.project)
+    if not trials and (executor is None or not executor.active_jobs()):
         echo_err(f"Nothing of {name} is running in this folder.")
         return
     write_json(opened.project.runs / name / STOP_FILE, {"time": time.time(), "now": now})
-    if engine is not None and (waiting := cancel_waiting(engine)):
-        echo_err(f"Cancelled pending SLURM jobs: {', '.join(waiting)}.")
+    if executor is not None and (waiting := executor.cancel_pending()):
+        echo_err(f"Cancelled pending {executor.title} jobs: {', '.join(waiting)}.")
     if trials:
         when = "now" if now else "after the running epoch"
         echo_err(f"Asked to stop {when}: {', '.join(trials)}.")
@@ -70,8 +70,8 @@ def stop(sweep: str | None, now: bool, timeout: float, storage: str | None) -> N
             f"pcan sweep stop {name} --now"
         )
     if not left:
-        if engine is not None:
-            cancel_remaining(engine)
+        if executor is not None:
+            executor.cancel_remaining()
         echo_err(f"Stopped. Go on: pcan sweep launch {name}")
 
 

@@ -115,7 +115,8 @@ def series(curve: Curve, metric: str, clips: int | None = None) -> Series:
     values = [value / 100 if percent else value for value in logged]
     possible = [not math.isfinite(v) or 0 <= v <= 1 + 1e-9 for v in values]
     notes = [
-        f"epoch {point.epoch} (line {point.line}): {metric} is {value:g}, not an accuracy; left out"
+        f"epoch {point.epoch} (line {point.line}): {metric} is {value:g}, "
+        "not an accuracy; left out"
         for point, value, ok in zip(points, logged, possible, strict=True)
         if not ok
     ][:5]

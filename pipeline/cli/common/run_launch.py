@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.common.options import Opened, echo_err
+from pipeline.env import STORAGE
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def run_launch(
         if ctx.params["on"] == "local":
             result = _launch_here(ctx, request, tracking, budget)
         else:
-            result = _launch_on_slurm(ctx, request, tracking)
+            result = _launch_on_cluster(ctx, request, tracking)
     if result is None:
         return 0
     if result.why:
@@ -108,7 +109,7 @@ def _request(
 
 def _slots(request: "LaunchRequest", given: Mapping[str, Any], patience_s: float = 0.0) -> Any:
     """Return the slots that the options name, each with its GPUs."""
-    from pipeline.preflight.launch_checks import find_slots
+    from pipeline.launch.slot_pool import find_slots
 
     chosen = (given["device"], given["gpus"], given["slots"])
     return find_slots(request.sweep, *chosen, request.show.line, given["wait"], patience_s)
@@ -118,7 +119,7 @@ def _launch_here(
     ctx: click.Context, request: "LaunchRequest", tracking: "Tracking", budget: "Budget"
 ) -> "LaunchResult | None":
     """Launch on this machine; None if a process in the background does."""
-    from pipeline.cluster.executor import inside
+    from pipeline.cluster.executor import JobEnvironment
     from pipeline.launch.launch import launch
     from pipeline.launch.slot_pool import GPU_DRAIN_S
 
@@ -130,12 +131,12 @@ def _launch_here(
         return None
     for line in tracking.hints():
         request.show.line(line)
-    job = inside() if given["in_job"] else None
+    job = JobEnvironment.detect(request.sweep) if given["in_job"] else None
     wait = given["wait"]
     return launch(request, slots, wait=wait, budget=budget, mirror=tracking.mirror, inside=job)
 
 
-def _launch_on_slurm(
+def _launch_on_cluster(
     ctx: click.Context, request: "LaunchRequest", tracking: "Tracking"
 ) -> "LaunchResult | None":
     """Launch as jobs of the cluster, each with the given options; None if nothing was run here.
@@ -143,31 +144,32 @@ def _launch_on_slurm(
     Nothing is run by `--dry-run`, nor where a process in the background takes over.
     """
     from pipeline.cluster.cluster_launch import launch_on
-    from pipeline.cluster.slurm import SlurmExecutor
+    from pipeline.cluster.executor import executor_class
     from pipeline.launch.scheduler import candidates
 
     given, sweep = ctx.params, request.sweep
     _refuse_local_options(given, searching=request.order.search is not None)
-    engine = SlurmExecutor(sweep, request.project, given["device"], request.storage)
+    chosen = executor_class(given["on"])
+    executor = chosen(sweep, request.project, given["device"], request.storage)
     if given.get("dry_run"):
-        engine.check()
+        executor.check()
         for name in candidates(sweep, request.order):
             click.echo(f"{sweep.name}/{name}")
-        script = engine.script(_job_words(ctx, request.order))
-        request.show.line(f"As jobs of SLURM, each by this script:\n{script}")
+        script = executor.describe(_job_words(ctx, request.order))
+        request.show.line(f"As jobs of {executor.title}, each by this script:\n{script}")
         return None
     if given["detach"]:
-        engine.check()
+        executor.check()
         _detach(ctx, request.make_folder(), sweep.name)
         return None
     for line in tracking.hints():
         request.show.line(line)
     return launch_on(
-        engine,
+        executor,
         request,
-        words=functools.partial(_job_words, ctx),
-        env={"PCAN_STORAGE": given["storage"]} if given["storage"] else {},
-        most=given["slots"],
+        argv=functools.partial(_job_words, ctx),
+        env={STORAGE: given["storage"]} if given["storage"] else {},
+        max_workers=given["slots"],
     )
 
 
@@ -176,12 +178,13 @@ def _refuse_local_options(given: Mapping[str, Any], searching: bool) -> None:
 
     The GPU hours of a search count over all its commands, so they are passed on to each job.
     """
+    scheduler = given["on"]
     for name in ("gpus", "wait", "max_hours", "gpu_hours"):
         if given[name] and not (searching and name == "gpu_hours"):
             option = f"--{name.replace('_', '-')}"
             raise InputError(
-                f"{option} is for a launch on this machine. With --on slurm the cluster places "
-                "jobs and bounds their time: slurm: {time: ...} in the sweep file."
+                f"{option} is for a launch on this machine. With --on {scheduler} the cluster "
+                f"places jobs and bounds their time: {scheduler}: {{time: ...}} in the sweep file."
             )
 
 
