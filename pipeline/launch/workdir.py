@@ -116,12 +116,12 @@ def prepare(
         "warm_start": _warm_start(project, variant.warm_start),
         "resume": relative(resume, rundir.root) if resume else None,
         "judge_wait_s": JUDGE_WAIT_S,
-        "gates": [dataclasses.asdict(gate) for gate in variant.gates],
-        "bands": [dataclasses.asdict(band) for band in variant.bands],
+        "gates": [gate.record() for gate in variant.gates],
+        "bands": [band.model_dump() for band in variant.bands],
         "wandb": {"id": wandb_id(trial_key(lease), lease.number), **place.tracking},
         "versions": versions(),
         "created": before.get("created") or _now(),
-        "data": {**dataclasses.asdict(sweep.data), **_store(project, sweep)},
+        "data": {**sweep.data.model_dump(), **_store(project, sweep)},
         "loading": {
             "slots": place.slots,
             "named": sorted({*place.named, *variant.set, *lease.params}),
@@ -236,7 +236,7 @@ def _store(project: Project, sweep: Sweep) -> dict[str, Any]:
 def _warm_start(project: Project, warm_start: Any) -> dict[str, Any] | None:
     if warm_start is None:
         return None
-    fields = dataclasses.asdict(warm_start)
+    fields: dict[str, Any] = warm_start.model_dump()
     fields["checkpoint"] = str(project.root / warm_start.checkpoint)
     return fields
 

@@ -16,8 +16,10 @@ from pipeline.launch.overruled import audit_stamp, overrule, records
 from pipeline.launch.workdir import newest_checkpoint, run_dir, wandb_id
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
+from pipeline.plan.verdict import NON_FINITE_RULES
 from pipeline.shared.files import read_json, write_json
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.states import Cause
 from pipeline.study.db.storage import Storage
 from pipeline.study.decisions import enqueue_again
 from pipeline.study.trial_rows import TrialRow, read_board
@@ -48,6 +50,8 @@ def continue_trial(
     verdict = _stopping(row)
     if verdict is None:
         raise InputError(f"{row.name} {_why_not(sweep, row)}")
+    if verdict.get("rule") in NON_FINITE_RULES:
+        raise InputError(f"{row.name} {_refusal(row, verdict)}")
     rundir = _rundir(sweep, project, row)
     overrule(rundir, verdict, records(rundir))
     if row.phase != "running":
@@ -160,7 +164,7 @@ def _why_not(sweep: Sweep, row: TrialRow) -> str:
 def _refusal(row: TrialRow, verdict: Mapping[str, Any] | None) -> str | None:
     if row.superseded:
         return "was never run: the recipe changed before."
-    if row.cause == "nan":
+    if row.cause == Cause.NAN or (verdict and verdict.get("rule") in NON_FINITE_RULES):
         return (
             "ended with a value that is not finite, so its weights are of no use. Lower the lr in "
             "a variant of its own and launch that."

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.plan.doubt import standard_error
+from pipeline.plan.verdict import standard_error
 from pipeline.report.compare import comparison
 from pipeline.report.stats.differences import differences, read
 from pipeline.report.stats.mcnemar import McNemar, holm, pair

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from pipeline.errors import printable
 from pipeline.launch.trial_runner import TrialRunner, read_progress
-from pipeline.plan.sweep import Gate
+from pipeline.plan.gates import next_gate
 from pipeline.plan.verdict import percent
 from pipeline.report.status.live import shown_time
 
@@ -68,11 +68,6 @@ def job_line(attempt: TrialRunner) -> str:
     return " | ".join(parts)
 
 
-def next_gate(gates: Sequence[Gate], last_epoch: int) -> Gate | None:
-    """Return the first gate that is still to come."""
-    return next((gate for gate in gates if gate.epoch > last_epoch), None)
-
-
 def seconds_left(attempt: TrialRunner) -> float | None:
     """Return the time to the last epoch by the mean of the epochs so far."""
     took = [m.seconds for m in attempt.history if m.epoch > 0 and m.seconds is not None]
@@ -83,11 +78,4 @@ def seconds_left(attempt: TrialRunner) -> float | None:
 
 def _ahead(attempt: TrialRunner, epoch: int) -> list[str]:
     gate = next_gate(attempt.rules.gates, epoch - 1)
-    if gate is None:
-        return []
-    bounds = [
-        f"{word} {percent(value, 1)}"
-        for word, value in (("floor", gate.floor), ("target", gate.target))
-        if value is not None
-    ]
-    return [f"gate {gate.epoch}: {', '.join(bounds) or 'must improve'}"]
+    return [] if gate is None else [gate.bounds()]

@@ -1,6 +1,5 @@
 """The plan's side of the comparison page: variants with gates and bands, and the ladder."""
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,8 +41,8 @@ def _planned(variant: Variant) -> dict[str, Any]:
         "plan": variant.plan,
         "epochs": variant.epochs,
         "in_ladder": variant.in_ladder,
-        "gates": [dataclasses.asdict(gate) for gate in variant.gates],
-        "bands": [dataclasses.asdict(band) for band in variant.bands],
+        "gates": [gate.record() for gate in variant.gates],
+        "bands": [band.model_dump() for band in variant.bands],
     }
 
 

@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.plan.doubt import standard_error
 from pipeline.plan.judge import best
-from pipeline.plan.verdict import percent
+from pipeline.plan.verdict import percent, standard_error
 from pipeline.report.stats.comparability import same, shown_store, store_of
 from pipeline.report.stats.mcnemar import LEVEL, McNemar, holm, pair
 from pipeline.shared.files import read_json

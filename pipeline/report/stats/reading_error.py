@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.plan.doubt import standard_error
+from pipeline.plan.verdict import standard_error
 from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
 from pipeline.study.trial_rows import TrialRow

@@ -7,10 +7,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.plan.gates import next_gate
 from pipeline.plan.judge import best
 from pipeline.plan.project import Project
-from pipeline.plan.sweep import Gate, Sweep
-from pipeline.plan.verdict import percent, shown_reading
+from pipeline.plan.sweep import Sweep
+from pipeline.plan.verdict import shown_reading
 from pipeline.report.stats.reading_error import clips_of, reading_error
 from pipeline.report.status.trial_status import eta_s, total_epochs
 from pipeline.shared.files import read_json
@@ -95,37 +96,12 @@ def line(seen: TrialSnapshot) -> str:
     return " | ".join(parts)
 
 
-def distance(gate: Gate, history: Sequence[Measurement]) -> str:
-    """Say what a gate asks for and how far the latest epoch is from it, in points."""
-    trained = [m for m in history if m.epoch > 0 and m.finite]
-    last = trained[-1].top1 if trained else None
-    bounds = [
-        _bound(word, value, last)
-        for word, value in (("floor", gate.floor), ("target", gate.target))
-        if value is not None
-    ]
-    since = gate.improve_on_epoch
-    reference = next((m for m in trained if m.epoch == since), None)
-    if reference is not None:
-        later = [m.top1 for m in trained if m.epoch > reference.epoch]
-        wanted = reference.top1 + gate.min_delta
-        bounds.append(_bound("must reach", wanted, max(later, default=None)))
-    elif since is not None:
-        bounds.append(f"must improve on epoch {since}")
-    return f"gate {gate.epoch}: {', '.join(bounds)}"
-
-
 def shown_time(seconds: float) -> str:
     """Return a duration as people say it: "4 h 10 min", "35 s"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _bound(word: str, value: float, last: float | None) -> str:
-    off = "" if last is None else f" ({100 * (last - value):+.2f})"
-    return f"{word} {percent(value)}{off}"
 
 
 def _seen(row: TrialRow, sweep: Sweep, project: Project) -> TrialSnapshot:
@@ -162,8 +138,8 @@ def _seen(row: TrialRow, sweep: Sweep, project: Project) -> TrialSnapshot:
 def _ahead(row: TrialRow, sweep: Sweep, history: Sequence[Measurement], measured: int) -> str:
     variant = sweep.variants.get(row.variant)
     gates = variant.gates if variant is not None else ()
-    gate = next((gate for gate in gates if gate.epoch > measured), None)
-    return distance(gate, history) if gate is not None else ""
+    gate = next_gate(gates, measured)
+    return gate.distance(history) if gate is not None else ""
 
 
 def _left(

@@ -1,11 +1,11 @@
 """Where a sweep stands: one record for scripts, one table for people. Reads only."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.plan.gates import Gate, next_gate
 from pipeline.plan.project import Project
-from pipeline.plan.sweep import Gate, Sweep, Variant
+from pipeline.plan.sweep import Sweep, Variant
 from pipeline.report.stats.comparability import apart_rows, store_of
 from pipeline.report.stats.reading_error import clips_of, reading_error
 from pipeline.report.status.run_dir_index import RunDirIndex
@@ -93,7 +93,7 @@ def trial_record(row: TrialRow, sweep: Sweep, project: Project, seen: bool) -> d
         "reason": row.reason,
         "cause": row.cause,
         "verdicts": [dict(v) for v in row.verdicts],
-        "next_gate": dataclasses.asdict(gate) if gate is not None else None,
+        "next_gate": gate.record() if gate is not None else None,
         "eta_s": eta_s(row, sweep),
         "gpu_hours": round(gpu_hours(row), 4),
         "host": shown_host(row.host) if row.host else None,
@@ -152,4 +152,4 @@ def eta_s(row: TrialRow, sweep: Sweep) -> float | None:
 def _next_gate(variant: Variant | None, row: TrialRow) -> Gate | None:
     if variant is None or row.phase == "done" or row.facts.get("search"):
         return None
-    return next((gate for gate in variant.gates if gate.epoch > row.epoch), None)
+    return next_gate(variant.gates, row.epoch)
