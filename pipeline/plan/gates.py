@@ -95,10 +95,6 @@ class Gate(Strict):
         never = "" if self.can_prune else " (never stops)"
         return f"epoch {self.epoch}: {'; '.join(kind.describe() for kind in kinds)}{never}"
 
-    def bounds(self) -> str:
-        """Return what the gate asks for, for a line on a running job."""
-        return f"gate {self.epoch}: {', '.join(kind.bound() for kind in self.kinds)}"
-
     def distance(self, history: Sequence[Measurement]) -> str:
         """Return what the gate asks for and how far the latest epoch is from it, in points."""
         trained = [m for m in history if m.epoch > 0 and m.finite]
@@ -161,10 +157,6 @@ class GateKind(abc.ABC):
         """Return what it does: "below 88.00 % stop"."""
 
     @abc.abstractmethod
-    def bound(self) -> str:
-        """Return what it asks for: "floor 88.0 %"."""
-
-    @abc.abstractmethod
     def distance(self, trained: Sequence[Measurement]) -> str:
         """Return what it asks for and how far off the trained epochs are, in points."""
 
@@ -204,9 +196,6 @@ class FloorGate(GateKind):
     def describe(self) -> str:
         return f"below {percent(self.level)} stop"
 
-    def bound(self) -> str:
-        return f"floor {percent(self.level, 1)}"
-
     def distance(self, trained: Sequence[Measurement]) -> str:
         return _off("floor", self.level, trained)
 
@@ -240,9 +229,6 @@ class TargetGate(GateKind):
 
     def describe(self) -> str:
         return f"below {percent(self.level)} watch"
-
-    def bound(self) -> str:
-        return f"target {percent(self.level, 1)}"
 
     def distance(self, trained: Sequence[Measurement]) -> str:
         return _off("target", self.level, trained)
@@ -297,9 +283,6 @@ class ImprovementGate(GateKind):
 
     def describe(self) -> str:
         return f"no gain of {self.min_delta:g} on epoch {self.since} stop"
-
-    def bound(self) -> str:
-        return "must improve"
 
     def distance(self, trained: Sequence[Measurement]) -> str:
         reference = self._reference(trained)

@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from pipeline.report.status.live import TrialSnapshot, changes, shown_time
+from pipeline.report.progress import shown_time
+from pipeline.report.status.live import TrialSnapshot, changes
 from pipeline.shared.measurement import Measurement
 
 
