@@ -7,6 +7,7 @@ from pipeline.diagnose.curve import Facts
 from pipeline.errors import InputError
 from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import TrialSpec
 
 
 def is_trial(folder: Path) -> bool:
@@ -37,15 +38,14 @@ def find_trial(runs: Path, sweep: str, trial: str) -> Path:
 
 def trial_facts(folder: Path) -> Facts:
     """Return what the run directory says beyond its measurements."""
-    spec = read_json(RunDir(folder).spec) or {}
+    spec = RunDir(folder).read_spec() or TrialSpec()
     outcome = read_json(RunDir(folder).outcome) or {}
-    warm = spec.get("warm_start")
-    warm = warm if isinstance(warm, dict) else {}
+    warm = spec.warm_start or {}
     return Facts(
-        max_epochs=_whole(spec.get("epochs")),
+        max_epochs=_whole(spec.epochs),
         load_from=warm.get("checkpoint") if isinstance(warm.get("checkpoint"), str) else None,
         start_top1=_number(warm.get("expect")),
-        save_best=spec.get("metric") if isinstance(spec.get("metric"), str) else None,
+        save_best=spec.metric,
         stop_cause=_cause(outcome) if outcome.get("state") != "FAIL" else None,
         failure=_cause(outcome) if outcome.get("state") == "FAIL" else None,
         val_clips=_clips(RunDir(folder)),

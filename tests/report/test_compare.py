@@ -125,7 +125,7 @@ def test_names_are_data_and_never_markup(sweep_dir, name):
     assert json.loads(inside)["trials"][0]["variant"] == name
     assert "<script>alert" not in page
     assert "<img src=x>" not in page
-    assert page.count("<script>") == len(page.SCRIPTS)
+    assert page.count("<script>") == len(comparison.SCRIPTS)
 
 
 def test_not_a_number_is_a_gap(sweep_dir):

@@ -28,8 +28,8 @@ from pipeline.report.best.exported_config import exported_config
 from pipeline.report.best.winner import Winner
 from pipeline.report.stats.comparability import same, store_of
 from pipeline.report.stats.reading_error import clips_of, reading_error
-from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import TrialSpec
 from pipeline.study.trial_rows import TrialRow
 
 CONFIG, WEIGHTS, RECORD, README = "config.py", "weights.pth", "best.json", "README.md"
@@ -63,7 +63,7 @@ def export(
     out = out.resolve()
     _refuse_other(out)
     rundir = RunDir(project.root / (winner.row.run_dir or ""))
-    spec = read_json(rundir.spec)
+    spec = rundir.read_spec()
     if spec is None:
         raise NoResult(
             f"{winner.row.name} has no run directory here ({winner.row.run_dir}); it lies on "
@@ -76,7 +76,7 @@ def export(
         request = {"checkpoint": str(checkpoint), "out": str(fresh / WEIGHTS)}
         weights = run_tool("export_weights", request, sweep.job, project.cache, project.root)
         config = _config(sweep, project, spec)
-        head = f"{spec['study']}/{spec['number']}: top-1 {percent(winner.row.best_top1 or 0)}"
+        head = f"{spec.study}/{spec.number}: top-1 {percent(winner.row.best_top1 or 0)}"
         variant = sweep.variants.get(winner.row.variant)
         patience = variant.patience if variant is not None else None
         metric = sweep.objective.metric
@@ -109,7 +109,7 @@ def _record(
     project: Project,
     winner: Winner,
     rundir: RunDir,
-    spec: Mapping[str, Any],
+    spec: TrialSpec,
     config: ResolvedConfig,
     sha256: str,
 ) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def _record(
         "sweep": sweep.name,
         "variant": row.variant,
         "number": row.number,
-        "plan": spec.get("plan"),
+        "plan": spec.plan,
         "top1": row.best_top1,
         "epoch": row.best_epoch,
         "val_clips": clips,
@@ -146,21 +146,21 @@ def _record(
         ],
         "not_comparable": winner.not_comparable,
         "values": dict(row.params),
-        "overrides": spec.get("overrides"),
+        "overrides": spec.overrides,
         "metric": sweep.objective.metric,
         "measurements": [json.loads(m.to_line()) for m in rundir.read_measurements()],
         "verdicts": rundir.read_verdicts(),
         "state": row.state,
         "cause": row.cause,
         "reason": row.reason,
-        "seed": spec.get("seed"),
-        "processes": spec.get("nproc"),
-        "versions": spec.get("versions"),
+        "seed": spec.seed,
+        "processes": spec.nproc,
+        "versions": spec.versions,
         "git_commit": _commit(project),
-        "data": {**(spec.get("data") or {}), "root": None, "sha256": _data(project, config, spec)},
+        "data": {**(spec.data or {}), "root": None, "sha256": _data(project, config, spec)},
         "sha256": sha256,
-        "config_sha256": spec.get("config_hash"),
-        "wandb": (spec.get("wandb") or {}).get("id"),
+        "config_sha256": spec.config_hash,
+        "wandb": spec.wandb.get("id"),
         "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
@@ -179,17 +179,15 @@ def _checkpoint(rundir: RunDir, row: TrialRow, project: Project) -> Path:
     return file
 
 
-def _config(sweep: Sweep, project: Project, spec: Mapping[str, Any]) -> ResolvedConfig:
+def _config(sweep: Sweep, project: Project, spec: TrialSpec) -> ResolvedConfig:
     """Resolve the trial's config again, without this machine's facts."""
-    overrides = dict(spec.get("overrides") or {})
+    overrides = spec.overrides
     return resolve(sweep, project, {"export": overrides}).configs["export"]
 
 
-def _measure(
-    sweep: Sweep, project: Project, folder: Path, spec: Mapping[str, Any]
-) -> dict[str, Any]:
+def _measure(sweep: Sweep, project: Project, folder: Path, spec: TrialSpec) -> dict[str, Any]:
     """Measure exported weights anew: on the validation set and, if it is another, the test set."""
-    placed = RunDir(project.runs / sweep.name / spec["variant"] / str(spec["number"])).config
+    placed = RunDir(project.runs / sweep.name / spec.variant / str(spec.number)).config
     request = {
         "config": str(placed),
         "weights": str(folder / WEIGHTS),
@@ -203,10 +201,10 @@ def _measure(
     return found
 
 
-def _data(project: Project, config: ResolvedConfig, spec: Mapping[str, Any]) -> dict[str, str]:
+def _data(project: Project, config: ResolvedConfig, spec: TrialSpec) -> dict[str, str]:
     """Return the digest of each annotation file, as far as it is here."""
     digests = {}
-    placed = RunDir(project.runs / spec["sweep"] / spec["variant"] / str(spec["number"])).config
+    placed = RunDir(project.runs / spec.sweep / spec.variant / str(spec.number)).config
     root = data_root_of(placed.read_text()) if placed.exists() else None
     for loader, name in (config.facts.get("ann_files") or {}).items():
         file = project.root / placed_path(config.text, str(name), root)

@@ -24,6 +24,7 @@ from pipeline.report.stats.differences import Reading, differences, read
 from pipeline.shared.files import read_json, read_lines, write_text
 from pipeline.shared.measurement import Measurement, by_epoch
 from pipeline.shared.rundir import RunDir, parse_measurements
+from pipeline.shared.spec import TrialSpec
 
 #: Order matters: the page's parts use the library, `app.js` uses the parts.
 SCRIPTS = ("echarts.min.js", "util.js", "charts.js", "tables.js", "app.js")
@@ -53,20 +54,20 @@ def collect(
         (spec.parent for spec in sweep_dir.glob("*/*/spec.json")),
         key=lambda p: (p.parent.name, len(p.name), p.name),
     )
-    found = [(folder, read_json(RunDir(folder).spec)) for folder in folders]
+    found = [(folder, RunDir(folder).read_spec()) for folder in folders]
     specs = [(folder, spec) for folder, spec in found if spec is not None]
-    readings = {folder: read(folder, trial_name(spec), spec) for folder, spec in specs}
+    readings = {folder: read(folder, spec.name, spec) for folder, spec in specs}
     trials = [_trial(folder, spec, phases or {}, readings[folder]) for folder, spec in specs]
     trials += [dict(trial) for trial in distant]
-    first = specs[0][1] if specs else {}
+    first = specs[0][1] if specs else TrialSpec()
     variants = variants_of(sweep, specs, lr_courses or {})
     return {
         "schema": 1,
-        "sweep": sweep.name if sweep else str(first.get("sweep") or sweep_dir.name),
+        "sweep": sweep.name if sweep else first.sweep or sweep_dir.name,
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "metric": sweep.objective.metric if sweep else first.get("metric"),
-        "goal": sweep.objective.goal if sweep else first.get("goal"),
-        "best_known": sweep.objective.best_known if sweep else first.get("best_known"),
+        "metric": sweep.objective.metric if sweep else first.metric,
+        "goal": sweep.objective.goal if sweep else first.goal,
+        "best_known": sweep.objective.best_known if sweep else first.best_known,
         "variants": variants,
         "trials": trials,
         "ladder": ladder_of(sweep, trials),
@@ -74,11 +75,6 @@ def collect(
         "differences": differences([one for one in readings.values() if one is not None]),
         "importances": list(importances or ()),
     }
-
-
-def trial_name(spec: Mapping[str, Any]) -> str:
-    """Return a trial's name, VARIANT/NUMBER."""
-    return f"{spec.get('variant')}/{spec.get('number')}"
 
 
 def build_page(data: Mapping[str, Any], out: Path | None = None, live: bool = False) -> str:
@@ -146,73 +142,70 @@ def _plain(value: Any) -> Any:
 
 
 def _trial(
-    folder: Path, spec: Mapping[str, Any], phases: Mapping[str, str], reading: Reading | None
+    folder: Path, spec: TrialSpec, phases: Mapping[str, str], reading: Reading | None
 ) -> dict[str, Any]:
     run = RunDir(folder)
     measured = parse_measurements(read_lines(run.measurements))
     outcome = read_json(run.outcome) or {}
-    name = trial_name(spec)
+    name = spec.name
     ended = bool(outcome.get("state"))
     phase = "done" if ended else "interrupted" if outcome else "running"
     return {
         "id": name,
-        "variant": str(spec.get("variant")),
-        "number": spec.get("number"),
+        "variant": spec.variant,
+        "number": spec.number,
         "recipe": _is_recipe(spec),
-        "plan": spec.get("plan"),
+        "plan": spec.plan,
         "state": outcome.get("state") or "RUNNING",
         "phase": phase if ended else phases.get(name, phase),
         "std_error": reading.std_error if reading else None,
         "clips": reading.clips if reading else None,
         "predictions": bool(reading and reading.right is not None),
-        "imported": (spec.get("imported") or {}).get("log"),
-        "confirms": spec.get("confirms"),
+        "imported": (spec.imported or {}).get("log"),
+        "confirms": spec.confirms,
         "cause": outcome.get("cause"),
         "reason": outcome.get("reason"),
-        "planned": spec.get("epochs"),
-        "attempts": max((m.attempt for m in measured), default=spec.get("attempt") or 1),
+        "planned": spec.epochs,
+        "attempts": max((m.attempt for m in measured), default=spec.attempt or 1),
         "gpu_hours": _gpu_hours(measured, spec),
-        "params": spec.get("values") or {},
-        "config": {**(spec.get("overrides") or {}), **_circumstances(spec)},
+        "params": spec.values,
+        "config": {**spec.overrides, **_circumstances(spec)},
         "verdicts": _verdicts(run),
         "wandb": _wandb_url(run),
         **_curves(by_epoch(measured)),
     }
 
 
-def _is_recipe(spec: Mapping[str, Any]) -> bool:
+def _is_recipe(spec: TrialSpec) -> bool:
     """Whether a trial is its variant's recipe as written, run by the plan itself."""
-    if spec.get("imported") or spec.get("confirms"):
+    if spec.imported or spec.confirms:
         return False
-    return spec.get("recipe_hash") is not None or spec.get("number") == 0
+    return spec.recipe_hash is not None or spec.number == 0
 
 
-def _circumstances(spec: Mapping[str, Any]) -> dict[str, Any]:
+def _circumstances(spec: TrialSpec) -> dict[str, Any]:
     """Facts beside the config that also explain a difference between two trials."""
-    warm = spec.get("warm_start") or {}
-    versions = spec.get("versions") or {}
+    warm = spec.warm_start or {}
     told = {
-        "(seed)": spec.get("seed"),
-        "(device)": spec.get("device"),
-        "(processes)": spec.get("nproc"),
+        "(seed)": spec.seed,
+        "(device)": spec.device,
+        "(processes)": spec.nproc,
         "(starting weights)": warm.get("checkpoint"),
-        "(data store)": shown_store(store_of(spec.get("data"))) or None,
-        **{f"(version) {name}": value for name, value in versions.items()},
+        "(data store)": shown_store(store_of(spec.data)) or None,
+        **{f"(version) {name}": value for name, value in spec.versions.items()},
     }
     return {key: value for key, value in told.items() if value is not None}
 
 
 def _apart(
     sweep: Sweep | None,
-    specs: Sequence[tuple[Path, Mapping[str, Any]]],
+    specs: Sequence[tuple[Path, TrialSpec]],
     readings: Mapping[Path, Reading | None],
 ) -> str | None:
     """Say which measured trials' samples came from different stores."""
     makers = sweep.makers if sweep is not None else ()
-    measured = [
-        (f, spec) for f, spec in specs if readings[f] and spec.get("variant") not in makers
-    ]
-    return incomparable((trial_name(spec), store_of(spec.get("data"))) for _, spec in measured)
+    measured = [(f, spec) for f, spec in specs if readings[f] and spec.variant not in makers]
+    return incomparable((spec.name, store_of(spec.data)) for _, spec in measured)
 
 
 def _curves(measured: Sequence[Measurement]) -> dict[str, list[Any]]:
@@ -227,9 +220,9 @@ def _curves(measured: Sequence[Measurement]) -> dict[str, list[Any]]:
     }
 
 
-def _gpu_hours(measured: Sequence[Measurement], spec: Mapping[str, Any]) -> float | None:
+def _gpu_hours(measured: Sequence[Measurement], spec: TrialSpec) -> float | None:
     seconds = sum(m.seconds or 0.0 for m in measured)
-    return round(seconds * int(spec.get("nproc") or 1) / 3600, 3) if seconds else None
+    return round(seconds * (spec.nproc or 1) / 3600, 3) if seconds else None
 
 
 def _verdicts(run: RunDir) -> list[dict[str, Any]]:

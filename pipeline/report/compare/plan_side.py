@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.plan.ladder import VariantOutcome, walk
 from pipeline.plan.sweep import Sweep, Variant
+from pipeline.shared.spec import TrialSpec
 
 
 def short(value: float | None) -> float | None:
@@ -19,7 +20,7 @@ def short(value: float | None) -> float | None:
 
 def variants_of(
     sweep: Sweep | None,
-    specs: Sequence[tuple[Path, Mapping[str, Any]]],
+    specs: Sequence[tuple[Path, TrialSpec]],
     lr_courses: Mapping[str, Sequence[float]],
 ) -> list[dict[str, Any]]:
     """The plan's side of each variant: from the sweep file, else from its first trial."""
@@ -27,9 +28,9 @@ def variants_of(
     if sweep is not None:
         told = {name: _planned(variant) for name, variant in sweep.variants.items()}
     for _, spec in specs:
-        name = str(spec.get("variant"))
+        name = spec.variant
         told.setdefault(name, _from_spec(name, spec))
-        told[name].setdefault("lr", spec.get("lr_course"))
+        told[name].setdefault("lr", spec.others.get("lr_course"))
     for name, course in lr_courses.items():
         if name in told:
             told[name]["lr"] = [short(value) for value in course]
@@ -47,19 +48,21 @@ def _planned(variant: Variant) -> dict[str, Any]:
     }
 
 
-def _from_spec(name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-    best_known = spec.get("best_known")
+def _from_spec(name: str, spec: TrialSpec) -> dict[str, Any]:
     gates = [
-        {**gate, "floor": best_known if gate.get("floor") == "best_known" else gate.get("floor")}
-        for gate in spec.get("gates") or []
+        {
+            **gate,
+            "floor": spec.best_known if gate.get("floor") == "best_known" else gate.get("floor"),
+        }
+        for gate in spec.gates
     ]
     return {
         "name": name,
-        "plan": spec.get("plan"),
-        "epochs": spec.get("epochs"),
-        "in_ladder": not spec.get("imported"),
+        "plan": spec.plan,
+        "epochs": spec.epochs,
+        "in_ladder": not spec.imported,
         "gates": gates,
-        "bands": spec.get("bands") or [],
+        "bands": spec.bands,
     }
 
 

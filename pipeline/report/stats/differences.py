@@ -20,6 +20,7 @@ from pipeline.report.stats.mcnemar import LEVEL, McNemar, holm, pair
 from pipeline.shared.files import read_json
 from pipeline.shared.predictions import Predictions
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import TrialSpec
 
 #: So many of the best trials are compared each with each; the others with the best one.
 MAX_PAIRED_TRIALS = 24
@@ -51,7 +52,7 @@ class Reading:
         return standard_error(self.top1, self.clips)
 
 
-def read(folder: Path, trial: str, spec: Mapping[str, Any]) -> Reading | None:
+def read(folder: Path, trial: str, spec: TrialSpec) -> Reading | None:
     """Return a trial's reading, None if it has measured nothing.
 
     Args:
@@ -63,7 +64,7 @@ def read(folder: Path, trial: str, spec: Mapping[str, Any]) -> Reading | None:
         return None
     facts = read_json(run.facts) or {}
     found, lacking = predictions(run, top.epoch, top.top1)
-    if spec.get("imported"):
+    if spec.imported:
         lacking = "it was imported from a log"
     clips = len(found.labels) if found else facts.get("val_clips")
     return Reading(
@@ -73,8 +74,8 @@ def read(folder: Path, trial: str, spec: Mapping[str, Any]) -> Reading | None:
         right=right_clips(found) if found else None,
         ids=found.ids if found else None,
         lacking=lacking,
-        metric=spec.get("metric"),
-        store=store_of(spec.get("data")),
+        metric=spec.metric,
+        store=store_of(spec.data),
     )
 
 
