@@ -36,7 +36,7 @@ def lint(
     from pipeline.plan.lint.lint_finding import subject
     from pipeline.plan.lint.runner import lint as check
     from pipeline.preflight.plan_facts import Resolved, resolved
-    from pipeline.report.plan.gates_text import lint_text
+    from pipeline.report.plan.text import lint_text
 
     opened = open_sweep(sweep)
     plan, project = opened.sweep, opened.project
@@ -80,7 +80,7 @@ def replay(
     from pipeline.diagnose.plan_context import PlanContext, choose_variant
     from pipeline.diagnose.replay_log import replay_log
     from pipeline.plan.replay import with_best_known
-    from pipeline.report.plan.gates_text import replay_text
+    from pipeline.report.plan.text import replay_text
 
     plan = open_sweep(sweep).sweep
     if best_known is not None:

@@ -51,7 +51,7 @@ def command(
         import json
 
         return click.echo(json.dumps(data))
-    from pipeline.report.compare.comparison import build_page
+    from pipeline.report.compare.page import build_page
 
     file = out or opened.project.runs / opened.sweep.name / "compare.html"
     page = build_page(data, file)
@@ -65,7 +65,7 @@ def command(
 
 def _collector(opened: "Opened", storage: str | None) -> Callable[[], dict[str, Any]]:
     """Return what reads the sweep anew; a variant's schedule is asked for once, when it is run."""
-    from pipeline.report.compare.comparison import collect
+    from pipeline.report.compare.compare_record import collect
     from pipeline.study.importance import importances
 
     folder = opened.project.runs / opened.sweep.name
@@ -122,7 +122,7 @@ def _distant(
     opened: "Opened", storage: str | None, board: "list[TrialRow]"
 ) -> list[dict[str, Any]]:
     """Return what the storage knows of trials whose run directories other hosts have."""
-    from pipeline.report.compare.remote_trials import distant_trials
+    from pipeline.report.compare.compare_record import distant_trials
     from pipeline.study.db.storage import open_storage
 
     if not board:

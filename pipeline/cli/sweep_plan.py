@@ -47,8 +47,8 @@ def command(
     from pipeline.plan.lint.lint_finding import subject
     from pipeline.preflight.plan_facts import resolved
     from pipeline.report.plan.plan_record import plan_view, record
-    from pipeline.report.plan.plan_text import plan_text
     from pipeline.report.plan.search_estimate import search_text
+    from pipeline.report.plan.text import plan_text
 
     opened = open_sweep(sweep)
     plan, project = opened.sweep, opened.project

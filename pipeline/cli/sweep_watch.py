@@ -109,7 +109,7 @@ def watch_table(seen: "Sequence[TrialSnapshot]") -> "Table":
     from rich.table import Table
 
     from pipeline.plan.verdict import percent, shown_reading
-    from pipeline.report.status.live import shown_time
+    from pipeline.report.progress import shown_time
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("trial", "epoch", "phase", "iterations", "last top-1", "best"):

@@ -38,8 +38,8 @@ def train(
     from pipeline.cli.common.terminal import Terminal
     from pipeline.launch.launch import LaunchRequest
     from pipeline.launch.scheduler import RunOrder
+    from pipeline.launch.slot_pool import find_slots
     from pipeline.launch.standalone import train_one
-    from pipeline.preflight.launch_checks import find_slots
     from pipeline.preflight.machine_overrides import parse_sets
     from pipeline.track.agent import agent_run
     from pipeline.track.tracking import Tracking

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline.cluster.executor import JobEnvironment
 from pipeline.job.exit_cause import Outcome
 from pipeline.job.slots import Slot
 from pipeline.launch.completion import outcome_of_earlier_start
 from pipeline.launch.context import LaunchContext
+from pipeline.launch.enclosing_job import EnclosingJob
 from pipeline.launch.notify import Notice
 from pipeline.launch.retry_policy import rejected_checkpoint
 from pipeline.launch.search import lost_checkpoint
@@ -38,7 +38,7 @@ def open_trial(
     rows: Sequence[TrialRow],
     say: Callable[[str], None],
     notice: Notice,
-    inside: JobEnvironment | None = None,
+    inside: EnclosingJob | None = None,
 ) -> tuple[TrialRunner, Outcome | None]:
     """Make a claimed trial ready to start.
 

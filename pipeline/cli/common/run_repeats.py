@@ -24,7 +24,7 @@ def repeat(
     from pipeline.cli.common.terminal import Terminal
     from pipeline.launch.launch import LaunchRequest, launch
     from pipeline.launch.scheduler import RunOrder
-    from pipeline.preflight.launch_checks import find_slots
+    from pipeline.launch.slot_pool import find_slots
     from pipeline.preflight.machine_overrides import parse_sets
     from pipeline.track.tracking import Tracking
 
