@@ -210,7 +210,7 @@ def loader_facts(sweep: Any, project: Any, sets: tuple[str, ...]) -> dict[str, A
         "config": str(project.root / sweep.config),
         "data_root": data_root(sweep, project, parse_sets(sets)),
     }
-    return run_tool("data_facts", question, sweep.job, project.cache, project.root)
+    return run_tool("data_facts", question, sweep.job, project.root)
 
 
 def _announce(todo: "Plan") -> None:

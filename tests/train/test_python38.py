@@ -26,7 +26,8 @@ BUILTINS = {"list", "dict", "set", "tuple", "frozenset", "type"}
 
 def files() -> list[Path]:
     train = sorted((ROOT / "pipeline" / "train").rglob("*.py"))
-    return [*train, *(ROOT / name for name in SHARED)]
+    site = ROOT / "pipeline" / "job_path" / "sitecustomize.py"
+    return [*train, *(ROOT / name for name in SHARED), site]
 
 
 def complaints(tree: ast.AST) -> list[str]:

@@ -46,7 +46,7 @@ def speed_of(sweep: str | None, sets: tuple[str, ...], store: Path) -> dict[str,
         "store": str(store.resolve()) if (store / MANIFEST).exists() else None,
         "samples": SAMPLES,
     }
-    answer = run_tool("data_speed", question, settings, project.cache, project.root)
+    answer = run_tool("data_speed", question, settings, project.root)
     for name, chain in answer["chains"].items():
         packed = name == "prepared"
         workers = suggest_workers(cores(), 1, settings.gpus, packed)

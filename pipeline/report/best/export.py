@@ -74,7 +74,7 @@ def export(
     fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         request = {"checkpoint": str(checkpoint), "out": str(fresh / WEIGHTS)}
-        weights = run_tool("export_weights", request, sweep.job, project.cache, project.root)
+        weights = run_tool("export_weights", request, sweep.job, project.root)
         config = _config(sweep, project, spec)
         head = f"{spec['study']}/{spec['number']}: top-1 {percent(winner.row.best_top1 or 0)}"
         variant = sweep.variants.get(winner.row.variant)
@@ -195,7 +195,7 @@ def _measure(
         "weights": str(folder / WEIGHTS),
         "splits": ["val", "test"],
     }
-    answer = run_tool("evaluate", request, sweep.job, project.cache, project.root)
+    answer = run_tool("evaluate", request, sweep.job, project.root)
     metric = sweep.objective.metric
     found = {split: values.get(metric) for split, values in answer["metrics"].items()}
     if answer["same"]:
