@@ -37,7 +37,8 @@ def check_environment(patient: CheckContext) -> Iterator[Finding]:
             f"torch {version} has known holes in its safe loading; train only from weights you "
             "trust, or use torch 2.10 or newer.",
         )
-    yield note("environment", ", ".join(f"{name} {v}" for name, v in answer["versions"].items()))
+    versions = ", ".join(f"{name} {v}" for name, v in answer["versions"].items())
+    yield note("environment", versions)
     for folder in _other_packages(patient.project.root, job):
         yield note(
             "environment",
@@ -47,7 +48,7 @@ def check_environment(patient: CheckContext) -> Iterator[Finding]:
 
 
 def _other_packages(root: Path, job: JobSettings) -> list[Path]:
-    """Return the user's own packages that have the name of ours, in the places jobs import from."""
+    """Return the user's packages with the name of ours where jobs import from."""
     folders = [root] if job.code_root is None else [root, code_root(job.code_root, root)]
     packages = [folder / "pipeline" for folder in folders]
     ours = Path(pipeline.__file__).resolve().parent
