@@ -42,8 +42,8 @@ def check_environment(patient: CheckContext) -> Iterator[Finding]:
     for folder in _other_packages(patient.project.root, job):
         yield note(
             "environment",
-            f'{folder} is not imported in jobs, where "pipeline" is a package of pcan. If a config '
-            "needs modules of it, rename that folder.",
+            f'{folder} is not imported in jobs, where "pipeline" is the package of pcan. '
+            "If configs need modules of it, rename that folder.",
         )
 
 
