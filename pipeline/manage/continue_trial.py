@@ -4,6 +4,7 @@ A trial that still runs has its stop lifted. A finished one stays as it is on re
 of its study begins with its epochs, weights and optimizer state, and names the one it continues.
 """
 
+import dataclasses
 import os
 import shutil
 import time
@@ -16,8 +17,9 @@ from pipeline.launch.overruled import audit_stamp, overrule, records
 from pipeline.launch.workdir import newest_checkpoint, run_dir, wandb_id
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
-from pipeline.shared.files import read_json, write_json
+from pipeline.shared.files import write_json
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import TrialSpec
 from pipeline.study.db.storage import Storage
 from pipeline.study.decisions import enqueue_again
 from pipeline.study.trial_rows import TrialRow, read_board
@@ -92,10 +94,16 @@ def _again(sweep: Sweep, project: Project, storage: Storage, row: TrialRow) -> s
                 f"{where} cannot be made: {error.strerror or error}. Mend that, then run the same "
                 "command."
             ) from None
-        spec = {**(read_json(old.spec) or {}), "trial": uid, "number": number}
-        spec = {**spec, "continues": row.name, "created": None}
-        spec["wandb"] = {**spec.get("wandb", {}), "id": wandb_id(uid, number)}
-        write_json(new.spec, spec)
+        spec = old.read_spec() or TrialSpec()
+        spec = dataclasses.replace(
+            spec,
+            number=number,
+            trial=uid,
+            continues=row.name,
+            wandb={**spec.wandb, "id": wandb_id(uid, number)},
+            created=None,
+        )
+        write_json(new.spec, spec.to_json())
         write_json(new.overruled, {"schema": 1, **decision})
 
     number = enqueue_again(sweep, storage, row, history, decision, fill)

@@ -166,7 +166,7 @@ def _send_charts(trial: TrialFiles, target: WandbTarget) -> None:
     """Upload the offline files of a GPU trial; whatever is missing afterwards is sent as rows."""
     local = sync_state.read_local(trial)
     folders = [RunDir(trial.folder).wandb / f.folder for f in local.fragments if f.closed]
-    if trial.spec.get("device") != "cuda" or not trial.ended or not folders:
+    if trial.spec.device != "cuda" or not trial.ended or not folders:
         return
     whole = local.rows <= len(trial.measurements) and local.status == trial.status
     if not whole or _reach(trial, target).rows > 0 or not _proven(folders, trial):
