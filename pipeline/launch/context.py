@@ -119,7 +119,7 @@ class LaunchContext:
             python=interpreter(job, self.project.root),
             nproc=job.gpus,
             cwd=self.project.root,
-            env=job_env(job, self.project.cache, self.project.root),
+            env=job_env(job, self.project.root),
             visible=slot.visible,
         )
 

@@ -107,7 +107,14 @@ def send_files(
 
 
 def _attach(trial: TrialFiles, target: WandbTarget, files: Sequence[str]) -> None:
-    command = [sys.executable, "-m", "pipeline.track.attach", str(trial.folder), *target.argv()]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pipeline.track.attach",
+        str(trial.folder),
+        *target.argv(),
+    ]
     _reach(trial, target)
     done = subprocess.run(
         [*command, *files],
@@ -208,7 +215,15 @@ def offline_epochs(folder: Path) -> list[int]:
 
 def _send(sweep_dir: Path, target: WandbTarget, progress: Callable[[str], None]) -> dict[str, str]:
     """Run the sending child to its end; return what it says about trials that failed."""
-    command = [sys.executable, "-m", "pipeline.track", str(sweep_dir.resolve()), "--mode", "sync"]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pipeline.track",
+        str(sweep_dir.resolve()),
+        "--mode",
+        "sync",
+    ]
     with (sweep_dir / "tracker.log").open("ab") as log:
         child = subprocess.Popen(
             [*command, *target.argv()],

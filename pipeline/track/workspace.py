@@ -45,7 +45,14 @@ def save(sweep_dir: Path, target: WandbTarget) -> str:
         project=given.get("project") or target.project or "pcan",
         entity=given.get("entity") or target.entity or wandb_server.default_entity(),
     )
-    command = [sys.executable, "-m", "pipeline.track.workspace", str(sweep_dir), *target.argv()]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pipeline.track.workspace",
+        str(sweep_dir),
+        *target.argv(),
+    ]
     try:
         done = subprocess.run(
             command,
