@@ -114,7 +114,7 @@ def _spec(
         values=dict(lease.params),
         overrides=overrides_of(pure),
         metric=sweep.objective.metric,
-        branches=dict(sweep.objective.branches),
+        branches={str(name): key for name, key in sweep.objective.branches.items()},
         goal=sweep.objective.goal,
         best_known=sweep.objective.best_known,
         seed=variant.seed,
