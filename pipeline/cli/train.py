@@ -44,8 +44,7 @@ def train(
     from pipeline.track.agent import agent_run
     from pipeline.track.tracking import Tracking
 
-    opened = open_sweep(sweep)
-    agent = agent_run()
+    opened, agent = open_sweep(sweep), agent_run()
     mode = wandb_mode or ("live" if agent else "offline")
     tracking = Tracking.of(opened.project, opened.sweep.name, mode)
     spec = {**tracking.spec(), **(agent.spec(opened.sweep.name) if agent else {})}
