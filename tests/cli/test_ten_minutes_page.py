@@ -115,7 +115,7 @@ def script() -> str:
     )
 
 
-def test_the_ten_minutes_do_what_they_say(place: Path) -> None:
+def test_the_commands_of_the_page_do_what_it_describes(place: Path) -> None:
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     done = subprocess.run(
         ["bash", "-c", script()],
