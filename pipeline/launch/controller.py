@@ -63,7 +63,7 @@ class LaunchController:
         show: Show,
         wait: bool = False,
         changed: Callable[[], None] = lambda: None,
-        reread: Callable[[LaunchContext], LaunchContext | None] = lambda context: None,
+        reread: Callable[[LaunchContext], LaunchContext | None] = lambda _: None,
         budget: Budget | None = None,
         notice: Notice = no_notice,
         inside: EnclosingJob | None = None,

@@ -123,7 +123,7 @@ def check_disk(patient: CheckContext) -> Iterator[Finding]:
         )
 
 
-def check_ports(patient: CheckContext) -> Iterator[Finding]:
+def check_ports(_: CheckContext) -> Iterator[Finding]:
     """Can the ranks of a job meet on this machine?"""
     trouble = loopback_problem()
     if trouble is not None:

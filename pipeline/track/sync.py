@@ -54,7 +54,7 @@ def sync_sweep(
     sweep_dir: Path,
     target: WandbTarget,
     rebuild: bool = False,
-    progress: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> list[Report]:
     """Send what is left of a sweep.
 
