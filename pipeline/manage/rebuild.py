@@ -12,7 +12,7 @@ from pipeline.plan.sweep import Sweep
 from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
 from pipeline.study.db.storage import Storage
-from pipeline.study.refill import NumberTaken, RecoveredTrial, adopt
+from pipeline.study.import_trials import NumberTaken, RecoveredTrial, recover
 
 
 def rebuild(sweep: Sweep, project: Project, storage: Storage) -> Iterator[str]:
@@ -57,7 +57,7 @@ def _one(sweep: Sweep, project: Project, storage: Storage, folder: Path) -> str:
         attempt=int(spec.get("attempt", 1)),
     )
     try:
-        lease = adopt(sweep, storage, lost)
+        lease = recover(sweep, storage, lost)
     except NumberTaken as other:
         return f"left alone, {other}"
     if lease is None:

@@ -46,7 +46,7 @@ def _trial(row: TrialRow, host: str, curve: Sequence[tuple[int, float | None]]) 
         "clips": None,
         "predictions": False,
         "imported": None,
-        "confirms": row.facts.get("confirms"),
+        "confirms": row.confirms,
         "cause": row.cause,
         "reason": f"run directory on {host}{reason}",
         "planned": row.facts.get("epochs"),

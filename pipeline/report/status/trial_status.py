@@ -9,12 +9,12 @@ from pipeline.plan.sweep import Gate, Sweep, Variant
 from pipeline.report.stats.comparability import apart_rows, store_of
 from pipeline.report.stats.reading_error import clips_of, reading_error
 from pipeline.report.status.run_dir_index import RunDirIndex
+from pipeline.shared.states import Kind
 from pipeline.study.best import Confirmation, best_row, settled
 from pipeline.study.db.storage import Storage
 from pipeline.study.gpu_hours import job_seconds
-from pipeline.study.names import study_name
 from pipeline.study.owner import shown_host
-from pipeline.study.trial_rows import TrialRow, read_board
+from pipeline.study.trial_rows import TrialRow, read_board, study_name
 from pipeline.track.sync_state import untracked, wandb_state
 
 
@@ -100,7 +100,7 @@ def trial_record(row: TrialRow, sweep: Sweep, project: Project, seen: bool) -> d
         "gpus": row.gpus,
         "attempts": row.attempt,
         "job": row.facts.get("job"),
-        "continues": row.facts.get("continues"),
+        "continues": row.continues,
         "search": row.facts.get("search"),
         **{f"data_{key}": value for key, value in store_of(row.facts.get("data")).items()},
         "confirms": row.confirms,
@@ -150,6 +150,6 @@ def eta_s(row: TrialRow, sweep: Sweep) -> float | None:
 
 
 def _next_gate(variant: Variant | None, row: TrialRow) -> Gate | None:
-    if variant is None or row.phase == "done" or row.facts.get("search"):
+    if variant is None or row.phase == "done" or row.kind is Kind.SEARCH:
         return None
     return next((gate for gate in variant.gates if gate.epoch > row.epoch), None)
