@@ -16,6 +16,7 @@ from pipeline.shared.states import Cause, Kind, Phase, State
 from pipeline.study.db.storage import Storage
 from pipeline.study.owner import is_dead, shown_host, this_host
 
+_FINISHED = tuple(state for state in State if state.finished)
 #: Our table (`tables.py`) beside the states of Optuna's.
 _BOARD = """
 SELECT p.*, CAST(t.state AS VARCHAR(20)) AS state
@@ -79,7 +80,7 @@ class TrialRow:
     @property
     def finished(self) -> bool:
         """Whether Optuna counts the trial as ended."""
-        return self.state.finished
+        return self.state in _FINISHED
 
     @property
     def superseded(self) -> bool:
