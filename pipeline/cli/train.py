@@ -14,7 +14,7 @@ from pipeline.cli.common.options import open_sweep, set_option
     "--wandb",
     "wandb_mode",
     type=click.Choice(["offline", "live", "disabled"]),
-    help="How W&B is told. [default: offline; live under `wandb agent`]",
+    help="How the run is sent to W&B. [default: offline; live under `wandb agent`]",
 )
 @click.option("--wait", is_flag=True, help="Wait for GPUs that others use.")
 @set_option
@@ -29,7 +29,7 @@ def train(
 ) -> int:
     """Train one variant of SWEEP, judged by the same gates, in a run directory of its own.
 
-    Under `wandb agent` it writes to the run that the agent has opened.
+    Under `wandb agent` it writes to the run that the agent opened.
 
     \b
     Example:
@@ -38,8 +38,8 @@ def train(
     from pipeline.cli.common.terminal import Terminal
     from pipeline.launch.launch import LaunchRequest
     from pipeline.launch.scheduler import RunOrder
+    from pipeline.launch.slot_pool import find_slots
     from pipeline.launch.standalone import train_one
-    from pipeline.preflight.launch_checks import find_slots
     from pipeline.preflight.machine_overrides import parse_sets
     from pipeline.track.agent import agent_run
     from pipeline.track.tracking import Tracking

@@ -2,17 +2,17 @@
 
 from collections.abc import Callable, Sequence
 
-from pipeline.cluster.executor import JobEnvironment
 from pipeline.job.slots import Slot
 from pipeline.launch.completion import CompletionQueue
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.elsewhere import refuse_remote_trials, remote_host, run_by_others
+from pipeline.launch.enclosing_job import EnclosingJob
+from pipeline.launch.made_weights import publish_made_weights
 from pipeline.launch.reporters import Once
 from pipeline.launch.scheduler import Schedule, claimable
 from pipeline.launch.search import prune_paused
 from pipeline.launch.slot_pool import SlotPool
 from pipeline.launch.stop_requests import StopRequests
-from pipeline.preflight.starting_weights import publish_made_weights
 from pipeline.study.claim import claim
 from pipeline.study.lease import Lease
 from pipeline.study.trial_rows import TrialRow
@@ -36,7 +36,7 @@ class TrialClaimer:
         endings: CompletionQueue,
         stops: StopRequests,
         say: Callable[[str], None],
-        inside: JobEnvironment | None,
+        inside: EnclosingJob | None,
     ) -> None:
         self.tell_once = Once(say)
         self._places = places

@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pipeline.env import storage_patience_s
 from pipeline.errors import NotReady, StorageError
 from pipeline.job.exit_cause import Outcome
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.notify import Notice, no_notice
 from pipeline.launch.stop_requests import StopRequests
-from pipeline.launch.timeouts import storage_patience_s
 from pipeline.launch.trial_runner import TrialRunner
 from pipeline.study.lease import LeaseLost
 

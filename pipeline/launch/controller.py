@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline.cluster.executor import JobEnvironment
 from pipeline.errors import PcanError, StorageError
 from pipeline.job.exit_cause import Outcome
 from pipeline.job.slots import Slot
@@ -19,6 +18,7 @@ from pipeline.launch.budget import Budget
 from pipeline.launch.claims import TrialClaimer
 from pipeline.launch.completion import CompletionQueue
 from pipeline.launch.context import LaunchContext
+from pipeline.launch.enclosing_job import EnclosingJob
 from pipeline.launch.messages import error_text, refusal
 from pipeline.launch.notify import Notice, no_notice
 from pipeline.launch.pass_stop import apply_stop_requests
@@ -66,7 +66,7 @@ class LaunchController:
         reread: Callable[[LaunchContext], LaunchContext | None] = lambda context: None,
         budget: Budget | None = None,
         notice: Notice = no_notice,
-        inside: JobEnvironment | None = None,
+        inside: EnclosingJob | None = None,
     ) -> None:
         self.context = context
         self.stops = stops

@@ -1,14 +1,14 @@
 """What other launches run, and what only another host can go on with."""
 
-from pipeline.cluster.executor import JobEnvironment
 from pipeline.errors import NotReady
 from pipeline.launch.context import LaunchContext
+from pipeline.launch.enclosing_job import EnclosingJob
 from pipeline.launch.scheduler import Schedule
 from pipeline.study.claim import busy
 from pipeline.study.trial_rows import TrialRow
 
 
-def run_by_others(context: LaunchContext, plan: Schedule, inside: JobEnvironment | None) -> str:
+def run_by_others(context: LaunchContext, plan: Schedule, inside: EnclosingJob | None) -> str:
     """Return which wanted trials other launches run, "" if there is nothing to wait for.
 
     Args:

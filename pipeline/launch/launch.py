@@ -5,17 +5,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.cluster.executor import JobEnvironment
-from pipeline.cluster.slurm import requeue, signal_lead_s
 from pipeline.job.slots import Slot
 from pipeline.launch.budget import Budget
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.controller import LaunchController
+from pipeline.launch.enclosing_job import EnclosingJob
 from pipeline.launch.notify import notifying
 from pipeline.launch.overruled import audit_stamp
 from pipeline.launch.pidfile import write_pidfile
 from pipeline.launch.plan_reloader import PlanReloader, changed_verdicts
-from pipeline.launch.registration import describe, register_all, resolve_and_check
+from pipeline.launch.registration import describe, register_all
 from pipeline.launch.reporters import Show
 from pipeline.launch.scheduler import RunOrder, candidates, check_order
 from pipeline.launch.search_setup import start_search
@@ -27,6 +26,7 @@ from pipeline.plan.sweep import Sweep
 from pipeline.preflight.launch_checks import check_ready
 from pipeline.preflight.machine_overrides import data_root
 from pipeline.preflight.model_probe import DataPlacement, probe_models
+from pipeline.preflight.plan_facts import resolve_and_check
 from pipeline.study.audit import record_manual_start
 from pipeline.study.best import eligible as candidates_of
 from pipeline.study.db.storage import Storage
@@ -88,7 +88,7 @@ def launch(
     wait: bool = False,
     budget: Budget | None = None,
     mirror: Callable[[Path], MirrorLike] | None = None,
-    inside: JobEnvironment | None = None,
+    inside: EnclosingJob | None = None,
 ) -> LaunchResult:
     """Register if needed, then run until the plan is done.
 
@@ -126,7 +126,7 @@ def launch(
         finished = _finished(loop, context, plan.why, stops, alone=inside is None)
         if inside is None:
             notice("end", *summary(sweep, finished))
-        elif stops.out_of_time and requeue(inside, loop.epochs, show.line):
+        elif stops.out_of_time and inside.requeue(loop.epochs, show.line):
             stops.sleep(ENDED_S)
     return finished
 
@@ -194,12 +194,11 @@ def preflight(
     )
 
 
-def _stops(sweep: Sweep, folder: Path, show: Show, inside: JobEnvironment | None) -> StopRequests:
+def _stops(sweep: Sweep, folder: Path, show: Show, inside: EnclosingJob | None) -> StopRequests:
     """Return what this launch listens to; in a scheduler's job, also to the scheduler."""
     if inside is None:
         return StopRequests(folder, sweep.job.stop_grace_s, show.line)
-    lead = signal_lead_s(sweep)
-    notice_s = lead - min(30.0, lead / 4)
+    notice_s = inside.warning_s - min(30.0, inside.warning_s / 4)
     return StopRequests(folder, sweep.job.stop_grace_s, show.line, notice_s, orphaned=True)
 
 

@@ -15,8 +15,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from pipeline.env import EVENT, SECRETS
 from pipeline.errors import InputError, PcanError
-from pipeline.job.torch_tools import SECRET_ENV
 
 #: After this a command that is still running is ended.
 TIMEOUT_S = 30.0
@@ -113,13 +113,13 @@ class Notifier:
             self._run(*event)
 
     def _run(self, sentence: str, record: str) -> None:
-        env = {key: value for key, value in os.environ.items() if key not in SECRET_ENV}
+        env = {key: value for key, value in os.environ.items() if key not in SECRETS}
         try:
             done = subprocess.run(
                 self._argv,
                 input=f"{sentence}\n",
                 text=True,
-                env={**env, "PCAN_EVENT": record},
+                env={**env, EVENT: record},
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 timeout=self._timeout_s,

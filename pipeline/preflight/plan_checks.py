@@ -10,10 +10,10 @@ from pipeline.data.video import VideoError, frames, video_path
 from pipeline.errors import InputError, PcanError
 from pipeline.job.resolve import probe_configs
 from pipeline.job.torch_tools import run_tool
-from pipeline.launch.registration import resolve_and_check
 from pipeline.preflight.finding import CheckContext, Finding, error, note, warning
+from pipeline.preflight.launch_checks import checksum_mismatches, missing_checkpoints
 from pipeline.preflight.machine_overrides import DATA_ROOT, data_root
-from pipeline.preflight.starting_weights import checksum_mismatches, missing_checkpoints
+from pipeline.preflight.plan_facts import resolve_and_check
 
 #: So many names of missing or bad samples are told; the number tells the rest.
 NAMED = 3
@@ -53,7 +53,7 @@ def check_weights(patient: CheckContext) -> Iterator[Finding]:
             "code_root": sweep.job.code_root,
             "min_matched": start.min_matched,
         }
-        answer = run_tool("inspect_checkpoint", question, sweep.job, project.cache, project.root)
+        answer = run_tool("inspect_checkpoint", question, sweep.job, project.root)
         if not answer["file"]["finite"]:
             yield error("weights", f"{start.checkpoint} holds numbers that are not finite.")
         fit, made = answer["fit"], answer["config"]
@@ -84,9 +84,7 @@ def check_data(patient: CheckContext) -> Iterator[Finding]:
     root = data_root(sweep, project, given)
     request = {"config": str(project.root / sweep.config), "data_root": root}
     try:
-        loaders = run_tool("data_facts", request, sweep.job, project.cache, project.root)[
-            "loaders"
-        ]
+        loaders = run_tool("data_facts", request, sweep.job, project.root)["loaders"]
     except InputError:
         return  # a data set of another form: its own loader will tell
     files = list(dict.fromkeys(project.root / str(loader["ann_file"]) for loader in loaders))

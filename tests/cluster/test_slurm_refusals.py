@@ -1,6 +1,5 @@
 """What a cluster could never run is refused before anything is submitted."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -130,13 +129,13 @@ def test_a_job_asks_for_its_share_and_the_sites_own_lines_come_last(
     sweep = sweep_of(tmp_path, block)
     engine = SlurmExecutor(sweep, Project(tmp_path))
     engine._cluster = cluster
-    lines = engine.script(["python", "-m", "x", "a b"]).splitlines()
+    lines = engine.describe(["python", "-m", "x", "a b"]).splitlines()
     for line in ("--gres=gpu:2", "--ntasks=1", "--cpus-per-task=32", "--time=12:00:00"):
         assert f"#SBATCH {line}" in lines
     assert "#SBATCH --account=lab" in lines and "#SBATCH --exclude=n2,c1" in lines
     assert "#SBATCH --signal=B:USR1@1140" in lines  # 1.2 epochs of 15 min and a minute
     assert lines[-3:] == ["#SBATCH --mem=64G", "module load cuda", "exec python -m x 'a b'"]
-    other = dataclasses.replace(sweep, name="t")
+    other = sweep.model_copy(update={"name": "t"})
     assert SlurmExecutor(other, Project(tmp_path)).job_name != engine.job_name
 
 

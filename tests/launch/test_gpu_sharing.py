@@ -16,8 +16,7 @@ from pipeline.errors import InputError, NotReady
 from pipeline.job.gpus import choose, list_gpus
 from pipeline.job.slots import Slot, gpu_slots
 from pipeline.launch import slot_pool
-from pipeline.launch.slot_pool import SlotPool
-from pipeline.preflight.launch_checks import find_slots
+from pipeline.launch.slot_pool import SlotPool, find_slots
 
 BASELINE = (
     "  baseline: {set: {train_cfg.max_epochs: 2, val_evaluator.top1: [0.6, 0.7]}, "

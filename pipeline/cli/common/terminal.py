@@ -10,9 +10,9 @@ from rich.text import Text
 
 from pipeline.errors import printable
 from pipeline.launch.trial_runner import TrialRunner, read_progress
-from pipeline.plan.sweep import Gate
+from pipeline.plan.gates import next_gate
 from pipeline.plan.verdict import percent
-from pipeline.report.status.live import shown_time
+from pipeline.report.progress import seconds_left, shown_time
 
 
 class Terminal:
@@ -61,33 +61,10 @@ def job_line(attempt: TrialRunner) -> str:
         parts.append(f"loss {now['loss']:.3f}")
     if attempt.history:
         parts.append(f"last {percent(attempt.history[-1].top1)}")
-    parts.extend(_ahead(attempt, epoch))
-    left = seconds_left(attempt)
+    gate = next_gate(attempt.rules.gates, epoch - 1)
+    if gate is not None:
+        parts.append(gate.distance(attempt.history))
+    left = seconds_left(attempt.epochs, attempt.history, now)
     if left is not None:
         parts.append(f"{shown_time(left)} left")
     return " | ".join(parts)
-
-
-def next_gate(gates: Sequence[Gate], last_epoch: int) -> Gate | None:
-    """Return the first gate that is still to come."""
-    return next((gate for gate in gates if gate.epoch > last_epoch), None)
-
-
-def seconds_left(attempt: TrialRunner) -> float | None:
-    """Return the time to the last epoch by the mean of the epochs so far."""
-    took = [m.seconds for m in attempt.history if m.epoch > 0 and m.seconds is not None]
-    if not took:
-        return None
-    return (attempt.epochs - attempt.history[-1].epoch) * sum(took) / len(took)
-
-
-def _ahead(attempt: TrialRunner, epoch: int) -> list[str]:
-    gate = next_gate(attempt.rules.gates, epoch - 1)
-    if gate is None:
-        return []
-    bounds = [
-        f"{word} {percent(value, 1)}"
-        for word, value in (("floor", gate.floor), ("target", gate.target))
-        if value is not None
-    ]
-    return [f"gate {gate.epoch}: {', '.join(bounds) or 'must improve'}"]

@@ -1,0 +1,111 @@
+"""`pcan init` and `pcan doctor`: make a project, and check that it is ready."""
+
+from pathlib import Path
+
+import click
+
+from pipeline.cli.common.options import (
+    echo_err,
+    json_option,
+    open_sweep,
+    print_json,
+    set_option,
+    storage_option,
+    sweep_argument,
+)
+from pipeline.errors import InputError
+
+_MARKS = {"error": "ERROR", "warning": "warn ", "note": "     "}
+
+
+@click.command()
+@sweep_argument
+@click.option("--rebuild", is_flag=True, help="Refill the study storage from the run directories.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: GPUs if any]")
+@click.option("--gpus", metavar="LIST", help="GPUs to use, such as 0,1,2,3.")
+@storage_option
+@set_option
+@json_option
+def doctor(
+    sweep: str | None,
+    rebuild: bool,
+    device: str | None,
+    gpus: str | None,
+    storage: str | None,
+    sets: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Check everything that SWEEP needs and list all that is wrong, most important first.
+
+    \b
+    Example:
+      pcan doctor pcan_ntu60 --set data_root=/data/ntu
+    """
+    if rebuild:
+        return _rebuild(sweep, storage)
+    from pipeline.plan.project import find_project
+    from pipeline.preflight.finding import CheckContext
+    from pipeline.preflight.machine_overrides import DATA_ROOT, parse_sets
+    from pipeline.preflight.runner import examine
+
+    unreadable = None
+    try:
+        opened = open_sweep(sweep)
+        project, plan = opened.project, opened.sweep
+    except InputError as error:
+        project, plan, unreadable = find_project(), None, str(error)
+    context = CheckContext(
+        project=project,
+        sweep=plan,
+        storage_url=storage,
+        device=device,
+        gpus=gpus,
+        data_root=parse_sets(sets).get(DATA_ROOT),
+    )
+    findings = [f.record() for f in examine(context)]
+    if unreadable is not None:
+        findings.insert(0, {"check": "sweep", "severity": "error", "message": unreadable})
+    wrong = [f for f in findings if f["severity"] == "error"]
+    if as_json:
+        print_json({"schema": 1, "ready": not wrong, "findings": findings})
+    else:
+        for finding in findings:
+            click.echo(f"{_MARKS[finding['severity']]} {finding['check']}: {finding['message']}")
+        click.echo("Not ready." if wrong else "Ready.")
+    return 5 if wrong else 0
+
+
+def _rebuild(sweep: str | None, storage: str | None) -> int:
+    from pipeline.manage.rebuild import rebuild
+    from pipeline.study.db.storage import open_storage
+
+    opened = open_sweep(sweep)
+    store = open_storage(storage, opened.project.runs)
+    try:
+        for line in rebuild(opened.sweep, opened.project, store):
+            echo_err(line)
+    finally:
+        store.close()
+    return 0
+
+
+@click.command()
+@click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+def init(folder: Path) -> None:
+    """Make DIR (default: this folder) a project: wandb.yaml, sweeps/, configs/.
+
+    Existing files are not overwritten.
+
+    \b
+    Example:
+      pcan init ntu60 && cd ntu60 && pcan sweep plan
+    """
+    from pipeline.manage.init_project import new_project
+
+    for name in new_project(folder):
+        click.echo(folder / name)
+    where = "" if folder == Path(".") else f"cd {folder} && "
+    echo_err(
+        "Write your checkpoint, data and config into a file of sweeps/, then see what it will do: "
+        f"{where}pcan sweep plan"
+    )
