@@ -4,8 +4,8 @@ Both check a trial at a few epochs and let the better half of all that ever got 
 best value so far, which is what the trial would export. Halving decides at once, against those
 that got there before. The ladder pauses a trial until all others have arrived or ended.
 
-One class serves the launcher, the Optuna pruner and the simulator: all that it knows of the other
-trials is a `Rung`, which the caller gathers.
+One class serves the launcher and the simulator: all that it knows of the other trials is a `Rung`,
+which the caller gathers.
 """
 
 import dataclasses
