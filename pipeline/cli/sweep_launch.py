@@ -14,7 +14,7 @@ from pipeline.cli.common.options import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.launch.scheduler import RunOrder
+    from pipeline.launch.orders import RunOrder
 
 
 @click.command()
@@ -63,7 +63,8 @@ def launch(
     """
     from pipeline.cli.common.run_launch import run_launch
     from pipeline.launch.budget import Budget
-    from pipeline.launch.scheduler import RunOrder, check_order
+    from pipeline.launch.orders import RunOrder
+    from pipeline.launch.scheduler import check_order
 
     opened = open_sweep(sweep)
     order = RunOrder(policy=policy, variants=variants, trials=trials)

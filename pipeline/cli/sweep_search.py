@@ -7,7 +7,7 @@ import click
 from pipeline.cli.common.options import Amount, Opened, launch_options, open_sweep, sweep_argument
 
 if TYPE_CHECKING:
-    from pipeline.launch.scheduler import RunOrder
+    from pipeline.launch.orders import RunOrder
     from pipeline.study.db.storage import Storage
 
 
@@ -61,7 +61,7 @@ def _order(
     gpu_hours: float | None,
 ) -> "RunOrder":
     """Return what is to be searched: around which variant, and how much."""
-    from pipeline.launch.scheduler import RunOrder
+    from pipeline.launch.orders import RunOrder
     from pipeline.launch.search_setup import choose_variant, make_order
     from pipeline.study.trial_rows import read_board
 

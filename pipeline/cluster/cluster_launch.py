@@ -6,10 +6,10 @@ from pipeline.cluster.dispatcher import DEFAULT_MAX_WORKERS, Dispatcher
 from pipeline.cluster.executor import Executor
 from pipeline.launch.budget import Budget
 from pipeline.launch.context import LaunchContext
-from pipeline.launch.launch import LaunchRequest, LaunchResult, has_winner, prepare_launch, summary
-from pipeline.launch.notify import notifying
+from pipeline.launch.launch import LaunchRequest, has_winner, prepare_launch
+from pipeline.launch.orders import RunOrder, Schedule
 from pipeline.launch.pidfile import write_pidfile
-from pipeline.launch.scheduler import RunOrder, Schedule
+from pipeline.launch.reporters import LaunchResult, report_error
 from pipeline.launch.search_setup import max_parallel, start_search
 from pipeline.launch.stop_requests import StopRequests
 from pipeline.study.trial_rows import TrialRow
@@ -34,25 +34,25 @@ def launch_on(
         PcanError: anything that keeps the launch from starting; nothing is submitted.
     """
     engine.check()
-    sweep, say = request.sweep, request.show.line
+    sweep, reporter = request.sweep, request.reporter
     context = prepare_launch(request)
     if request.order.search is not None:
-        context, _ = start_search(context, Budget(), say)
+        context, _ = start_search(context, Budget(), reporter)
     folder = request.make_folder()
     write_pidfile(folder)
     before = {(row.name, row.attempt) for row in context.rows() if _failed(row) or _rests(row)}
-    stops = StopRequests(folder, sweep.job.stop_grace_s, say)
-    with notifying(request.notify, sweep.name, say) as notice, stops.signal_handlers():
+    stops = StopRequests(folder, sweep.job.stop_grace_s, reporter)
+    with report_error(reporter), stops.signal_handlers():
         most = most or max_parallel(context, DEFAULT_MAX_WORKERS)
-        dispatch = Dispatcher(engine, context, stops, words(context.order), env, most, say)
+        dispatch = Dispatcher(engine, context, stops, words(context.order), env, most, reporter)
         plan = dispatch.run()
         finished = _finished(context, plan, stops, before, dispatch.cancelled > 0)
         if stops.signal is not None:
-            say(
+            reporter.on_message(
                 f"Jobs that are with {engine.name.upper()} go on. End them too: pcan sweep stop "
                 f"{sweep.name}"
             )
-        notice("end", *summary(sweep, finished))
+        reporter.on_launch_end(finished)
     return finished
 
 

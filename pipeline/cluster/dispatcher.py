@@ -6,15 +6,16 @@ asked to is replaced, until several in a row have brought no epoch.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.cluster.executor import ClusterJob, Executor, command_digest
 from pipeline.errors import NotReady, PcanError, StorageError
+from pipeline.launch.completion import prune_paused
 from pipeline.launch.context import LaunchContext
-from pipeline.launch.reporters import Once
-from pipeline.launch.scheduler import Schedule, count_unclaimed, running
-from pipeline.launch.search import prune_paused
+from pipeline.launch.orders import Schedule
+from pipeline.launch.reporters import Reporter
+from pipeline.launch.scheduler import count_unclaimed, running, schedule
 from pipeline.launch.stop_requests import StopRequests
 from pipeline.plan.verdict import percent
 from pipeline.shared.files import read_lines
@@ -40,7 +41,6 @@ class Dispatcher:
         words: the command that a job runs.
         env: what a job gets in its environment beside this one's.
         most: jobs at once.
-        say: prints one line.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Dispatcher:
         words: Sequence[str],
         env: Mapping[str, str],
         most: int,
-        say: Callable[[str], None],
+        reporter: Reporter,
     ) -> None:
         self.cancelled = 0
         self._engine = engine
@@ -60,7 +60,7 @@ class Dispatcher:
         self._words = words
         self._env = env
         self._most = most
-        self._say = say
+        self._reporter = reporter
         self._known: dict[str, ClusterJob] = {}
         self._withdrawn: set[str] = set()
         self._seen_ended: dict[str, float] = {}
@@ -69,7 +69,6 @@ class Dispatcher:
         self._epochs = 0
         self._fruitless = 0
         self._changed_at = time.monotonic()
-        self._tell_once = Once(say)
 
     def run(self) -> Schedule:
         """Submit and watch until the plan is done or this launch is stopped.
@@ -80,14 +79,14 @@ class Dispatcher:
         order = command_digest(self._words)
         self._known = {job.id: job for job in self._engine.jobs() if job.order == order}
         for job in self._active():
-            self._say(f"{self._title(job)} goes on ({job.state}).")
+            self._reporter.on_message(f"{self._title(job)} goes on ({job.state}).")
         plan = Schedule(wanted=())
         while True:
             try:
                 plan, done = self._step()
             except (NotReady, StorageError) as error:
                 done = False
-                self._tell_once(f"{error} Jobs go on; asking again.")
+                self._reporter.on_status(f"{error} Jobs go on; asking again.")
             if done:
                 if self._error is not None:
                     raise self._error
@@ -101,9 +100,9 @@ class Dispatcher:
         """Look once; return what is wanted and whether nothing is left to do."""
         jobs = self._engine.jobs()
         rows = self._context.rows()  # after the jobs: why one has ended is there to be read
-        plan = self._context.plan(rows)
+        plan = schedule(self._context, rows)
         if plan.beaten:  # by the last to arrive, whose job may be gone
-            prune_paused(self._context, plan.beaten, self._say)
+            prune_paused(self._context, plan.beaten, self._reporter)
         self._take_in_rows(rows)
         self._take_in_jobs(jobs, plan)
         # A person who cancels a job wants its trial to rest for now.
@@ -126,7 +125,7 @@ class Dispatcher:
         if ids:
             self._engine.cancel(ids, waiting=True)
             self._withdrawn.update(ids)
-            self._say(
+            self._reporter.on_message(
                 f"Nothing is left to run: what still waited is cancelled ({', '.join(ids)})."
             )
 
@@ -141,7 +140,9 @@ class Dispatcher:
         job = self._engine.submit(self._words, self._env)
         self._known[job] = ClusterJob(id=job, phase="pending", state="PENDING")
         self._changed_at = time.monotonic()
-        self._say(f"{self._title(self._known[job])} is submitted; log {self._engine.log(job)}")
+        self._reporter.on_message(
+            f"{self._title(self._known[job])} is submitted; log {self._engine.log(job)}"
+        )
 
     def _active(self) -> list[ClusterJob]:
         return [job for job in self._known.values() if job.phase != "ended"]
@@ -160,10 +161,10 @@ class Dispatcher:
             if now.phase == "ended":
                 self._ended(now, plan)
             elif now.phase == "running" and old.phase != "running":
-                self._say(f"{self._title(now)} runs on {now.node}.")
+                self._reporter.on_message(f"{self._title(now)} runs on {now.node}.")
             elif now.phase == "pending":
                 why = f": {now.reason}" if now.reason else ""
-                self._say(f"{self._title(now)} waits{why}.")
+                self._reporter.on_message(f"{self._title(now)} waits{why}.")
 
     def _surely(self, job: ClusterJob) -> bool:
         """Whether to believe what a job is shown as; of one that has ended, a little later."""
@@ -181,7 +182,9 @@ class Dispatcher:
             return
         if job.cancelled:
             self.cancelled += 1
-            self._say(f"{title} was cancelled; no other takes its place in this launch.")
+            self._reporter.on_message(
+                f"{title} was cancelled; no other takes its place in this launch."
+            )
             return
         code = job.exit_code
         if code in (0, 3) and job.state in ("COMPLETED", "FAILED", "gone"):
@@ -193,7 +196,7 @@ class Dispatcher:
             return
         self._fruitless += 1
         bound = self._context.sweep.job.retry.get("lost_worker", 0)
-        self._say(f"{title} ended: {job.state}{_shown(code)}.")
+        self._reporter.on_message(f"{title} ended: {job.state}{_shown(code)}.")
         if self._fruitless > bound + 1:
             self._error = self._error or NotReady(
                 f"{title} ended as {job.state}{_shown(code)}, the last of {self._fruitless} "
@@ -223,7 +226,7 @@ class Dispatcher:
             line = _news(old, row)
             if line and not first:
                 self._changed_at = time.monotonic()
-                self._say(line)
+                self._reporter.on_message(line)
 
     def _title(self, job: ClusterJob) -> str:
         return f"{self._engine.name.upper()} job {job.id}"

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StorageError
+from pipeline.launch.claims import FACTS
 from pipeline.launch.registration import describe, register_all, resolve_and_check
-from pipeline.launch.taking_up import FACTS
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.files import read_json

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from pipeline.launch.overruled import audit_stamp
 
 from pipeline.errors import InputError, NoResult
-from pipeline.launch.overruled import audit_stamp
 from pipeline.launch.scheduler import RunOrder, candidates, claimable, next_trials
 from pipeline.manage.manual_choice import record_manual_choice
 from pipeline.manage.repeat import enqueue_confirmations

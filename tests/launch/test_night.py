@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pipeline.launch.notify import Notifier, notifying, parse_command
 
 from pipeline.errors import InputError
 from pipeline.launch.budget import Budget
-from pipeline.launch.notify import Notifier, notifying, parse_command
 
 SLOW = (
     "  baseline: {set: {train_cfg.max_epochs: 40, model.sleep: 0.25, "

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.launch.overruled import overrule, overruled
+
 from pipeline.job.exit_cause import Outcome
 from pipeline.job.slots import Slot
-from pipeline.launch.overruled import overrule, overruled
 from pipeline.launch.standalone import NullLease
 from pipeline.launch.trial_runner import TrialRunner
 from pipeline.plan.judge import Rules

@@ -11,8 +11,9 @@ from pipeline.cli.common.argv import detached, given_argv
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
-    from pipeline.launch.launch import LaunchRequest, LaunchResult
-    from pipeline.launch.scheduler import RunOrder
+    from pipeline.launch.launch import LaunchRequest
+    from pipeline.launch.orders import RunOrder
+    from pipeline.launch.reporters import LaunchResult
     from pipeline.track.tracking import Tracking
 
 
@@ -28,7 +29,7 @@ def launch_on_slurm(
     from pipeline.cluster.slurm import SlurmExecutor
     from pipeline.launch.scheduler import candidates
 
-    given, sweep, say = ctx.params, request.sweep, request.show.line
+    given, sweep, say = ctx.params, request.sweep, request.reporter.on_message
     _refuse_local_options(given, searching=request.order.search is not None)
     engine = SlurmExecutor(sweep, request.project, given["device"], request.storage)
     if given.get("dry_run"):

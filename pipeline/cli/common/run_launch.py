@@ -10,8 +10,9 @@ from pipeline.cli.common.options import Opened
 
 if TYPE_CHECKING:
     from pipeline.launch.budget import Budget
-    from pipeline.launch.launch import LaunchRequest, LaunchResult
-    from pipeline.launch.scheduler import RunOrder
+    from pipeline.launch.launch import LaunchRequest
+    from pipeline.launch.orders import RunOrder
+    from pipeline.launch.reporters import LaunchResult
     from pipeline.study.db.storage import Storage
     from pipeline.track.tracking import Tracking
 
@@ -31,7 +32,7 @@ def run_launch(
     from pipeline.cli.common.on_slurm import launch_on_slurm
     from pipeline.cli.common.terminal import Terminal
     from pipeline.launch.launch import LaunchRequest
-    from pipeline.launch.notify import parse_command
+    from pipeline.launch.reporters import CommandReporter, Reporters, WandbReporter, parse_command
     from pipeline.preflight.machine_overrides import parse_sets
     from pipeline.study.db.storage import open_storage
     from pipeline.track.tracking import Tracking
@@ -41,6 +42,13 @@ def run_launch(
     notify = parse_command(given["notify"]) if given["notify"] is not None else None
     tracking = Tracking.of(opened.project, opened.sweep.name, given["wandb_mode"])
     terminal = Terminal()
+    reporter = Reporters(terminal)
+    if given["on"] == "local":
+        folder = opened.project.runs / opened.sweep.name
+        reporter.add(WandbReporter(folder, tracking.mirror, terminal))
+    if notify is not None:
+        end = not given["in_job"]
+        reporter.add(CommandReporter(notify, opened.sweep.name, terminal, end))
     storage = open_storage(given["storage"], opened.project.runs)
     try:
         request = LaunchRequest(
@@ -50,15 +58,14 @@ def run_launch(
             order=order(storage),
             sets=sets,
             tracking=tracking.spec(),
-            show=terminal,
-            notify=notify,
+            reporter=reporter,
         )
         if given["on"] != "local":
             finished = launch_on_slurm(ctx, request, tracking)
         else:
             finished = _launch_here(ctx, request, tracking, budget)
     finally:
-        terminal.close()
+        reporter.close()
         storage.close()
     if finished is None:
         return 0
@@ -76,7 +83,7 @@ def _launch_here(
     from pipeline.launch.slot_pool import GPU_DRAIN_S
     from pipeline.preflight.launch_checks import find_slots
 
-    given, say, wait = ctx.params, request.show.line, ctx.params["wait"]
+    given, say, wait = ctx.params, request.reporter.on_message, ctx.params["wait"]
     # A scheduler hands GPUs on while the processes of the job before may still be ending there.
     patience_s = GPU_DRAIN_S if given["in_job"] else 0.0
     asked = (given["device"], given["gpus"], given["slots"])
@@ -87,4 +94,4 @@ def _launch_here(
     for line in tracking.hints():
         say(line)
     job = inside() if given["in_job"] else None
-    return launch(request, slots, wait=wait, budget=budget, mirror=tracking.mirror, inside=job)
+    return launch(request, slots, wait=wait, budget=budget, environment=job)

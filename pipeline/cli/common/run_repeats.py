@@ -23,13 +23,16 @@ def repeat(
     """Launch the repetitions of these trials; return the launch's exit code."""
     from pipeline.cli.common.terminal import Terminal
     from pipeline.launch.launch import LaunchRequest, launch
-    from pipeline.launch.scheduler import RunOrder
+    from pipeline.launch.orders import RunOrder
+    from pipeline.launch.reporters import Reporters, WandbReporter
     from pipeline.preflight.launch_checks import find_slots
     from pipeline.preflight.machine_overrides import parse_sets
     from pipeline.track.tracking import Tracking
 
     terminal = Terminal()
     tracking = Tracking.of(opened.project, opened.sweep.name, wandb_mode)
+    folder = opened.project.runs / opened.sweep.name
+    mirror = WandbReporter(folder, tracking.mirror, terminal)
     try:
         request = LaunchRequest(
             sweep=opened.sweep,
@@ -38,10 +41,10 @@ def repeat(
             order=RunOrder(confirms=tuple(names)),
             sets=parse_sets(sets),
             tracking=tracking.spec(),
-            show=terminal,
+            reporter=Reporters(terminal, mirror),
         )
         places = find_slots(opened.sweep, device, gpus, slots, terminal.line, wait)
-        finished = launch(request, places, wait=wait, mirror=tracking.mirror)
+        finished = launch(request, places, wait=wait)
     finally:
         terminal.close()
     if finished.interrupted:
