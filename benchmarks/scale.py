@@ -1,7 +1,8 @@
 """What thousands of trials cost: `status`, `watch`, `best`, `compare`; claims, reports and ends.
 
 Run: `python benchmarks/scale.py [--postgres URL]`. Without a URL on SQLite. Commands are whole
-processes; workers are simulated as rows over few connections (`tests/study/crowd.py`).
+processes; workers are simulated as rows over few connections
+(`tests/support/simulated_workers.py`).
 """
 
 import argparse
@@ -13,10 +14,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "study")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
-import crowd  # noqa: E402
-
+import simulated_workers  # noqa: E402
 from pipeline.study.db.storage import open_storage  # noqa: E402
 
 TRIALS, EPOCHS, VARIANTS, RUNNING = 10_000, 30, 10, 1_000
@@ -34,15 +34,15 @@ def main() -> None:
         (project / "sweeps").mkdir()
         (project / "wandb.yaml").write_text((ROOT / "wandb.yaml").read_text())
         url = given.postgres or f"sqlite:///{project}/crowd.db"
-        sweep = crowd.write_sweep(project / "sweeps", VARIANTS)
+        sweep = simulated_workers.write_sweep(project / "sweeps", VARIANTS)
         storage = open_storage(url, project)
-        crowd.enqueue(sweep, storage, given.run // VARIANTS)
+        simulated_workers.enqueue(sweep, storage, given.run // VARIANTS)
         if given.postgres:
             load(sweep, url, workers=200, connections=16)
         else:
             load(sweep, url, workers=50, connections=4)
-        crowd.enqueue(sweep, storage, given.trials // VARIANTS)
-        crowd.finish_all(sweep, storage, EPOCHS, RUNNING)
+        simulated_workers.enqueue(sweep, storage, given.trials // VARIANTS)
+        simulated_workers.finish_all(sweep, storage, EPOCHS, RUNNING)
         storage.close()
         for words in ("status", "watch", "best", "compare"):
             command(project, url, words)
@@ -50,13 +50,13 @@ def main() -> None:
 
 def load(sweep, url: str, workers: int, connections: int) -> None:
     """Let simulated workers run every trial; an epoch of theirs lasts two seconds."""
-    many = crowd.Crowd(sweep, url, workers, connections, epochs=3, epoch_s=2.0)
+    many = simulated_workers.Crowd(sweep, url, workers, connections, epochs=3, epoch_s=2.0)
     begun = time.perf_counter()
     many.run()
     took = time.perf_counter() - begun
     print(f"{workers} workers, {connections} connections, {len(many.ended)} trials: {took:.0f} s")
     for kind, seconds in many.seconds.items():
-        p50, p95 = (1000 * crowd.percentile(seconds, share) for share in (0.5, 0.95))
+        p50, p95 = (1000 * simulated_workers.percentile(seconds, share) for share in (0.5, 0.95))
         print(f"  {kind:<8} {len(seconds):>7} calls  p50 {p50:6.1f} ms  p95 {p95:6.1f} ms")
 
 

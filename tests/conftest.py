@@ -1,18 +1,22 @@
-"""What all tests share: the project's folder and the shipped plan."""
+"""Fixtures of all tests: the repository, the shipped plan, a small project, real servers."""
 
 import os
+import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-import private_postgres  # noqa: E402
-
+import fake_gpus
+import private_postgres
+import private_slurm
+import slurm_project
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
+from tiny_project import Project, watched
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -53,3 +57,69 @@ def postgres() -> Iterator[private_postgres.PrivatePostgres]:
 def postgres_url(postgres: private_postgres.PrivatePostgres) -> str:
     """The URL of a database that all tests share; a sweep there needs a name of its own."""
     return postgres.url()
+
+
+@pytest.fixture
+def project(tmp_path: Path):
+    """An empty project; whatever a test leaves running is a failure of the test."""
+    yield from watched(Project(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def module_project(tmp_path_factory: pytest.TempPathFactory):
+    """A project that all tests of a module look at."""
+    yield from watched(Project(tmp_path_factory.mktemp("project")))
+
+
+@pytest.fixture
+def until() -> Callable[..., None]:
+    """Wait for a condition; the limit is for a machine that is very busy."""
+
+    def wait(condition: Callable[[], bool], what: str, limit_s: float = 120) -> None:
+        deadline = time.monotonic() + limit_s
+        while not condition():
+            assert time.monotonic() < deadline, f"never happened: {what}"
+            time.sleep(0.05)
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def slurm():
+    """A real SLURM of the tests' own: one node with four fake GPUs."""
+    absent = private_slurm.missing()
+    if absent:
+        reason = f"SLURM is absent ({', '.join(absent)}; apt-get install slurmctld slurmd munge)"
+        if os.environ.get("PCAN_REQUIRE_ENGINES"):
+            pytest.fail(f"{reason} and required here (PCAN_REQUIRE_ENGINES)")
+        pytest.skip(reason)
+    # A short path: sockets lie below it, and others (munge) have to reach it.
+    folder = Path(tempfile.mkdtemp(prefix="pcan-slurm-"))
+    folder.chmod(0o755)
+    cluster = private_slurm.PrivateSlurm(folder)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def cluster(project, slurm, tmp_path_factory: pytest.TempPathFactory, monkeypatch):
+    """A project of its own on that SLURM; jobs that a test leaves behind are cancelled."""
+    driver = tmp_path_factory.mktemp("driver")
+    smi, _ = fake_gpus.write(driver, sys.executable)
+    monkeypatch.setenv("PCAN_NVIDIA_SMI", str(smi))
+    monkeypatch.setenv("PCAN_LOCKS", str(driver / "locks"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name, value in slurm.env().items():
+        monkeypatch.setenv(name, value)
+    made = slurm_project.Cluster(project, slurm, driver)
+    yield made
+    left = [n for n, j in made.mine().items() if j["JobState"] in ("PENDING", "RUNNING")]
+    if left:
+        slurm.call("scancel", "--quiet", *left)
+        deadline = time.monotonic() + 20
+        while project.job_pids() and time.monotonic() < deadline:
+            time.sleep(0.1)

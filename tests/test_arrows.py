@@ -15,15 +15,15 @@ PACKAGE = ROOT / "pipeline"
 ARROWS = {
     "shared": set(),
     "plan": {"shared", "errors"},
-    "job": {"plan", "shared", "errors"},
-    "study": {"plan", "shared", "errors"},
+    "job": {"plan", "shared", "errors", "env"},
+    "study": {"plan", "shared", "errors", "env"},
     "track": {"plan", "shared", "errors"},
     "diagnose": {"plan", "shared", "errors"},
     "data": {"shared", "errors"},
     "report": {"plan", "study", "job", "track", "shared", "errors"},
-    "preflight": {"plan", "job", "study", "track", "data", "launch", "shared", "errors"},
-    "launch": {"preflight", "cluster", "plan", "study", "job", "track", "shared", "errors"},
-    "cluster": {"launch", "preflight", "study", "job", "plan", "shared", "errors"},
+    "preflight": {"plan", "job", "study", "track", "data", "shared", "errors", "env"},
+    "launch": {"preflight", "study", "job", "plan", "shared", "errors", "env"},
+    "cluster": {"launch", "study", "plan", "shared", "errors", "env"},
     "manage": {"launch", "preflight", "study", "job", "diagnose", "plan", "shared", "errors"},
 }
 #: What runs inside a job may use of ours.

@@ -33,8 +33,9 @@ def command(
       pcan sweep import work_dirs/first_try work_dirs/second_try --sweep pcan_ntu60
     """
     from pipeline.diagnose.evidence import read_evidence
-    from pipeline.launch.registration import describe, register_all, resolve_and_check
+    from pipeline.launch.registration import describe, register_all
     from pipeline.manage.import_runs import import_run
+    from pipeline.preflight.plan_facts import resolve_and_check
     from pipeline.study.db.storage import open_storage
 
     opened = open_sweep(sweep)

@@ -77,7 +77,7 @@ def launch(
 def _foretell(opened: Opened, order: "RunOrder", given: dict[str, Any]) -> int:
     """Say what would be run, and where."""
     from pipeline.launch.scheduler import candidates
-    from pipeline.preflight.launch_checks import find_slots
+    from pipeline.launch.slot_pool import find_slots
     from pipeline.preflight.machine_overrides import parse_sets
 
     parse_sets(given["sets"])

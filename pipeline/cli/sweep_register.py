@@ -19,8 +19,9 @@ def register(sweep: str | None, storage: str | None) -> None:
       pcan sweep register pcan_ntu60
     """
     from pipeline.launch.plan_reloader import changed_verdicts
-    from pipeline.launch.registration import describe, register_all, resolve_and_check
+    from pipeline.launch.registration import describe, register_all
     from pipeline.preflight.model_probe import probe_models
+    from pipeline.preflight.plan_facts import resolve_and_check
     from pipeline.study.db.storage import open_storage
     from pipeline.study.trial_rows import read_board
 

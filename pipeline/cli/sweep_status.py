@@ -57,15 +57,17 @@ def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
 
 
 def _jobs(opened: Opened) -> list[dict[str, Any]]:
-    """Return the jobs that SLURM has of this sweep, if it ever was launched there."""
-    from pipeline.cluster.jobs import active_jobs, engine_of
+    """Return the jobs that a cluster has of this sweep, if it ever was launched there."""
+    from pipeline.cluster.executor import executor_of
     from pipeline.errors import NotReady
 
-    engine = engine_of(opened.sweep, opened.project)
+    executor = executor_of(opened.sweep, opened.project)
+    if executor is None:
+        return []
     try:
-        return [job.record() for job in active_jobs(engine)] if engine is not None else []
+        return [job.record() for job in executor.active_jobs()]
     except NotReady as error:
-        echo_err(f"Jobs of SLURM are not shown: {error}")
+        echo_err(f"Jobs of {executor.title} are not shown: {error}")
         return []
 
 

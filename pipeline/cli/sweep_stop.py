@@ -34,7 +34,7 @@ def stop(sweep: str | None, now: bool, timeout: float, storage: str | None) -> N
     Example:
       pcan sweep stop pcan_ntu60 --now
     """
-    from pipeline.cluster.jobs import active_jobs, cancel_remaining, cancel_waiting, engine_of
+    from pipeline.cluster.executor import executor_of
     from pipeline.launch.stop_requests import STOP_FILE
     from pipeline.shared.files import write_json
     from pipeline.study.db.storage import open_storage
@@ -55,15 +55,15 @@ def stop(sweep: str | None, now: bool, timeout: float, storage: str | None) -> N
                 f"{row.name} runs on {host}, in a folder that is not seen here. There: "
                 f"pcan sweep stop {name}"
             )
-    engine = engine_of(opened.sweep, opened.project)
-    trials, jobs = running(), active_jobs(engine) if engine is not None else []
+    executor = executor_of(opened.sweep, opened.project)
+    trials, jobs = running(), executor.active_jobs() if executor is not None else []
     if not trials and not jobs:
         echo_err(f"Nothing of {name} is running in this folder.")
         return
     folder = opened.project.runs / name
     write_json(folder / STOP_FILE, {"time": time.time(), "now": now})
-    if engine is not None and (waiting := cancel_waiting(engine)):
-        echo_err(f"Cancelled what waited with SLURM: {', '.join(waiting)}.")
+    if executor is not None and (waiting := executor.cancel_pending()):
+        echo_err(f"Cancelled what waited with {executor.title}: {', '.join(waiting)}.")
     if trials:
         when = "now" if now else "after the running epoch"
         echo_err(f"Asked to stop {when}: {', '.join(trials)}.")
@@ -77,6 +77,6 @@ def stop(sweep: str | None, now: bool, timeout: float, storage: str | None) -> N
             f"pcan sweep stop {name} --now"
         )
     if not trials:
-        if engine is not None:
-            cancel_remaining(engine)
+        if executor is not None:
+            executor.cancel_remaining()
         echo_err(f"Stopped. Go on: pcan sweep launch {name}")

@@ -39,8 +39,8 @@ def train(
     from pipeline.launch.launch import LaunchRequest
     from pipeline.launch.orders import RunOrder
     from pipeline.launch.reporters import Reporters, WandbReporter
+    from pipeline.launch.slot_pool import find_slots
     from pipeline.launch.standalone import train_one
-    from pipeline.preflight.launch_checks import find_slots
     from pipeline.preflight.machine_overrides import parse_sets
     from pipeline.track.agent import agent_run
     from pipeline.track.tracking import Tracking

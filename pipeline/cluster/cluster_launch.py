@@ -1,4 +1,4 @@
-"""Start a launch whose jobs an engine places: check, register, keep it supplied, sum up."""
+"""Start a launch whose trials run in cluster jobs: check, register, dispatch, sum up."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,44 +12,49 @@ from pipeline.launch.pidfile import write_pidfile
 from pipeline.launch.reporters import LaunchResult, report_error
 from pipeline.launch.search_setup import max_parallel, start_search
 from pipeline.launch.stop_requests import StopRequests
+from pipeline.shared.states import Cause, Phase, State
 from pipeline.study.trial_rows import TrialRow
 
 
 def launch_on(
-    engine: Executor,
+    executor: Executor,
     request: LaunchRequest,
     *,
-    words: Callable[[RunOrder], Sequence[str]],
+    argv: Callable[[RunOrder], Sequence[str]],
     env: Mapping[str, str],
-    most: int | None,
+    max_workers: int | None,
 ) -> LaunchResult:
-    """Register if needed, then have the engine run jobs until the plan is done.
+    """Register if needed, then have the scheduler run jobs until the plan is done.
 
     Args:
-        words: makes the command of a job from the order as it was settled.
+        argv: makes the command of a job from the settled order.
         env: what jobs get in their environment that must not be in their command.
-        most: jobs at once.
+        max_workers: jobs at once, None for the search's own number or a default.
 
     Raises:
         PcanError: anything that keeps the launch from starting; nothing is submitted.
     """
-    engine.check()
+    executor.check()
     sweep, reporter = request.sweep, request.reporter
     context = prepare_launch(request)
     if request.order.search is not None:
         context, _ = start_search(context, Budget(), reporter)
     folder = request.make_folder()
     write_pidfile(folder)
-    before = {(row.name, row.attempt) for row in context.rows() if _failed(row) or _rests(row)}
+    before = {
+        (row.name, row.attempt) for row in context.rows() if _failed(row) or _interrupted(row)
+    }
     stops = StopRequests(folder, sweep.job.stop_grace_s, reporter)
     with report_error(reporter), stops.signal_handlers():
-        most = most or max_parallel(context, DEFAULT_MAX_WORKERS)
-        dispatch = Dispatcher(engine, context, stops, words(context.order), env, most, reporter)
-        plan = dispatch.run()
-        finished = _finished(context, plan, stops, before, dispatch.cancelled > 0)
+        workers = max_workers or max_parallel(context, DEFAULT_MAX_WORKERS)
+        dispatcher = Dispatcher(
+            executor, context, stops, argv(context.order), env, workers, reporter
+        )
+        plan = dispatcher.run()
+        finished = _finished(context, plan, stops, before, dispatcher.cancelled > 0)
         if stops.signal is not None:
             reporter.on_message(
-                f"Jobs that are with {engine.name.upper()} go on. End them too: pcan sweep stop "
+                f"Jobs that are with {executor.title} go on. End them too: pcan sweep stop "
                 f"{sweep.name}"
             )
         reporter.on_launch_end(finished)
@@ -67,8 +72,8 @@ def _finished(
     new = [row for row in rows if _failed(row)]
     failed = tuple(row.name for row in new)
     # That some trials diverge is part of a search.
-    wrong = [row for row in new if context.order.search is None or row.cause != "nan"]
-    interrupted = cancelled or any(_rests(row) for row in rows)
+    wrong = [row for row in new if context.order.search is None or row.cause != Cause.NAN]
+    interrupted = cancelled or any(_interrupted(row) for row in rows)
     code = stops.exit_code
     if code == 0 and interrupted:
         code = 75
@@ -78,9 +83,9 @@ def _finished(
     return LaunchResult(why=why, failed=failed, interrupted=interrupted, exit_code=code)
 
 
-def _rests(row: TrialRow) -> bool:
-    return row.phase == "interrupted"
+def _interrupted(row: TrialRow) -> bool:
+    return row.phase == Phase.INTERRUPTED
 
 
 def _failed(row: TrialRow) -> bool:
-    return row.state == "FAIL" and not row.superseded
+    return row.state == State.FAIL and not row.superseded

@@ -1,7 +1,7 @@
-"""SLURM behind the engine interface: sbatch, squeue, scontrol and scancel, nothing else.
+"""SLURM behind the executor interface: sbatch, squeue, scontrol and scancel, nothing else.
 
 No accounting database is needed (docs/decisions/030). Every call has a time limit, since the
-client tools wait for ever on a controller that is gone.
+client tools wait forever for a controller that is gone.
 """
 
 import dataclasses
@@ -12,17 +12,21 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
-from pipeline.cluster.executor import ClusterJob, JobEnvironment, command_digest
+from pipeline.cluster.executor import (
+    ClusterJob,
+    Executor,
+    JobEnvironment,
+    JobPhase,
+    command_digest,
+)
 from pipeline.cluster.slurm_validation import Cluster, read_cluster, validate
+from pipeline.env import HOST_BOUND
 from pipeline.errors import NotReady
-from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
-from pipeline.study.db.storage import Storage
 
 CALL_S = 30.0
-#: How long before its time limit a job is told, beside the epoch that it may finish.
+#: How long before its time limit a job is signalled, beside the epoch that it may finish.
 MARGIN_S = 60
 #: The longest lead that SLURM takes.
 MAX_SIGNAL_S = 65_535
@@ -36,32 +40,53 @@ _RUNNING = {
     "SIGNALING",
     "STAGE_OUT",
 }
-#: Names a host among its processes; a job has a host of its own.
-_NOT_HANDED_ON = ("PCAN_HOST", "CUDA_VISIBLE_DEVICES")
+#: The command itself has ended.
+_EXITED = {"COMPLETED", "FAILED"}
+_CANCELLED = "CANCELLED"
+#: The exit status (here as a signal) of a job whose output file could not be opened.
+_OUTPUT_FAILED = -53
 
 
-class SlurmExecutor:
-    """The SLURM cluster that this machine submits to, for one sweep.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SlurmEnvironment(JobEnvironment):
+    """The SLURM job that this process runs in."""
 
-    Args:
-        device: "cpu" for jobs without GPUs.
-        sharing: the storage that all jobs use; only `check` needs it.
-    """
+    def requeue(self, epochs: int, say: Callable[[str], None]) -> bool:
+        """Have SLURM queue this job again, unless it had no time for an epoch."""
+        if epochs < 1:
+            say(
+                f"SLURM job {self.id} had no time to finish an epoch, so it is not queued again. "
+                "Raise slurm.time or slurm.signal_s in the sweep file."
+            )
+            return False
+        try:
+            run_client(["scontrol", "requeue", self.id])
+        except NotReady as error:
+            say(f"SLURM job {self.id} is not queued again: {error}")
+            return False
+        say(f"SLURM job {self.id} is queued again; it goes on where this one stopped.")
+        return True
+
+
+class SlurmExecutor(Executor):
+    """The SLURM cluster that this machine submits to, for one sweep."""
 
     name = "slurm"
+    title = "SLURM"
+    _cluster: Cluster | None = None
 
-    def __init__(
-        self,
-        sweep: Sweep,
-        project: Project,
-        device: str | None = None,
-        sharing: Storage | None = None,
-    ) -> None:
-        self._sweep = sweep
-        self._project = project
-        self._gpus = 0 if device == "cpu" else sweep.job.gpus
-        self._sharing = sharing
-        self._cluster: Cluster | None = None
+    @classmethod
+    def environment(cls, sweep: Sweep) -> SlurmEnvironment | None:
+        job = os.environ.get("SLURM_JOB_ID")
+        if not job:
+            return None
+        restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
+        return SlurmEnvironment(
+            engine=cls.name,
+            id=job,
+            restarts=int(restarts) if restarts.isdigit() else 0,
+            warning_s=signal_lead_s(sweep),
+        )
 
     def check(self) -> None:
         """Refuse a missing sbatch, an unknown partition, too many GPUs, an unshared folder."""
@@ -76,32 +101,29 @@ class SlurmExecutor:
             self._project,
             self._cluster,
             self._gpus,
-            self._sharing,
+            self._storage,
             signal_lead_s(self._sweep),
         )
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def submit(self, words: Sequence[str], env: Mapping[str, str]) -> str:
+    def submit(self, argv: Sequence[str], env: Mapping[str, str]) -> str:
         """Submit a job that runs a command; its script goes through stdin."""
-        kept = {k: v for k, v in {**os.environ, **env}.items() if k not in _NOT_HANDED_ON}
-        said = run_client(["sbatch", "--parsable"], text=self.script(words), env=kept)
-        return said.strip().split(";")[0]
+        kept = {k: v for k, v in {**os.environ, **env}.items() if k not in HOST_BOUND}
+        answer = run_client(["sbatch", "--parsable"], text=self.describe(argv), env=kept)
+        return answer.strip().split(";")[0]
 
-    def jobs(self) -> list[ClusterJob]:
+    def list_jobs(self) -> list[ClusterJob]:
         """Return the sweep's jobs; SLURM forgets ended ones after MinJobAge (5 minutes)."""
-        words = ["squeue", "-h", "-t", "all", "-n", self.job_name, "-u", str(os.getuid())]
-        listed = run_client([*words, "-o", "%i|%T|%r|%N|%k"])
-        found = [_job(line) for line in listed.splitlines() if line.count("|") >= 4]
-        return [self._ended(job) if job.phase == "ended" else job for job in found]
+        argv = ["squeue", "-h", "-t", "all", "-n", self.job_name, "-u", str(os.getuid())]
+        listed = run_client([*argv, "-o", "%i|%T|%r|%N|%k"])
+        jobs = [_parse_job(line) for line in listed.splitlines() if line.count("|") >= 4]
+        return [_with_exit_code(job) if job.phase is JobPhase.ENDED else job for job in jobs]
 
-    def cancel(self, ids: Sequence[str], waiting: bool = False) -> None:
-        """Have jobs ended, or only those of them that still wait."""
+    def cancel(self, ids: Sequence[str], pending_only: bool = False) -> None:
+        """End jobs, or only those of them that are still pending."""
         if ids:
-            run_client(["scancel", "--quiet", *(["--state=PENDING"] if waiting else []), *ids])
-
-    def log(self, job_id: str) -> str:
-        """Return the path of a job's output."""
-        return str(self._folder / f"{job_id}.log")
+            only = ["--state=PENDING"] if pending_only else []
+            run_client(["scancel", "--quiet", *only, *ids])
 
     @property
     def job_name(self) -> str:
@@ -109,13 +131,13 @@ class SlurmExecutor:
         place = hashlib.sha256(str(self._project.runs.resolve()).encode()).hexdigest()[:8]
         return f"pcan-{self._sweep.name}-{place}"
 
-    def script(self, words: Sequence[str]) -> str:
+    def describe(self, argv: Sequence[str]) -> str:
         """Return the batch script: what is asked for, the site's own lines, the launch."""
         slurm, cluster = self._sweep.slurm, self._cluster
         cpus = slurm.cpus or (cluster.share(self._sweep, self._gpus) if cluster else None)
         asked: dict[str, str | int | None] = {
             "job-name": self.job_name,
-            "comment": command_digest(words),
+            "comment": command_digest(argv),
             "nodes": 1,
             "ntasks": 1,
             "cpus-per-task": cpus,
@@ -124,82 +146,38 @@ class SlurmExecutor:
             "account": slurm.account,
             "time": slurm.time,
             "exclude": cluster.excluded(slurm) if cluster else None,
-            # Only the launch is told; it stops the ranks together.
+            # Only the launch gets the signal; it stops the ranks together.
             "signal": f"B:USR1@{signal_lead_s(self._sweep)}",
-            "output": self.log("%j"),
+            "output": str(self.log("%j")),
             "open-mode": "append",
             "export": "ALL",
         }
         lines = [f"#SBATCH --{key}={value}" for key, value in asked.items() if value is not None]
         extra = [line for line in slurm.extra if line.strip().startswith("#SBATCH")]
         setup = [line for line in slurm.extra if line not in extra]
-        run = f"exec {shlex.join(words)}"  # exec: signals reach the launch itself
+        run = f"exec {shlex.join(argv)}"  # exec: signals reach the launch itself
         return "\n".join(["#!/bin/bash", *lines, "#SBATCH --requeue", *extra, *setup, run, ""])
-
-    @property
-    def _folder(self) -> Path:
-        return folder(self._project, self._sweep)
-
-    def _ended(self, job: ClusterJob) -> ClusterJob:
-        """Add the exit code, which only `scontrol` tells without accounting."""
-        try:
-            text = run_client(["scontrol", "show", "job", "-o", job.id])
-        except NotReady:  # forgotten meanwhile
-            return job
-        found = re.search(r"\bExitCode=(\d+):(\d+)", text)
-        code = int(found.group(1)) or -int(found.group(2)) if found else None
-        return dataclasses.replace(job, exit_code=code)
-
-
-def folder(project: Project, sweep: Sweep) -> Path:
-    """Return where the output of a sweep's jobs goes; it is there once a job was submitted."""
-    return project.runs / sweep.name / "slurm"
 
 
 def signal_lead_s(sweep: Sweep) -> int:
-    """Return how long before its time limit a job is told: long enough to finish an epoch."""
+    """Return how long before its time limit a job is signalled: long enough to finish an epoch."""
     if sweep.slurm.signal_s is not None:
         return sweep.slurm.signal_s
     epoch = 1.2 * 60 * (sweep.job.epoch_minutes or 0)
     return min(MAX_SIGNAL_S, int(max(epoch, sweep.job.stop_grace_s)) + MARGIN_S)
 
 
-def requeue(inside: JobEnvironment, epochs: int, say: Callable[[str], None]) -> bool:
-    """Have the job that this process runs in started again later.
-
-    Args:
-        epochs: how many it has finished; without one it never would.
-        say: told what was done.
-
-    Returns:
-        Whether SLURM ends this process now, to start it again.
-    """
-    if epochs < 1:
-        say(
-            f"SLURM job {inside.id} had no time to finish an epoch, so it is not queued again. "
-            "Raise slurm.time or slurm.signal_s in the sweep file."
-        )
-        return False
-    try:
-        run_client(["scontrol", "requeue", inside.id])
-    except NotReady as error:
-        say(f"SLURM job {inside.id} is not queued again: {error}")
-        return False
-    say(f"SLURM job {inside.id} is queued again; it goes on where this one stopped.")
-    return True
-
-
 def run_client(
-    words: Sequence[str], text: str | None = None, env: Mapping[str, str] | None = None
+    argv: Sequence[str], text: str | None = None, env: Mapping[str, str] | None = None
 ) -> str:
     """Run a client tool of SLURM.
 
     Raises:
-        NotReady: it is absent, refuses, or does not answer; with its own words.
+        NotReady: it is absent, refuses, or does not answer; the text quotes it.
     """
     try:
         done = subprocess.run(
-            list(words),
+            list(argv),
             input=text,
             stdin=subprocess.DEVNULL if text is None else None,
             capture_output=True,
@@ -210,27 +188,44 @@ def run_client(
         )
     except FileNotFoundError:
         raise NotReady(
-            f"{words[0]} is not on this machine. Run this on a login node of the cluster."
+            f"{argv[0]} is not on this machine. Run this on a login node of the cluster."
         ) from None
     except subprocess.TimeoutExpired:
         raise NotReady(
-            f"{words[0]} had no answer from SLURM for {CALL_S:g} s. Is slurmctld up? See: "
+            f"{argv[0]} had no answer from SLURM for {CALL_S:g} s. Is slurmctld up? See: "
             "scontrol ping"
         ) from None
     if done.returncode != 0:
-        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise NotReady(f"{words[0]} was refused by SLURM: {said[:400]}")
+        why = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise NotReady(f"{argv[0]} was refused by SLURM: {why[:400]}")
     return done.stdout
 
 
-def _job(line: str) -> ClusterJob:
-    job, state, reason, node, order = line.split("|", 4)
-    phase = "pending" if state in _PENDING else "running" if state in _RUNNING else "ended"
+def _parse_job(line: str) -> ClusterJob:
+    job, state, reason, node, digest = line.split("|", 4)
+    phase = JobPhase.ENDED
+    if state in _PENDING:
+        phase = JobPhase.PENDING
+    elif state in _RUNNING:
+        phase = JobPhase.RUNNING
     return ClusterJob(
         id=job,
-        phase=phase,  # type: ignore[arg-type]
+        phase=phase,
         state=state,
-        reason="" if reason == "None" or phase == "ended" else reason,
+        reason="" if reason == "None" or phase is JobPhase.ENDED else reason,
         node=node,
-        order=order,
+        exited=state in _EXITED,
+        cancelled=state == _CANCELLED,
+        digest=digest,
     )
+
+
+def _with_exit_code(job: ClusterJob) -> ClusterJob:
+    """Add the exit code, which without accounting only `scontrol` returns."""
+    try:
+        text = run_client(["scontrol", "show", "job", "-o", job.id])
+    except NotReady:  # forgotten meanwhile
+        return job
+    found = re.search(r"\bExitCode=(\d+):(\d+)", text)
+    code = int(found.group(1)) or -int(found.group(2)) if found else None
+    return dataclasses.replace(job, exit_code=code, output_failed=code == _OUTPUT_FAILED)

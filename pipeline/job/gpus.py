@@ -8,11 +8,11 @@ import csv
 import dataclasses
 import os
 import pwd
-import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.env import nvidia_smi
 from pipeline.errors import InputError, NotReady
 
 #: A driver and a desktop hold some memory of a GPU that nobody trains on.
@@ -63,7 +63,7 @@ def list_gpus() -> list[Gpu]:
     Raises:
         NotReady: the driver's tool is there and fails.
     """
-    if _program() is None:
+    if nvidia_smi() is None:
         return []
     fields = "index,uuid,name,memory.total,memory.used"
     rows = _query(f"--query-gpu={fields}")
@@ -122,12 +122,8 @@ def _named(gpus: Sequence[Gpu], text: str, source: str) -> list[Gpu]:
     return found
 
 
-def _program() -> str | None:
-    return os.environ.get("PCAN_NVIDIA_SMI") or shutil.which("nvidia-smi")
-
-
 def _query(question: str) -> list[list[str]]:
-    program = _program()
+    program = nvidia_smi()
     assert program is not None
     try:
         done = subprocess.run(

@@ -8,10 +8,9 @@ import dataclasses
 import fcntl
 import json
 import os
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
+from pipeline.env import gpu_lock_folder
 from pipeline.errors import NotReady
 from pipeline.job.gpus import Gpu, list_gpus
 from pipeline.shared.files import parsed
@@ -107,7 +106,7 @@ def cpu_slots(most: int | None) -> list[Slot]:
 
 def _open(gpu: Gpu) -> int:
     """Open a GPU's lock file, made for all users of the machine."""
-    folder = Path(os.environ.get("PCAN_LOCKS") or Path(tempfile.gettempdir()) / "pcan-gpus")
+    folder = gpu_lock_folder()
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pipeline
+from pipeline.env import SECRETS
 from pipeline.errors import InputError, NotReady
 from pipeline.plan.sweep import JobSettings
 
 TIMEOUT_S = 300
-#: Never handed to a job: only the uploader and the launcher need them.
-SECRET_ENV = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "PCAN_STORAGE", "PGPASSWORD")
 
 
 def interpreter(job: JobSettings, root: Path) -> str:
@@ -43,7 +42,7 @@ def job_env(job: JobSettings, cache: Path, root: Path) -> dict[str, str]:
 
     `pipeline` is put on the path, the user's own checkout (`job.code_root`) before it.
     """
-    env = {key: value for key, value in os.environ.items() if key not in SECRET_ENV}
+    env = {key: value for key, value in os.environ.items() if key not in SECRETS}
     path = [str(_package_path(job, cache))]
     if job.code_root is not None:
         code = Path(os.path.expanduser(job.code_root))

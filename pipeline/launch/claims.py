@@ -3,12 +3,13 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from pipeline.cluster.executor import JobEnvironment
 from pipeline.errors import NotReady
 from pipeline.job.exit_cause import Outcome
 from pipeline.job.slots import Slot
 from pipeline.launch.completion import CompletionQueue, outcome_of_earlier_start, prune_paused
 from pipeline.launch.context import CurrentContext, LaunchContext
+from pipeline.launch.enclosing_job import EnclosingJob
+from pipeline.launch.made_weights import publish_made_weights
 from pipeline.launch.orders import Schedule
 from pipeline.launch.reporters import Reporter
 from pipeline.launch.retry_policy import rejected_checkpoint
@@ -25,7 +26,6 @@ from pipeline.launch.workdir import (
     take_ownership,
     write_workdir,
 )
-from pipeline.preflight.starting_weights import publish_made_weights
 from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.states import Phase
@@ -58,7 +58,7 @@ class TrialClaimer:
     """Claims what the schedule wants for the free slots, and opens what was claimed.
 
     Args:
-        environment: the scheduler's job that this launch runs in.
+        enclosing: the scheduler's job that this launch runs in.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class TrialClaimer:
         completion: CompletionQueue,
         stops: StopRequests,
         reporter: Reporter,
-        environment: JobEnvironment | None,
+        enclosing: EnclosingJob | None,
     ) -> None:
         #: What is wanted, as of the last call.
         self.schedule = Schedule(wanted=())
@@ -77,7 +77,7 @@ class TrialClaimer:
         self._completion = completion
         self._stops = stops
         self._reporter = reporter
-        self._environment = environment
+        self._enclosing = enclosing
 
     def claim_and_start(
         self, accepting: Callable[[], bool], start: Callable[[Claimed], None]
@@ -186,8 +186,8 @@ class TrialClaimer:
         facts = {key: spec[key] for key in FACTS if spec.get(key) is not None}
         if keep:
             facts = {**(lease.previous.get("facts") or {}), **facts}
-        if self._environment is not None:
-            facts["job"] = self._environment.record()
+        if self._enclosing is not None:
+            facts["job"] = self._enclosing.record()
         folder = str(rundir.root.relative_to(self._current.value.project.root))
         lease.begin(folder, claimed.slot.shown, facts)
 
@@ -200,8 +200,8 @@ class TrialClaimer:
         context = self._current.value
         wanted = [request.variant for request in self.schedule.wanted]
         others = busy(context.sweep, context.study_storage, wanted)
-        if self._environment is not None:
-            others = [o for o in others if o.lapsed or o.job == self._environment.id]
+        if self._enclosing is not None:
+            others = [o for o in others if o.lapsed or o.job == self._enclosing.id]
         return ", ".join(f"{other.variant}/{other.number} ({other.owner})" for other in others)
 
 

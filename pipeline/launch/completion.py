@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.env import storage_patience_s
 from pipeline.errors import NotReady, StorageError
 from pipeline.job.exit_cause import Outcome
 from pipeline.launch.context import CurrentContext, LaunchContext
@@ -11,7 +12,6 @@ from pipeline.launch.control_files import ControlFiles
 from pipeline.launch.reporters import Reporter
 from pipeline.launch.scheduler import variant_after
 from pipeline.launch.stop_requests import StopLevel, StopRequests
-from pipeline.launch.timeouts import storage_patience_s
 from pipeline.launch.trial_history import rules_for
 from pipeline.launch.trial_runner import TrialRunner, outcome_of
 from pipeline.launch.workdir import run_dir

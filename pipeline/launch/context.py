@@ -54,6 +54,6 @@ class LaunchContext:
 
 @dataclasses.dataclass
 class CurrentContext:
-    """Holds the context that is valid now: a changed sweep file replaces it in a running launch."""
+    """Holds the context that is valid now; a changed sweep file replaces it during a launch."""
 
     value: LaunchContext

@@ -9,13 +9,13 @@ running trials finish, and ends with that error.
 import contextlib
 import time
 
-from pipeline.cluster.executor import JobEnvironment
 from pipeline.errors import PcanError, StorageError
 from pipeline.job.exit_cause import Outcome
 from pipeline.launch.budget import Budget
 from pipeline.launch.claims import Claimed, TrialClaimer, takeover_message
 from pipeline.launch.completion import CompletionQueue
 from pipeline.launch.context import CurrentContext, LaunchContext
+from pipeline.launch.enclosing_job import EnclosingJob
 from pipeline.launch.messages import error_text, refusal
 from pipeline.launch.orders import Schedule
 from pipeline.launch.plan_reloader import PlanReloader
@@ -45,7 +45,7 @@ class LaunchController:
     Args:
         wait: wait for GPUs that other launches hold.
         budget: what this launch may spend.
-        environment: the scheduler's job that this launch runs in; it does not stay to see what
+        enclosing: the scheduler's job that this launch runs in; it does not stay to see what
             other launches leave.
     """
 
@@ -56,7 +56,7 @@ class LaunchController:
         reporter: Reporter,
         wait: bool = False,
         budget: Budget | None = None,
-        environment: JobEnvironment | None = None,
+        enclosing: EnclosingJob | None = None,
     ) -> None:
         #: Epochs measured in this launch.
         self.epochs = 0
@@ -67,7 +67,7 @@ class LaunchController:
         self._completion = CompletionQueue(self._current, stops, reporter)
         self._slots = SlotPool(context.slots, wait, reporter)
         self._claimer = TrialClaimer(
-            self._current, self._slots, self._completion, stops, reporter, environment
+            self._current, self._slots, self._completion, stops, reporter, enclosing
         )
         self._reloader = PlanReloader(context.sweep, reporter)
         self._budget = budget or Budget()

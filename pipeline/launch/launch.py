@@ -5,17 +5,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.cluster.executor import JobEnvironment
-from pipeline.cluster.slurm import requeue, signal_lead_s
 from pipeline.job.slots import Slot
 from pipeline.launch.budget import Budget
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.controller import LaunchController
+from pipeline.launch.enclosing_job import EnclosingJob
 from pipeline.launch.orders import RunOrder
 from pipeline.launch.overrulings import audit_stamp
 from pipeline.launch.pidfile import write_pidfile
 from pipeline.launch.plan_reloader import changed_verdicts
-from pipeline.launch.registration import describe, register_all, resolve_and_check
+from pipeline.launch.registration import describe, register_all
 from pipeline.launch.reporters import LaunchResult, Reporter, report_error
 from pipeline.launch.scheduler import candidates, check_order
 from pipeline.launch.search_setup import start_search
@@ -26,6 +25,7 @@ from pipeline.plan.sweep import Sweep
 from pipeline.preflight.launch_checks import check_ready
 from pipeline.preflight.machine_overrides import data_root
 from pipeline.preflight.model_probe import DataPlacement, probe_models
+from pipeline.preflight.plan_facts import resolve_and_check
 from pipeline.shared.states import Cause, State
 from pipeline.study.best import eligible
 from pipeline.study.db.storage import Storage
@@ -68,34 +68,34 @@ def launch(
     *,
     wait: bool = False,
     budget: Budget | None = None,
-    environment: JobEnvironment | None = None,
+    enclosing: EnclosingJob | None = None,
 ) -> LaunchResult:
     """Register if needed, then run until the plan is done.
 
     Args:
         wait: wait for GPUs that others hold.
         budget: what this launch may spend.
-        environment: the scheduler's job that this launch runs in; it ends as soon as it has
+        enclosing: the scheduler's job that this launch runs in; it ends as soon as it has
             nothing to do, and is queued again when its time is up.
 
     Raises:
         PcanError: anything that keeps the launch from starting; nothing is half-written.
     """
-    context = prepare_launch(request, slots, named=environment is None)
+    context = prepare_launch(request, slots, named=enclosing is None)
     budget, reporter = budget or Budget(), request.reporter
     if request.order.search is not None:
         context, budget = start_search(context, budget, reporter)
     folder = request.make_folder()
-    if environment is None:
+    if enclosing is None:
         write_pidfile(folder)
-    stops = _stop_requests(request, folder, environment)
-    controller = LaunchController(context, stops, reporter, wait, budget, environment)
+    stops = _stop_requests(request, folder, enclosing)
+    controller = LaunchController(context, stops, reporter, wait, budget, enclosing)
     with report_error(reporter), stops.signal_handlers():
         schedule = controller.run()
-        result = _result(controller, context, schedule.why, stops, alone=environment is None)
+        result = _result(controller, context, schedule.why, stops, alone=enclosing is None)
         reporter.on_launch_end(result)
-        if environment is not None and stops.out_of_time:
-            if requeue(environment, controller.epochs, reporter.on_message):
+        if enclosing is not None and stops.out_of_time:
+            if enclosing.requeue(controller.epochs, reporter.on_message):
                 stops.sleep(ENDED_S)
     return result
 
@@ -160,14 +160,13 @@ def has_winner(context: LaunchContext) -> bool:
 
 
 def _stop_requests(
-    request: LaunchRequest, folder: Path, environment: JobEnvironment | None
+    request: LaunchRequest, folder: Path, enclosing: EnclosingJob | None
 ) -> StopRequests:
     """Return what this launch listens to; in a scheduler's job, also to the scheduler."""
     grace_s, reporter = request.sweep.job.stop_grace_s, request.reporter
-    if environment is None:
+    if enclosing is None:
         return StopRequests(folder, grace_s, reporter)
-    lead_s = signal_lead_s(request.sweep)
-    notice_s = lead_s - min(30.0, lead_s / 4)
+    notice_s = enclosing.warning_s - min(30.0, enclosing.warning_s / 4)
     return StopRequests(folder, grace_s, reporter, notice_s, orphaned=True)
 
 

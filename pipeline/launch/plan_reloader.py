@@ -14,7 +14,7 @@ from pipeline.errors import PcanError
 from pipeline.job.resolve import Resolution
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.overrulings import overruled
-from pipeline.launch.registration import describe, register_all, resolve_and_check
+from pipeline.launch.registration import describe, register_all
 from pipeline.launch.reporters import Reporter
 from pipeline.launch.scheduler import candidates, check_order
 from pipeline.launch.search import of_search
@@ -26,6 +26,7 @@ from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import Verdict, VerdictKind
 from pipeline.preflight.model_probe import DataPlacement, probe_models
+from pipeline.preflight.plan_facts import resolve_and_check
 from pipeline.shared.states import State
 from pipeline.study.trial_rows import TrialRow
 

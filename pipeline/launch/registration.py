@@ -1,24 +1,11 @@
-"""Resolve a sweep's variants and register them as studies."""
+"""Register a sweep's variants as studies."""
 
 from collections.abc import Sequence
 
-from pipeline.job.resolve import Resolution, resolve_variants
-from pipeline.plan.config_checks import check_against
-from pipeline.plan.project import Project
+from pipeline.job.resolve import Resolution
 from pipeline.plan.sweep import Sweep
 from pipeline.study.db.storage import Storage
 from pipeline.study.register import Registered, recipe_of, register
-
-
-def resolve_and_check(sweep: Sweep, project: Project) -> Resolution:
-    """Resolve every variant and check the plan against the result.
-
-    Raises:
-        SweepFileError, InputError, NotReady: as `resolve_variants` and `check_against`.
-    """
-    resolution = resolve_variants(sweep, project)
-    check_against(sweep, {name: c.facts for name, c in resolution.configs.items()})
-    return resolution
 
 
 def register_all(sweep: Sweep, storage: Storage, resolution: Resolution) -> list[Registered]:

@@ -18,17 +18,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipeline.env import EVENT, SECRETS
 from pipeline.errors import InputError, PcanError
 from pipeline.job.exit_cause import Outcome
 from pipeline.job.slots import Slot
-from pipeline.job.torch_tools import SECRET_ENV
 from pipeline.launch.messages import completion_text, epoch_text, start_text
 from pipeline.plan.judge import Rules
 from pipeline.plan.verdict import Verdict, VerdictKind
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.states import State
-from pipeline.track.mirror import Mirror
 
 #: A command that is still running after this is ended.
 TIMEOUT_S = 30.0
@@ -228,6 +227,14 @@ class LineReporter(Reporter):
         self._write(completion_text(trial.name, trial.epoch, outcome, details))
 
 
+class WandbMirror(Protocol):
+    """The part of `track.mirror` that a launch uses."""
+
+    def trials_changed(self) -> None: ...
+
+    def close(self, deadline_s: float = ...) -> Any: ...
+
+
 class WandbReporter(Reporter):
     """Starts the W&B mirror with the first epoch, wakes it, and sums it up.
 
@@ -241,12 +248,12 @@ class WandbReporter(Reporter):
     """
 
     def __init__(
-        self, folder: Path, start: Callable[[Path], Mirror] | None, console: Reporter
+        self, folder: Path, start: Callable[[Path], WandbMirror] | None, console: Reporter
     ) -> None:
         self._folder = folder
         self._start = start
         self._console = console
-        self._mirror: Mirror | None = None
+        self._mirror: WandbMirror | None = None
         self._problem: str | None = None
 
     def on_trial_result(
@@ -383,13 +390,13 @@ class CommandReporter(Reporter):
             self._run(*event)
 
     def _run(self, sentence: str, record: str) -> None:
-        env = {key: value for key, value in os.environ.items() if key not in SECRET_ENV}
+        env = {key: value for key, value in os.environ.items() if key not in SECRETS}
         try:
             done = subprocess.run(
                 self._argv,
                 input=f"{sentence}\n",
                 text=True,
-                env={**env, "PCAN_EVENT": record},
+                env={**env, EVENT: record},
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 timeout=self._timeout_s,

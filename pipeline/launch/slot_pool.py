@@ -4,17 +4,67 @@ A lock keeps launches off each other's GPUs; the driver shows who else works the
 its GPUs stay locked until the driver shows them free, so that the next trial finds them whole.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 
 from pipeline.errors import NotReady
-from pipeline.job.gpus import Gpu, list_gpus
-from pipeline.job.slots import Slot
+from pipeline.job.gpus import Gpu, choose, list_gpus
+from pipeline.job.slots import Slot, cpu_slots, gpu_slots
 from pipeline.launch.reporters import Reporter
+from pipeline.plan.sweep import Sweep
 
 #: How long a driver may take to give the memory of ended processes back.
 GPU_DRAIN_S = 30.0
 POLL_S = 1.0
+
+
+def find_slots(
+    sweep: Sweep,
+    device: str | None,
+    gpus: str | None,
+    most: int | None,
+    say: Callable[[str], None],
+    wait: bool = False,
+    patience_s: float = 0.0,
+) -> list[Slot]:
+    """Return the slots of this machine.
+
+    Args:
+        device: "cpu", "cuda" or None to take GPUs where there are any.
+        gpus: `--gpus`.
+        most: `--slots`.
+        say: prints one line.
+        wait: GPUs in use by others count too; they are waited for.
+        patience_s: how long GPUs that cannot be done without may take to become free.
+
+    Raises:
+        NotReady: GPUs are asked for, or needed, that are not there.
+    """
+    if device == "cpu":
+        return cpu_slots(most)
+    found = list_gpus()
+    if not found and device is None and gpus is None:
+        say("No GPU here: the jobs train on the CPU (--device cpu says so without this line).")
+        return cpu_slots(most)
+    if not found:
+        raise NotReady(
+            "This machine shows no GPU (nvidia-smi is missing or lists none). On the CPU: "
+            "--device cpu"
+        )
+    allowed = choose(found, gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    busy = [gpu for gpu in allowed if gpu.in_use and not wait]
+    free = [gpu for gpu in allowed if gpu not in busy]
+    short = len(free) < sweep.job.gpus * (most or 1) <= len(allowed)
+    if busy and (gpus is not None or short):
+        if patience_s > 0:
+            time.sleep(POLL_S)
+            return find_slots(sweep, device, gpus, most, say, wait, patience_s - POLL_S)
+        told = "; ".join(gpu.describe_usage() for gpu in busy)
+        raise NotReady(f"{told}. Wait for them with --wait, or name others: --gpus")
+    for gpu in busy:
+        say(f"{gpu.describe_usage()}; left alone.")
+    return gpu_slots(free, sweep.job.gpus, most)
 
 
 class SlotPool:

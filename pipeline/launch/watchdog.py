@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipeline.launch.timeouts import stall_floor_s
+from pipeline.env import stall_floor_s
 
 #: Factors on the floor where the pace is not known yet: the first step of a phase, ...
 UNKNOWN = 2

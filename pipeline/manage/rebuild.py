@@ -6,9 +6,10 @@ from typing import Any
 
 from pipeline.errors import StorageError
 from pipeline.launch.claims import FACTS
-from pipeline.launch.registration import describe, register_all, resolve_and_check
+from pipeline.launch.registration import describe, register_all
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
+from pipeline.preflight.plan_facts import resolve_and_check
 from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
 from pipeline.study.db.storage import Storage

@@ -1,72 +1,20 @@
 """Before the first trial: everything that would make a launch fail, checked at once and fast."""
 
+import hashlib
 import os
 import shutil
 import socket
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.env import stall_floor_s, storage_patience_s
 from pipeline.errors import InputError, NotReady
-from pipeline.job.gpus import choose, list_gpus
-from pipeline.job.slots import Slot, cpu_slots, gpu_slots
-from pipeline.launch.slot_pool import POLL_S
-from pipeline.launch.timeouts import stall_floor_s, storage_patience_s
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
-from pipeline.preflight.starting_weights import checksum_mismatches, missing_checkpoints
 
 #: Wanted where nothing tells how large a checkpoint will be.
 MIN_FREE_BYTES = 500_000_000
-
-
-def find_slots(
-    sweep: Sweep,
-    device: str | None,
-    gpus: str | None,
-    most: int | None,
-    say: Callable[[str], None],
-    wait: bool = False,
-    patience_s: float = 0.0,
-) -> list[Slot]:
-    """Return the slots of this machine.
-
-    Args:
-        device: "cpu", "cuda" or None to take GPUs where there are any.
-        gpus: `--gpus`.
-        most: `--slots`.
-        say: prints one line.
-        wait: GPUs in use by others count too; they are waited for.
-        patience_s: how long GPUs that cannot be done without may take to become free.
-
-    Raises:
-        NotReady: GPUs are asked for, or needed, that are not there.
-    """
-    if device == "cpu":
-        return cpu_slots(most)
-    found = list_gpus()
-    if not found and device is None and gpus is None:
-        say("No GPU here: the jobs train on the CPU (--device cpu says so without this line).")
-        return cpu_slots(most)
-    if not found:
-        raise NotReady(
-            "This machine shows no GPU (nvidia-smi is missing or lists none). On the CPU: "
-            "--device cpu"
-        )
-    allowed = choose(found, gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    busy = [gpu for gpu in allowed if gpu.in_use and not wait]
-    free = [gpu for gpu in allowed if gpu not in busy]
-    short = len(free) < sweep.job.gpus * (most or 1) <= len(allowed)
-    if busy and (gpus is not None or short):
-        if patience_s > 0:
-            time.sleep(POLL_S)
-            return find_slots(sweep, device, gpus, most, say, wait, patience_s - POLL_S)
-        told = "; ".join(gpu.describe_usage() for gpu in busy)
-        raise NotReady(f"{told}. Wait for them with --wait, or name others: --gpus")
-    for gpu in busy:
-        say(f"{gpu.describe_usage()}; left alone.")
-    return gpu_slots(free, sweep.job.gpus, most)
 
 
 def check_ready(sweep: Sweep, project: Project, variants: Sequence[str]) -> None:
@@ -98,6 +46,47 @@ def check_ready(sweep: Sweep, project: Project, variants: Sequence[str]) -> None
     altered = checksum_mismatches(sweep, project, variants)
     if altered:
         raise InputError("\n".join(altered))
+
+
+def missing_checkpoints(sweep: Sweep, project: Project, variants: Sequence[str]) -> list[str]:
+    """Return a sentence for each starting checkpoint that is absent and that nothing makes."""
+    found: dict[str, str] = {}
+    for name in variants:
+        start = sweep.variants[name].warm_start
+        if start is None or start.make is not None:
+            continue
+        if (project.root / start.checkpoint).is_file() or start.checkpoint in found:
+            continue
+        where = sweep.where("variants", name, "warm_start", "checkpoint")
+        if ("variants", name, "warm_start") not in sweep.lines:
+            where = sweep.where("warm_start", "checkpoint")
+        cold = [n for n, v in sweep.variants.items() if v.warm_start is None]
+        without = f", or train without one: --variant {cold[0]}" if cold else ""
+        found[start.checkpoint] = (
+            f"The checkpoint to start from is missing: {start.checkpoint} ({where}). Put it "
+            f"there, correct that path{without}"
+        )
+    return list(found.values())
+
+
+def checksum_mismatches(sweep: Sweep, project: Project, variants: Sequence[str]) -> list[str]:
+    """Return a sentence for each starting checkpoint that is not the one the sweep file names."""
+    starts = {sweep.variants[name].warm_start for name in variants}
+    wanted = {s.checkpoint: s.sha256 for s in starts if s is not None and s.sha256 is not None}
+    found = []
+    for name, digest in sorted(wanted.items()):
+        path = project.root / name
+        if not path.is_file():
+            continue
+        with open(path, "rb") as stream:
+            actual = hashlib.file_digest(stream, "sha256").hexdigest()
+        if actual != digest:
+            found.append(
+                f"{name} is another file than the sweep names: its SHA-256 is {actual[:12]}..., "
+                f"warm_start.sha256 is {digest[:12]}.... Put the right file there, or correct "
+                f"warm_start.sha256 in {sweep.shown_path}."
+            )
+    return found
 
 
 def disk_need(sweep: Sweep | None, project: Project, variants: int) -> tuple[int, str]:

@@ -10,10 +10,10 @@ from pipeline.data.video import VideoError, frames, video_path
 from pipeline.errors import InputError, PcanError
 from pipeline.job.resolve import probe_configs
 from pipeline.job.torch_tools import run_tool
-from pipeline.launch.registration import resolve_and_check
 from pipeline.preflight.finding import CheckContext, Finding, error, note, warning
+from pipeline.preflight.launch_checks import checksum_mismatches, missing_checkpoints
 from pipeline.preflight.machine_overrides import DATA_ROOT, data_root
-from pipeline.preflight.starting_weights import checksum_mismatches, missing_checkpoints
+from pipeline.preflight.plan_facts import resolve_and_check
 
 #: So many names of missing or bad samples are told; the number tells the rest.
 NAMED = 3

@@ -2,14 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.errors import PcanError
-
-if TYPE_CHECKING:
-    from pipeline.job.resolve import ResolvedConfig
-    from pipeline.plan.project import Project
-    from pipeline.plan.sweep import Sweep
+from pipeline.job.resolve import Resolution, ResolvedConfig, probe_configs, resolve_variants
+from pipeline.plan.config_checks import check_against
+from pipeline.plan.project import Project
+from pipeline.plan.sweep import Sweep
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,19 +20,28 @@ class Resolved:
     """
 
     base: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    configs: Mapping[str, "ResolvedConfig"] = dataclasses.field(default_factory=dict)
+    configs: Mapping[str, ResolvedConfig] = dataclasses.field(default_factory=dict)
     true_lr: Mapping[str, list[float]] = dataclasses.field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
 
-def resolved(sweep: "Sweep", project: "Project", only: str | None = None) -> Resolved:
+def resolve_and_check(sweep: Sweep, project: Project) -> Resolution:
+    """Resolve every variant and check the plan against the result.
+
+    Raises:
+        SweepFileError, InputError, NotReady: as `resolve_variants` and `check_against`.
+    """
+    resolution = resolve_variants(sweep, project)
+    check_against(sweep, {name: c.facts for name, c in resolution.configs.items()})
+    return resolution
+
+
+def resolved(sweep: Sweep, project: Project, only: str | None = None) -> Resolved:
     """Resolve the variants of a plan; what fails is told, and the rest still comes.
 
     Args:
         only: ask for the schedule of this variant alone.
     """
-    from pipeline.job.resolve import resolve_variants
-
     try:
         resolution = resolve_variants(sweep, project)
     except PcanError as error:
@@ -46,11 +54,9 @@ def resolved(sweep: "Sweep", project: "Project", only: str | None = None) -> Res
 
 
 def schedules(
-    sweep: "Sweep", project: "Project", configs: Mapping[str, "ResolvedConfig"]
+    sweep: Sweep, project: Project, configs: Mapping[str, ResolvedConfig]
 ) -> tuple[dict[str, list[float]], tuple[str, ...]]:
     """Return the true lr of each config, and what is wrong with a config, in sentences."""
-    from pipeline.job.resolve import probe_configs
-
     try:
         found = probe_configs(sweep, project, configs)
     except PcanError as error:

@@ -6,28 +6,15 @@ A process is the same one only if host, boot, pid namespace, pid and start time 
 import dataclasses
 import functools
 import os
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import InputError
-
-
-def _lease_s() -> float:
-    given = os.environ.get("PCAN_LEASE_S") or "180"
-    try:
-        seconds = float(given)
-    except ValueError:
-        seconds = 0.0
-    if not 1 <= seconds <= 86_400:
-        raise InputError(f'PCAN_LEASE_S is "{given}". Write seconds, such as 180, or unset it.')
-    return seconds
-
+from pipeline.env import host_name, lease_s
 
 #: A lease of another host that was not renewed for so long belongs to a dead owner. All hosts of a
 #: storage must say the same.
-LEASE_S = _lease_s()
+LEASE_S = lease_s()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +43,7 @@ def this_process() -> ProcessIdentity:
 
 def this_host() -> str:
     """Return this host's name; PCAN_HOST replaces it where several share one."""
-    name = os.environ.get("PCAN_HOST") or socket.gethostname()
+    name = host_name()
     namespace = _namespace()
     return f"{name}/{namespace}" if namespace else name
 

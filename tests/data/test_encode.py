@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fuzzing import examples
 from pipeline.data.encode import CHECK_EVERY, FLOOR_DB, QUALITIES, decoded, encoder, psnr
 from pipeline.data.video import VideoError
 

@@ -1,10 +1,10 @@
 """A pack gives back what was put in, or says that it is damaged."""
 
 import pytest
-from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fuzzing import examples
 from pipeline.shared.pack import Pack, PackError, write_pack
 
 META = {"size": [90, 160], "box": [3, 4, 60, 80], "note": "äöü"}

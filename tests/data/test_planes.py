@@ -4,10 +4,10 @@ import platform
 
 import numpy as np
 import pytest
-from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fuzzing import examples
 from pipeline.data.demo import make_demo
 from pipeline.data.encode import decoded, encoder
 from pipeline.data.video import frames

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fuzzing import examples
 from pipeline.diagnose.curve import Curve
 from pipeline.diagnose.log_case import make_case
 from pipeline.diagnose.read_log import read_log

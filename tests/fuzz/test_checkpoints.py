@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fuzzing import examples
 from pipeline.train.checkpoint_file import CheckpointError, read_checkpoint
 from pipeline.train.checkpoints import KEYS, read
 from pipeline.train.outcome import JobFailure

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fuzzing import examples
 from pipeline.data.annotation import load_annotation
 from pipeline.errors import PcanError
 from pipeline.plan.read import read_sweep

@@ -76,7 +76,7 @@ def test_a_second_launch_cannot_hold_the_same_gpu_until_the_first_is_gone() -> N
         "import sys, time\nfrom pipeline.job.gpus import list_gpus\n"
         "from pipeline.job.slots import gpu_slots\n"
         "slot, = gpu_slots([g for g in list_gpus() if not g.in_use][:2], 2, 1)\n"
-        "print(slot.hold('other/3'), flush=True)\ntime.sleep(600)"
+        "print(slot.acquire('other/3'), flush=True)\ntime.sleep(600)"
     )
     holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None and holder.stdout.readline() == "None\n"

@@ -11,15 +11,13 @@ from pathlib import Path
 
 import pytest
 
+import fake_gpus
 from pipeline.errors import InputError, NotReady
 from pipeline.job.gpus import choose, list_gpus
 from pipeline.job.slots import Slot, gpu_slots
 from pipeline.launch import slot_pool
-from pipeline.launch.slot_pool import SlotPool
-from pipeline.preflight.launch_checks import find_slots
-
-sys.path.insert(0, str(Path(__file__).parent))
-import stand_in  # noqa: E402
+from pipeline.launch.reporters import LineReporter, Reporter
+from pipeline.launch.slot_pool import SlotPool, find_slots
 
 BASELINE = (
     "  baseline: {set: {train_cfg.max_epochs: 2, val_evaluator.top1: [0.6, 0.7]}, "
@@ -31,7 +29,7 @@ BASELINE = (
 def driver(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that holds the stand-ins; processes noted in it are seen on their GPUs."""
     folder = tmp_path_factory.mktemp("driver")
-    smi, _ = stand_in.write(folder, sys.executable)
+    smi, _ = fake_gpus.write(folder, sys.executable)
     monkeypatch.setenv("PCAN_NVIDIA_SMI", str(smi))
     monkeypatch.setenv("PCAN_LOCKS", str(folder / "locks"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -42,7 +40,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
 def stranger(driver: Path):
     """A process of somebody that holds 20 GiB of GPU 1."""
     process = subprocess.Popen(["sleep", "600"])
-    stand_in.use(driver, process.pid, ["GPU-1"], name="/opt/train", mib=20480)
+    fake_gpus.use(driver, process.pid, ["GPU-1"], name="/opt/train", mib=20480)
     yield process
     process.kill()
     process.wait()
@@ -116,11 +114,11 @@ def test_a_busy_slot_is_passed_over_waited_for_and_taken_when_free(
 ) -> None:
     monkeypatch.setattr(slot_pool, "POLL_S", 0.0)
     slots = gpu_slots(list_gpus(), 2, None)
-    mine = SlotPool(slots, True, print)
+    mine = SlotPool(slots, True, Reporter())
     first = mine.acquire("a/0")
     assert first is not None and first.shown == "2,3"
-    assert mine.acquire("a/1") is None and "GPU 1 has 20.0 of 80.0 GiB" in mine.waiting
-    other = SlotPool(gpu_slots(list_gpus(), 2, None), False, print)
+    assert mine.acquire("a/1") is None and "GPU 1 has 20.0 of 80.0 GiB" in mine.blocked_by
+    other = SlotPool(gpu_slots(list_gpus(), 2, None), False, Reporter())
     with pytest.raises(NotReady, match=r"GPU 1 has 20.0.*GPU 2 is used by pcan trial a/0"):
         other.acquire("b/0")
     stranger.kill()
@@ -137,9 +135,11 @@ def test_what_is_left_on_the_gpus_of_an_ended_trial_is_named(
     monkeypatch.setattr(slot_pool, "POLL_S", 0.0)
     monkeypatch.setattr(slot_pool, "GPU_DRAIN_S", 0.0)
     said: list[str] = []
-    mine = SlotPool([Slot(number=0, gpus=tuple(list_gpus()[:1]))], False, said.append)
+    mine = SlotPool(
+        [Slot(number=0, gpus=tuple(list_gpus()[:1]))], False, LineReporter(said.append)
+    )
     slot = mine.acquire("a/0")
-    stand_in.use(driver, stranger.pid, ["GPU-0"], name="left-over")
+    fake_gpus.use(driver, stranger.pid, ["GPU-0"], name="left-over")
     mine.release(slot, "a/0")
     assert mine.draining and mine.acquire("a/1") is None
     mine.close()

@@ -4,15 +4,13 @@ import json
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
-import tiny_run  # noqa: E402
+import tiny_run
 
 #: The first epoch's value is drawn, so that trials differ; the weights differ by lr.
 VARIANTS = """\

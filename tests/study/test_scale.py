@@ -8,14 +8,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-sys.path.insert(0, str(Path(__file__).parent))
-import crowd  # noqa: E402
-
-from pipeline.shared.measurement import Measurement  # noqa: E402
-from pipeline.study.claim import claim  # noqa: E402
-from pipeline.study.claim_request import ClaimRequest  # noqa: E402
-from pipeline.study.db.storage import open_storage  # noqa: E402
-from pipeline.study.trial_rows import read_board  # noqa: E402
+import simulated_workers
+from pipeline.shared.measurement import Measurement
+from pipeline.study.claim import claim
+from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.db.storage import open_storage
+from pipeline.study.trial_rows import read_board
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS = 3
@@ -24,13 +22,13 @@ slow, sample, engine = pytest.mark.slow, pytest.mark.sample, pytest.mark.engine
 
 def run_crowd(folder: Path, url: str, trials: int, workers: int, connections: int, epoch_s: float):
     """Let a crowd run every trial; each must end once, with every epoch, in Optuna's tables."""
-    sweep = crowd.write_sweep(folder, variants=10)
+    sweep = simulated_workers.write_sweep(folder, variants=10)
     storage = open_storage(url, folder)
-    crowd.enqueue(sweep, storage, trials // 10)
-    many = crowd.Crowd(sweep, url, workers, connections, EPOCHS, epoch_s)
+    simulated_workers.enqueue(sweep, storage, trials // 10)
+    many = simulated_workers.Crowd(sweep, url, workers, connections, EPOCHS, epoch_s)
     many.run()
     for kind, seconds in many.seconds.items():
-        p50, p95 = (1000 * crowd.percentile(seconds, share) for share in (0.5, 0.95))
+        p50, p95 = (1000 * simulated_workers.percentile(seconds, share) for share in (0.5, 0.95))
         print(f"{kind}: {len(seconds)} calls, p50 {p50:.1f} ms, p95 {p95:.1f} ms")
     assert len(many.ended) == trials and set(many.ended.values()) == {1}
     rows = read_board(sweep.name, storage)
@@ -71,11 +69,11 @@ def test_a_claim_and_a_report_take_as_many_statements_among_2000_trials_as_among
     if kind == "postgresql":
         server = request.getfixturevalue("postgres")
         url = server.url(server.fresh("flat"))
-    sweep = crowd.write_sweep(tmp_path, variants=2)
+    sweep = simulated_workers.write_sweep(tmp_path, variants=2)
     storage = open_storage(url, tmp_path)
     counts = []
     for trials in (20, 2_000):
-        crowd.enqueue(sweep, storage, trials // 2)
+        simulated_workers.enqueue(sweep, storage, trials // 2)
         counts.append(statements_of_a_trial(sweep, storage))
     storage.close()
     assert counts[0] == counts[1]
@@ -93,7 +91,8 @@ def statements_of_a_trial(sweep, storage) -> dict[str, int]:
     sa.event.listen(storage.engine, "before_cursor_execute", note)
     try:
         wanted = [
-            ClaimRequest(variant=v, trials=10**6, recipe_hash=crowd.HASH) for v in sweep.variants
+            ClaimRequest(variant=v, trials=10**6, recipe_hash=simulated_workers.HASH)
+            for v in sweep.variants
         ]
         lease = claim(sweep, storage, wanted)
         counts["claim"] = _count(made)
@@ -122,10 +121,10 @@ def test_the_commands_that_look_at_2000_trials_load_no_study_and_stay_small(
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "wandb.yaml").write_text((ROOT / "wandb.yaml").read_text())
     url = f"sqlite:///{tmp_path}/crowd.db"
-    sweep = crowd.write_sweep(tmp_path / "sweeps", variants=10)
+    sweep = simulated_workers.write_sweep(tmp_path / "sweeps", variants=10)
     storage = open_storage(url, tmp_path)
-    crowd.enqueue(sweep, storage, 200)
-    crowd.finish_all(sweep, storage, epochs=30, running=200)
+    simulated_workers.enqueue(sweep, storage, 200)
+    simulated_workers.finish_all(sweep, storage, epochs=30, running=200)
     storage.close()
     program = (
         "import sys\nfrom pipeline.cli.main import main\n"

@@ -4,9 +4,7 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +14,6 @@ from pipeline.track.run_payload import WandbTarget, read_trial
 from pipeline.track.sync import sync_sweep
 from pipeline.track.sync_state import read_local
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
 tiny_run = pytest.importorskip("tiny_run", reason="the job side is not installed")
 
 pytestmark = pytest.mark.slow

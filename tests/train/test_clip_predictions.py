@@ -2,10 +2,8 @@
 
 import array
 import json
-import sys
 import warnings
 import zlib
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,8 +21,7 @@ with warnings.catch_warnings():
 
     from pipeline.train import keep_predictions
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
-import tiny_run  # noqa: E402
+import tiny_run
 
 #: 31 clips on two ranks: the sampler pads the second rank with the first clip.
 ODD = {"val_dataloader.dataset.length": 31}

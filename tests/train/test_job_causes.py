@@ -2,14 +2,11 @@
 
 import os
 import pickle
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
-import tiny_run  # noqa: E402
+import tiny_run
 
 ONE = {"nproc": 1}
 

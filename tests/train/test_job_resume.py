@@ -1,16 +1,12 @@
 """A job that was stopped and goes on gives what an unbroken one gives, bit for bit."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
+import tiny_run
 from pipeline.shared.files import write_json
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
-import tiny_run  # noqa: E402
 
 #: Everything that could differ: workers that persist, dropout, momentum, batch norm of each
 #: rank's own, schedulers by epoch and by iteration, augmentation from three generators.

@@ -2,17 +2,13 @@
 
 import os
 import signal
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
+import tiny_run
 from pipeline.shared.files import read_json, write_json
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
-import tiny_run  # noqa: E402
 
 
 def until(condition, what, limit=60):
@@ -49,7 +45,7 @@ def test_stop_applies_to_all_ranks_after_the_judged_epoch(tmp_path):
     seen, done = [], threading.Event()
     control = threading.Thread(target=judge, args=(rundir, 4, seen, done))
     control.start()
-    path = os.pathsep.join([str(stand_in), str(tiny_run.ROOT), str(tiny_run.HERE)])
+    path = os.pathsep.join([str(stand_in), str(tiny_run.ROOT), str(tiny_run.JOBS)])
     code = tiny_run.run(rundir, PYTHONPATH=path)
     done.set()
     control.join()

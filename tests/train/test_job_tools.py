@@ -1,26 +1,23 @@
 """The tools that answer the control side: resolve, schedule, export."""
 
 import math
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))
-import tiny_run  # noqa: E402
-
-from pipeline.train.config_file import load  # noqa: E402
-from pipeline.train.config_text import to_text  # noqa: E402
-from pipeline.train.override import apply, changes, nearest  # noqa: E402
-from pipeline.train.tools.resolve_config import facts, resolve, validated  # noqa: E402
-from pipeline.train.tools.schedule import schedule  # noqa: E402
-from pipeline.train.tools.tool import ToolError  # noqa: E402
+import tiny_run
+from pipeline.train.config_file import load
+from pipeline.train.config_text import to_text
+from pipeline.train.override import apply, changes, nearest
+from pipeline.train.tools.resolve_config import facts, resolve, validated
+from pipeline.train.tools.schedule import schedule
+from pipeline.train.tools.tool import ToolError
 
 #: torch, imported through mmengine, warns of its own parts.
 of_torch = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-TINY = str(tiny_run.HERE / "tiny.py")
+TINY = str(tiny_run.JOBS / "tiny.py")
 
 
 @pytest.fixture

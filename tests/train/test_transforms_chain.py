@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fuzzing import examples
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from fuzzing import examples
 from pipeline.data.crop_region import Compact
 from pipeline.data.encode import encoder
 from pipeline.data.make import Recipe

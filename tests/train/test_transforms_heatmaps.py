@@ -5,9 +5,10 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fuzzing import examples
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # mmcv-lite and torch.jit warn once when imported

@@ -4,10 +4,10 @@ import warnings
 
 import numpy as np
 import pytest
-from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fuzzing import examples
 from pipeline.data.crop_region import Compact, segments, superset, validation_frames
 
 with warnings.catch_warnings():

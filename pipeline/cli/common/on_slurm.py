@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.common.argv import detached, given_argv
+from pipeline.env import STORAGE
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,31 +27,32 @@ def launch_on_slurm(
         None where nothing was run: `--dry-run`, or left to a process in the background.
     """
     from pipeline.cluster.cluster_launch import launch_on
-    from pipeline.cluster.slurm import SlurmExecutor
+    from pipeline.cluster.executor import executor_class
     from pipeline.launch.scheduler import candidates
 
     given, sweep, say = ctx.params, request.sweep, request.reporter.on_message
     _refuse_local_options(given, searching=request.order.search is not None)
-    engine = SlurmExecutor(sweep, request.project, given["device"], request.storage)
+    chosen = executor_class(given["on"])
+    executor = chosen(sweep, request.project, given["device"], request.storage)
     if given.get("dry_run"):
-        engine.check()
+        executor.check()
         for name in candidates(sweep, request.order):
             click.echo(f"{sweep.name}/{name}")
-        script = engine.script(_job_words(ctx, request.order))
-        say(f"As jobs of SLURM, each by this script:\n{script}")
+        script = executor.describe(_job_words(ctx, request.order))
+        say(f"As jobs of {executor.title}, each by this script:\n{script}")
         return None
     if given["detach"]:
-        engine.check()
+        executor.check()
         detached(ctx, request.make_folder(), sweep.name)
         return None
     for line in tracking.hints():
         say(line)
     return launch_on(
-        engine,
+        executor,
         request,
-        words=functools.partial(_job_words, ctx),
-        env={"PCAN_STORAGE": given["storage"]} if given["storage"] else {},
-        most=given["slots"],
+        argv=functools.partial(_job_words, ctx),
+        env={STORAGE: given["storage"]} if given["storage"] else {},
+        max_workers=given["slots"],
     )
 
 
@@ -59,12 +61,13 @@ def _refuse_local_options(given: Mapping[str, Any], searching: bool) -> None:
 
     The GPU hours of a search count over all its commands, so each job knows them.
     """
+    engine = given["on"]
     for name in ("gpus", "wait", "max_hours", "gpu_hours"):
         if given[name] and not (searching and name == "gpu_hours"):
             option = f"--{name.replace('_', '-')}"
             raise InputError(
-                f"{option} is for a launch on this machine. With --on slurm the cluster places "
-                "jobs and bounds their time: slurm: {time: ...} in the sweep file."
+                f"{option} is for a launch on this machine. With --on {engine} the cluster places "
+                f"jobs and bounds their time: {engine}: {{time: ...}} in the sweep file."
             )
 
 

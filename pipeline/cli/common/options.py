@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from pipeline.cluster.executor import EXECUTORS
+from pipeline.env import STORAGE
 from pipeline.errors import printable
 from pipeline.plan.project import Project, find_project
 from pipeline.plan.read import read_sweep
@@ -20,7 +22,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 storage_option = click.option(
     "--storage",
     metavar="URL",
-    envvar="PCAN_STORAGE",
+    envvar=STORAGE,
     help="The study storage, such as sqlite:///FILE. [default: runs/pcan.db]",
 )
 
@@ -84,7 +86,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         (
             click.option(
                 "--on",
-                type=click.Choice(["local", "slurm"]),
+                type=click.Choice(["local", *EXECUTORS]),
                 default="local",
                 show_default=True,
                 help="Run here, or as jobs of a cluster (slurm: in the sweep file).",

@@ -78,10 +78,9 @@ def _launch_here(
     ctx: click.Context, request: "LaunchRequest", tracking: "Tracking", budget: "Budget"
 ) -> "LaunchResult | None":
     """Launch on this machine; None where that was left to a process in the background."""
-    from pipeline.cluster.executor import inside
+    from pipeline.cluster.executor import JobEnvironment
     from pipeline.launch.launch import launch
-    from pipeline.launch.slot_pool import GPU_DRAIN_S
-    from pipeline.preflight.launch_checks import find_slots
+    from pipeline.launch.slot_pool import GPU_DRAIN_S, find_slots
 
     given, say, wait = ctx.params, request.reporter.on_message, ctx.params["wait"]
     # A scheduler hands GPUs on while the processes of the job before may still be ending there.
@@ -93,5 +92,5 @@ def _launch_here(
         return None
     for line in tracking.hints():
         say(line)
-    job = inside() if given["in_job"] else None
-    return launch(request, slots, wait=wait, budget=budget, environment=job)
+    job = JobEnvironment.detect(request.sweep) if given["in_job"] else None
+    return launch(request, slots, wait=wait, budget=budget, enclosing=job)

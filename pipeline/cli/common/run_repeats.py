@@ -25,7 +25,7 @@ def repeat(
     from pipeline.launch.launch import LaunchRequest, launch
     from pipeline.launch.orders import RunOrder
     from pipeline.launch.reporters import Reporters, WandbReporter
-    from pipeline.preflight.launch_checks import find_slots
+    from pipeline.launch.slot_pool import find_slots
     from pipeline.preflight.machine_overrides import parse_sets
     from pipeline.track.tracking import Tracking
 

@@ -13,15 +13,15 @@ from pipeline.train.config_file import load
 from pipeline.train.config_text import to_text
 from pipeline.train.override import apply
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).parents[2]
+JOBS = ROOT / "tests" / "jobs"
 
 
 def make_run(root, overrides=None, **spec):
     """Write a run directory for `tiny.py` with these overrides and return it."""
     rundir = RunDir(root)
     rundir.root.mkdir(parents=True, exist_ok=True)
-    config, _ = load(str(HERE / "tiny.py"))
+    config, _ = load(str(JOBS / "tiny.py"))
     assert apply(config, overrides or {}) == []
     text = to_text(config, "tiny.py")
     rundir.config.write_text(text)
@@ -69,7 +69,7 @@ def start(rundir, nproc=2, **environment):
 
 def environment_of(rundir):
     """Return the environment of a job: marked, one thread a rank, the parts importable."""
-    path = os.pathsep.join([str(ROOT), str(HERE)])
+    path = os.pathsep.join([str(ROOT), str(JOBS)])
     marker = f"test-{rundir.root.name}"
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, MARKER: marker}
 

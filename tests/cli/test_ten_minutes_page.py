@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-import stand_in  # noqa: E402
+import fake_gpus
 
 ROOT = Path(__file__).resolve().parents[2]
 DOC = (ROOT / "docs" / "ten-minutes.md").read_text()
@@ -64,7 +63,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (run / "20260102_030405.log").write_text(failed_log())
     driver = tmp_path / "driver"
     driver.mkdir()
-    smi, python = stand_in.write(driver, sys.executable)
+    smi, python = fake_gpus.write(driver, sys.executable)
     (tmp_path / "envs" / "mmaction" / "bin").mkdir(parents=True)
     (tmp_path / "envs" / "mmaction" / "bin" / "python").symlink_to(python)
     monkeypatch.setenv("PCAN_NVIDIA_SMI", str(smi))

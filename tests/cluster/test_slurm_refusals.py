@@ -130,7 +130,7 @@ def test_a_job_asks_for_its_share_and_the_sites_own_lines_come_last(
     sweep = sweep_of(tmp_path, block)
     engine = SlurmExecutor(sweep, Project(tmp_path))
     engine._cluster = cluster
-    lines = engine.script(["python", "-m", "x", "a b"]).splitlines()
+    lines = engine.describe(["python", "-m", "x", "a b"]).splitlines()
     for line in ("--gres=gpu:2", "--ntasks=1", "--cpus-per-task=32", "--time=12:00:00"):
         assert f"#SBATCH {line}" in lines
     assert "#SBATCH --account=lab" in lines and "#SBATCH --exclude=n2,c1" in lines

@@ -48,13 +48,13 @@ def write(folder, python):
     """Write the two programs; return their paths."""
     made = []
     for name, call in (
-        ("nvidia-smi", "stand_in.query(FOLDER, sys.argv[1])"),
-        ("python", f"stand_in.run(FOLDER, {python!r}, sys.argv[1:])"),
+        ("nvidia-smi", "fake_gpus.query(FOLDER, sys.argv[1])"),
+        ("python", f"fake_gpus.run(FOLDER, {python!r}, sys.argv[1:])"),
     ):
         file = folder / name
         file.write_text(
             f"#!{python}\nimport sys\nfrom pathlib import Path\n"
-            f"sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport stand_in\n"
+            f"sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport fake_gpus\n"
             f"FOLDER = Path({str(folder)!r})\n{call}\n"
         )
         file.chmod(0o755)

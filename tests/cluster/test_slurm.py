@@ -4,19 +4,16 @@ import json
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from slurm_project import Cluster  # noqa: E402
-
-from pipeline.plan.judge import Rules, judge_all  # noqa: E402
-from pipeline.plan.read import read_sweep  # noqa: E402
-from pipeline.shared.measurement import Measurement  # noqa: E402
+from pipeline.plan.judge import Rules, judge_all
+from pipeline.plan.read import read_sweep
+from pipeline.shared.measurement import Measurement
+from slurm_project import Cluster
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 

@@ -6,18 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-import private_slurm  # noqa: E402
-import slurm_project  # noqa: E402
-import stand_in  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -126,75 +117,10 @@ def _pids() -> list[int]:
     return [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
 
 
-@pytest.fixture
-def project(tmp_path: Path):
-    """An empty project; whatever a test leaves running is a failure of the test."""
-    yield from _watched(Project(tmp_path))
-
-
-@pytest.fixture(scope="module")
-def module_project(tmp_path_factory: pytest.TempPathFactory):
-    """A project that all tests of a module look at."""
-    yield from _watched(Project(tmp_path_factory.mktemp("project")))
-
-
-def _watched(made: Project):
+def watched(made: Project) -> Iterator[Project]:
+    """Yield a project; fail if the test left processes of its trials running."""
     yield made
     left = made.job_pids()
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     assert not left, f"left running: {left}"
-
-
-@pytest.fixture
-def until() -> Callable[..., None]:
-    """Wait for a condition; the limit is for a machine that is very busy."""
-
-    def wait(condition: Callable[[], bool], what: str, limit_s: float = 120) -> None:
-        deadline = time.monotonic() + limit_s
-        while not condition():
-            assert time.monotonic() < deadline, f"never happened: {what}"
-            time.sleep(0.05)
-
-    return wait
-
-
-@pytest.fixture(scope="session")
-def slurm():
-    """A real SLURM of the tests' own: one node with four fake GPUs."""
-    absent = private_slurm.missing()
-    if absent:
-        told = f"SLURM is absent ({', '.join(absent)}; apt-get install slurmctld slurmd munge)"
-        if os.environ.get("PCAN_REQUIRE_ENGINES"):
-            pytest.fail(f"{told} and required here (PCAN_REQUIRE_ENGINES)")
-        pytest.skip(told)
-    # A short path: sockets lie below it, and others (munge) have to reach it.
-    folder = Path(tempfile.mkdtemp(prefix="pcan-slurm-"))
-    folder.chmod(0o755)
-    cluster = private_slurm.PrivateSlurm(folder)
-    try:
-        cluster.start()
-        yield cluster
-    finally:
-        cluster.stop()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-def cluster(project, slurm, tmp_path_factory: pytest.TempPathFactory, monkeypatch):
-    """A project of its own on that SLURM; jobs that a test leaves behind are cancelled."""
-    driver = tmp_path_factory.mktemp("driver")
-    smi, _ = stand_in.write(driver, sys.executable)
-    monkeypatch.setenv("PCAN_NVIDIA_SMI", str(smi))
-    monkeypatch.setenv("PCAN_LOCKS", str(driver / "locks"))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    for name, value in slurm.env().items():
-        monkeypatch.setenv(name, value)
-    made = slurm_project.Cluster(project, slurm, driver)
-    yield made
-    left = [n for n, j in made.mine().items() if j["JobState"] in ("PENDING", "RUNNING")]
-    if left:
-        slurm.call("scancel", "--quiet", *left)
-        deadline = time.monotonic() + 20
-        while project.job_pids() and time.monotonic() < deadline:
-            time.sleep(0.1)

@@ -12,7 +12,7 @@ from pipeline.job.rendezvous import Rendezvous, remove_stale
 
 #: Says where it meets, then waits to be killed.
 LAUNCHER = (
-    "from pipeline.job.rendezvous import Meeting; print(Meeting().path, flush=True); input()"
+    "from pipeline.job.rendezvous import Rendezvous; print(Rendezvous().path, flush=True); input()"
 )
 
 

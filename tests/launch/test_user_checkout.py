@@ -3,13 +3,11 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-import their_code  # noqa: E402
+import user_checkout
 
 pytestmark = pytest.mark.slow
 
@@ -40,11 +38,11 @@ ladder: {start: baseline, after: [{epoch: 1, below: 0.95, next: [softer]}]}
 @pytest.fixture
 def lab(project):
     """A project with a second environment and a fork; jobs run by these."""
-    python = their_code.second_environment(project.root / "env")
-    for name in their_code.LACKING:
+    python = user_checkout.second_environment(project.root / "env")
+    for name in user_checkout.LACKING:
         words = [str(python), "-I", "-c", f"import {name}"]
         assert subprocess.run(words, stderr=subprocess.DEVNULL, check=False).returncode != 0
-    their_code.fork(project.root / "fork")
+    user_checkout.fork(project.root / "fork")
     return project
 
 
@@ -57,8 +55,8 @@ def lines_of_their_hook(lab, sweep: str, trial: str) -> list[str]:
 
 @pytest.mark.sample
 def test_a_fork_in_an_older_environment_runs_a_sweep_unchanged(lab) -> None:
-    their_code.poses(lab.root / "ann.pkl")
-    (lab.root / "lab.py").write_text(their_code.CONFIG)
+    user_checkout.poses(lab.root / "ann.pkl")
+    (lab.root / "lab.py").write_text(user_checkout.CONFIG)
     (lab.root / "sweeps" / "lab.yaml").write_text(SWEEP)
 
     done = lab.run("sweep", "launch", "lab", "--device", "cpu", "--wandb", "disabled")
@@ -84,7 +82,7 @@ def test_the_demo_runs_through_a_fork_in_an_older_environment(lab) -> None:
     """The whole demo: minutes."""
     root = Path(__file__).parents[2]
     shutil.copytree(root / "configs", lab.root / "configs")
-    (lab.root / "lab_demo.py").write_text(their_code.DEMO)
+    (lab.root / "lab_demo.py").write_text(user_checkout.DEMO)
     demo = (root / "sweeps" / "demo.yaml").read_text()
     for old, new in (
         ("config: configs/pcan_demo.py", "config: lab_demo.py"),

@@ -5,10 +5,10 @@ import uuid
 from pathlib import Path
 
 import pytest
-from private_postgres import GUEST, PASSWORD
 
 from pipeline.errors import StorageError
 from pipeline.study.db.storage import Storage, open_storage
+from private_postgres import GUEST, PASSWORD
 
 pytestmark = pytest.mark.engine
 

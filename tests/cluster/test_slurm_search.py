@@ -1,14 +1,11 @@
 """A search on a real SLURM: its jobs, a ladder's barrier across them, its hours."""
 
 import json
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from slurm_project import Cluster  # noqa: E402
+from slurm_project import Cluster
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
