@@ -14,7 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipeline.report.compare.comparison import build_page, collect
+from pipeline.report.compare.compare_record import collect
+from pipeline.report.compare.page import build_page
 from pipeline.shared.files import append_line, write_json
 from pipeline.shared.measurement import Measurement
 from pipeline.track.mirror import Mirror, start_mirror

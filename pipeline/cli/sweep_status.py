@@ -1,4 +1,4 @@
-"""`pcan sweep status` and `pcan sweep list`: what is where."""
+"""`pcan sweep status` and `pcan sweep list`: the trials of a sweep, the sweeps of a project."""
 
 from typing import Any
 
@@ -20,13 +20,13 @@ from pipeline.cli.common.options import (
 @storage_option
 @json_option
 def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
-    """Show every trial of SWEEP: state, epochs, top-1, verdicts, what comes next.
+    """Show every trial of SWEEP: state, epochs, top-1, verdicts, what runs next.
 
     \b
     Example:
       pcan sweep status demo --json
     """
-    from pipeline.report.status.trial_status import status_record
+    from pipeline.report.status.status_record import status_record
     from pipeline.study.db.storage import open_storage
 
     opened = open_sweep(sweep)
@@ -45,19 +45,19 @@ def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
         warning_lines,
     )
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.print(status_table(record))
     console.print()
     for line in job_lines(record):
-        console.print(line, markup=False)
-    console.print(goal_line(record), markup=False)
+        console.print(line)
+    console.print(goal_line(record))
     for line in warning_lines(record):
-        console.print(line, markup=False, style="yellow")
-    console.print(next_line(record), markup=False)
+        console.print(line, style="yellow")
+    console.print(next_line(record))
 
 
 def _jobs(opened: Opened) -> list[dict[str, Any]]:
-    """Return the jobs that a cluster has of this sweep, if it ever was launched there."""
+    """Return this sweep's jobs in a cluster, if it was ever launched there."""
     from pipeline.cluster.executor import executor_of
     from pipeline.errors import NotReady
 
@@ -67,7 +67,7 @@ def _jobs(opened: Opened) -> list[dict[str, Any]]:
     try:
         return [job.record() for job in executor.active_jobs()]
     except NotReady as error:
-        echo_err(f"Jobs of {executor.title} are not shown: {error}")
+        echo_err(f"{executor.title} jobs are not shown: {error}")
         return []
 
 
@@ -111,8 +111,11 @@ def list_sweeps(storage: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"schema": 1, "sweeps": rows})
         return
-    for row in rows:
-        counts = ", ".join(f"{n} {state.lower()}" for state, n in sorted(row["trials"].items()))
-        click.echo(
-            f"{row['sweep']:<20} {row['file'] or '-':<28} {row['problem'] or counts or '-'}"
-        )
+    from rich.console import Console
+
+    from pipeline.report.status.text import sweeps_table
+
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = 10_000  # one line a sweep, however long the problem
+    console.print(sweeps_table(rows))

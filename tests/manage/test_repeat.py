@@ -15,8 +15,8 @@ from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.report.best.winner import find_winner
 from pipeline.report.stats.repetitions import confirmation_record, confirmation_text
+from pipeline.report.status.status_record import status_record
 from pipeline.report.status.text import goal_line
-from pipeline.report.status.trial_status import status_record
 from pipeline.shared.files import read_json, write_json
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.report.stats.comparability import incomparable, same, shown_store, store_of
+from pipeline.report.stats.readings import incomparable, same_store, shown_store, store_of
 
 VIDEO = store_of({"store": "video", "profile": None, "digest": None, "root": "/data"})
 FINE = store_of({"store": "prepared", "profile": "fine", "digest": "1a2b3c4d5e6f"})
@@ -19,7 +19,7 @@ def test_a_store_is_named_by_kind_profile_and_digest():
     [(VIDEO, VIDEO, True), (VIDEO, FINE, False), (FINE, OTHER, False), (FINE, UNKNOWN, True)],
 )
 def test_only_known_differences_count(one, other, alike):
-    assert same(one, other) is alike
+    assert same_store(one, other) is alike
 
 
 def test_trials_on_different_stores_are_named():

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.plan.read import read_sweep
-from pipeline.report.compare import comparison
+from pipeline.report.compare.compare_record import collect
+from pipeline.report.compare.page import SCRIPTS, build_page
 from pipeline.shared.files import append_line, write_json
 from pipeline.shared.measurement import Measurement
 
@@ -53,7 +54,7 @@ def plan():
 def test_collects_curves_plan_and_verdicts(sweep_dir):
     stop = {"epoch": 1, "top1": 0.87, "verdict": "prune", "rule": "epoch 1 floor", "reason": "x"}
     trial(sweep_dir, "baseline", epochs=[(0, 0.8919), (1, 0.87)], state="PRUNED", verdicts=[stop])
-    data = comparison.collect(sweep_dir)
+    data = collect(sweep_dir)
     [found] = data["trials"]
     assert found["epochs"] == [0, 1]
     assert found["top1"] == [0.8919, 0.87]
@@ -74,15 +75,15 @@ def test_the_ladder_follows_what_the_recipes_ended_with(sweep_dir, plan):
     stop = {"epoch": 1, "top1": 0.8669, "verdict": "prune", "rule": "epoch 1 floor"}
     trial(sweep_dir, "baseline", epochs=[(1, 0.8669)], state="PRUNED", verdicts=[stop])
     trial(sweep_dir, "lr-0.001", epochs=[(1, 0.886)])
-    ladder = comparison.collect(sweep_dir, plan)["ladder"]
+    ladder = collect(sweep_dir, plan)["ladder"]
     assert ladder["path"] == ["baseline", "lr-0.001"]
 
 
 def test_a_sweep_without_trials_is_a_page_of_its_plan(sweep_dir, plan):
-    data = comparison.collect(sweep_dir, plan)
+    data = collect(sweep_dir, plan)
     assert data["trials"] == []
     assert "baseline" in [v["name"] for v in data["variants"]]
-    comparison.build_page(data)
+    build_page(data)
 
 
 def test_interrupted_running_and_unknown_phases(sweep_dir):
@@ -90,21 +91,21 @@ def test_interrupted_running_and_unknown_phases(sweep_dir):
     folder = trial(sweep_dir, "b")
     write_json(folder / "outcome.json", {"state": None, "cause": "interrupted"})
     trial(sweep_dir, "c")
-    data = comparison.collect(sweep_dir, phases={"c/0": "paused"})
+    data = collect(sweep_dir, phases={"c/0": "paused"})
     assert [t["phase"] for t in data["trials"]] == ["running", "interrupted", "paused"]
 
 
 def test_the_true_learning_rate_comes_from_the_caller_or_the_spec(sweep_dir):
     trial(sweep_dir, "a", lr_course=[0.003, 0.002])
     trial(sweep_dir, "b")
-    data = comparison.collect(sweep_dir, lr_courses={"b": [0.1]})
+    data = collect(sweep_dir, lr_courses={"b": [0.1]})
     assert [v["lr"] for v in data["variants"]] == [[0.003, 0.002], [0.1]]
 
 
 def test_one_closed_file_without_a_foreign_address(sweep_dir, tmp_path):
     trial(sweep_dir, "baseline", epochs=[(1, 0.88)])
     out = tmp_path / "new" / "c.html"
-    page = comparison.build_page(comparison.collect(sweep_dir), out)
+    page = build_page(collect(sweep_dir), out)
     assert out.read_text(encoding="utf-8") == page
     own = page.replace((PAGE / "echarts.min.js").read_text(encoding="utf-8"), "")
     assert not re.findall(r"(?:src|href)=[\"'](?!data:|#)", own)
@@ -120,17 +121,17 @@ def test_names_are_data_and_never_markup(sweep_dir, name):
     folder = trial(sweep_dir, "baseline", epochs=[(1, 0.88)])
     spec = json.loads((folder / "spec.json").read_text())
     write_json(folder / "spec.json", {**spec, "variant": name, "sweep": name})
-    page = comparison.build_page(comparison.collect(sweep_dir))
+    page = build_page(collect(sweep_dir))
     inside = re.search(r'id="data">(.*?)</script>', page, re.S)[1]
     assert json.loads(inside)["trials"][0]["variant"] == name
     assert "<script>alert" not in page
     assert "<img src=x>" not in page
-    assert page.count("<script>") == len(page.SCRIPTS)
+    assert page.count("<script>") == len(SCRIPTS)
 
 
 def test_not_a_number_is_a_gap(sweep_dir):
     trial(sweep_dir, "baseline", epochs=[(1, float("nan"))])
-    assert '"top1":[null]' in comparison.build_page(comparison.collect(sweep_dir))
+    assert '"top1":[null]' in build_page(collect(sweep_dir))
 
 
 def many(sweep_dir, trials, epochs):
@@ -142,7 +143,7 @@ def many(sweep_dir, trials, epochs):
 
 def test_fifty_trials_of_fifty_epochs_stay_under_two_megabytes(sweep_dir):
     many(sweep_dir, 50, 50)
-    page = comparison.build_page(comparison.collect(sweep_dir))
+    page = build_page(collect(sweep_dir))
     assert len(page.encode()) < 2_000_000
 
 
@@ -151,7 +152,7 @@ def test_fifty_trials_of_fifty_epochs_stay_under_two_megabytes(sweep_dir):
 def test_five_hundred_trials_build_in_three_seconds(sweep_dir):
     many(sweep_dir, 500, 50)
     before = time.process_time()
-    comparison.build_page(comparison.collect(sweep_dir))
+    build_page(collect(sweep_dir))
     assert time.process_time() - before < 3
 
 

@@ -7,7 +7,9 @@ import threading
 
 import pytest
 
-from pipeline.report.compare import comparison, serve
+from pipeline.report.compare import serve
+from pipeline.report.compare.compare_record import collect
+from pipeline.report.compare.page import SCRIPTS, build_page
 from pipeline.shared.files import write_json
 from pipeline.shared.measurement import Measurement
 
@@ -83,7 +85,7 @@ def browser():
 def page(browser, runs, tmp_path):
     """The page as just opened, on a desktop; logs begin here."""
     file = tmp_path / "compare.html"
-    comparison.build_page(comparison.collect(runs), file)
+    build_page(collect(runs), file)
     size(browser, 1280, 1000)
     for log in ("browser", "performance"):
         browser.get_log(log)
@@ -195,7 +197,7 @@ def test_what_mattered_is_shown_or_said_to_be_unknown(browser, runs, tmp_path):
     few = {"variant": "other", "trials": 2, "values": None, "sentence": "other: unknown so far"}
     found = [{**told, "values": {LR: 0.75, WEIGHT: 0.25}}, few]
     file = tmp_path / "importances.html"
-    comparison.build_page(comparison.collect(runs, importances=found), file)
+    build_page(collect(runs, importances=found), file)
     browser.get(file.as_uri())
     drawn(browser)
     shown = browser.find_element("id", "importance").text
@@ -232,7 +234,7 @@ def test_a_hostile_name_is_inert(page):
     assert page.title == "demo · comparison of trials"
     assert any(HOSTILE in name for name in column(page, 1))
     assert js(page, "return [...document.scripts].some(s => s.text.includes('owned'))") is True
-    assert js(page, "return document.scripts.length") == 1 + len(page.SCRIPTS)
+    assert js(page, "return document.scripts.length") == 1 + len(SCRIPTS)
     move = "DRAWN.get('chart-top1').dispatchAction({type: 'showTip', x: 200, y: 150})"
     js(page, move)
     assert page.title == "demo · comparison of trials"
@@ -325,7 +327,7 @@ def test_served_page_follows_the_sweep(browser, runs, tmp_path, monkeypatch):
     monkeypatch.setattr(serve, "FRESH_S", 0.0)
     root = tmp_path / "runs" / "demo"
     shutil.copytree(runs, root)
-    server = serve.make_server(lambda: comparison.collect(root))
+    server = serve.make_server(lambda: collect(root))
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:

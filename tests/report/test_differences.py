@@ -10,9 +10,10 @@ import pytest
 from scipy import stats
 
 from pipeline.plan.doubt import standard_error
-from pipeline.report.compare import comparison
-from pipeline.report.stats.differences import differences, read
-from pipeline.report.stats.mcnemar import McNemar, holm, pair
+from pipeline.report.compare.compare_record import collect
+from pipeline.report.stats.differences import differences
+from pipeline.report.stats.readings import read
+from pipeline.report.stats.significance import McNemar, holm, pair
 from pipeline.shared.files import append_line, write_json
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.predictions import Predictions
@@ -101,7 +102,7 @@ def root(tmp_path):
 
 
 def between(root, a, b):
-    data = comparison.collect(root)
+    data = collect(root)
     [found] = [d for d in data["differences"] if {d["a"], d["b"]} == {a, b}]
     return found
 
@@ -167,7 +168,7 @@ def test_an_unknown_number_of_clips_is_called_unknown(root) -> None:
     trial(root, "b/0", set(range(300)), kept=False, facts={"other": 1})
     found = between(root, "a/0", "b/0")
     assert found["std_error"] is None and "standard error of that is unknown" in found["sentence"]
-    assert {t["id"]: t["std_error"] for t in comparison.collect(root)["trials"]}["b/0"] is None
+    assert {t["id"]: t["std_error"] for t in collect(root)["trials"]}["b/0"] is None
 
 
 def test_damaged_or_foreign_predictions_are_named(root) -> None:
@@ -187,7 +188,7 @@ def test_many_trials_are_compared_with_the_best_one_only(root) -> None:
     found = differences(readings)
     assert len(found) == math.comb(24, 2) + 6
     assert {d["a"] for d in found if d["b"] in ("v/0", "v/5")} == {"v/29"}
-    assert json.dumps(comparison.collect(root)["differences"])
+    assert json.dumps(collect(root)["differences"])
 
 
 def test_pure_chance_is_seldom_called_real() -> None:

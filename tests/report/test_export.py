@@ -144,5 +144,5 @@ def test_a_folder_that_is_no_export_is_left_alone(project: Path) -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 2 and "is no export" in done.stderr
+    assert done.returncode == 2 and "is not an export" in done.stderr
     assert [p.name for p in other.iterdir()] == ["diary.txt"]

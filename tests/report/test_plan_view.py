@@ -12,7 +12,7 @@ from pipeline.cli import sweep_plan
 from pipeline.plan.lint.lint_finding import LintContext
 from pipeline.plan.sweep import Sweep
 from pipeline.report.plan.plan_record import plan_view, record
-from pipeline.report.plan.plan_text import plan_text
+from pipeline.report.plan.text import plan_text
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.report.stats.seed_order import chance_above, chances, pooled_spread, t_cdf
+from pipeline.report.stats.significance import chance_above, chances, pooled_spread, t_cdf
 
 TWO = [
     ([0.91, 0.912], [0.905, 0.911]),

@@ -11,9 +11,8 @@ from rich.text import Text
 from pipeline.errors import printable
 from pipeline.launch.reporters import LineReporter, RunningTrial
 from pipeline.launch.trial_runner import read_progress
-from pipeline.plan.sweep import Gate
 from pipeline.plan.verdict import percent
-from pipeline.report.status.live import shown_time
+from pipeline.report.progress import gate_distance, next_gate, seconds_left, shown_time
 
 
 class Terminal(LineReporter):
@@ -64,33 +63,10 @@ def job_line(trial: RunningTrial) -> str:
         parts.append(f"loss {now['loss']:.3f}")
     if trial.history:
         parts.append(f"last {percent(trial.history[-1].top1)}")
-    parts.extend(_ahead(trial, epoch))
-    left = seconds_left(trial)
+    gate = next_gate(trial.rules.gates, epoch - 1)
+    if gate is not None:
+        parts.append(gate_distance(gate, trial.history))
+    left = seconds_left(trial.epochs, trial.history, now)
     if left is not None:
         parts.append(f"{shown_time(left)} left")
     return " | ".join(parts)
-
-
-def next_gate(gates: Sequence[Gate], last_epoch: int) -> Gate | None:
-    """Return the first gate that is still to come."""
-    return next((gate for gate in gates if gate.epoch > last_epoch), None)
-
-
-def seconds_left(trial: RunningTrial) -> float | None:
-    """Return the time to the last epoch by the mean of the epochs so far."""
-    took = [m.seconds for m in trial.history if m.epoch > 0 and m.seconds is not None]
-    if not took:
-        return None
-    return (trial.epochs - trial.history[-1].epoch) * sum(took) / len(took)
-
-
-def _ahead(trial: RunningTrial, epoch: int) -> list[str]:
-    gate = next_gate(trial.rules.gates, epoch - 1)
-    if gate is None:
-        return []
-    bounds = [
-        f"{word} {percent(value, 1)}"
-        for word, value in (("floor", gate.floor), ("target", gate.target))
-        if value is not None
-    ]
-    return [f"gate {gate.epoch}: {', '.join(bounds) or 'must improve'}"]

@@ -1,10 +1,11 @@
-"""Export a trial: a config, weights and a record that stand on their own.
+"""Export a trial: config, weights and a record that are complete without its run directory.
 
 Everything is written into a new folder that replaces the old export in one step, so a reader finds
 the old one or the new one, never a mixture.
 """
 
 import ctypes
+import dataclasses
 import datetime
 import errno
 import hashlib
@@ -23,11 +24,10 @@ from pipeline.job.torch_tools import run_tool
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import percent
-from pipeline.report.best.export_readme import readme
 from pipeline.report.best.exported_config import exported_config
+from pipeline.report.best.text import readme
 from pipeline.report.best.winner import Winner
-from pipeline.report.stats.comparability import same, store_of
-from pipeline.report.stats.reading_error import clips_of, reading_error
+from pipeline.report.stats.readings import clips_of, reading_error, same_store, store_of
 from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
 from pipeline.study.trial_rows import TrialRow
@@ -49,79 +49,97 @@ def export(
     """Write the export of a trial.
 
     Args:
-        more: goes into the record as it is: who chose the trial, what repetitions say.
+        more: goes into the record as it is: who chose the trial, the repetitions' result.
         out: the folder to write; an earlier export there is replaced.
-        evaluate: measure the weights anew, in a fresh process, on the validation and test sets.
+        evaluate: measure the weights again, in a new process, on the validation and test sets.
 
     Returns:
         The record that `best --json` prints.
 
     Raises:
         NoResult: the best epoch's checkpoint is gone.
-        InputError: `out` holds something that is no export.
+        InputError: `out` holds something that is not an export.
     """
     out = out.resolve()
     _refuse_other(out)
-    rundir = RunDir(project.root / (winner.row.run_dir or ""))
-    spec = read_json(rundir.spec)
-    if spec is None:
-        raise NoResult(
-            f"{winner.row.name} has no run directory here ({winner.row.run_dir}); it lies on "
-            f"{winner.row.host or 'another machine'}. Export it there."
-        )
-    checkpoint = _checkpoint(rundir, winner.row, project)
+    source = _Source.of(sweep, project, winner.row)
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
-        request = {"checkpoint": str(checkpoint), "out": str(fresh / WEIGHTS)}
-        weights = run_tool("export_weights", request, sweep.job, project.cache, project.root)
-        config = _config(sweep, project, spec)
-        head = f"{spec['study']}/{spec['number']}: top-1 {percent(winner.row.best_top1 or 0)}"
-        variant = sweep.variants.get(winner.row.variant)
-        patience = variant.patience if variant is not None else None
-        metric = sweep.objective.metric
-        (fresh / CONFIG).write_text(exported_config(config.text, metric, patience, head))
-        record = _record(sweep, project, winner, rundir, spec, config, weights["sha256"])
-        record.update(more or {})
+        record = {**_write_model(sweep, project, winner, source, fresh), **(more or {})}
         if evaluate:
-            record["measured_anew"] = _measure(sweep, project, fresh, spec)
+            record["measured_anew"] = _measure(sweep, project, fresh, source)
         (fresh / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         (fresh / README).write_text(readme(sweep, winner, record))
         fresh.chmod(0o755)
         _replace(fresh, out)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    return {**_answer(sweep, winner, record), "out": relative(out, project.root)}
+    return {**_answer(record), "out": relative(out, project.root)}
 
 
-def _answer(sweep: Sweep, winner: Winner, record: Mapping[str, Any]) -> dict[str, Any]:
-    keys = ("variant", "number", "top1", "epoch", "goal_reached", "eligible", "runner_up")
-    answer = {"schema": 1, **{key: record[key] for key in (*keys, "not_comparable")}}
-    answer.update({key: record[key] for key in ("std_error", "val_clips", *MORE) if key in record})
-    answer.update(config=CONFIG, weights=WEIGHTS, sha256=record["sha256"])
-    if "measured_anew" in record:
-        answer["measured_anew"] = record["measured_anew"]
-    return answer
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Source:
+    """What an export is made from: the run directory and its specification."""
+
+    run: RunDir
+    spec: Mapping[str, Any]
+    checkpoint: Path
+
+    @classmethod
+    def of(cls, sweep: Sweep, project: Project, row: TrialRow) -> "_Source":
+        run = RunDir(project.root / (row.run_dir or ""))
+        spec = read_json(run.spec)
+        if spec is None:
+            raise NoResult(
+                f"{row.name} has no run directory here ({row.run_dir}); it lies on "
+                f"{row.host or 'another machine'}. Export it there."
+            )
+        checkpoint = run.checkpoints / f"epoch_{row.best_epoch}.pth"
+        if not checkpoint.is_file():
+            raise NoResult(
+                f"The checkpoint of {row.name}'s best epoch is gone: "
+                f"{relative(checkpoint, project.root)}. Was it cleaned? "
+                f"Export another: pcan sweep best {sweep.name} --trial VARIANT/NUMBER"
+            )
+        return cls(run=run, spec=spec, checkpoint=checkpoint)
 
 
-def _record(
-    sweep: Sweep,
-    project: Project,
-    winner: Winner,
-    rundir: RunDir,
-    spec: Mapping[str, Any],
-    config: ResolvedConfig,
-    sha256: str,
+def _write_model(
+    sweep: Sweep, project: Project, winner: Winner, source: _Source, folder: Path
 ) -> dict[str, Any]:
-    """Return all that is worth knowing of a winner years later; no path of this machine."""
-    row, goal = winner.row, sweep.objective.goal
-    second, clips = winner.runner_up, clips_of(row, project.root)
+    """Write weights and config into the folder; return the record that belongs to them."""
+    row, spec = winner.row, source.spec
+    request = {"checkpoint": str(source.checkpoint), "out": str(folder / WEIGHTS)}
+    weights = run_tool("export_weights", request, sweep.job, project.cache, project.root)
+    # Resolved again, without what belongs to this machine.
+    overrides = {"export": dict(spec.get("overrides") or {})}
+    config = resolve(sweep, project, overrides).configs["export"]
+    head = f"{spec['study']}/{spec['number']}: top-1 {percent(row.best_top1 or 0)}"
+    variant = sweep.variants.get(row.variant)
+    patience = variant.patience if variant is not None else None
+    metric = sweep.objective.metric
+    (folder / CONFIG).write_text(exported_config(config.text, metric, patience, head))
     return {
         "schema": 1,
         "sweep": sweep.name,
+        **_result(sweep, project, winner, source),
+        **_circumstances(project, source, config),
+        "sha256": weights["sha256"],
+        "config_sha256": spec.get("config_hash"),
+        "wandb": (spec.get("wandb") or {}).get("id"),
+        "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _result(sweep: Sweep, project: Project, winner: Winner, source: _Source) -> dict[str, Any]:
+    """Return what the winner reached, against which other trials, and how it got there."""
+    row, goal, second = winner.row, sweep.objective.goal, winner.runner_up
+    clips = clips_of(row, project.root)
+    return {
         "variant": row.variant,
         "number": row.number,
-        "plan": spec.get("plan"),
+        "plan": source.spec.get("plan"),
         "top1": row.best_top1,
         "epoch": row.best_epoch,
         "val_clips": clips,
@@ -132,82 +150,49 @@ def _record(
         "chosen_by_hand": winner.chosen,
         "runner_up": second
         and {"variant": second.variant, "number": second.number, "top1": second.best_top1},
-        "others": [
-            {
-                "trial": o.name,
-                "state": o.state,
-                "top1": o.best_top1,
-                "reason": o.reason,
-                "comparable": same(_store(o), _store(row)),
-                "confirms": o.confirms,
-                "imported": o.imported,
-            }
-            for o in winner.others
-        ],
+        "others": [_other(other, row) for other in winner.others],
         "not_comparable": winner.not_comparable,
         "values": dict(row.params),
-        "overrides": spec.get("overrides"),
+        "overrides": source.spec.get("overrides"),
         "metric": sweep.objective.metric,
-        "measurements": [json.loads(m.to_line()) for m in rundir.read_measurements()],
-        "verdicts": rundir.read_verdicts(),
+        "measurements": [json.loads(m.to_line()) for m in source.run.read_measurements()],
+        "verdicts": source.run.read_verdicts(),
         "state": row.state,
         "cause": row.cause,
         "reason": row.reason,
+    }
+
+
+def _other(other: TrialRow, row: TrialRow) -> dict[str, Any]:
+    stores = [store_of(one.facts.get("data")) for one in (other, row)]
+    return {
+        "trial": other.name,
+        "state": other.state,
+        "top1": other.best_top1,
+        "reason": other.reason,
+        "comparable": same_store(*stores),
+        "confirms": other.confirms,
+        "imported": other.imported,
+    }
+
+
+def _circumstances(project: Project, source: _Source, config: ResolvedConfig) -> dict[str, Any]:
+    """Return what else decided the result; no path of this machine."""
+    spec = source.spec
+    digests = _data_digests(project, source.run, config)
+    return {
         "seed": spec.get("seed"),
         "processes": spec.get("nproc"),
         "versions": spec.get("versions"),
         "git_commit": _commit(project),
-        "data": {**(spec.get("data") or {}), "root": None, "sha256": _data(project, config, spec)},
-        "sha256": sha256,
-        "config_sha256": spec.get("config_hash"),
-        "wandb": (spec.get("wandb") or {}).get("id"),
-        "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "data": {**(spec.get("data") or {}), "root": None, "sha256": digests},
     }
 
 
-def _store(row: TrialRow) -> dict[str, Any]:
-    return store_of(row.facts.get("data"))
-
-
-def _checkpoint(rundir: RunDir, row: TrialRow, project: Project) -> Path:
-    file = rundir.checkpoints / f"epoch_{row.best_epoch}.pth"
-    if not file.is_file():
-        raise NoResult(
-            f"The checkpoint of {row.name}'s best epoch is gone: {relative(file, project.root)}. "
-            "Was it cleaned? Export another: --trial VARIANT/NUMBER"
-        )
-    return file
-
-
-def _config(sweep: Sweep, project: Project, spec: Mapping[str, Any]) -> ResolvedConfig:
-    """Resolve the trial's config again, without this machine's facts."""
-    overrides = dict(spec.get("overrides") or {})
-    return resolve(sweep, project, {"export": overrides}).configs["export"]
-
-
-def _measure(
-    sweep: Sweep, project: Project, folder: Path, spec: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Measure exported weights anew: on the validation set and, if it is another, the test set."""
-    placed = RunDir(project.runs / sweep.name / spec["variant"] / str(spec["number"])).config
-    request = {
-        "config": str(placed),
-        "weights": str(folder / WEIGHTS),
-        "splits": ["val", "test"],
-    }
-    answer = run_tool("evaluate", request, sweep.job, project.cache, project.root)
-    metric = sweep.objective.metric
-    found = {split: values.get(metric) for split, values in answer["metrics"].items()}
-    if answer["same"]:
-        found.pop("test", None)
-    return found
-
-
-def _data(project: Project, config: ResolvedConfig, spec: Mapping[str, Any]) -> dict[str, str]:
-    """Return the digest of each annotation file, as far as it is here."""
+def _data_digests(project: Project, run: RunDir, config: ResolvedConfig) -> dict[str, str]:
+    """Return the digest of each annotation file that is on this machine."""
     digests = {}
-    placed = RunDir(project.runs / spec["sweep"] / spec["variant"] / str(spec["number"])).config
-    root = data_root_of(placed.read_text()) if placed.exists() else None
+    root = data_root_of(run.config.read_text()) if run.config.exists() else None
     for loader, name in (config.facts.get("ann_files") or {}).items():
         file = project.root / placed_path(config.text, str(name), root)
         if file.is_file():
@@ -229,9 +214,39 @@ def _commit(project: Project) -> str | None:
     return done.stdout.strip()
 
 
+def _measure(
+    sweep: Sweep, project: Project, folder: Path, source: _Source
+) -> dict[str, float | None]:
+    """Measure exported weights again: on the validation set and, if it differs, the test set."""
+    request = {
+        "config": str(source.run.config),
+        "weights": str(folder / WEIGHTS),
+        "splits": ["val", "test"],
+    }
+    answer = run_tool("evaluate", request, sweep.job, project.cache, project.root)
+    metric = sweep.objective.metric
+    values = {split: metrics.get(metric) for split, metrics in answer["metrics"].items()}
+    if answer["same"]:
+        values.pop("test", None)
+    return values
+
+
+def _answer(record: Mapping[str, Any]) -> dict[str, Any]:
+    keys = ("variant", "number", "top1", "epoch", "goal_reached", "eligible", "runner_up")
+    answer = {"schema": 1, **{key: record[key] for key in (*keys, "not_comparable")}}
+    answer.update({key: record[key] for key in ("std_error", "val_clips", *MORE) if key in record})
+    answer.update(config=CONFIG, weights=WEIGHTS, sha256=record["sha256"])
+    if "measured_anew" in record:
+        answer["measured_anew"] = record["measured_anew"]
+    return answer
+
+
 def _refuse_other(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / RECORD).exists())):
-        raise InputError(f"{out} exists and is no export; nothing was written. Use another --out.")
+    is_export = out.is_dir() and (not any(out.iterdir()) or (out / RECORD).exists())
+    if out.exists() and not is_export:
+        raise InputError(
+            f"{out} exists and is not an export; nothing was written. Use another --out."
+        )
 
 
 def _replace(fresh: Path, out: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.plan.sweep import Patience
 
-#: The one installed module that brings the model and mends the released mmaction2.
+#: The one installed module that brings the model and patches the released mmaction2.
 MODULE = "pipeline.train.model"
 ROOT_VARIABLE = "PCAN_DATA_ROOT"
 
@@ -15,7 +15,7 @@ def exported_config(text: str, metric: str, patience: Patience | None, head: str
     """Return the config text of an export.
 
     Args:
-        text: the resolved config of the trial, without facts of a machine.
+        text: the resolved config of the trial, without paths of this machine.
         metric: what early stopping watches.
         head: comment lines that stand on top.
     """
@@ -31,11 +31,11 @@ def exported_config(text: str, metric: str, patience: Patience | None, head: str
 
 
 def _movable(text: str) -> str:
-    """Let an environment variable say where the data lies, with the old place as default."""
-    found = re.search(r"^data_root = (['\"])(.*)\1$", text, re.M)
-    if found is None:
+    """Read the data's folder from an environment variable, with the old folder as default."""
+    match = re.search(r"^data_root = (['\"])(.*)\1$", text, re.M)
+    if match is None:
         return text
-    root = found.group(2).rstrip("/")
+    root = match.group(2).rstrip("/")
     if not root or "{" in root:
         return text
     pattern = re.compile(rf"(['\"]){re.escape(root)}(?=/|\1)")
@@ -65,19 +65,21 @@ def _with_import(text: str) -> str:
 
 def _assignment(text: str, name: str) -> ast.Assign | None:
     for statement in ast.parse(text).body:
-        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-            if statement.targets[0].id == name:
-                return statement
+        if not isinstance(statement, ast.Assign):
+            continue
+        target = statement.targets[0]
+        if isinstance(target, ast.Name) and target.id == name:
+            return statement
     return None
 
 
 def _imports(value: ast.expr) -> list[str]:
     """Return the modules of `dict(imports=[...])` or `{'imports': [...]}`."""
-    found: Any = None
+    listed: Any = None
     if isinstance(value, ast.Call):
-        found = next((k.value for k in value.keywords if k.arg == "imports"), None)
+        listed = next((k.value for k in value.keywords if k.arg == "imports"), None)
     elif isinstance(value, ast.Dict):
         keys = [k.value if isinstance(k, ast.Constant) else None for k in value.keys]
-        found = value.values[keys.index("imports")] if "imports" in keys else None
-    modules = ast.literal_eval(found) if found is not None else []
+        listed = value.values[keys.index("imports")] if "imports" in keys else None
+    modules = ast.literal_eval(listed) if listed is not None else []
     return [modules] if isinstance(modules, str) else list(modules)

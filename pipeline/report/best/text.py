@@ -1,4 +1,4 @@
-"""What `pcan sweep best` says besides the export itself."""
+"""The words of `pcan sweep best`: the lines it prints and the README.md of an export."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,21 +6,24 @@ from typing import Any
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import percent, shown_reading
+from pipeline.report.best.exported_config import ROOT_VARIABLE
 from pipeline.report.best.winner import Winner
-from pipeline.report.stats.differences import Reading, between, read
+from pipeline.report.stats.differences import between
+from pipeline.report.stats.readings import Reading, read
 from pipeline.report.stats.repetitions import confirmation_text
 from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
 from pipeline.study.trial_rows import TrialRow
 
+_RUN = "from mmengine import Config; from mmengine.runner import Runner"
+
 
 def best_lines(sweep: Sweep, winner: Winner, answer: Mapping[str, Any]) -> list[str]:
-    """Return the lines that say what was exported, and how sure that is."""
-    row, goal = winner.row, sweep.objective.goal
-    word = "reached" if answer["goal_reached"] else "not reached"
-    reached = "" if goal is None else f" (goal {percent(goal)}: {word})"
+    """Return the lines on what was exported, and how certain that choice is."""
+    reached = _goal(sweep.objective.goal, answer["goal_reached"])
     reading = shown_reading(answer["top1"], answer["std_error"])
-    lines = [f"{row.name}: top-1 {reading} at epoch {answer['epoch']}{reached}"]
+    goal = f" ({reached})" if reached else ""
+    lines = [f"{winner.row.name}: top-1 {reading} at epoch {answer['epoch']}{goal}"]
     lines += [f"  {line}" for line in confirmation_text(answer.get("confirmation"))]
     difference = answer.get("against_runner_up")
     if difference is not None:
@@ -35,8 +38,12 @@ def best_lines(sweep: Sweep, winner: Winner, answer: Mapping[str, Any]) -> list[
         instead = answer["chosen"]["instead_of"]
         lines.append(f"  by choice, on record, instead of {instead or 'nothing eligible'}")
     for split, value in (answer.get("measured_anew") or {}).items():
-        lines.append(f"  measured anew on {split}: {percent(value)}")
+        lines.append(f"  measured again on {split}: {percent(value)}")
     return [*lines, f"  {answer['out']}: config.py, weights.pth, best.json, README.md"]
+
+
+def _goal(goal: float | None, reached: bool) -> str:
+    return "" if goal is None else f"goal {percent(goal)}: {'' if reached else 'not '}reached"
 
 
 def runner_up_difference(project: Project, winner: Winner) -> dict[str, Any] | None:
@@ -52,3 +59,66 @@ def _reading(project: Project, row: TrialRow) -> Reading | None:
     run = RunDir(project.root / row.run_dir)
     spec = read_json(run.spec)
     return read(run.root, row.name, spec) if spec is not None else None
+
+
+def readme(sweep: Sweep, winner: Winner, record: Mapping[str, Any]) -> str:
+    """Return the README.md of an export: what won, against which, how to use it."""
+    return "\n".join([*_result(sweep, winner, record), *_against(record), *_usage(sweep, winner)])
+
+
+def _result(sweep: Sweep, winner: Winner, record: Mapping[str, Any]) -> list[str]:
+    row = winner.row
+    lines = [
+        f"# {sweep.name}: {row.name}",
+        "",
+        f"Top-1 {shown_reading(row.best_top1 or 0, record['std_error'])} at epoch "
+        f"{row.best_epoch} ({record['metric']}).",
+        "",
+    ]
+    confirmed = [f"- {line}" for line in confirmation_text(record.get("confirmation"))]
+    lines += [*confirmed, ""] if confirmed else []
+    if record["goal"] is not None:
+        word = "reached" if record["goal_reached"] else "not reached"
+        lines.append(f"The goal of {percent(record['goal'])} is {word}.")
+    if not winner.eligible:
+        lines.append(f"Not eligible as a winner: the trial is {row.state} ({row.reason}).")
+    return lines
+
+
+def _against(record: Mapping[str, Any]) -> list[str]:
+    lines = ["", "Against:", ""]
+    for other in record["others"]:
+        reason = f" ({other['reason']})" if other["reason"] else ""
+        top1, state = percent(other["top1"]), other["state"]
+        lines.append(f"- {other['trial']}: {top1}, {state}{_kind(other)}{reason}")
+    return [*lines, "", record["not_comparable"]] if record["not_comparable"] else lines
+
+
+def _kind(other: Mapping[str, Any]) -> str:
+    """Return what another trial is where it is neither planned nor searched."""
+    if other["confirms"]:
+        return f", confirms {other['confirms']}"
+    return ", imported" if other["imported"] else ""
+
+
+def _usage(sweep: Sweep, winner: Winner) -> list[str]:
+    start = "from random weights"
+    variant = sweep.variants.get(winner.row.variant)
+    if variant is not None and variant.warm_start is not None:
+        start = f"from `{variant.warm_start.checkpoint}` (set `load_from` to it)"
+    return [
+        "",
+        "It needs the packages in `best.json` under `versions`. The data is looked for where the",
+        f"config says, or below the folder in the variable `{ROOT_VARIABLE}`.",
+        "",
+        "Test:",
+        "",
+        f"    python -c \"{_RUN}; c = Config.fromfile('config.py'); c.work_dir = 'test'; "
+        "c.load_from = 'weights.pth'; Runner.from_cfg(c).test()\"",
+        "",
+        f"Train again, {start}:",
+        "",
+        f"    python -c \"{_RUN}; c = Config.fromfile('config.py'); c.work_dir = 'train'; "
+        'Runner.from_cfg(c).train()"',
+        "",
+    ]

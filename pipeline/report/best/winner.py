@@ -1,12 +1,14 @@
-"""Which trial won, against which others."""
+"""Choose the trial to export, and those it is compared with."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from pipeline.errors import InputError, NoResult
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import percent
-from pipeline.report.stats.comparability import apart_rows
+from pipeline.report.stats.readings import incomparable_rows
+from pipeline.shared.states import Phase, State
 from pipeline.study.best import Confirmation, best_row, eligible, settled
 from pipeline.study.trial_rows import TrialRow
 
@@ -21,7 +23,7 @@ class Winner:
         confirmed: the repetitions of trials on other seeds, by trial.
         unconfirmed: a trial that reads higher but was not repeated, where the winner was.
         others: all other trials that were run, best first.
-        not_comparable: which trials were trained on different stores, in a sentence.
+        not_comparable: a sentence on trials that were trained on different stores, if there are.
     """
 
     row: TrialRow
@@ -34,17 +36,17 @@ class Winner:
 
     @property
     def reading(self) -> float:
-        """What the trial is known to reach: its mean over new seeds, else its own reading."""
-        found = self.confirmed.get(self.row.name)
-        return found.mean if found is not None else self.row.best_top1 or 0.0
+        """Its mean over new seeds where it was repeated, else its own reading."""
+        repeated = self.confirmed.get(self.row.name)
+        return repeated.mean if repeated is not None else self.row.best_top1 or 0.0
 
     @property
     def runner_up(self) -> TrialRow | None:
-        """The best other complete trial; a repetition or an imported run is none.
+        """The best other complete trial; repetitions and imported runs do not count.
 
         Beside a confirmed winner it is the next best mean.
         """
-        complete = [row for row in self.others if row.state == "COMPLETE" and row.is_regular]
+        complete = [row for row in self.others if row.state == State.COMPLETE and row.is_regular]
         means = [row for row in complete if row.name in self.confirmed]
         if self.row.name in self.confirmed and means:
             return max(means, key=lambda row: self.confirmed[row.name].mean)
@@ -64,18 +66,18 @@ def find_winner(sweep: Sweep, rows: Sequence[TrialRow], named: str | None = None
     if named is not None:
         row = _named(sweep, rows, named)
     else:
-        found = best_row(sweep, rows)
-        if found is None:
-            raise NoResult(_nothing(sweep, rows))
-        row = found
-    others = [r for r in rows if r is not row and r.best_top1 is not None]
-    others = [r for r in others if r.variant not in sweep.makers]
+        best = best_row(sweep, rows)
+        if best is None:
+            raise NoResult(_no_winner(sweep, rows))
+        row = best
+    measured = [r for r in rows if r is not row and r.best_top1 is not None]
+    others = [r for r in measured if r.variant not in sweep.makers]
     return Winner(
         row=row,
         chosen=named is not None,
-        eligible=row.state == "COMPLETE",
+        eligible=row.state == State.COMPLETE,
         others=sorted(others, key=lambda r: -(r.best_top1 or 0.0)),
-        not_comparable=apart_rows([row, *others], sweep.makers),
+        not_comparable=incomparable_rows([row, *others], sweep.makers),
         confirmed=settled(rows),
         unconfirmed=_unconfirmed(sweep, rows, row),
     )
@@ -104,7 +106,7 @@ def _named(sweep: Sweep, rows: Sequence[TrialRow], named: str) -> TrialRow:
 
 
 def without_weights(sweep: Sweep, row: TrialRow) -> str:
-    """Say why an imported trial is not exported, and what would give its weights."""
+    """Return why an imported trial cannot be exported, and what would give its weights."""
     again = f"pcan sweep launch {sweep.name}"
     if row.variant in sweep.variants:
         again += f" --variant {row.variant}"
@@ -114,31 +116,29 @@ def without_weights(sweep: Sweep, row: TrialRow) -> str:
     )
 
 
-def _nothing(sweep: Sweep, rows: Sequence[TrialRow]) -> str:
-    """Say why nothing can be exported, and what there is."""
+def _no_winner(sweep: Sweep, rows: Sequence[TrialRow]) -> str:
+    """Return why nothing can be exported, and what there is instead."""
     run = [r for r in rows if r.variant not in sweep.makers and not r.superseded]
-    counts: dict[str, int] = {}
-    for row in run:
-        word = "running" if row.phase == "running" else row.state.lower()
-        counts[word] = counts.get(word, 0) + 1
-    told = ", ".join(f"{n} {word}" for word, n in counts.items()) or "no trial yet"
-    text = f'Sweep "{sweep.name}" has no complete trial to export ({told}).'
-    imported = max(
-        (r for r in run if r.imported and r.best_top1 is not None),
-        key=lambda r: r.best_top1 or 0.0,
-        default=None,
-    )
+    words = Counter(_standing(row) for row in run)
+    counts = ", ".join(f"{count} {word}" for word, count in words.items()) or "no trial yet"
+    text = f'Sweep "{sweep.name}" has no complete trial to export ({counts}).'
+    imported = _highest([row for row in run if row.imported])
     if imported is not None:
         text += f" {imported.name} {without_weights(sweep, imported)}."
-    partial = max(
-        (r for r in run if r.best_top1 is not None and not r.imported),
-        key=lambda r: r.best_top1 or 0.0,
-        default=None,
-    )
-    if partial is not None and partial.best_top1 is not None:
+    partial = _highest([row for row in run if not row.imported])
+    if partial is not None:
         text += (
-            f" The best partial one is {partial.name} with {percent(partial.best_top1)}, which is "
-            f"not eligible; to export it all the same: pcan sweep best {sweep.name} "
+            f" The best partial one is {partial.name} with {percent(partial.best_top1 or 0.0)}, "
+            f"which is not eligible; to export it all the same: pcan sweep best {sweep.name} "
             f"--trial {partial.name}."
         )
     return f"{text} See why: pcan sweep status {sweep.name}"
+
+
+def _standing(row: TrialRow) -> str:
+    return str(Phase.RUNNING) if row.phase == Phase.RUNNING else row.state.lower()
+
+
+def _highest(rows: Sequence[TrialRow]) -> TrialRow | None:
+    measured = [row for row in rows if row.best_top1 is not None]
+    return max(measured, key=lambda row: row.best_top1 or 0.0, default=None)

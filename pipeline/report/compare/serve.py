@@ -12,9 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.report.compare.comparison import as_script, build_page
+from pipeline.report.compare.page import as_script, build_page
 
-#: Run directories are read again at most so often, however many pages ask.
+#: Run directories are read again at most this often, however many pages poll.
 FRESH_S = 2.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -22,7 +22,7 @@ Collect = Callable[[], Mapping[str, Any]]
 
 
 class _Source:
-    """The latest data and its digest; the time at which it was made does not count as news."""
+    """The latest data and its digest; the time at which it was made is left out of the digest."""
 
     def __init__(self, collect: Collect) -> None:
         self._collect = collect
@@ -35,8 +35,8 @@ class _Source:
         with self._lock:
             if time.monotonic() >= self._until:
                 self._data = self._collect()
-                news = {key: value for key, value in self._data.items() if key != "made"}
-                self._tag = f'"{hashlib.sha256(as_script(news).encode()).hexdigest()[:20]}"'
+                content = {key: value for key, value in self._data.items() if key != "made"}
+                self._tag = f'"{hashlib.sha256(as_script(content).encode()).hexdigest()[:20]}"'
                 self._until = time.monotonic() + FRESH_S
             return self._data, self._tag
 
@@ -45,7 +45,7 @@ def make_server(collect: Collect, host: str = "127.0.0.1", port: int = 0) -> Thr
     """Return a server that is bound but not yet serving.
 
     Args:
-        collect: gives the page's data, see `compare.collect`.
+        collect: returns the page's data, see `compare_record.collect`.
         port: 0 takes a free one.
 
     Raises:
@@ -100,14 +100,14 @@ def _handler(source: _Source, host: str) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: ARG002
             return  # one line a poll would bury everything else
 
     return Handler
 
 
 def _named(given: str, host: str) -> bool:
-    """Whether a Host header names this server; on a public address any name may be right."""
+    """Whether a Host header names this server; on a public address every name is accepted."""
     if host not in LOOPBACK:
         return True
     name = given.rsplit(":", 1)[0] if not given.endswith("]") else given
@@ -115,6 +115,6 @@ def _named(given: str, host: str) -> bool:
 
 
 def address(server: ThreadingHTTPServer) -> str:
-    """Return what to type into a browser."""
+    """Return the address to open in a browser."""
     host, port = str(server.server_address[0]), server.server_address[1]
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

@@ -1,7 +1,7 @@
-"""What a plan will do, before it costs a GPU hour: gathered as facts, and as JSON.
+"""What a plan will do before it costs a GPU hour, as facts and as JSON.
 
-`plan_text.py` words it. The configs and schedules come from the caller, who asked the child
-processes for them; whatever is missing there is missing here, and said.
+The configs and schedules come from the caller, who got them from child processes; what is missing
+there is missing here and listed under `problems`.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ class VariantView:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlanView:
-    """A plan with all that is known before it runs."""
+    """A plan with everything that is known before it runs."""
 
     sweep: Sweep
     variants: tuple[VariantView, ...]
@@ -68,11 +68,10 @@ def plan_view(
     sweep = subject.sweep
     views = tuple(_variant(subject, v, changes) for v in sweep.variants.values())
     worst = worst_case_epochs(sweep, subject.epochs)
-    found = [*_named_only(sweep, changes), *lint(subject)]
     return PlanView(
         sweep=sweep,
         variants=views,
-        lint=tuple(found),
+        lint=(*_named_only(sweep, changes), *lint(subject)),
         worst_epochs=worst,
         worst_gpu_hours=gpu_hours(sweep, worst),
         problems=tuple(problems),
@@ -80,7 +79,7 @@ def plan_view(
 
 
 def record(view: PlanView) -> dict[str, Any]:
-    """Return `pcan sweep plan --json`."""
+    """Return what `pcan sweep plan --json` prints."""
     sweep, first = view.sweep, view.first.variant
     return {
         "schema": 1,
@@ -148,13 +147,13 @@ def _differs(
 
 
 def _named_only(sweep: Sweep, changes: Mapping[str, Iterable[ChangeLike]]) -> list[LintFinding]:
-    """Check on the resolved configs that a variant differs from its model only as it says."""
-    found = []
+    """Return variants whose resolved config differs from its model in more than they name."""
+    findings = []
     for name, variant in sweep.variants.items():
         changed = _differs(name, variant.like, changes) if variant.like else None
         extra = beyond(changed or (), variant.named)
         if extra:
-            found.append(
+            findings.append(
                 LintFinding(
                     id="changes_more_than_named",
                     severity="error",
@@ -166,7 +165,7 @@ def _named_only(sweep: Sweep, changes: Mapping[str, Iterable[ChangeLike]]) -> li
                     instead="the same values in both, or each difference under set",
                 )
             )
-    return found
+    return findings
 
 
 def _applies_to(sweep: Sweep, rule: LadderRule) -> list[str]:

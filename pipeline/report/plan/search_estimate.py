@@ -1,4 +1,4 @@
-"""What a search will do and may cost: `pcan sweep plan --search`. Reads only."""
+"""What a search will do and may cost: `pcan sweep plan --search`, as record and text."""
 
 import dataclasses
 import math
@@ -10,6 +10,7 @@ from pipeline.plan.search.cost_estimate import ENOUGH, curves_for, estimate
 from pipeline.plan.search.rules import make_rule
 from pipeline.plan.search.space import LR, rates_of
 from pipeline.plan.sweep import Space, Sweep
+from pipeline.shared.states import State
 from pipeline.study.db.storage import Storage
 from pipeline.study.gpu_hours import epoch_hours
 from pipeline.study.names import study_name
@@ -39,7 +40,7 @@ def search_record(
     curves, measured = curves_for(_measured(sweep, storage, rows), epochs)
     hours, timed = epoch_hours(sweep, rows)
     whole = None if hours is None else hours * epochs * count
-    found = estimate(search, curves, count, chosen.patience)
+    estimates = estimate(search, curves, count, chosen.patience)
     return {
         "variant": variant,
         "rule": search.rule,
@@ -61,7 +62,7 @@ def search_record(
                 "gpu_hours": None if whole is None else [share * whole for share in one.share],
                 "miss": one.miss if measured else None,
             }
-            for one in found
+            for one in estimates
         ],
     }
 
@@ -70,15 +71,15 @@ def _measured(sweep: Sweep, storage: Storage, rows: Sequence[TrialRow]) -> list[
     """Return the values of this sweep's complete trials, makers of weights left out."""
     if not rows:
         return []
-    complete = [r for r in rows if r.state == "COMPLETE" and r.variant not in sweep.makers]
+    complete = [r for r in rows if r.state == State.COMPLETE and r.variant not in sweep.makers]
     by_study = {
         variant: read_curves(study_name(sweep, variant), storage)
         for variant in dict.fromkeys(row.variant for row in complete)
     }
-    found = (by_study[row.variant].get(row.trial_id, {}) for row in complete)
+    curves = (by_study[row.variant].get(row.trial_id, {}) for row in complete)
     return [
         [curve[epoch] for epoch in range(1, len(curve) + 1)]
-        for curve in found
+        for curve in curves
         if sorted(curve) == list(range(1, len(curve) + 1)) and curve
     ]
 
@@ -100,7 +101,7 @@ def _moves(sweep: Sweep, variant: str, facts: Mapping[str, Any]) -> list[dict[st
 
 
 def search_text(record: Mapping[str, Any]) -> str:
-    """Return the record as people read it."""
+    """Return the record as lines and a table."""
     return "\n".join(_lines(record))
 
 
@@ -160,7 +161,7 @@ def _source(record: Mapping[str, Any]) -> str:
     else:
         source = (
             f"from made-up reference shapes, since this storage has fewer than {ENOUGH} complete "
-            f"curves of {record['epochs']} epochs; what a rule loses is not told from those"
+            f"curves of {record['epochs']} epochs; what a rule loses is not estimated from those"
         )
     hours = {
         (True, True): " An epoch costs what it did so far in this sweep.",

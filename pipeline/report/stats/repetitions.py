@@ -1,4 +1,4 @@
-"""What the repetitions on new seeds say: one record for scripts, a few lines for people."""
+"""What repetitions on new seeds show: a record for scripts, lines for people."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,8 @@ from typing import Any
 
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import percent, shown_reading
-from pipeline.report.stats.reading_error import clips_of, reading_error
-from pipeline.report.stats.seed_order import chances, pooled_spread
+from pipeline.report.stats.readings import clips_of, reading_error
+from pipeline.report.stats.significance import chances, pooled_spread
 from pipeline.study.best import Confirmation, eligible, settled
 from pipeline.study.trial_rows import TrialRow
 
@@ -21,7 +21,9 @@ METHOD = (
 def confirmation_record(
     sweep: Sweep, rows: Sequence[TrialRow], root: Path
 ) -> dict[str, Any] | None:
-    """Return what is known of the confirmed trials, best mean first; None if there are none.
+    """Return the confirmed trials, best mean first, and the chances of their order.
+
+    None if no trial is confirmed.
 
     Args:
         root: the project's folder.
@@ -35,19 +37,19 @@ def confirmation_record(
     clips = next((n for row in confirmed if (n := clips_of(row, root)) is not None), None)
     step = 1 / clips if clips else 0.0
     spread, freedom = pooled_spread(groups, step)
-    found = chances(groups, step)
+    chance = chances(groups, step)
     return {
-        "trials": [_one(row, done[row.name], root) for row in confirmed],
+        "trials": [_trial(row, done[row.name], root) for row in confirmed],
         "spread": spread if freedom else None,
         "degrees_of_freedom": freedom,
-        "chance_best": found["best"],
-        "chance_order": found["order"],
+        "chance_best": chance["best"],
+        "chance_order": chance["order"],
         "method": METHOD,
     }
 
 
-def _one(row: TrialRow, found: Confirmation, root: Path) -> dict[str, Any]:
-    spread, count = found.spread, len(found.values)
+def _trial(row: TrialRow, repeated: Confirmation, root: Path) -> dict[str, Any]:
+    spread, count = repeated.spread, len(repeated.values)
     return {
         "trial": row.name,
         "first": row.best_top1,
@@ -55,18 +57,18 @@ def _one(row: TrialRow, found: Confirmation, root: Path) -> dict[str, Any]:
         "runs": [
             {"trial": run.name, "seed": run.facts.get("seed"), "state": run.state}
             | {"top1": run.best_top1}
-            for run in found.runs
+            for run in repeated.runs
         ],
-        "values": list(found.values),
-        "failed": found.failed,
-        "mean": found.mean,
+        "values": list(repeated.values),
+        "failed": repeated.failed,
+        "mean": repeated.mean,
         "spread": spread,
         "mean_std_error": None if spread is None else spread / math.sqrt(count),
     }
 
 
 def confirmation_text(record: Mapping[str, Any] | None) -> list[str]:
-    """Return the lines that people read, the winner first; none without a record."""
+    """Return the record as lines, the winner first; no lines without a record."""
     if not record:
         return []
     lines = [_line(one) for one in record["trials"]]
@@ -83,7 +85,7 @@ def confirmation_text(record: Mapping[str, Any] | None) -> list[str]:
 
 
 def confirmed_line(one: Mapping[str, Any]) -> str:
-    """Return the mean of a confirmed trial with its spread, in words."""
+    """Return the mean of a confirmed trial with its spread."""
     count = len(one["values"])
     seeds = "new seed" if count == 1 else "new seeds"
     spread = "unknown" if one["spread"] is None else percent(one["spread"])

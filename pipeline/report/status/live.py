@@ -9,13 +9,21 @@ from typing import Any
 
 from pipeline.plan.judge import best
 from pipeline.plan.project import Project
-from pipeline.plan.sweep import Gate, Sweep
-from pipeline.plan.verdict import percent, shown_reading
-from pipeline.report.stats.reading_error import clips_of, reading_error
-from pipeline.report.status.trial_status import eta_s, total_epochs
+from pipeline.plan.sweep import Sweep
+from pipeline.plan.verdict import VerdictKind, shown_reading
+from pipeline.report.progress import (
+    gate_distance,
+    next_gate,
+    seconds_left,
+    seconds_left_of_row,
+    shown_time,
+    total_epochs,
+)
+from pipeline.report.stats.readings import clips_of, reading_error
 from pipeline.shared.files import read_json
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.states import Phase
 from pipeline.study.db.storage import Storage
 from pipeline.study.trial_rows import TrialRow, read_board
 
@@ -25,11 +33,11 @@ class TrialSnapshot:
     """One started trial at one moment.
 
     Args:
-        running: a living launch works on it; `phase` then is the job's (train, val, ...).
+        running: a launch that is alive runs it; `phase` then is the job's (train, val, ...).
         epoch: the epoch the job is in; `measured` is the latest that is finished.
         std_error: of `last_top1`; None where the number of clips is unknown.
         next_gate: the gate ahead and the distance to it, in words.
-        ending: state and reason once it runs no more.
+        ending: state and reason once it no longer runs.
     """
 
     trial: str
@@ -62,74 +70,41 @@ def snapshot(sweep: Sweep, project: Project, storage: Storage) -> list[TrialSnap
         StorageError: the storage cannot be read.
     """
     rows = [row for row in read_board(sweep.name, storage) if row.attempt > 0]
-    return [_seen(row, sweep, project) for row in rows if not row.superseded]
+    return [_snapshot(row, sweep, project) for row in rows if not row.superseded]
 
 
 def changes(before: Sequence[TrialSnapshot], now: Sequence[TrialSnapshot]) -> list[str]:
-    """Return a line for each thing worth a line: a start, an epoch, an end."""
-    known = {seen.trial: seen for seen in before}
+    """Return a line for each start, each epoch and each end between two moments."""
+    known = {trial.trial: trial for trial in before}
     lines = []
-    for seen in now:
-        old = known.get(seen.trial)
-        if seen.running and (old is None or not old.running or old.measured != seen.measured):
-            lines.append(line(seen))
-        elif not seen.running and old is not None and old.running:
-            lines.append(f"{seen.trial} {seen.ending}")
+    for trial in now:
+        old = known.get(trial.trial)
+        if trial.running and (old is None or not old.running or old.measured != trial.measured):
+            lines.append(progress_line(trial))
+        elif not trial.running and old is not None and old.running:
+            lines.append(f"{trial.trial} {trial.ending}")
     return lines
 
 
-def line(seen: TrialSnapshot) -> str:
+def progress_line(trial: TrialSnapshot) -> str:
     """Return one line on a running trial."""
-    total = f"/{seen.epochs}" if seen.epochs else ""
-    parts = [f"{seen.trial} epoch {seen.measured}{total}"]
-    if seen.last_top1 is not None:
-        parts.append(f"top-1 {shown_reading(seen.last_top1, seen.std_error)}")
-    if seen.verdict:
-        parts.append(seen.verdict)
-    if seen.lr is not None:
-        parts.append(f"lr {seen.lr:.3g}")
-    if seen.next_gate:
-        parts.append(seen.next_gate)
-    if seen.seconds_left is not None:
-        parts.append(f"{shown_time(seen.seconds_left)} left")
+    total = f"/{trial.epochs}" if trial.epochs else ""
+    parts = [f"{trial.trial} epoch {trial.measured}{total}"]
+    if trial.last_top1 is not None:
+        parts.append(f"top-1 {shown_reading(trial.last_top1, trial.std_error)}")
+    if trial.verdict:
+        parts.append(trial.verdict)
+    if trial.lr is not None:
+        parts.append(f"lr {trial.lr:.3g}")
+    if trial.next_gate:
+        parts.append(trial.next_gate)
+    if trial.seconds_left is not None:
+        parts.append(f"{shown_time(trial.seconds_left)} left")
     return " | ".join(parts)
 
 
-def distance(gate: Gate, history: Sequence[Measurement]) -> str:
-    """Say what a gate asks for and how far the latest epoch is from it, in points."""
-    trained = [m for m in history if m.epoch > 0 and m.finite]
-    last = trained[-1].top1 if trained else None
-    bounds = [
-        _bound(word, value, last)
-        for word, value in (("floor", gate.floor), ("target", gate.target))
-        if value is not None
-    ]
-    since = gate.improve_on_epoch
-    reference = next((m for m in trained if m.epoch == since), None)
-    if reference is not None:
-        later = [m.top1 for m in trained if m.epoch > reference.epoch]
-        wanted = reference.top1 + gate.min_delta
-        bounds.append(_bound("must reach", wanted, max(later, default=None)))
-    elif since is not None:
-        bounds.append(f"must improve on epoch {since}")
-    return f"gate {gate.epoch}: {', '.join(bounds)}"
-
-
-def shown_time(seconds: float) -> str:
-    """Return a duration as people say it: "4 h 10 min", "35 s"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _bound(word: str, value: float, last: float | None) -> str:
-    off = "" if last is None else f" ({100 * (last - value):+.2f})"
-    return f"{word} {percent(value)}{off}"
-
-
-def _seen(row: TrialRow, sweep: Sweep, project: Project) -> TrialSnapshot:
-    running = row.phase == "running"
+def _snapshot(row: TrialRow, sweep: Sweep, project: Project) -> TrialSnapshot:
+    running = row.phase == Phase.RUNNING
     rundir = RunDir(project.root / row.run_dir) if row.run_dir else None
     now = (read_json(rundir.progress) or {}) if rundir and running else {}
     history = rundir.read_measurements() if rundir and running else []
@@ -152,41 +127,37 @@ def _seen(row: TrialRow, sweep: Sweep, project: Project) -> TrialSnapshot:
         std_error=reading_error(last, clips_of(row, project.root)),
         lr=now.get("lr", row.lr),
         loss=now.get("loss"),
-        next_gate=_ahead(row, sweep, history, measured) if running else "",
-        seconds_left=_left(row, sweep, history, now) if running else None,
+        next_gate=_next_gate(row, sweep, history, measured) if running else "",
+        seconds_left=_seconds_left(row, sweep, history, now) if running else None,
         verdict=_verdict(row, measured),
         ending="" if running else _ending(row),
     )
 
 
-def _ahead(row: TrialRow, sweep: Sweep, history: Sequence[Measurement], measured: int) -> str:
+def _next_gate(row: TrialRow, sweep: Sweep, history: Sequence[Measurement], epoch: int) -> str:
     variant = sweep.variants.get(row.variant)
-    gates = variant.gates if variant is not None else ()
-    gate = next((gate for gate in gates if gate.epoch > measured), None)
-    return distance(gate, history) if gate is not None else ""
+    gate = next_gate(variant.gates, epoch) if variant is not None else None
+    return gate_distance(gate, history) if gate is not None else ""
 
 
-def _left(
+def _seconds_left(
     row: TrialRow, sweep: Sweep, history: Sequence[Measurement], now: Mapping[str, Any]
 ) -> float | None:
-    """Return the time left by the mean epoch so far, less what the running epoch has done."""
-    took = [m.seconds for m in history if m.epoch > 0 and m.seconds is not None]
+    """Return the time left by the measured epochs, else by what the storage knows."""
     epochs = total_epochs(row, sweep)
-    if not took or epochs is None:
-        return eta_s(row, sweep)
-    left = float(epochs - history[-1].epoch)
-    if now.get("phase") == "train" and now.get("iters") and now["epoch"] > history[-1].epoch:
-        left -= min(1.0, float(now.get("iter") or 0) / float(now["iters"]))
-    return max(0.0, left) * sum(took) / len(took)
+    measured = seconds_left(epochs, history, now) if epochs is not None else None
+    return seconds_left_of_row(row, sweep) if measured is None else measured
 
 
-def _verdict(row: TrialRow, measured: int) -> str:
-    """Return the verdict on the latest epoch if it was not simply "go on"."""
-    said = [v for v in row.verdicts if v.get("epoch") == measured and v.get("verdict") != "go"]
-    if not said:
+def _verdict(row: TrialRow, epoch: int) -> str:
+    """Return the verdict on an epoch unless it was only "go on"."""
+    on_epoch = [
+        v for v in row.verdicts if v.get("epoch") == epoch and v.get("verdict") != VerdictKind.GO
+    ]
+    if not on_epoch:
         return ""
-    reason = str(said[-1]["reason"]).removeprefix(f"epoch {measured}: ")
-    return f"{said[-1]['verdict']}: {reason}"
+    reason = str(on_epoch[-1]["reason"]).removeprefix(f"epoch {epoch}: ")
+    return f"{on_epoch[-1]['verdict']}: {reason}"
 
 
 def _ending(row: TrialRow) -> str:

@@ -1,69 +1,86 @@
-"""The tables people read: a sweep's trials, and the sweeps of a project."""
+"""The tables of `pcan sweep status` and `pcan sweep list`, and the lines below them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
 
-from pipeline.plan.verdict import percent, shown_reading
+from pipeline.plan.verdict import VerdictKind, percent, shown_reading
+from pipeline.shared.states import Phase, State
 
 _STYLE = {
-    "COMPLETE": "green",
-    "PRUNED": "yellow",
-    "FAIL": "red",
-    "RUNNING": "cyan",
-    "WAITING": "dim",
+    State.COMPLETE: "green",
+    State.PRUNED: "yellow",
+    State.FAIL: "red",
+    State.RUNNING: "cyan",
+    State.WAITING: "dim",
 }
 
 
 def status_table(record: Mapping[str, Any]) -> Table:
     """Return the trials of a sweep, one a row, from the record of `status --json`."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (
-        ("trial", "left"),
-        ("plan", "left"),
-        ("state", "left"),
-        ("epochs", "right"),
-        ("best top-1", "right"),
-        ("std error", "right"),
-        ("last", "right"),
-        ("GPU h", "right"),
-        ("what happened, what is next", "left"),
-    ):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for name in ("trial", "plan", "state"):
+        table.add_column(name)
+    for name in ("epochs", "best top-1", "std error", "last", "GPU h"):
+        table.add_column(name, justify="right")
+    table.add_column("what happened, what is next")
     best = record["best"]
+    winner = (best["variant"], best["number"]) if best is not None else None
     for study in record["studies"]:
         for trial in study["trials"]:
-            won = best is not None and (best["variant"], best["number"]) == (
-                study["variant"],
-                trial["number"],
-            )
+            won = (study["variant"], trial["number"]) == winner
             table.add_row(*_cells(study, trial, won), style=_STYLE.get(trial["state"], ""))
         if not study["trials"]:
             table.add_row(study["variant"], study["plan"] or "", "-", style="dim")
     return table
 
 
+def sweeps_table(sweeps: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the sweeps of a project, one a row, from the record of `list --json`."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for width in (20, 28, None):
+        table.add_column(min_width=width, overflow="fold")
+    for sweep in sweeps:
+        trials = sorted(sweep["trials"].items())
+        counts = ", ".join(f"{count} {state.lower()}" for state, count in trials)
+        table.add_row(sweep["sweep"], sweep["file"] or "-", sweep["problem"] or counts or "-")
+    return table
+
+
 def goal_line(record: Mapping[str, Any]) -> str:
     """Return one line on the goal and the best trial so far."""
     goal, best = record["goal"], record["best"]
-    wanted = f"Goal {percent(goal)}. " if goal is not None else ""
+    head = f"Goal {percent(goal)}. " if goal is not None else ""
     if best is None:
-        return f"{wanted}No trial is complete yet."
-    reached = ""
-    if goal is not None:
-        reached = ": the goal is reached" if best["top1"] >= goal else ": below the goal"
-    if reached and best["std_error"] and abs(best["top1"] - goal) < 2 * best["std_error"]:
-        reached += ", within two standard errors"
+        return f"{head}No trial is complete yet."
     name = f"{best['variant']}/{best['number']}"
     if best["confirmed"] is not None:
-        return f"{wanted}Best: {name} with {_confirmed(best['confirmed'], goal)}."
+        return f"{head}Best: {name} with {_confirmed(best['confirmed'], goal)}."
+    reached = ""
+    if goal is not None:
+        reached = _reached(best["top1"], goal)
+        if best["std_error"] and abs(best["top1"] - goal) < 2 * best["std_error"]:
+            reached += ", within two standard errors"
     reading = shown_reading(best["top1"], best["std_error"])
-    return f"{wanted}Best: {name} with {reading} at epoch {best['epoch']}{reached}."
+    return f"{head}Best: {name} with {reading} at epoch {best['epoch']}{reached}."
+
+
+def _confirmed(repeated: Mapping[str, Any], goal: float | None) -> str:
+    """Return what a confirmed winner reaches; the goal is compared with its mean."""
+    mean, count = repeated["mean"], repeated["seeds"]
+    spread = "unknown" if repeated["spread"] is None else percent(repeated["spread"])
+    seeds = "seed" if count == 1 else "seeds"
+    text = f"a mean of {percent(mean)} over {count} new {seeds}, spread {spread}"
+    return text if goal is None else text + _reached(mean, goal)
+
+
+def _reached(top1: float, goal: float) -> str:
+    return ": the goal is reached" if top1 >= goal else ": below the goal"
 
 
 def warning_lines(record: Mapping[str, Any]) -> list[str]:
-    """Return what speaks against comparing the trials of a sweep."""
+    """Return why the trials of a sweep are not comparable, if they are not."""
     return [record["not_comparable"]] if record["not_comparable"] else []
 
 
@@ -78,53 +95,45 @@ def job_lines(record: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _confirmed(found: Mapping[str, Any], goal: float | None) -> str:
-    """Say what a confirmed winner reaches; the goal is held against its mean."""
-    spread = "unknown" if found["spread"] is None else percent(found["spread"])
-    seeds = "seed" if found["seeds"] == 1 else "seeds"
-    text = f"a mean of {percent(found['mean'])} over {found['seeds']} new {seeds}, spread {spread}"
-    if goal is None:
-        return text
-    return f"{text}: " + ("the goal is reached" if found["mean"] >= goal else "below the goal")
-
-
 def next_line(record: Mapping[str, Any]) -> str:
-    """Return the command that a user wants next."""
+    """Return the command to run next."""
     sweep = record["sweep"]
     trials = [t for study in record["studies"] for t in study["trials"]]
     phases = {t["phase"] for t in trials}
     if not trials:
         return f"Nothing is registered yet. Start: pcan sweep launch {sweep}"
-    if "running" in phases:
+    if Phase.RUNNING in phases:
         return f"Watch it: pcan sweep watch {sweep}"
-    if any(t.get("search") and t["phase"] in ("interrupted", "paused") for t in trials):
+    resumable = (Phase.INTERRUPTED, Phase.PAUSED)
+    if any(t.get("search") and t["phase"] in resumable for t in trials):
         return f"Go on: pcan sweep search {sweep}"
-    if "interrupted" in phases:
-        return f"Go on: pcan sweep launch {sweep}"
-    if record["best"] is not None:
+    if Phase.INTERRUPTED not in phases and record["best"] is not None:
         return f"Compare: pcan sweep compare {sweep}   Export: pcan sweep best {sweep}"
     return f"Go on: pcan sweep launch {sweep}"
 
 
 def _cells(study: Mapping[str, Any], trial: Mapping[str, Any], won: bool) -> list[str]:
     state = trial["state"]
-    if state == "RUNNING" and trial["phase"] != "running":
+    if state == State.RUNNING and trial["phase"] != Phase.RUNNING:
         state = f"{state} ({trial['phase']})"
-    best = "" if trial["best_top1"] is None else percent(trial["best_top1"])
+    best = _percent(trial["best_top1"])
     if best and trial["best_epoch"] is not None:
         best += f" @{trial['best_epoch']}"
-    last = "" if trial["last_top1"] is None else percent(trial["last_top1"])
     return [
         f"{study['variant']}/{trial['number']}",
         study["plan"] or "",
-        f"{state} *" if won else state,
+        f"{state} *" if won else str(state),
         str(trial["epochs"]),
         best,
         _error(trial),
-        last,
+        _percent(trial["last_top1"]),
         f"{trial['gpu_hours']:.2f}" if trial["gpu_hours"] else "",
-        _story(trial),
+        "; ".join([*_origin(trial), *_course(trial)]),
     ]
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else percent(value)
 
 
 def _error(trial: Mapping[str, Any]) -> str:
@@ -133,7 +142,8 @@ def _error(trial: Mapping[str, Any]) -> str:
     return "unknown" if trial["std_error"] is None else percent(trial["std_error"])
 
 
-def _story(trial: Mapping[str, Any]) -> str:
+def _origin(trial: Mapping[str, Any]) -> list[str]:
+    """Return where a trial comes from and where it is, if that is out of the ordinary."""
     parts = []
     if trial["imported"]:
         parts.append(f"imported from {trial['imported'].get('log')}")
@@ -146,18 +156,24 @@ def _story(trial: Mapping[str, Any]) -> str:
         parts.append(f"on {trial['run_dir_host']}")
     if trial["continues"]:
         parts.append(f"continues {trial['continues']}")
-    if trial["phase"] == "running":
-        gate = trial["next_gate"]
-        if gate is not None:
-            parts.append(f"next gate: epoch {gate['epoch']}")
-        if trial["eta_s"] is not None:
-            parts.append(f"{trial['eta_s'] / 60:.0f} min left")
-        watched = [v for v in trial["verdicts"] if v["verdict"] == "watch"]
-        if watched:
-            parts.append(f"watch: {watched[-1]['reason']}")
-    elif trial["reason"]:
-        parts.append(trial["reason"])
-        follows = [v["next"] for v in trial["verdicts"] if v.get("next")]
-        if follows:
-            parts.append(f"next: {follows[-1]}")
-    return "; ".join(parts)
+    return parts
+
+
+def _course(trial: Mapping[str, Any]) -> list[str]:
+    """Return what lies ahead of a running trial, or why it ended and what follows."""
+    if trial["phase"] == Phase.RUNNING:
+        return _ahead(trial)
+    if not trial["reason"]:
+        return []
+    follows = [v["next"] for v in trial["verdicts"] if v.get("next")]
+    return [trial["reason"], *(f"next: {name}" for name in follows[-1:])]
+
+
+def _ahead(trial: Mapping[str, Any]) -> list[str]:
+    parts = []
+    if trial["next_gate"] is not None:
+        parts.append(f"next gate: epoch {trial['next_gate']['epoch']}")
+    if trial["eta_s"] is not None:
+        parts.append(f"{trial['eta_s'] / 60:.0f} min left")
+    watched = [v for v in trial["verdicts"] if v["verdict"] == VerdictKind.WATCH]
+    return parts + [f"watch: {verdict['reason']}" for verdict in watched[-1:]]

@@ -1,0 +1,316 @@
+"""All trials of a sweep as one record: the data of the comparison page, `compare --json`.
+
+It comes from the sweep file and the run directories; of trials whose run directories are on other
+hosts it has what the storage knows. Reads only.
+"""
+
+import dataclasses
+import datetime
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.plan.ladder import VariantOutcome, walk
+from pipeline.plan.project import Project
+from pipeline.plan.sweep import BEST_KNOWN, Sweep, Variant
+from pipeline.plan.verdict import VerdictKind
+from pipeline.report.progress import gpu_hours, gpu_hours_of_row
+from pipeline.report.stats.differences import differences
+from pipeline.report.stats.readings import Reading, incomparable, read, shown_store, store_of
+from pipeline.shared.files import read_json, read_lines
+from pipeline.shared.measurement import Measurement, by_epoch
+from pipeline.shared.rundir import RunDir, parse_measurements
+from pipeline.shared.states import Phase, State
+from pipeline.study.db.storage import Storage
+from pipeline.study.trial_rows import TrialRow
+from pipeline.track.sync_state import SENT
+
+#: A run directory with its specification.
+FolderSpec = tuple[Path, Mapping[str, Any]]
+
+_CURVES = """
+SELECT v.trial_id, v.step, v.intermediate_value AS top1
+FROM trial_intermediate_values AS v JOIN pcan_trials AS p ON p.trial_id = v.trial_id
+WHERE p.sweep = :sweep ORDER BY v.trial_id, v.step
+"""
+
+
+def collect(
+    sweep_dir: Path,
+    sweep: Sweep | None = None,
+    lr_courses: Mapping[str, Sequence[float]] | None = None,
+    phases: Mapping[str, str] | None = None,
+    importances: Sequence[Mapping[str, Any]] | None = None,
+    distant: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Return what the page shows.
+
+    Args:
+        sweep_dir: `runs/<sweep>`.
+        sweep: the plan; without it gates and bands come from the trials' own specs.
+        lr_courses: by variant, the true learning rate of epochs 1, 2, ...
+        phases: by trial name, what only the study storage knows (waiting, paused).
+        distant: trials whose run directories other hosts have (`distant_trials`).
+        importances: by study, which searched values mattered (`study.importance`).
+    """
+    specs = _specs(sweep_dir)
+    readings = {folder: read(folder, trial_name(spec), spec) for folder, spec in specs}
+    trials = [_trial(folder, spec, phases or {}, readings[folder]) for folder, spec in specs]
+    trials += [dict(trial) for trial in distant]
+    first = specs[0][1] if specs else {}
+    return {
+        "schema": 1,
+        "sweep": sweep.name if sweep else str(first.get("sweep") or sweep_dir.name),
+        "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "metric": sweep.objective.metric if sweep else first.get("metric"),
+        "goal": sweep.objective.goal if sweep else first.get("goal"),
+        "best_known": sweep.objective.best_known if sweep else first.get("best_known"),
+        "variants": _variants(sweep, specs, lr_courses or {}),
+        "trials": trials,
+        "ladder": _ladder(sweep, trials),
+        "not_comparable": _incomparable(sweep, specs, readings),
+        "differences": differences([one for one in readings.values() if one is not None]),
+        "importances": list(importances or ()),
+    }
+
+
+def trial_name(spec: Mapping[str, Any]) -> str:
+    """Return a trial's name, VARIANT/NUMBER."""
+    return f"{spec.get('variant')}/{spec.get('number')}"
+
+
+def _specs(sweep_dir: Path) -> list[FolderSpec]:
+    folders = sorted(
+        (spec.parent for spec in sweep_dir.glob("*/*/spec.json")),
+        key=lambda p: (p.parent.name, len(p.name), p.name),
+    )
+    specs = [(folder, read_json(RunDir(folder).spec)) for folder in folders]
+    return [(folder, spec) for folder, spec in specs if spec is not None]
+
+
+def _trial(
+    folder: Path, spec: Mapping[str, Any], phases: Mapping[str, str], reading: Reading | None
+) -> dict[str, Any]:
+    run = RunDir(folder)
+    measured = parse_measurements(read_lines(run.measurements))
+    outcome = read_json(run.outcome) or {}
+    name = trial_name(spec)
+    return {
+        "id": name,
+        "variant": str(spec.get("variant")),
+        "number": spec.get("number"),
+        "recipe": _is_recipe(spec),
+        "plan": spec.get("plan"),
+        "state": outcome.get("state") or State.RUNNING,
+        "phase": _phase(outcome, phases.get(name)),
+        "std_error": reading.std_error if reading else None,
+        "clips": reading.clips if reading else None,
+        "predictions": bool(reading and reading.right is not None),
+        "imported": (spec.get("imported") or {}).get("log"),
+        "confirms": spec.get("confirms"),
+        "cause": outcome.get("cause"),
+        "reason": outcome.get("reason"),
+        "planned": spec.get("epochs"),
+        "attempts": max((m.attempt for m in measured), default=spec.get("attempt") or 1),
+        "gpu_hours": _gpu_hours(measured, spec),
+        "params": spec.get("values") or {},
+        "config": {**(spec.get("overrides") or {}), **_circumstances(spec)},
+        "verdicts": _verdicts(run),
+        "wandb": _wandb_url(run),
+        **_curves(by_epoch(measured)),
+    }
+
+
+def _is_recipe(spec: Mapping[str, Any]) -> bool:
+    """Whether a trial is its variant's recipe as written, run by the plan itself."""
+    if spec.get("imported") or spec.get("confirms"):
+        return False
+    return spec.get("recipe_hash") is not None or spec.get("number") == 0
+
+
+def _phase(outcome: Mapping[str, Any], known: str | None) -> str:
+    """Return a trial's phase; of one that has not ended the storage knows more than its files."""
+    if outcome.get("state"):
+        return Phase.DONE
+    return known or (Phase.INTERRUPTED if outcome else Phase.RUNNING)
+
+
+def _circumstances(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return facts beside the config that also explain a difference between two trials."""
+    warm = spec.get("warm_start") or {}
+    versions = spec.get("versions") or {}
+    facts = {
+        "(seed)": spec.get("seed"),
+        "(device)": spec.get("device"),
+        "(processes)": spec.get("nproc"),
+        "(starting weights)": warm.get("checkpoint"),
+        "(data store)": shown_store(store_of(spec.get("data"))) or None,
+        **{f"(version) {name}": value for name, value in versions.items()},
+    }
+    return {key: value for key, value in facts.items() if value is not None}
+
+
+def _gpu_hours(measured: Sequence[Measurement], spec: Mapping[str, Any]) -> float | None:
+    """Return the GPU hours of the measured epochs, None if none was timed."""
+    seconds = sum(m.seconds or 0.0 for m in measured)
+    return round(gpu_hours(seconds, int(spec.get("nproc") or 1)), 3) if seconds else None
+
+
+def _verdicts(run: RunDir) -> list[dict[str, Any]]:
+    keys = ("epoch", "top1", "verdict", "rule", "threshold", "std_error", "reason", "next")
+    return [{key: record.get(key) for key in keys} for record in run.read_verdicts()]
+
+
+def _wandb_url(run: RunDir) -> str | None:
+    url = (read_json(run.wandb / SENT) or {}).get("url")
+    return url if isinstance(url, str) and url.startswith(("https://", "http://")) else None
+
+
+def _curves(measured: Sequence[Measurement]) -> dict[str, list[Any]]:
+    """Return columns, not rows: half the size, and what a chart takes."""
+    return {
+        "epochs": [m.epoch for m in measured],
+        "top1": [_short(m.top1) for m in measured],
+        "rgb": [_short(m.rgb_top1) for m in measured],
+        "pose": [_short(m.pose_top1) for m in measured],
+        "lr": [_short(m.lr) for m in measured],
+        "loss": [_short(m.loss) for m in measured],
+    }
+
+
+def _short(value: float | None) -> float | None:
+    """Return a number with the digits a chart can show; None where it has no value."""
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.6g}")
+
+
+def _incomparable(
+    sweep: Sweep | None, specs: Sequence[FolderSpec], readings: Mapping[Path, Reading | None]
+) -> str | None:
+    makers = sweep.makers if sweep is not None else ()
+    measured = [spec for folder, spec in specs if readings[folder]]
+    return incomparable(
+        (trial_name(spec), store_of(spec.get("data")))
+        for spec in measured
+        if spec.get("variant") not in makers
+    )
+
+
+def _variants(
+    sweep: Sweep | None, specs: Sequence[FolderSpec], lr_courses: Mapping[str, Sequence[float]]
+) -> list[dict[str, Any]]:
+    """Return the plan's side of each variant: from the sweep file, else from its first trial."""
+    variants: dict[str, dict[str, Any]] = {}
+    if sweep is not None:
+        variants = {name: _planned(variant) for name, variant in sweep.variants.items()}
+    for _, spec in specs:
+        name = str(spec.get("variant"))
+        variants.setdefault(name, _from_spec(name, spec))
+        variants[name].setdefault("lr", spec.get("lr_course"))
+    for name, course in lr_courses.items():
+        if name in variants:
+            variants[name]["lr"] = [_short(value) for value in course]
+    return list(variants.values())
+
+
+def _planned(variant: Variant) -> dict[str, Any]:
+    return {
+        "name": variant.name,
+        "plan": variant.plan,
+        "epochs": variant.epochs,
+        "in_ladder": variant.in_ladder,
+        "gates": [dataclasses.asdict(gate) for gate in variant.gates],
+        "bands": [dataclasses.asdict(band) for band in variant.bands],
+    }
+
+
+def _from_spec(name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    best_known = spec.get("best_known")
+    gates = [
+        {**gate, "floor": best_known if gate.get("floor") == BEST_KNOWN else gate.get("floor")}
+        for gate in spec.get("gates") or []
+    ]
+    return {
+        "name": name,
+        "plan": spec.get("plan"),
+        "epochs": spec.get("epochs"),
+        "in_ladder": not spec.get("imported"),
+        "gates": gates,
+        "bands": spec.get("bands") or [],
+    }
+
+
+def _ladder(sweep: Sweep | None, trials: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return how the ladder went: the recipes in the order in which they were tried."""
+    if sweep is None:
+        return None
+    recipes = {t["variant"]: t for t in trials if t["recipe"]}  # the latest, if it was changed
+    step = walk(sweep, {name: _outcome(trial) for name, trial in recipes.items()})
+    rules = [{"when": rule.condition(), "next": list(rule.next)} for rule in sweep.ladder.after]
+    return {"path": list(step.path), "why": step.why, "rules": rules}
+
+
+def _outcome(trial: Mapping[str, Any]) -> VariantOutcome:
+    state = trial["state"] if trial["phase"] == Phase.DONE else None
+    stopping = [v for v in trial["verdicts"] if v["verdict"] == VerdictKind.PRUNE]
+    verdict = stopping[-1] if stopping else None
+    return VariantOutcome(state=state, verdict=verdict, cause=trial["cause"])
+
+
+def distant_trials(
+    sweep: str, rows: Sequence[TrialRow], project: Project, storage: Storage
+) -> list[dict[str, Any]]:
+    """Return the trials whose run directories only other hosts have, as `collect` shows trials.
+
+    Their top-1 by epoch is in the storage; branches, losses and configs stay where they ran.
+    """
+    hosts = {row.trial_id: host for row in rows if (host := row.remote_host(project.root))}
+    if not hosts:
+        return []
+    curves: dict[int, list[tuple[int, float | None]]] = {}
+    for point in storage.read(_CURVES, sweep=sweep):
+        curves.setdefault(point["trial_id"], []).append((point["step"], point["top1"]))
+    return [
+        _distant_trial(row, hosts[row.trial_id], curves.get(row.trial_id, []))
+        for row in rows
+        if row.trial_id in hosts and not row.superseded
+    ]
+
+
+def _distant_trial(
+    row: TrialRow, host: str, curve: Sequence[tuple[int, float | None]]
+) -> dict[str, Any]:
+    nothing = [None] * len(curve)
+    reason = f": {row.reason}" if row.reason else ""
+    return {
+        "id": row.name,
+        "variant": row.variant,
+        "number": row.number,
+        "recipe": row.recipe_hash is not None or row.number == 0,
+        "plan": None,
+        "state": row.state,
+        "phase": row.phase,
+        "std_error": None,
+        "clips": None,
+        "predictions": False,
+        "imported": None,
+        "confirms": row.facts.get("confirms"),
+        "cause": row.cause,
+        "reason": f"run directory on {host}{reason}",
+        "planned": row.facts.get("epochs"),
+        "attempts": row.attempt,
+        "gpu_hours": round(gpu_hours_of_row(row), 3),
+        "params": dict(row.params),
+        "config": {},
+        "verdicts": [dict(verdict) for verdict in row.verdicts],
+        "wandb": None,
+        "host": host,
+        "epochs": [step for step, _ in curve],
+        "top1": [top1 for _, top1 in curve],
+        "rgb": nothing,
+        "pose": nothing,
+        "lr": nothing,
+        "loss": nothing,
+    }

@@ -1,0 +1,206 @@
+"""The words of `pcan sweep plan` and `pcan gates`: a plan, its lint, its replay on a log.
+
+A plan is shown as its ladder, drawn as a tree, then each variant: what it changes, its gates, the
+lr beside the plan's table, the expected band.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pipeline.plan.cost import gpu_hours, prunes
+from pipeline.plan.course import expected
+from pipeline.plan.lint.lint_finding import LintFinding
+from pipeline.plan.replay import Replay
+from pipeline.plan.sweep import Gate, LadderRule, Sweep, Variant
+from pipeline.plan.verdict import Verdict, percent
+from pipeline.report.plan.plan_record import PlanView, VariantView
+from pipeline.shared.states import Cause
+
+#: Number of epochs shown of a long course when the plan names none itself.
+_SHOWN_EPOCHS = 8
+
+
+def plan_text(view: PlanView) -> str:
+    """Return the whole preview."""
+    parts = [
+        _head(view),
+        "\n".join(_ladder(view)),
+        *("\n".join(_variant(v)) for v in view.variants),
+        lint_text(view.sweep, view.lint),
+        "\n".join(f"Not shown: {problem}" for problem in view.problems),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _head(view: PlanView) -> str:
+    sweep = view.sweep
+    goal = f", goal {percent(sweep.objective.goal)}" if sweep.objective.goal is not None else ""
+    known = sweep.objective.best_known
+    start = f", best known {percent(known)}" if known is not None else ""
+    head = f"{sweep.name} ({sweep.shown_path}): {sweep.objective.metric}{goal}{start}"
+    if view.worst_epochs is None:
+        return head
+    hours = _hours(view.worst_gpu_hours, sweep.job.gpus)
+    return f"{head}\nAt worst {view.worst_epochs} epochs by the ladder{hours}"
+
+
+def _ladder(view: PlanView) -> Iterator[str]:
+    """Draw the start, and below each condition the variants tried next, in order."""
+    yield _named(view.first)
+    rules = view.sweep.ladder.after
+    for i, rule in enumerate(rules):
+        last = i == len(rules) - 1
+        yield f"{'└' if last else '├'}─ {rule.condition()}{_cut(view, rule)}"
+        for j, name in enumerate(rule.next):
+            branch = "└" if j == len(rule.next) - 1 else "├"
+            follower = next(v for v in view.variants if v.variant.name == name)
+            then = "then" if j == 0 else "or if that was tried,"
+            yield f"{' ' if last else '│'}  {branch}─ {then} {_named(follower)}"
+    rest = [v.variant.name for v in view.variants if not v.variant.in_ladder]
+    if rest:
+        yield f"Not in the ladder: {', '.join(rest)}"
+
+
+def _cut(view: PlanView, rule: LadderRule) -> str:
+    if rule.epoch is None:
+        return ""
+    return f" (stopped after {rule.epoch} epochs{_hours(gpu_hours(view.sweep, rule.epoch), 0)})"
+
+
+def _named(view: VariantView) -> str:
+    plan = f" (plan {view.variant.plan})" if view.variant.plan else ""
+    epochs = f", {view.epochs} epochs" if view.epochs else ""
+    return f"{view.variant.name}{plan}{epochs}{_hours(view.gpu_hours, 0)}"
+
+
+def _hours(hours: float | None, gpus: int) -> str:
+    if hours is None:
+        return ""
+    wall = f", {hours / gpus:g} h on {gpus} GPUs" if gpus else ""
+    return f", {hours:g} GPU hours{wall}"
+
+
+def _variant(view: VariantView) -> Iterator[str]:
+    variant = view.variant
+    against = view.compared_with or "the base config"
+    yield _named(view)
+    if view.changes is None:
+        yield "  set, not resolved: " + ", ".join(f"{k} = {v}" for k, v in variant.set.items())
+    elif not view.changes:
+        yield f"  the same config as {against}"
+    else:
+        yield f"  differs from {against} in:"
+        yield from (f"    {c.path}: {_short(c.old)} -> {_short(c.new)}" for c in view.changes)
+    yield f"  starts from: {_start(variant)}"
+    yield from (f"  gate, {_gate(gate)}" for gate in variant.gates)
+    if variant.patience is not None:
+        patience = variant.patience
+        yield f"  patience: {patience.epochs} epochs, min_delta {patience.min_delta:g}"
+    yield from _course(view)
+
+
+def _start(variant: Variant) -> str:
+    start = variant.warm_start
+    if start is None:
+        return "random weights (or what the base config loads)"
+    expect = f", validated {percent(start.expect)}" if start.expect is not None else ""
+    return f"{start.checkpoint}{expect}"
+
+
+def _gate(gate: Gate) -> str:
+    parts = []
+    if gate.floor is not None:
+        parts.append(f"below {percent(gate.floor)} stop")
+    if gate.improve_on_epoch is not None:
+        parts.append(f"no gain of {gate.min_delta:g} on epoch {gate.improve_on_epoch} stop")
+    if gate.target is not None:
+        parts.append(f"below {percent(gate.target)} watch")
+    return f"epoch {gate.epoch}: {'; '.join(parts)}" + ("" if prunes(gate) else " (never stops)")
+
+
+def _course(view: VariantView) -> Iterator[str]:
+    """Return the true lr, beside the plan's table where there is one, and the band."""
+    if not view.lr:
+        return
+    bands = {band.epoch: band for band in view.variant.bands}
+    different = {difference.epoch for difference in view.table}
+    beside = view.compared_with is None
+    yield f"  epoch  lr (true)   {'lr (table)  ' if beside else ''}expected top-1"
+    for epoch in sorted(bands) or _some(len(view.lr)):
+        if epoch > len(view.lr):
+            continue
+        band = bands.get(epoch)
+        table = f"{band.lr:.3g}" if band and band.lr is not None else ""
+        table = f"{table:<8}{' *' if epoch in different else '  '}  " if beside else ""
+        low_high = expected(view.variant.bands, epoch)
+        course = f"{percent(low_high[0])}-{percent(low_high[1])}" if low_high else ""
+        line = f"  {epoch:>5}  {view.lr[epoch - 1]:<10.3g}  {table}{course}"
+        yield line.rstrip()
+    if different:
+        yield "  * the table is rounded by hand; a run is compared with the true lr"
+
+
+def _some(epochs: int) -> list[int]:
+    step = max(1, round(epochs / _SHOWN_EPOCHS))
+    return sorted({1, *range(step, epochs + 1, step), epochs})
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 160 else f"{text[:157]}..."
+
+
+def lint_text(sweep: Sweep, findings: Sequence[LintFinding]) -> str:
+    """Return the findings, the open ones first."""
+    unsettled = [f for f in findings if f.resolved is None]
+    settled = [f for f in findings if f.resolved is not None]
+    lines = [f"{sweep.shown_path}: {len(unsettled)} open, {len(settled)} resolved by a reading"]
+    for finding in unsettled:
+        lines += [*_finding(finding), f"    write: {finding.instead}"]
+    for finding in settled:
+        lines += [*_finding(finding), f"    resolved: {finding.resolved}"]
+    return "\n".join(lines)
+
+
+def _finding(finding: LintFinding) -> list[str]:
+    mark = "RESOLVED" if finding.resolved is not None else finding.severity.upper()
+    return [
+        f"  {mark} {finding.id} ({finding.where}): {finding.message}",
+        f"    why it matters: {finding.why}",
+    ]
+
+
+def replay_text(sweep: Sweep, log: str, result: Replay, notes: Sequence[str]) -> str:
+    """Return the verdicts by epoch, and what the rules would have saved."""
+    return "\n".join(
+        [
+            f"{log}, by the rules of {sweep.name}",
+            *(f"  ({note})" for note in notes),
+            *(f"  {_verdict(verdict)}" for verdict in result.verdicts),
+            f"  {_summary(sweep, result)}",
+        ]
+    )
+
+
+def _verdict(verdict: Verdict) -> str:
+    error = "" if verdict.std_error is None else f"± {100 * verdict.std_error:.2f}"
+    return (
+        f"{verdict.epoch:>4}  {percent(verdict.top1):>9} {error:<6}  "
+        f"{verdict.kind.value:<5}  {verdict.reason}"
+    )
+
+
+def _summary(sweep: Sweep, result: Replay) -> str:
+    if result.stopped_epoch is None:
+        return f"Not stopped: all {result.epochs_logged} epochs would have run."
+    saved = f"{result.epochs_saved} of {result.epochs_logged} epochs saved"
+    if result.gpu_hours_saved is not None:
+        saved += f", {result.gpu_hours_saved:g} GPU hours"
+    if result.stopped_by == Cause.PATIENCE:
+        then = "The run is complete, which ends the ladder."
+    elif result.next is not None:
+        plan = sweep.variants[result.next].plan
+        then = f"Next: {result.next}" + (f" (plan {plan})." if plan else ".")
+    else:
+        then = "The ladder names nothing that follows."
+    return f"Stopped at epoch {result.stopped_epoch} by {result.stopped_by}: {saved}. {then}"

@@ -1,0 +1,108 @@
+"""How far a trial is: the gate ahead, the time it still needs, the GPU hours it has used.
+
+`status`, `watch`, the comparison page and the launcher's terminal take all three from here.
+GPU hours that a plan may cost are computed in `plan/cost.py`, those that a budget counts over
+many trials in the study.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.plan.sweep import Gate, Sweep
+from pipeline.plan.verdict import percent
+from pipeline.shared.measurement import Measurement
+from pipeline.shared.states import Phase
+from pipeline.study.gpu_hours import job_seconds
+from pipeline.study.trial_rows import TrialRow
+
+
+def next_gate(gates: Sequence[Gate], epoch: int) -> Gate | None:
+    """Return the first gate after `epoch`, None if there is none."""
+    return next((gate for gate in gates if gate.epoch > epoch), None)
+
+
+def gate_distance(gate: Gate, history: Sequence[Measurement]) -> str:
+    """Return what a gate asks for and how far the latest epoch is from it, in points."""
+    trained = [m for m in history if m.epoch > 0 and m.finite]
+    last = trained[-1].top1 if trained else None
+    bounds = [
+        _bound(word, value, last)
+        for word, value in (("floor", gate.floor), ("target", gate.target))
+        if value is not None
+    ]
+    since = gate.improve_on_epoch
+    reference = next((m for m in trained if m.epoch == since), None)
+    if reference is not None:
+        later = [m.top1 for m in trained if m.epoch > reference.epoch]
+        required = reference.top1 + gate.min_delta
+        bounds.append(_bound("must reach", required, max(later, default=None)))
+    elif since is not None:
+        bounds.append(f"must improve on epoch {since}")
+    return f"gate {gate.epoch}: {', '.join(bounds)}"
+
+
+def _bound(word: str, value: float, last: float | None) -> str:
+    off = "" if last is None else f" ({100 * (last - value):+.2f})"
+    return f"{word} {percent(value)}{off}"
+
+
+def total_epochs(row: TrialRow, sweep: Sweep) -> int | None:
+    """Return the number of epochs of the whole trial, None if unknown before its first start."""
+    epochs = row.facts.get("epochs")
+    if isinstance(epochs, int):
+        return epochs
+    variant = sweep.variants.get(row.variant)
+    return variant.epochs if variant is not None else None
+
+
+def seconds_left(
+    epochs: int, history: Sequence[Measurement], now: Mapping[str, Any]
+) -> float | None:
+    """Return the time to the last epoch by the mean epoch so far, None before the first one.
+
+    Args:
+        now: `progress.json` of the job; the part of the running epoch that is done counts.
+    """
+    took = [m.seconds for m in history if m.epoch > 0 and m.seconds is not None]
+    if not took:
+        return None
+    last = history[-1].epoch
+    left = float(epochs - last)
+    if now.get("phase") == "train" and now.get("iters") and now["epoch"] > last:
+        left -= min(1.0, float(now.get("iter") or 0) / float(now["iters"]))
+    return max(0.0, left) * sum(took) / len(took)
+
+
+def seconds_left_of_row(row: TrialRow, sweep: Sweep) -> float | None:
+    """Return the time a running trial still needs, from what the storage knows of it alone.
+
+    None where it does not run, or nothing is known of the length of an epoch.
+    """
+    epochs = total_epochs(row, sweep)
+    if row.phase != Phase.RUNNING or epochs is None:
+        return None
+    if row.epoch > 0:
+        per_epoch = job_seconds(row) / row.epoch
+    elif sweep.job.epoch_minutes is not None:
+        per_epoch = 60 * sweep.job.epoch_minutes
+    else:
+        return None
+    return round(max(0, epochs - row.epoch) * per_epoch, 1)
+
+
+def shown_time(seconds: float) -> str:
+    """Return a duration in words: "4 h 10 min", "35 s"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def gpu_hours(seconds: float, processes: int) -> float:
+    """Return the GPU hours of jobs that ran for `seconds` (on the CPU: process hours)."""
+    return seconds * processes / 3600
+
+
+def gpu_hours_of_row(row: TrialRow) -> float:
+    """Return the GPU hours used by a trial so far, a running job included."""
+    return gpu_hours(job_seconds(row), int(row.facts.get("nproc") or 0))

@@ -1,0 +1,160 @@
+"""What a trial reads, how uncertain that is, and with which readings it may be compared.
+
+A trial is read at its best epoch, with the predictions that its validation kept. Trials whose
+samples came from different stores are not comparable.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.plan.doubt import standard_error
+from pipeline.plan.judge import best
+from pipeline.shared.files import read_json
+from pipeline.shared.predictions import Predictions
+from pipeline.shared.rundir import RunDir
+from pipeline.study.trial_rows import TrialRow
+
+Store = Mapping[str, Any]
+STORE_KEYS = ("store", "profile", "digest")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reading:
+    """A trial at its best epoch.
+
+    Args:
+        right: one bit a clip, set where the prediction is right; None without predictions.
+        ids: digest of the clips.
+        lacking: why there are no predictions.
+        store: what the samples came from.
+    """
+
+    trial: str
+    top1: float
+    clips: int | None
+    right: int | None
+    ids: str | None
+    lacking: str
+    metric: str | None
+    store: Store
+
+    @property
+    def std_error(self) -> float | None:
+        """The standard error of `top1`, a fraction."""
+        return standard_error(self.top1, self.clips)
+
+
+def read(folder: Path, trial: str, spec: Mapping[str, Any]) -> Reading | None:
+    """Return a trial's reading, None if it has measured nothing.
+
+    Args:
+        folder: its run directory.
+    """
+    run = RunDir(folder)
+    top = best(run.read_measurements())
+    if top is None:
+        return None
+    facts = read_json(run.facts) or {}
+    kept, lacking = predictions(run, top.epoch, top.top1)
+    if spec.get("imported"):
+        lacking = "it was imported from a log"
+    clips = len(kept.labels) if kept else facts.get("val_clips")
+    return Reading(
+        trial=trial,
+        top1=top.top1,
+        clips=clips if isinstance(clips, int) and clips > 0 else None,
+        right=right_clips(kept) if kept else None,
+        ids=kept.ids if kept else None,
+        lacking=lacking,
+        metric=spec.get("metric"),
+        store=store_of(spec.get("data")),
+    )
+
+
+def predictions(run: RunDir, epoch: int, top1: float) -> tuple[Predictions | None, str]:
+    """Return the predictions of an epoch, or why there are none."""
+    file = run.predictions_of(epoch)
+    try:
+        kept = Predictions.from_bytes(file.read_bytes())
+    except FileNotFoundError:
+        reason = (read_json(run.facts) or {}).get("no_predictions")
+        return None, str(reason) if reason else f"none are kept of its epoch {epoch}"
+    except (OSError, ValueError) as error:
+        return None, f"{file.name} cannot be read ({error})"
+    if abs(kept.top1 - top1) > 1e-9:
+        return None, f"{file.name} is of another run than the measurement"
+    return kept, ""
+
+
+def right_clips(kept: Predictions) -> int:
+    """Return the clips that were predicted right, one bit a clip."""
+    pairs = zip(kept.predicted, kept.labels, strict=True)
+    return int("".join("01"[guess == truth] for guess, truth in pairs) or "0", 2)
+
+
+def clips_of(row: TrialRow, root: Path | None) -> int | None:
+    """Return the number of clips a trial validates on, None if it is unknown.
+
+    The trial's job writes it into the run directory. Where that is on another machine it follows
+    from a verdict, whose standard error is that of a proportion.
+
+    Args:
+        root: the project's folder; None where the run directory is not there.
+    """
+    facts = read_json(RunDir(root / row.run_dir).facts) if root and row.run_dir else None
+    clips = (facts or row.facts).get("val_clips")
+    if isinstance(clips, int) and clips > 0:
+        return clips
+    for verdict in row.verdicts:
+        top1, error = verdict.get("top1"), verdict.get("std_error")
+        if isinstance(top1, float) and isinstance(error, float) and error > 0:
+            return round(top1 * (1 - top1) / error**2)
+    return None
+
+
+def reading_error(top1: float | None, clips: int | None) -> float | None:
+    """Return the standard error of a reading, None if it is unknown."""
+    return None if top1 is None else standard_error(top1, clips)
+
+
+def store_of(data: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what names a trial's store, from `data` of its specification; None is unknown."""
+    return {key: (data or {}).get(key) for key in STORE_KEYS}
+
+
+def shown_store(store: Store) -> str:
+    """Return a store in a few words, such as "prepared fine 1a2b3c4d"."""
+    digest = str(store["digest"] or "")[:8]
+    return " ".join(str(word) for word in (store["store"], store["profile"], digest) if word)
+
+
+def same_store(one: Store, other: Store) -> bool:
+    """Whether two trials' samples came from the same store; an unknown store counts as same."""
+    return None in (one["store"], other["store"]) or one == other
+
+
+def incomparable(trials: Iterable[tuple[str, Store]]) -> str | None:
+    """Return which trials came from different stores, in a sentence; None if all are alike."""
+    groups: dict[str, list[str]] = {}
+    for name, store in trials:
+        if store["store"] is not None:
+            groups.setdefault(shown_store(store), []).append(name)
+    if len(groups) < 2:
+        return None
+    listed = "; ".join(f"{store}: {_listed(names)}" for store, names in groups.items())
+    return f"Not comparable, their samples came from different stores ({listed})."
+
+
+def incomparable_rows(rows: Sequence[TrialRow], makers: Iterable[str] = ()) -> str | None:
+    """Return `incomparable` of the measured trials, makers of starting weights left out."""
+    left_out = set(makers)
+    measured = [r for r in rows if r.best_top1 is not None and r.variant not in left_out]
+    return incomparable((row.name, store_of(row.facts.get("data"))) for row in measured)
+
+
+def _listed(names: Sequence[str]) -> str:
+    if len(names) > 4:
+        return f"{', '.join(names[:3])} and {len(names) - 3} others"
+    return ", ".join(names)

@@ -1,0 +1,159 @@
+"""Where a sweep stands, as one record: what `pcan sweep status --json` prints. Reads only."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.plan.project import Project
+from pipeline.plan.sweep import Gate, Sweep
+from pipeline.report.progress import gpu_hours_of_row, next_gate, seconds_left_of_row
+from pipeline.report.stats.readings import clips_of, incomparable_rows, reading_error, store_of
+from pipeline.shared.states import Phase
+from pipeline.study.best import Confirmation, best_row, settled
+from pipeline.study.db.storage import Storage
+from pipeline.study.names import study_name
+from pipeline.study.owner import shown_host
+from pipeline.study.trial_rows import TrialRow, read_board
+from pipeline.track.sync_state import untracked, wandb_state
+
+
+def status_record(
+    sweep: Sweep, project: Project, storage: Storage, jobs: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """Return what `status --json` prints; trials of variants that left the file are kept.
+
+    Args:
+        jobs: those that wait or run with a scheduler, as `ClusterJob.record` returns them.
+    """
+    rows = read_board(sweep.name, storage)
+    running = {_job_id(row): row.name for row in rows if row.phase == Phase.RUNNING}
+    return {
+        "schema": 1,
+        "sweep": sweep.name,
+        "studies": _studies(sweep, project, rows),
+        "jobs": [{**job, "trial": running.get(job["id"])} for job in jobs],
+        "goal": sweep.objective.goal,
+        "not_comparable": incomparable_rows(rows, sweep.makers),
+        "best": _best(sweep, project, rows),
+    }
+
+
+def _studies(sweep: Sweep, project: Project, rows: Sequence[TrialRow]) -> list[dict[str, Any]]:
+    folders = _RunDirs(project.root)
+    trials: dict[str, list[dict[str, Any]]] = {name: [] for name in sweep.variants}
+    for row in rows:
+        of_variant = trials.setdefault(row.variant, [])
+        if not row.superseded:
+            of_variant.append(_trial(row, sweep, project, folders.has(row.run_dir)))
+    return [
+        {
+            "variant": name,
+            "study": study_name(sweep, name),
+            "plan": sweep.variants[name].plan if name in sweep.variants else None,
+            "trials": records,
+        }
+        for name, records in trials.items()
+    ]
+
+
+def _trial(row: TrialRow, sweep: Sweep, project: Project, seen: bool) -> dict[str, Any]:
+    """Return one trial as `status --json` shows it.
+
+    Args:
+        seen: its run directory is there; otherwise only the storage is asked.
+    """
+    gate = _next_gate(row, sweep)
+    clips = clips_of(row, project.root if seen else None)
+    return {
+        "number": row.number,
+        "state": row.state,
+        "epochs": row.epoch,
+        "best_top1": row.best_top1,
+        "best_epoch": row.best_epoch,
+        "std_error": reading_error(row.best_top1, clips),
+        "val_clips": clips,
+        "last_top1": row.last_top1,
+        "lr": row.lr,
+        "params": dict(row.params),
+        "phase": row.phase,
+        "reason": row.reason,
+        "cause": row.cause,
+        "verdicts": [dict(v) for v in row.verdicts],
+        "next_gate": dataclasses.asdict(gate) if gate is not None else None,
+        "eta_s": seconds_left_of_row(row, sweep),
+        "gpu_hours": round(gpu_hours_of_row(row), 4),
+        "host": shown_host(row.host) if row.host else None,
+        "gpus": row.gpus,
+        "attempts": row.attempt,
+        "job": row.facts.get("job"),
+        "continues": row.facts.get("continues"),
+        "search": row.facts.get("search"),
+        **{f"data_{key}": value for key, value in store_of(row.facts.get("data")).items()},
+        "confirms": row.confirms,
+        "seed": row.facts.get("seed"),
+        "imported": row.facts.get("imported"),
+        "chosen": row.facts.get("chosen"),
+        "wandb": _wandb(row, project, seen),
+        "run_dir": row.run_dir,
+        "run_dir_host": None if seen or row.here else shown_host(row.host or ""),
+    }
+
+
+def _next_gate(row: TrialRow, sweep: Sweep) -> Gate | None:
+    """Return the gate ahead; a trial of a search is judged by the search's own rule."""
+    variant = sweep.variants.get(row.variant)
+    if variant is None or row.phase == Phase.DONE or row.facts.get("search"):
+        return None
+    return next_gate(variant.gates, row.epoch)
+
+
+def _wandb(row: TrialRow, project: Project, seen: bool) -> dict[str, Any] | None:
+    if seen:
+        return wandb_state(project.root / str(row.run_dir))
+    return untracked() if row.run_dir else None
+
+
+def _job_id(row: TrialRow) -> str | None:
+    return (row.facts.get("job") or {}).get("id")
+
+
+def _best(sweep: Sweep, project: Project, rows: Sequence[TrialRow]) -> dict[str, Any] | None:
+    winner = best_row(sweep, rows)
+    if winner is None:
+        return None
+    return {
+        "variant": winner.variant,
+        "number": winner.number,
+        "top1": winner.best_top1,
+        "epoch": winner.best_epoch,
+        "std_error": reading_error(winner.best_top1, clips_of(winner, project.root)),
+        "confirmed": _confirmed(settled(rows).get(winner.name)),
+    }
+
+
+def _confirmed(repeated: Confirmation | None) -> dict[str, Any] | None:
+    if repeated is None:
+        return None
+    return {"mean": repeated.mean, "spread": repeated.spread, "seeds": len(repeated.values)}
+
+
+class _RunDirs:
+    """The run directories below a project; each folder is listed once, not once a trial."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = str(root)
+        self._names: dict[str, frozenset[str]] = {}
+
+    def has(self, run_dir: str | None) -> bool:
+        """Return whether a run directory, as the storage names it, is seen from here."""
+        if run_dir is None:
+            return False
+        parent, _, name = run_dir.rpartition("/")
+        if parent not in self._names:
+            try:
+                self._names[parent] = frozenset(os.listdir(os.path.join(self._root, parent)))
+            except OSError:
+                self._names[parent] = frozenset()
+        return name in self._names[parent]
