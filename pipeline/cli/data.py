@@ -215,7 +215,7 @@ def loader_facts(sweep: Any, project: Any, sets: tuple[str, ...]) -> dict[str, A
         "config": str(project.root / sweep.config),
         "data_root": data_root(sweep, project, parse_sets(sets)),
     }
-    return run_tool("data_facts", question, sweep.job, project.cache, project.root)
+    return run_tool("data_facts", question, sweep.job, project.root)
 
 
 def _announce(todo: "Plan") -> None:
@@ -303,7 +303,7 @@ def speed_of(sweep: str | None, sets: tuple[str, ...], store: Path) -> dict[str,
         "store": str(store.resolve()) if (store / MANIFEST).exists() else None,
         "samples": SAMPLES,
     }
-    answer = run_tool("data_speed", question, settings, project.cache, project.root)
+    answer = run_tool("data_speed", question, settings, project.root)
     for name, chain in answer["chains"].items():
         packed = name == "prepared"
         workers = suggest_workers(cores(), 1, settings.gpus, packed)

@@ -14,7 +14,8 @@ from typing import Any
 
 import click
 
-from pipeline.errors import NotReady, PcanError, printable
+from pipeline.errors import NotReady, PcanError, StorageError, printable
+from pipeline.shared.files import FormatError
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 #: What the file system may refuse at any time, and only its owner can fix. Other errors are bugs.
@@ -133,6 +134,9 @@ def main() -> None:
     except PcanError as error:
         click.echo(printable(error), err=True)
         sys.exit(error.exit_code)
+    except FormatError as error:
+        click.echo(printable(error), err=True)
+        sys.exit(StorageError.exit_code)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:

@@ -8,6 +8,7 @@ from pipeline.diagnose.fields import number, whole
 from pipeline.errors import InputError
 from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import TrialSpec
 from pipeline.shared.states import State
 
 
@@ -39,15 +40,14 @@ def find_trial(runs: Path, sweep: str, trial: str) -> Path:
 
 def trial_facts(folder: Path) -> Facts:
     """Return the facts in a run directory beside its measurements."""
-    spec = read_json(RunDir(folder).spec) or {}
+    spec = RunDir(folder).read_spec() or TrialSpec()
     outcome = read_json(RunDir(folder).outcome) or {}
-    warm = spec.get("warm_start")
-    warm = warm if isinstance(warm, dict) else {}
+    warm = spec.warm_start or {}
     return Facts(
-        max_epochs=whole(spec.get("epochs")),
+        max_epochs=whole(spec.epochs),
         load_from=warm.get("checkpoint") if isinstance(warm.get("checkpoint"), str) else None,
         start_top1=number(warm.get("expect")),
-        save_best=spec.get("metric") if isinstance(spec.get("metric"), str) else None,
+        save_best=spec.metric,
         stop_cause=_cause(outcome) if outcome.get("state") != State.FAIL else None,
         failure=_cause(outcome) if outcome.get("state") == State.FAIL else None,
         val_clips=_clips(RunDir(folder)),

@@ -23,22 +23,19 @@ from pipeline.launch.workdir import (
     check_ownership,
     quarantine_checkpoint,
     run_dir,
+    spec_facts,
     take_ownership,
     write_workdir,
 )
 from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import TrialSpec
 from pipeline.shared.states import Phase
 from pipeline.study.claim import busy, claim
 from pipeline.study.lease import Lease
 from pipeline.study.trial_rows import TrialRow
 
 IDLE_S = 2.0
-#: Of a trial's spec, what the storage keeps as well.
-FACTS = (
-    *("epochs", "seed", "data", "wandb", "device", "nproc"),
-    *("continues", "confirms", "imported", "search"),
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -162,16 +159,16 @@ class TrialClaimer:
         return trial, lost or outcome_of_earlier_start(trial, earlier)
 
     def _make_runner(self, claimed: Claimed, rundir: RunDir) -> TrialRunner:
-        lease, spec = claimed.lease, read_json(rundir.spec) or {}
+        lease, spec = claimed.lease, rundir.read_spec() or TrialSpec()
         tried = [row.variant for row in claimed.rows if row.attempt > 0] + [lease.variant]
         # The ladder follows neither a repetition nor a trial of a search.
-        followed = not (spec.get("confirms") or spec.get("search"))
+        followed = not (spec.confirms or spec.search)
         return TrialRunner(
             lease,
             rundir,
             LaunchedTrialRules(self._current, lease, rundir, tried if followed else None),
             claimed.slot,
-            epochs=int(spec.get("epochs") or 0),
+            epochs=spec.epochs or 0,
             grace_s=self._current.value.sweep.job.stop_grace_s,
             reporter=self._reporter,
         )
@@ -182,8 +179,8 @@ class TrialClaimer:
         Args:
             keep: keep the facts that are stored already: the run directory may have lost its own.
         """
-        lease, spec = claimed.lease, read_json(rundir.spec) or {}
-        facts = {key: spec[key] for key in FACTS if spec.get(key) is not None}
+        lease = claimed.lease
+        facts = spec_facts(rundir.read_spec() or TrialSpec())
         if keep:
             facts = {**(lease.previous.get("facts") or {}), **facts}
         if self._enclosing is not None:

@@ -15,7 +15,7 @@ from pipeline.launch.stop_requests import StopLevel, StopRequests
 from pipeline.launch.trial_history import rules_for
 from pipeline.launch.trial_runner import TrialRunner, outcome_of
 from pipeline.launch.workdir import run_dir
-from pipeline.plan.overrule import judge
+from pipeline.plan.judge import judge
 from pipeline.plan.verdict import VerdictKind
 from pipeline.shared.states import Cause, Phase, State
 from pipeline.study.claim import claim_to_prune

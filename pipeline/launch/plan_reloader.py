@@ -19,8 +19,7 @@ from pipeline.launch.reporters import Reporter
 from pipeline.launch.scheduler import candidates, check_order
 from pipeline.launch.search import of_search
 from pipeline.launch.workdir import run_dir
-from pipeline.plan.judge import Rules
-from pipeline.plan.overrule import judge
+from pipeline.plan.judge import Rules, judge
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
@@ -112,8 +111,8 @@ class PlanReloader:
             )
             return None
         # The slots of this launch were cut for the size its jobs had when it began.
-        job = dataclasses.replace(new.sweep.job, gpus=context.sweep.job.gpus)
-        sweep = dataclasses.replace(new.sweep, job=job)
+        job = new.sweep.job.model_copy(update={"gpus": context.sweep.job.gpus})
+        sweep = new.sweep.model_copy(update={"job": job})
         try:
             registered = register_all(sweep, context.study_storage, new.resolution)
             reversals = changed_verdicts(sweep, context.project, context.rows())

@@ -18,7 +18,7 @@ from pipeline.launch.trial_runner import TrialRunner, command_for
 from pipeline.launch.workdir import write_workdir
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
-from pipeline.shared.files import read_json
+from pipeline.shared.spec import TrialSpec
 from pipeline.shared.states import State
 
 
@@ -53,7 +53,7 @@ def train_one(request: LaunchRequest, slot: Slot, *, wait: bool = False) -> tupl
         rundir,
         LaunchedTrialRules(CurrentContext(context), lease, rundir, [variant]),
         slot,
-        epochs=int((read_json(rundir.spec) or {})["epochs"]),
+        epochs=(rundir.read_spec() or TrialSpec()).epochs or 0,
         grace_s=sweep.job.stop_grace_s,
         reporter=reporter,
     )

@@ -10,9 +10,8 @@ from pipeline.launch.overrulings import overruled
 from pipeline.launch.reporters import Reporter
 from pipeline.launch.search import rung_rules_for
 from pipeline.launch.trial_lease import TrialLease
-from pipeline.plan.judge import Rules
+from pipeline.plan.judge import Rules, judge
 from pipeline.plan.ladder import VariantOutcome, next_variant
-from pipeline.plan.overrule import judge
 from pipeline.plan.verdict import Verdict, VerdictKind
 from pipeline.shared.files import read_json
 from pipeline.shared.measurement import Measurement
@@ -68,7 +67,7 @@ class LaunchedTrialRules:
     def next_variant(self, verdict: Verdict) -> str | None:
         if self._tried is None:
             return None
-        ended = VariantOutcome(state=verdict.state, verdict=verdict.record(), cause=verdict.cause)
+        ended = VariantOutcome.of(verdict)
         return next_variant(self._current.value.sweep, ended, self._tried)
 
 

@@ -44,7 +44,7 @@ def command_for(context: LaunchContext, slot: Slot) -> Command:
         python=interpreter(job, root),
         nproc=job.gpus,
         cwd=root,
-        env=job_env(job, context.project.cache, root),
+        env=job_env(job, root),
         visible=slot.visible,
     )
 
@@ -303,7 +303,8 @@ class TrialRunner:
 
     @property
     def _ranks(self) -> int:
-        return int((read_json(self.rundir.spec) or {}).get("nproc", 1))
+        spec = self.rundir.read_spec()
+        return (spec.nproc if spec else None) or 1
 
     def _check_ownership(self) -> None:
         """Read the run directory's owner: a launcher cut off from the storage sees that."""

@@ -40,12 +40,19 @@ def save(sweep_dir: Path, target: WandbTarget) -> str:
     trials = [t for t in map(read_trial, sync_state.trial_folders(sweep_dir)) if t is not None]
     if not trials:
         raise InputError(f"{sweep_dir} has no trial yet. Start one: pcan sweep launch")
-    given = trials[0].spec.get("wandb") or {}
+    given = trials[0].spec.wandb
     target = WandbTarget(
         project=given.get("project") or target.project or "pcan",
         entity=given.get("entity") or target.entity or wandb_server.default_entity(),
     )
-    command = [sys.executable, "-m", "pipeline.track.workspace", str(sweep_dir), *target.argv()]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pipeline.track.workspace",
+        str(sweep_dir),
+        *target.argv(),
+    ]
     try:
         done = subprocess.run(
             command,
@@ -73,7 +80,7 @@ def build(trials: list[TrialFiles], target: WandbTarget) -> Any:
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
 
-    sweep = str(trials[0].spec.get("wandb", {}).get("group") or trials[0].spec.get("sweep"))
+    sweep = str(trials[0].spec.wandb.get("group") or trials[0].spec.sweep)
 
     def lines(title: str, keys: list[str], **more: Any) -> Any:
         return wr.LinePlot(title=title, x="epoch", y=keys, **more)
@@ -125,7 +132,7 @@ def searched(trials: list[TrialFiles]) -> list[str]:
     """Return the config paths whose searched values differ between trials."""
     values: dict[str, set[str]] = {}
     for trial in trials:
-        for path, value in (trial.spec.get("values") or {}).items():
+        for path, value in trial.spec.values.items():
             values.setdefault(path, set()).add(json.dumps(value))
     return sorted(path for path, found in values.items() if len(found) > 1)
 

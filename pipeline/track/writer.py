@@ -76,7 +76,7 @@ class RunWriter:
         require_space(trial.folder)
         import wandb
 
-        charts = trial.spec.get("device") == "cuda" and not trial.ended
+        charts = trial.spec.device == "cuda" and not trial.ended
         self.trial = trial
         self.run = wandb.init(
             **filed,
@@ -145,7 +145,7 @@ class RunWriter:
 
 def _of_agent(trial: TrialFiles) -> dict[str, str]:
     """Keep a run that `wandb agent` opened in its W&B sweep."""
-    sweep = (trial.spec.get("wandb") or {}).get("sweep")
+    sweep = trial.spec.wandb.get("sweep")
     return {"sweep_id": str(sweep)} if sweep else {}
 
 

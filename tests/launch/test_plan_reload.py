@@ -9,8 +9,8 @@ from pipeline.launch.overrulings import overrule, overruled
 from pipeline.launch.reporters import LineReporter
 from pipeline.launch.trial_lease import NullLease
 from pipeline.launch.trial_runner import TrialRunner
+from pipeline.plan.gates import Gate
 from pipeline.plan.judge import Rules
-from pipeline.plan.sweep import Gate
 from pipeline.plan.verdict import Verdict
 from pipeline.shared.files import append_line
 from pipeline.shared.measurement import Measurement

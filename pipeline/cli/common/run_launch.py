@@ -210,7 +210,7 @@ def _job_words(ctx: click.Context, order: "RunOrder") -> list[str]:
         decided = [f"--variant={order.search.variant}", f"--trials={order.search.trials}"]
     words = [*_given_argv(ctx, leave), *decided]
     device = [] if ctx.params["device"] else ["--device=cuda"]
-    python = [sys.executable, "-m", "pipeline.cli.main"]
+    python = [sys.executable, "-P", "-m", "pipeline.cli.main"]
     return [*python, "sweep", str(ctx.info_name), *words, *device, "--slots=1", "--in-job"]
 
 

@@ -11,8 +11,9 @@ from rich.text import Text
 from pipeline.errors import printable
 from pipeline.launch.reporters import LineReporter, RunningTrial
 from pipeline.launch.trial_runner import read_progress
+from pipeline.plan.gates import next_gate
 from pipeline.plan.verdict import percent
-from pipeline.report.progress import gate_distance, next_gate, seconds_left, shown_time
+from pipeline.report.progress import seconds_left, shown_time
 
 
 class Terminal(LineReporter):
@@ -65,7 +66,7 @@ def job_line(trial: RunningTrial) -> str:
         parts.append(f"last {percent(trial.history[-1].top1)}")
     gate = next_gate(trial.rules.gates, epoch - 1)
     if gate is not None:
-        parts.append(gate_distance(gate, trial.history))
+        parts.append(gate.distance(trial.history))
     left = seconds_left(trial.epochs, trial.history, now)
     if left is not None:
         parts.append(f"{shown_time(left)} left")
