@@ -17,7 +17,6 @@ from pipeline.launch.overrulings import overruled
 from pipeline.launch.registration import describe, register_all
 from pipeline.launch.reporters import Reporter
 from pipeline.launch.scheduler import candidates, check_order
-from pipeline.launch.search import of_search
 from pipeline.launch.workdir import run_dir
 from pipeline.plan.judge import Rules, judge
 from pipeline.plan.project import Project
@@ -26,7 +25,7 @@ from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import Verdict, VerdictKind
 from pipeline.preflight.model_probe import DataPlacement, probe_models
 from pipeline.preflight.plan_facts import resolve_and_check
-from pipeline.shared.states import State
+from pipeline.shared.states import Kind, State
 from pipeline.study.trial_rows import TrialRow
 
 POLL_S = 1.0
@@ -137,12 +136,12 @@ def changed_verdicts(sweep: Sweep, project: Project, rows: Sequence[TrialRow]) -
 
     Nothing finished is undone; a stopped trial can be continued.
     """
-    continued = {row.facts.get("continues") for row in rows}
+    continued = {row.continues for row in rows}
     lines = []
     for row in rows:
         if row.state not in (State.PRUNED, State.COMPLETE) or row.variant not in sweep.variants:
             continue
-        if not row.is_regular or of_search(row):  # no gate of the plan is for it
+        if not row.is_regular or row.kind is Kind.SEARCH:  # no gate of the plan is for it
             continue
         stopped = any(
             v.get("verdict") in (VerdictKind.PRUNE, VerdictKind.STOP) for v in row.verdicts

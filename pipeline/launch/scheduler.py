@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pipeline.errors import InputError
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.orders import RunOrder, Schedule
-from pipeline.launch.search import next_search, of_search
+from pipeline.launch.search import next_search
 from pipeline.plan.ladder import walk
 from pipeline.plan.sweep import Sweep
-from pipeline.shared.states import Phase, State
+from pipeline.shared.states import Kind, Phase, State
 from pipeline.study.claim_request import ClaimRequest
 from pipeline.study.trial_rows import TrialRow, ended_recipes, recipe_row
 
@@ -184,7 +184,7 @@ def _counted_by(request: ClaimRequest, rows: Sequence[TrialRow]) -> list[TrialRo
     trials = [r for r in trials if request.has(r.confirms)]
     if request.confirms:
         return trials
-    return [r for r in trials if of_search(r) == (request.search is not None)]
+    return [r for r in trials if (r.kind is Kind.SEARCH) == (request.search is not None)]
 
 
 def _may_run(row: TrialRow, request: ClaimRequest) -> bool:

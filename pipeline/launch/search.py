@@ -20,7 +20,7 @@ from pipeline.plan.search.rules import RULES, AsyncHalving, Rung, make_rule
 from pipeline.plan.search.rung_judge import RungRules
 from pipeline.plan.verdict import VerdictKind
 from pipeline.shared.rundir import RunDir
-from pipeline.shared.states import Cause, Phase, State
+from pipeline.shared.states import Cause, Kind, Phase, State
 from pipeline.study.claim_request import ClaimRequest
 from pipeline.study.gpu_hours import hours_so_far
 from pipeline.study.rungs import read_standings
@@ -30,14 +30,9 @@ from pipeline.study.trial_rows import TrialRow, recipe_row
 _CHECK = re.compile(rf"epoch (\d+) ({'|'.join(RULES)})")
 
 
-def of_search(row: TrialRow) -> bool:
-    """Whether a trial belongs to a search, not to the plan."""
-    return bool(row.facts.get("search"))
-
-
 def trials_of(rows: Sequence[TrialRow], variant: str) -> list[TrialRow]:
     """Return a variant's trials that belong to its search."""
-    return [row for row in rows if row.variant == variant and of_search(row)]
+    return [row for row in rows if row.variant == variant and row.kind is Kind.SEARCH]
 
 
 def rule_of(context: LaunchContext, variant: str) -> AsyncHalving:
