@@ -125,7 +125,7 @@ def check_ports(patient: CheckContext) -> Iterator[Finding]:
 def check_wandb(patient: CheckContext) -> Iterator[Finding]:
     """What will W&B be told?"""
     from pipeline.plan.project import MARK
-    from pipeline.track.wandb_yaml import read_project
+    from pipeline.track.tracking import read_project
 
     read_project(patient.project.root / MARK)
     mode = os.environ.get("WANDB_MODE")
