@@ -1,8 +1,9 @@
-"""`pcan checkpoint`: what a checkpoint file is, and how it fits a config's model."""
+"""`pcan checkpoint`: what a checkpoint file holds, and how it fits a config's model."""
 
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,7 +13,7 @@ from pipeline.errors import InputError, PcanError, printable
 
 @click.group()
 def command() -> None:
-    """Look into checkpoint files."""
+    """Inspect checkpoint files."""
 
 
 @command.command()
@@ -21,28 +22,32 @@ def command() -> None:
 @click.option("--min-matched", default=0.95, show_default=True, help="Share a warm start needs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def inspect(file: str, config: str | None, min_matched: float, as_json: bool) -> None:
-    """Say what FILE is and what of it a warm start would load.
+    """Show what FILE holds and what of it a warm start would load.
 
     The file is never executed: a checkpoint that needs more than plain data is refused.
 
     Example: pcan checkpoint inspect epoch_26.pth --config configs/pcan_ntu60.py
     """
     if not file:
-        raise InputError("The name of the checkpoint is empty. Give its file.")
+        raise InputError("The name of the checkpoint is empty. Give a file.")
     answer = ask({"checkpoint": file, "config": config, "min_matched": min_matched})
-    told = "\n".join(lines(answer))
-    click.echo(json.dumps(answer, indent=1) if as_json else printable(told))
+    text = printable("\n".join(lines(answer)))
+    click.echo(json.dumps(answer, indent=1) if as_json else text)
 
 
 def ask(question: dict[str, Any]) -> dict[str, Any]:
-    """Let a child process that may import torch answer; this one stays light.
+    """Inspect the file in a child process that imports torch; return its answer.
 
     Raises:
-        InputError: the file or the config is refused; the child's sentence.
+        InputError: the file or the config is refused, in the child's words.
     """
+    from pipeline.job.torch_tools import job_env
+    from pipeline.plan.sweep import JobSettings
+
     child = subprocess.run(
         [sys.executable, "-m", "pipeline.train.tools.inspect_checkpoint"],
         input=json.dumps(question),
+        env=job_env(JobSettings(), Path.cwd()),
         capture_output=True,
         text=True,
         check=False,
@@ -58,32 +63,32 @@ def ask(question: dict[str, Any]) -> dict[str, Any]:
 
 
 def lines(answer: dict[str, Any]) -> list[str]:
-    """Put an answer into lines for people."""
+    """Return an answer as lines of text."""
     file = answer["file"]
     epoch = "" if file["epoch"] is None else f", epoch {file['epoch']}"
-    said = [
+    shown = [
         f"{file['path']}: {file['description']}{epoch}",
         f"  {file['tensors']} tensors, {file['numbers']:,} numbers, {_mib(file['bytes'])}",
         f"  {_count(file, 'classes')}, {_count(file, 'coarse_classes')}, "
         f"{_count(file, 'joints')}, {len(file['prototypes'])} sets of prototypes",
     ]
     if not file["finite"]:
-        said.append("  It holds NaN or infinite numbers.")
+        shown.append("  It holds NaN or infinite numbers.")
     if answer["config"]:
-        said += _config_lines(answer["config"]) + _fit_lines(answer["fit"])
-    return said
+        shown += _config_lines(answer["config"]) + _fit_lines(answer["fit"])
+    return shown
 
 
 def _config_lines(config: dict[str, Any]) -> list[str]:
-    said = [
+    shown = [
         f"{config['path']}: {config['backbone']} and {config['head']}, "
         f"{_count(config, 'classes')}, {_count(config, 'joints')}"
     ]
-    return said + [f"  Problem: {problem}" for problem in config["problems"]]
+    return shown + [f"  Problem: {problem}" for problem in config["problems"]]
 
 
 def _fit_lines(fit: dict[str, Any]) -> list[str]:
-    said = [
+    shown = [
         f"  {100 * fit['matched_share']:.1f} % of the numbers such a file should have match: "
         f"{fit['matched']} tensors, {fit['renamed']} of them under another name"
     ]
@@ -94,11 +99,11 @@ def _fit_lines(fit: dict[str, Any]) -> list[str]:
     ):
         if fit[key]:
             more = ", ..." if len(fit[key]) > 3 else ""
-            said.append(f"  {len(fit[key])} {words}: {', '.join(fit[key][:3])}{more}")
+            shown.append(f"  {len(fit[key])} {words}: {', '.join(fit[key][:3])}{more}")
     for entry in fit["mismatched"]:
-        said.append(f"  {entry['name']}: {entry['file']} in the file, {entry['model']} here")
+        shown.append(f"  {entry['name']}: {entry['file']} in the file, {entry['model']} here")
     verdict = "would load it" if fit["would_load"] else "would refuse it"
-    return [*said, f"  A warm start {verdict} (needs {100 * fit['min_matched']:.0f} %)."]
+    return [*shown, f"  A warm start {verdict} (needs {100 * fit['min_matched']:.0f} %)."]
 
 
 def _count(facts: dict[str, Any], key: str) -> str:

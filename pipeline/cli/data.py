@@ -1,15 +1,23 @@
 """`pcan data ...`: make, check and prepare a data set."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.common.options import json_option, set_option, sweep_argument
+from pipeline.cli.common.options import (
+    json_option,
+    open_sweep,
+    print_json,
+    set_option,
+    sweep_argument,
+)
 from pipeline.errors import NotReady
 
 if TYPE_CHECKING:
+    from pipeline.data.check import Finding
     from pipeline.data.prepare import Plan
     from pipeline.data.sources import Source
 
@@ -69,7 +77,7 @@ def demo(folder: Path, clips: int, seed: int) -> None:
 @click.option("--out", type=FOLDER, help="The store's folder. [default: data/prepared/NAME]")
 @click.option("--profile", type=click.Choice(["fine", "exact"]), default="fine", show_default=True)
 @click.option("--workers", type=click.IntRange(1), help="Processes. [default: one a core]")
-@click.option("--limit", type=click.IntRange(1), help="Only so many clips of each split.")
+@click.option("--limit", type=click.IntRange(1), help="Only this many clips of each split.")
 @click.option(
     "--verify",
     type=click.IntRange(1),
@@ -77,8 +85,8 @@ def demo(folder: Path, clips: int, seed: int) -> None:
     help="Read packs already there in full, not only their heads; then compare N clips a split "
     "with their videos.",
 )
-@click.option("--max-bad", default=10, show_default=True, help="So many clips may fail.")
-@click.option("--dry-run", is_flag=True, help="Tell what there is to do, and do nothing.")
+@click.option("--max-bad", default=10, show_default=True, help="Clips that may fail.")
+@click.option("--dry-run", is_flag=True, help="Print what there is to do, and do nothing.")
 def prepare_command(
     sweep: str | None,
     ann: Path | None,
@@ -108,10 +116,10 @@ def prepare_command(
 
     if ann is not None:
         sources = _named_sources(ann, videos, train_split, val_split)
-        place = default_store(Path(), ann.stem)
+        folder = default_store(Path(), ann.stem)
     else:
-        sources, place = _sweep_sources(sweep, sets)
-    todo = plan(out or place, sources, profile, limit, in_full=verify is not None)
+        sources, folder = _sweep_sources(sweep, sets)
+    todo = plan(out or folder, sources, profile, limit, in_full=verify is not None)
     _announce(todo)
     if dry_run:
         return
@@ -127,7 +135,7 @@ def prepare_command(
 @train_option
 @val_option
 @set_option
-@click.option("--decode", default=8, show_default=True, help="So many videos of each split.")
+@click.option("--decode", default=8, show_default=True, help="Videos of each split to decode.")
 @click.option("--speed", is_flag=True, help="Measure the sample chain too (half a minute).")
 @click.option("--store", type=FOLDER, help="The prepared store. [default: data/prepared/NAME]")
 @json_option
@@ -143,27 +151,25 @@ def check_command(
     store: Path | None,
     as_json: bool,
 ) -> None:
-    """Look over annotation, splits, labels, joints and videos before training on them.
+    """Check annotation, splits, labels, joints and videos before training on them.
 
-    With --speed also: milliseconds of each stage, videos against packs, and what bounds an
+    With --speed also: milliseconds of each stage, videos against packs, and what limits an
     epoch for the sweep's job size. Exit code 5 if something would end or falsify a training.
 
     \b
     Example: pcan data check pcan_ntu60 --set data_root=/data/ntu --speed
     """
-    from pipeline.cli.common.data_report import print_findings, print_speed, speed_of
-    from pipeline.cli.common.options import print_json
     from pipeline.data.check import ERROR, check
     from pipeline.data.prepare import cores
     from pipeline.shared.store import default_store, store_at
 
     if ann is not None:
         sources = _named_sources(ann, videos, train_split, val_split)
-        place = default_store(Path(), ann.stem)
+        folder = default_store(Path(), ann.stem)
     else:
-        sources, place = _sweep_sources(sweep, sets)
+        sources, folder = _sweep_sources(sweep, sets)
     findings = check(sources, decode, cores())
-    folder = store or place
+    folder = store or folder
     record: dict[str, Any] = {
         "schema": 1,
         "findings": [dataclasses.asdict(one) for one in findings],
@@ -191,7 +197,6 @@ def _named_sources(
 
 def _sweep_sources(sweep: str | None, sets: tuple[str, ...]) -> tuple[list["Source"], Path]:
     """Return the sources of a sweep's config, and where its store lies."""
-    from pipeline.cli.common.options import open_sweep
     from pipeline.data.sources import of_config
     from pipeline.shared.store import default_store
 
@@ -202,7 +207,7 @@ def _sweep_sources(sweep: str | None, sets: tuple[str, ...]) -> tuple[list["Sour
 
 
 def loader_facts(sweep: Any, project: Any, sets: tuple[str, ...]) -> dict[str, Any]:
-    """Return what a sweep's base config says about its loaders, moved to this machine."""
+    """Return the loaders of a sweep's base config, with the data root of this machine."""
     from pipeline.job.torch_tools import run_tool
     from pipeline.preflight.machine_overrides import data_root, parse_sets
 
@@ -210,11 +215,11 @@ def loader_facts(sweep: Any, project: Any, sets: tuple[str, ...]) -> dict[str, A
         "config": str(project.root / sweep.config),
         "data_root": data_root(sweep, project, parse_sets(sets)),
     }
-    return run_tool("data_facts", question, sweep.job, project.cache, project.root)
+    return run_tool("data_facts", question, sweep.job, project.root)
 
 
 def _announce(todo: "Plan") -> None:
-    """Say what there is to do and what it needs, before anything is written."""
+    """Print what there is to do and what it needs, before anything is written."""
     from pipeline.data.prepare import check_disk, needed_bytes
 
     ready = len(todo.tasks) - len(todo.missing)
@@ -257,6 +262,66 @@ def _verify(todo: "Plan", count: int) -> None:
     wrong = [one.clip for one in compared if not one.close]
     if wrong:
         raise NotReady(
-            f"{len(wrong)} packs show other pictures than their videos, first: {wrong[0]}. Have "
-            f"the videos changed? Remove {todo.root} and prepare anew."
+            f"{len(wrong)} packs differ from their videos, first: {wrong[0]}. Have "
+            f"the videos changed? Remove {todo.root} and prepare again."
         )
+
+
+SAMPLES = 40
+
+
+def print_findings(findings: Sequence["Finding"], store: Mapping[str, Any], folder: Path) -> None:
+    """Print each finding, and the prepared store if there is one."""
+    for one in findings:
+        click.echo(f"{one.severity:8}{one.about}: {one.text}")
+    if store["store"] is None:
+        click.echo(f"store   {store['problem']}")
+        return
+    counts = store["counts"]
+    click.echo(
+        f"store   {folder}: {counts['train']} training and {counts['val']} validation packs, "
+        f"profile {store['profile']}, digest {store['digest'][:12]}"
+        + (f", only {store['limit']} clips of each split" if store["limit"] else "")
+        + (f", {len(store['skipped'])} clips skipped" if store["skipped"] else "")
+    )
+
+
+def speed_of(sweep: str | None, sets: tuple[str, ...], store: Path) -> dict[str, Any]:
+    """Measure the sample chain in a child process; return it with what limits an epoch."""
+    from pipeline.data.epoch_bound import LoaderLoad, sentence
+    from pipeline.data.prepare import cores
+    from pipeline.job.torch_tools import run_tool
+    from pipeline.preflight.machine_overrides import data_root, parse_sets
+    from pipeline.shared.loader_workers import suggest_workers
+    from pipeline.shared.store import MANIFEST
+
+    opened = open_sweep(sweep)
+    settings, project = opened.sweep.job, opened.project
+    question = {
+        "config": str(project.root / opened.sweep.config),
+        "data_root": data_root(opened.sweep, project, parse_sets(sets)),
+        "store": str(store.resolve()) if (store / MANIFEST).exists() else None,
+        "samples": SAMPLES,
+    }
+    answer = run_tool("data_speed", question, settings, project.root)
+    for name, chain in answer["chains"].items():
+        packed = name == "prepared"
+        workers = suggest_workers(cores(), 1, settings.gpus, packed)
+        job = LoaderLoad(settings.gpus, workers, cores(), settings.epoch_minutes)
+        chain["workers"] = workers
+        chain["bound"] = sentence(answer["clips"], chain["cpu_ms"], job, joints=packed)
+    return answer
+
+
+def print_speed(speed: Mapping[str, Any] | None) -> None:
+    """Print the stages of each chain side by side."""
+    if speed is None:
+        return
+    for name, chain in speed["chains"].items():
+        rate = 1e3 / chain["cpu_ms"]
+        click.echo(
+            f"\n{name}: {chain['cpu_ms']:.1f} ms of CPU a sample, {rate:.0f} samples/s a worker"
+        )
+        for step, ms in chain["stages"].items():
+            click.echo(f"  {ms:8.2f} ms  {step}")
+        click.echo(f"  {chain['workers']} workers a process suggested. {chain['bound']}")

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("logs", metavar="LOG...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--trial", metavar="VARIANT/N", help="A trial of the sweep instead of a log.")
-@click.option("--plan", metavar="SWEEP", help="Also hold it against a plan: lr and bands.")
-@click.option("--variant", metavar="NAME", help="The plan's variant it is; default: the first.")
+@click.option("--plan", metavar="SWEEP", help="Also compare it with a plan: lr and bands.")
+@click.option("--variant", metavar="NAME", help="The plan's variant; default: the first.")
 @click.option("--metric", metavar="NAME", help="The metric to judge; default: the log's top-1.")
 @click.option("--clips", type=click.IntRange(1), help="Size of the validation set.")
 @json_option
@@ -28,7 +28,7 @@ def command(
     clips: int | None,
     as_json: bool,
 ) -> None:
-    """Tell what went wrong in a training, with epochs, lines and numbers.
+    """Show what went wrong in a training, with epochs, lines and numbers.
 
     LOG is a log file (MMEngine or MMCV text, scalars.json, .log.json, measurements.jsonl,
     CSV of epoch,top1[,lr]) or a work dir. Example:
@@ -37,19 +37,18 @@ def command(
     """
     from pipeline.diagnose.log_case import make_case
     from pipeline.diagnose.read_log import read_log
-    from pipeline.diagnose.runner import examine, report
-    from pipeline.diagnose.text import diagnosis_text
+    from pipeline.diagnose.runner import diagnosis_text, examine, report
 
     if bool(logs) == bool(trial):
         raise click.UsageError("Give logs, or a trial of a sweep: --trial VARIANT/N")
-    given = _against(plan, variant, trial)
-    rules, notes = given.rules()
+    context = _plan_context(plan, variant, trial)
+    rules, notes = context.rules()
     reports = []
-    for log in logs or (given.folder,):
+    for log in logs or (context.folder,):
         assert log is not None
         curve = read_log(log)
-        wanted = metric or given.metric(curve.metric_names())
-        case = make_case(curve, metric=wanted, start=given.start, clips=clips)
+        name = metric or context.metric(curve.metric_names())
+        case = make_case(curve, metric=name, start=context.start, clips=clips)
         findings = examine(case, rules)
         if as_json:
             entry = report(case, findings)
@@ -60,8 +59,8 @@ def command(
         print_json(reports)
 
 
-def _against(plan: str | None, variant: str | None, trial: str | None) -> "PlanContext":
-    """Return what to hold the logs against."""
+def _plan_context(plan: str | None, variant: str | None, trial: str | None) -> "PlanContext":
+    """Return the plan that the logs are compared with; an empty one without options."""
     from pipeline.diagnose.plan_context import PlanContext, choose_variant, of_trial
 
     if plan is None and trial is None and variant is None:
@@ -80,8 +79,8 @@ def _against(plan: str | None, variant: str | None, trial: str | None) -> "PlanC
         from pipeline.shared.rundir import RunDir
 
         if folder is None or not RunDir(folder).config.is_file():
-            found = resolved(sweep, project, only=chosen.name)
-            return found.true_lr.get(chosen.name), found.problems
+            facts = resolved(sweep, project, only=chosen.name)
+            return facts.true_lr.get(chosen.name), facts.problems
         text = RunDir(folder).config.read_text(encoding="utf-8", errors="replace")
         own = ResolvedConfig(text=text, hash=digest(text), changes=(), facts={})
         rates, problems = schedules(sweep, project, {chosen.name: own})

@@ -1,4 +1,4 @@
-"""`pcan gates lint` and `pcan gates replay`: read a plan's rules, and try them on old logs."""
+"""`pcan gates lint` and `pcan gates replay`: check a plan's rules, and replay them on old logs."""
 
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,15 @@ def command() -> None:
 @click.option(
     "--clips",
     type=click.IntRange(1),
-    help="Size of the validation set; default: as a trial noted it.",
+    help="Size of the validation set; default: as a trial recorded it.",
 )
-@click.option("--offline", is_flag=True, help="Leave out what needs the base config.")
+@click.option("--offline", is_flag=True, help="Skip checks that need the base config.")
 @json_option
 @click.pass_context
 def lint(
     context: click.Context, sweep: str | None, clips: int | None, offline: bool, as_json: bool
 ) -> None:
-    """Find overlaps, gaps and rules that can never speak in a plan.
+    """Find overlaps, gaps and rules of a plan that can never apply.
 
     Exit code 2 if a rule cannot work. Example:
 
@@ -57,7 +57,11 @@ def lint(
 @command.command()
 @click.argument("sweep")
 @click.argument("logs", metavar="LOG...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--variant", metavar="NAME", help="Whose rules; default: the ladder's first.")
+@click.option(
+    "--variant",
+    metavar="NAME",
+    help="The variant whose rules to use; default: the ladder's first.",
+)
 @click.option("--best-known", type=Amount(0, 1), help="Another best known accuracy.")
 @click.option("--metric", metavar="NAME", help="The metric to judge; default: the log's top-1.")
 @click.option("--clips", type=click.IntRange(1), help="Size of the validation set.")
@@ -77,18 +81,17 @@ def replay(
 
         pcan gates replay pcan_ntu60 work_dirs/failed_run
     """
-    from pipeline.diagnose.plan_context import PlanContext, choose_variant
-    from pipeline.diagnose.replay_log import replay_log
+    from pipeline.diagnose.plan_context import PlanContext, choose_variant, replay_log
     from pipeline.plan.replay import with_best_known
     from pipeline.report.plan.text import replay_text
 
     plan = open_sweep(sweep).sweep
     if best_known is not None:
         plan = with_best_known(plan, best_known)
-    against = PlanContext(sweep=plan, variant=choose_variant(plan, variant))
+    planned = PlanContext(sweep=plan, variant=choose_variant(plan, variant))
     entries: list[dict[str, Any]] = []
     for log in logs:
-        curve, result, notes = replay_log(against, log, metric, clips)
+        curve, result, notes = replay_log(planned, log, metric, clips)
         if as_json:
             fields = {"schema": 1, "log": curve.path, **result.record(), "notes": list(notes)}
             entries.append(fields)

@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from pipeline.diagnose.epoch_table import Row
     from pipeline.diagnose.log_case import LogCase
 
-#: Seconds between two looks at a growing log; a log that takes long to read is read less often.
+#: Seconds between two readings of a growing log; one that takes long to read is read less often.
 EVERY_S = 2.0
-#: Looked into when no folder is named: MMAction2's, then pcan's own.
+#: Searched if no folder is named: MMAction2's, then pcan's own.
 DEFAULTS = (Path("work_dirs"), Path("runs"))
 
 
 @click.command()
 @click.argument("workdir", metavar="[WORKDIR]", required=False, type=click.Path(path_type=Path))
 @click.option("--plan", metavar="SWEEP", help="Show the verdicts of a plan's gates.")
-@click.option("--variant", metavar="NAME", help="The plan's variant it is; default: the first.")
+@click.option("--variant", metavar="NAME", help="The plan's variant; default: the first.")
 @click.option("--metric", metavar="NAME", help="The metric to show; default: the log's top-1.")
-@click.option("--follow", is_flag=True, help="Go on showing new epochs until Ctrl-C.")
+@click.option("--follow", is_flag=True, help="Keep showing new epochs until Ctrl-C.")
 @json_option
 def command(
     workdir: Path | None,
@@ -41,27 +41,26 @@ def command(
         pcan log work_dirs/pcan_ntu60 --plan pcan_ntu60 --follow
     """
     if follow and as_json:
-        raise click.UsageError("Use just one of --follow and --json.")
+        raise click.UsageError("Use --follow or --json, not both.")
     workdir = workdir or next((p for p in DEFAULTS if p.is_dir()), DEFAULTS[0])
     if follow:
         _follow(workdir, plan, variant, metric)
         return
     from pipeline.diagnose.epoch_table import record
 
-    case, rows = _look(workdir, plan, variant, metric)
+    case, rows = _read(workdir, plan, variant, metric)
     if as_json:
         print_json(record(case, rows))
     else:
         click.echo(_text(case, rows))
 
 
-def _look(
+def _read(
     workdir: Path, plan: str | None, variant: str | None, metric: str | None
 ) -> "tuple[LogCase, list[Row]]":
-    from pipeline.diagnose.epoch_table import judged, recorded, rows
-    from pipeline.diagnose.locate import newest_work_dir
+    from pipeline.diagnose.epoch_table import epoch_rows, judged, recorded
     from pipeline.diagnose.log_case import make_case
-    from pipeline.diagnose.read_log import read_log
+    from pipeline.diagnose.read_log import newest_work_dir, read_log
     from pipeline.errors import InputError
 
     if not workdir.exists():
@@ -76,19 +75,19 @@ def _look(
         sweep = open_sweep(plan).sweep
         clips = case.series.clips if case.series else None
         verdicts = judged(case, Rules.of(choose_variant(sweep, variant), clips=clips))
-    return case, rows(case, verdicts)
+    return case, epoch_rows(case, verdicts)
 
 
 def _text(case: "LogCase", rows: "list[Row]") -> str:
     from pipeline.diagnose.epoch_table import chart, text
-    from pipeline.diagnose.text import title
+    from pipeline.diagnose.runner import title
 
     notes = [f"({note})" for note in case.curve.notes]
     return "\n".join(part for part in (title(case), *notes, text(rows), chart(case)) if part)
 
 
 def _follow(workdir: Path, plan: str | None, variant: str | None, metric: str | None) -> None:
-    """Show the table anew whenever the log has more; on a pipe, only the new rows."""
+    """Show the table again whenever the log has grown; without a terminal, only the new rows."""
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
@@ -100,9 +99,9 @@ def _follow(workdir: Path, plan: str | None, variant: str | None, metric: str | 
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while True:
             began = time.monotonic()
-            case, rows = _look(workdir, plan, variant, metric)
+            case, rows = _read(workdir, plan, variant, metric)
             if console.is_terminal:
-                # The end of a long table is what is new; the chart stays in sight below it.
+                # A long table is cut to its newest rows, so that the chart below stays visible.
                 tail = rows[-max(5, console.height - 14) :]
                 live.update(Text(_text(case, tail)), refresh=True)
             elif len(rows) > shown:

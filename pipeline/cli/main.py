@@ -14,10 +14,11 @@ from typing import Any
 
 import click
 
-from pipeline.errors import NotReady, PcanError, printable
+from pipeline.errors import NotReady, PcanError, StorageError, printable
+from pipeline.shared.files import FormatError
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-#: What the file system may refuse at any time, and only its owner can mend. Others are bugs.
+#: What the file system may refuse at any time, and only its owner can fix. Other errors are bugs.
 MACHINE_ERRNOS = frozenset(
     getattr(errno, name)
     for name in (
@@ -28,32 +29,32 @@ MACHINE_ERRNOS = frozenset(
 
 #: Command -> (where it lives, its line in the list of commands).
 _SWEEP = {
-    "backup": ("pipeline.cli.sweep_backup:command", "Copy the study storage."),
+    "backup": ("pipeline.cli.sweep_files:backup", "Copy the study storage."),
     "best": ("pipeline.cli.sweep_best:best", "Export the winner."),
-    "clean": ("pipeline.cli.sweep_clean:command", "Delete checkpoints of losers."),
+    "clean": ("pipeline.cli.sweep_files:clean", "Delete checkpoints of losers."),
     "compare": ("pipeline.cli.sweep_compare:command", "Compare the trials in one HTML file."),
-    "continue": ("pipeline.cli.sweep_continue:command", "Overrule a verdict; recorded."),
-    "import": ("pipeline.cli.sweep_import:command", "Add earlier runs from their logs."),
+    "continue": ("pipeline.cli.sweep_record:continue_", "Overrule a verdict; this is recorded."),
+    "import": ("pipeline.cli.sweep_record:import_runs", "Add earlier runs from their logs."),
     "launch": ("pipeline.cli.sweep_launch:launch", "Run a sweep, or go on with it."),
     "list": ("pipeline.cli.sweep_status:list_sweeps", "List the project's sweeps."),
     "plan": ("pipeline.cli.sweep_plan:command", "Show what a sweep will do; runs nothing."),
-    "register": ("pipeline.cli.sweep_register:register", "Make the studies; runs nothing."),
-    "search": ("pipeline.cli.sweep_search:search", "Search beyond the plan, around a recipe."),
-    "status": ("pipeline.cli.sweep_status:status", "Show what is where."),
+    "register": ("pipeline.cli.sweep_record:register", "Make the studies; runs nothing."),
+    "search": ("pipeline.cli.sweep_launch:search", "Search beyond the plan, around a recipe."),
+    "status": ("pipeline.cli.sweep_status:status", "Show every trial and its state."),
     "stop": ("pipeline.cli.sweep_stop:stop", "End running trials cleanly, resumable."),
-    "sync": ("pipeline.cli.sweep_sync:command", "Send offline runs to W&B."),
+    "sync": ("pipeline.cli.sweep_files:sync", "Send offline runs to W&B."),
     "watch": ("pipeline.cli.sweep_watch:command", "Follow the running trials live."),
 }
 _ROOT = {
     "checkpoint": (
         "pipeline.cli.checkpoint_inspect:command",
-        "Say what a checkpoint is, what fits.",
+        "Show what a checkpoint holds, what fits.",
     ),
     "data": ("pipeline.cli.data:command", "Make, check and prepare data."),
-    "diagnose": ("pipeline.cli.diagnose:command", "Say what went wrong in a training log."),
-    "doctor": ("pipeline.cli.doctor:command", "Say what is wrong here and what to do."),
+    "diagnose": ("pipeline.cli.diagnose:command", "Show what went wrong in a training log."),
+    "doctor": ("pipeline.cli.project_commands:doctor", "Show what is wrong here and what to do."),
     "gates": ("pipeline.cli.gates_commands:command", "Check gates, or replay them on old logs."),
-    "init": ("pipeline.cli.init:command", "Make a folder a project."),
+    "init": ("pipeline.cli.project_commands:init", "Make a folder a project."),
     "log": ("pipeline.cli.log:command", "Show lr and top-1 by epoch of the newest log."),
     "train": ("pipeline.cli.train:train", "Train one variant, without a study."),
 }
@@ -125,7 +126,7 @@ def sweep_group() -> None:
 
 def main() -> None:
     """Run the command; this is what the console script calls."""
-    # Records of 10,000 trials hold no cycles; looking for some is a tenth of `status`.
+    # Records of 10,000 trials hold no cycles; searching for some takes a tenth of `status`.
     gc.set_threshold(100_000)
     try:
         code = cli.main(standalone_mode=False)
@@ -133,20 +134,23 @@ def main() -> None:
     except PcanError as error:
         click.echo(printable(error), err=True)
         sys.exit(error.exit_code)
+    except FormatError as error:
+        click.echo(printable(error), err=True)
+        sys.exit(StorageError.exit_code)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # `pcan ... | head`: the reader has what it wanted.
+        # `pcan ... | head`: the reader has closed the pipe.
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:
         if error.errno not in MACHINE_ERRNOS:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        click.echo(printable(f"{place}{error.strerror}. Mend that, then try again."), err=True)
+        click.echo(printable(f"{place}{error.strerror}. Fix that, then try again."), err=True)
         sys.exit(NotReady.exit_code)
 
 

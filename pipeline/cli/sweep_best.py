@@ -1,4 +1,4 @@
-"""`pcan sweep best`: export the winner, after repeating the best on new seeds where asked."""
+"""`pcan sweep best`: export the winner, after repeating the best on new seeds with --confirm."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from pipeline.cli.common.options import (
     sweep_argument,
     wandb_option,
 )
+from pipeline.shared.states import Phase
 
 if TYPE_CHECKING:
     from pipeline.cli.common.options import Opened
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 @click.command()
 @sweep_argument
 @click.option("--out", type=click.Path(path_type=Path), help="[default: exports/SWEEP]")
-@click.option("--trial", metavar="VARIANT/N", help="Export this one instead; goes on record.")
-@click.option("--test", "evaluate", is_flag=True, help="Also measure the exported weights anew.")
+@click.option("--trial", metavar="VARIANT/N", help="Export this one instead; it is recorded.")
+@click.option("--test", "evaluate", is_flag=True, help="Also measure the exported weights.")
 @click.option(
     "--confirm", type=click.IntRange(1, 100), metavar="K", help="First repeat the K best."
 )
@@ -36,11 +37,11 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 100),
     default=2,
     show_default=True,
-    help="New seeds of each that is repeated.",
+    help="New seeds for each repeated trial.",
 )
-@click.option("--dry-run", is_flag=True, help="With --confirm: say what would be repeated.")
+@click.option("--dry-run", is_flag=True, help="With --confirm: print what would be repeated.")
 @place_options
-@wandb_option("How W&B is told of repetitions.")
+@wandb_option("How runs of the repetitions are sent to W&B.")
 @set_option
 @storage_option
 @json_option
@@ -76,13 +77,13 @@ def best(
         if trial is not None:
             raise click.UsageError("Use --confirm or --trial: a mean decides, or you do.")
         if dry_run:
-            return _foretell(opened, store, confirm, seeds)
+            return _show_repeats(opened, store, confirm, seeds)
         code = _confirm(opened, store, confirm, seeds, launching)
         if code not in (0, 3):
             return code
     rows = read_board(opened.sweep.name, store)
     winner = find_winner(opened.sweep, rows, trial)
-    running = [row.name for row in rows if row.phase == "running"]
+    running = [row.name for row in rows if row.phase == Phase.RUNNING]
     if running:
         more = f" and {len(running) - 5} more" if len(running) > 5 else ""
         named = ", ".join(running[:5])
@@ -93,14 +94,14 @@ def best(
     return code
 
 
-def _foretell(opened: "Opened", store: "Storage", count: int, seeds: int) -> int:
-    """Say which trials would be repeated on which seeds."""
+def _show_repeats(opened: "Opened", store: "Storage", count: int, seeds: int) -> int:
+    """Print which trials would be repeated on which seeds."""
     from pipeline.manage.repeat import repetitions
 
-    found = repetitions(opened.sweep, opened.project, store, count, seeds)
-    for name, (_, missing) in found.items():
-        told = ", ".join(map(str, missing)) or "none, all have been run or begun"
-        click.echo(f"{name}: new seeds {told}")
+    planned = repetitions(opened.sweep, opened.project, store, count, seeds)
+    for name, (_, missing) in planned.items():
+        new = ", ".join(map(str, missing)) or "none, all have been run or started"
+        click.echo(f"{name}: new seeds {new}")
     return 0
 
 
@@ -108,16 +109,16 @@ def _confirm(
     opened: "Opened", store: "Storage", count: int, seeds: int, launching: dict[str, Any]
 ) -> int:
     """Repeat the best trials on new seeds; return the launch's exit code."""
-    from pipeline.cli.common.run_repeats import repeat
+    from pipeline.cli.common.run_launch import run_repeats
     from pipeline.manage.repeat import enqueue_confirmations
 
     names, new = enqueue_confirmations(opened.sweep, opened.project, store, count, seeds)
     if not names:
-        return 0  # what there is instead is said where nothing can be exported
+        return 0  # the export then says what there is instead
     if len(names) < count:
         echo_err(f"Only {len(names)} complete trials can be repeated.")
     echo_err(f"Repeating {', '.join(names)} on {seeds} new seeds each ({new} runs are new).")
-    return repeat(opened, store, names, **launching)
+    return run_repeats(opened, store, names, launching)
 
 
 def _export(
@@ -152,8 +153,8 @@ def _export(
 
 
 def _instead_of(opened: "Opened", rows: list[Any]) -> str | None:
-    """Return the trial that would have been exported had nobody chosen."""
+    """Return the trial that would have been exported without --trial."""
     from pipeline.study.best import best_row
 
-    found = best_row(opened.sweep, rows)
-    return found.name if found is not None else None
+    row = best_row(opened.sweep, rows)
+    return row.name if row is not None else None

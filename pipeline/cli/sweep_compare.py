@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 @click.command()
 @sweep_argument
 @click.option("--out", type=click.Path(path_type=Path), help="Where the file goes.")
-@click.option("--open", "open_it", is_flag=True, help="Show it in the browser.")
-@click.option("--serve", is_flag=True, help="Keep it live on this machine, until Ctrl-C.")
+@click.option("--open", "open_it", is_flag=True, help="Open it in the browser.")
+@click.option("--serve", is_flag=True, help="Serve it live on this machine, until Ctrl-C.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address for --serve.")
 @click.option("--port", default=0, help="Port for --serve; left out, a free one.")
 @click.option("--wandb", "on_wandb", is_flag=True, help="Make or update the W&B workspace.")
@@ -64,34 +64,34 @@ def command(
 
 
 def _collector(opened: "Opened", storage: str | None) -> Callable[[], dict[str, Any]]:
-    """Return what reads the sweep anew; a variant's schedule is asked for once, when it is run."""
+    """Return a function that reads the sweep; it resolves a variant's schedule only once."""
     from pipeline.report.compare.compare_record import collect
     from pipeline.study.importance import importances
 
     folder = opened.project.runs / opened.sweep.name
-    asked: set[str] = set()
+    resolved: set[str] = set()
     rates: dict[str, list[float]] = {}
-    mattered: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    ranked: dict[tuple[str, ...], list[dict[str, Any]]] = {}
 
     def fresh() -> dict[str, Any]:
         tried = {spec.parts[-3] for spec in folder.glob("*/*/spec.json")}
-        if tried - asked:
-            rates.update(_true_lr(opened, tried - asked))
-            asked.update(tried)
+        if tried - resolved:
+            rates.update(_true_lr(opened, tried - resolved))
+            resolved.update(tried)
         board = _board(opened, storage)
         phases = {row.name: row.phase for row in board}
         ended = tuple(row.name for row in board if row.finished)
-        if ended not in mattered:
-            mattered.clear()
-            mattered[ended] = importances(opened.sweep, board)
+        if ended not in ranked:
+            ranked.clear()
+            ranked[ended] = importances(opened.sweep, board)
         distant = _distant(opened, storage, board)
-        return collect(folder, opened.sweep, rates, phases, mattered[ended], distant)
+        return collect(folder, opened.sweep, rates, phases, ranked[ended], distant)
 
     return fresh
 
 
 def _true_lr(opened: "Opened", variants: set[str]) -> dict[str, list[float]]:
-    """Return what the schedules really give; where that cannot be had, say why and go on."""
+    """Return the true learning rates by variant; print why any are missing."""
     from pipeline.errors import PcanError
     from pipeline.job.resolve import resolve_variants
     from pipeline.preflight.plan_facts import schedules
@@ -101,15 +101,15 @@ def _true_lr(opened: "Opened", variants: set[str]) -> dict[str, list[float]]:
     except PcanError as error:
         click.echo(f"The true learning rate is missing. {error}", err=True)
         return {}
-    wanted = {name: config for name, config in configs.items() if name in variants}
-    rates, problems = schedules(opened.sweep, opened.project, wanted)
+    chosen = {name: config for name, config in configs.items() if name in variants}
+    rates, problems = schedules(opened.sweep, opened.project, chosen)
     for problem in problems:
         click.echo(problem, err=True)
     return rates
 
 
 def _board(opened: "Opened", storage: str | None) -> "list[TrialRow]":
-    """What only the storage knows of trials: whether an owner is gone, or one is paused."""
+    """Return the storage's rows: only they say whether an owner is dead or a trial paused."""
     from pipeline.study.db.storage import open_storage
     from pipeline.study.trial_rows import read_board
 
@@ -121,7 +121,7 @@ def _board(opened: "Opened", storage: str | None) -> "list[TrialRow]":
 def _distant(
     opened: "Opened", storage: str | None, board: "list[TrialRow]"
 ) -> list[dict[str, Any]]:
-    """Return what the storage knows of trials whose run directories other hosts have."""
+    """Return the trials whose run directories are on other hosts, as the storage has them."""
     from pipeline.report.compare.compare_record import distant_trials
     from pipeline.study.db.storage import open_storage
 

@@ -36,7 +36,7 @@ def command(
     """Show the ladder, each variant's changes and true lr, the lint and the cost; run nothing.
 
     With --search: what `pcan sweep search` would search, and its GPU hours by stopping rule, from
-    the curves this storage has.
+    the curves in this storage.
 
     Example:
 
@@ -52,17 +52,17 @@ def command(
 
     opened = open_sweep(sweep)
     plan, project = opened.sweep, opened.project
-    known = resolved(plan, project)
-    changes = {name: config.changes for name, config in known.configs.items()}
+    facts = resolved(plan, project)
+    changes = {name: config.changes for name, config in facts.configs.items()}
     for line in ignored_settings(
-        plan, {name: config.facts for name, config in known.configs.items()}
+        plan, {name: config.facts for name, config in facts.configs.items()}
     ):
         echo_err(line)
     clips = clips or known_clips(project.runs, plan.name)
-    view = plan_view(subject(plan, known.base, known.true_lr, clips), changes, known.problems)
+    view = plan_view(subject(plan, facts.base, facts.true_lr, clips), changes, facts.problems)
     shown = record(view)
     if searching:
-        shown["search"] = _search(opened, known, storage, trials)
+        shown["search"] = _search(opened, facts, storage, trials)
     if as_json:
         print_json(shown)
     elif searching:
@@ -72,7 +72,7 @@ def command(
 
 
 def _search(
-    opened: Opened, known: "Resolved", storage: str | None, trials: int | None
+    opened: Opened, facts: "Resolved", storage: str | None, trials: int | None
 ) -> dict[str, Any]:
     """Return what a search would do and cost."""
     from pipeline.errors import InputError
@@ -81,13 +81,13 @@ def _search(
     from pipeline.study.db.storage import open_storage
     from pipeline.study.trial_rows import read_board
 
-    if not known.configs:
-        raise InputError(" ".join(known.problems))
+    if not facts.configs:
+        raise InputError(" ".join(facts.problems))
     study_storage = open_storage(storage, opened.project.runs, create=False)
     try:
         rows = read_board(opened.sweep.name, study_storage)
         variant = choose_variant(opened.sweep, rows, None)
-        facts = known.configs[variant].facts
-        return search_record(opened.sweep, variant, facts, study_storage, rows, trials)
+        chosen = facts.configs[variant].facts
+        return search_record(opened.sweep, variant, chosen, study_storage, rows, trials)
     finally:
         study_storage.close()

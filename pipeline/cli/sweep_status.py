@@ -1,4 +1,4 @@
-"""`pcan sweep status` and `pcan sweep list`: what is where."""
+"""`pcan sweep status` and `pcan sweep list`: the trials of a sweep, the sweeps of a project."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from pipeline.cli.common.options import (
 @storage_option
 @json_option
 def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
-    """Show every trial of SWEEP: state, epochs, top-1, verdicts, what comes next.
+    """Show every trial of SWEEP: state, epochs, top-1, verdicts, what runs next.
 
     \b
     Example:
@@ -57,7 +57,7 @@ def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
 
 
 def _jobs(opened: Opened) -> list[dict[str, Any]]:
-    """Return the jobs that a cluster has of this sweep, if it ever was launched there."""
+    """Return this sweep's jobs in a cluster, if it was ever launched there."""
     from pipeline.cluster.executor import executor_of
     from pipeline.errors import NotReady
 
@@ -67,7 +67,7 @@ def _jobs(opened: Opened) -> list[dict[str, Any]]:
     try:
         return [job.record() for job in executor.active_jobs()]
     except NotReady as error:
-        echo_err(f"Jobs of {executor.title} are not shown: {error}")
+        echo_err(f"{executor.title} jobs are not shown: {error}")
         return []
 
 

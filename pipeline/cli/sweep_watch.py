@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from pipeline.report.status.live import TrialSnapshot
 
 POLL_S = 1.0
-#: Between two trials of a ladder nothing runs for a moment.
-PATIENCE_S = 15.0
+#: Between two trials of a ladder no job runs for a moment.
+IDLE_S = 15.0
 
 
 @click.command()
 @sweep_argument
-@click.option("--once", is_flag=True, help="Show where things are now, and end.")
+@click.option("--once", is_flag=True, help="Show the state now, and end.")
 @storage_option
 @json_option
 def command(sweep: str | None, once: bool, storage: str | None, as_json: bool) -> None:
     """Show the running trials of SWEEP: epoch, top-1, the next gate, time left.
 
-    On a terminal a table that follows the jobs, elsewhere a line when something happens. It ends
-    when nothing runs any more; leaving it (Ctrl-C) stops nothing. --json prints one picture.
+    On a terminal a table that follows the jobs, elsewhere a line at each change. It ends when
+    no job runs; leaving it with Ctrl-C stops no trial. --json prints the state once.
 
     \b
     Example:
@@ -52,35 +52,36 @@ def command(sweep: str | None, once: bool, storage: str | None, as_json: bool) -
     name = opened.sweep.name
     folder = opened.project.runs / name
 
-    def see() -> "list[TrialSnapshot]":
+    def read() -> "list[TrialSnapshot]":
         return snapshot(opened.sweep, opened.project, store)
 
     console = Console(highlight=False, soft_wrap=True)
     if as_json:
-        print_json({"schema": 1, "sweep": name, "trials": [seen.record() for seen in see()]})
+        print_json({"schema": 1, "sweep": name, "trials": [seen.record() for seen in read()]})
         return
-    seen = see()
-    going = any(one.running for one in seen) or launch_is_alive(folder)
-    if going and not once:
+    seen = read()
+    active = any(one.running for one in seen) or launch_is_alive(folder)
+    if active and not once:
         try:
-            _follow(console, see, lambda: launch_is_alive(folder))
+            _follow(console, read, lambda: launch_is_alive(folder))
         except KeyboardInterrupt:
-            echo_err(f"No longer watching; {name} goes on. Stop it: pcan sweep stop {name}")
+            echo_err(f"No longer watching; {name} keeps running. Stop it: pcan sweep stop {name}")
         return
     if any(one.running for one in seen):
         console.print(watch_table(seen))
     else:
-        echo_err(f"Nothing of {name} is running. What was: pcan sweep status {name}")
+        echo_err(f"Nothing of {name} is running. What has run: pcan sweep status {name}")
 
 
 def _follow(
-    console: "Console", see: "Callable[[], list[TrialSnapshot]]", alive: Callable[[], bool]
+    console: "Console", read: "Callable[[], list[TrialSnapshot]]", alive: Callable[[], bool]
 ) -> None:
-    """Follow until nothing has run for a while and no launch is there to start something."""
+    """Print changes until no trial has run for a while and no launch is alive to start one."""
     from rich.live import Live
     from rich.text import Text
 
     from pipeline.report.status.live import changes
+    from pipeline.shared.states import Phase
 
     live = Live(console=console, auto_refresh=False, transient=True)
     if console.is_terminal:
@@ -88,14 +89,14 @@ def _follow(
     seen: list[TrialSnapshot] = []
     idle_since = time.monotonic()
     try:
-        while time.monotonic() - idle_since < PATIENCE_S:
-            now = see()
+        while time.monotonic() - idle_since < IDLE_S:
+            now = read()
             for text in changes(seen, now):
                 console.print(Text(text))
             seen = now
             if any(one.running for one in now) or alive():
                 idle_since = time.monotonic()
-            elif not any(one.phase in ("running", "waiting") for one in now):
+            elif not any(one.phase in (Phase.RUNNING, Phase.WAITING) for one in now):
                 return
             if console.is_terminal:
                 live.update(watch_table(now), refresh=True)

@@ -14,7 +14,7 @@ from pipeline.cli.common.options import open_sweep, set_option
     "--wandb",
     "wandb_mode",
     type=click.Choice(["offline", "live", "disabled"]),
-    help="How W&B is told. [default: offline; live under `wandb agent`]",
+    help="How the run is sent to W&B. [default: offline; live under `wandb agent`]",
 )
 @click.option("--wait", is_flag=True, help="Wait for GPUs that others use.")
 @set_option
@@ -29,7 +29,7 @@ def train(
 ) -> int:
     """Train one variant of SWEEP, judged by the same gates, in a run directory of its own.
 
-    Under `wandb agent` it writes to the run that the agent has opened.
+    Under `wandb agent` it writes to the run that the agent opened.
 
     \b
     Example:

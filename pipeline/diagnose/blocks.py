@@ -1,8 +1,8 @@
 """A file of any size as blocks of whole lines, in constant memory.
 
 Scanning blocks with `bytes.find` and a regular expression is what makes a log of hundreds
-of megabytes readable in seconds: a Python loop over its lines would spend the time on the
-99 % of lines nobody asked for.
+of megabytes readable in seconds: a Python loop over its lines would spend its time on the
+99 % of lines that are not needed.
 """
 
 import codecs
@@ -16,7 +16,7 @@ from pipeline.errors import InputError
 
 #: Bytes read at a time; larger is not faster, and memory stays at a few blocks.
 BLOCK = 1 << 20
-#: A longer line is no log line (a binary file, a dumped array); it is skipped.
+#: A longer line is not a log line (a binary file, a dumped array); it is skipped.
 LONGEST_LINE = 4 << 20
 
 _WIDE = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
@@ -42,7 +42,7 @@ def blocks(path: Path) -> Iterator[Block]:
     """Yield the file's lines in blocks; UTF-16 (a Windows redirection) becomes UTF-8.
 
     Raises:
-        InputError: it cannot be read or is no text.
+        InputError: it cannot be read or is not text.
     """
     try:
         with _open(path) as stream:
@@ -52,13 +52,13 @@ def blocks(path: Path) -> Iterator[Block]:
 
 
 def head(path: Path, size: int = 1 << 16) -> bytes:
-    """Return the first bytes, decoded as `blocks` does, to tell the format from."""
-    found = b""
+    """Return the first bytes, decoded as `blocks` does, to detect the format."""
+    start = b""
     for block in blocks(path):
-        found += block.data
-        if len(found) >= size:
+        start += block.data
+        if len(start) >= size:
             break
-    return found[:size]
+    return start[:size]
 
 
 def _open(path: Path) -> BinaryIO | gzip.GzipFile:

@@ -1,8 +1,8 @@
-"""What a configuration, printed into a log or saved beside it, says about the run.
+"""Facts about a run from its configuration, printed into the log or saved beside it.
 
 A configuration is Python, but it comes with a log from anywhere, so it is never executed:
 each top-level assignment is parsed and only literals and `dict(..)` calls are taken. A
-statement that is damaged or clever is passed over, the others still count.
+damaged statement, or any other expression, is skipped; the others still count.
 """
 
 import ast
@@ -10,27 +10,28 @@ import re
 from typing import Any
 
 from pipeline.diagnose.curve import Facts
+from pipeline.diagnose.fields import is_number, number, whole
 
 #: A top-level assignment begins at the start of a line; what follows is indented or closes it.
 _STATEMENT = re.compile(r"^(?=[A-Za-z_]\w* *= *)", re.MULTILINE)
 
 
 def read_config(text: str) -> Facts:
-    """Return what the configuration says; anything it does not say stays None."""
+    """Return the facts in a configuration; what it does not set stays None."""
     return _facts(_assignments(text.replace("\r\n", "\n").strip()))
 
 
 def _assignments(text: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for statement in _STATEMENT.split(text):
         name, equals, value = statement.partition("=")
         if not equals or not name.strip().isidentifier():
             continue
         try:
-            found[name.strip()] = _literal(ast.parse(value.strip(), mode="eval").body)
+            values[name.strip()] = _literal(ast.parse(value.strip(), mode="eval").body)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
-    return found
+    return values
 
 
 def _literal(node: ast.expr) -> Any:
@@ -50,7 +51,7 @@ def _literal(node: ast.expr) -> Any:
             return {item.arg: _literal(item.value) for item in node.keywords if item.arg}
         case ast.UnaryOp(op=ast.USub()):
             value = _literal(node.operand)
-            return -value if _is_number(value) else None
+            return -value if is_number(value) else None
     return None
 
 
@@ -62,11 +63,11 @@ def _facts(config: dict[str, Any]) -> Facts:
     checkpointing = _dict(_dict(config.get("default_hooks")).get("checkpoint"))
     evaluation = _dict(config.get("evaluation"))
     return Facts(
-        max_epochs=_whole(train.get("max_epochs"))
-        or _whole(runner.get("max_epochs"))
-        or _whole(config.get("total_epochs")),
-        val_interval=_whole(train.get("val_interval")) or _whole(evaluation.get("interval")),
-        base_lr=_number(optimizer.get("lr")),
+        max_epochs=whole(train.get("max_epochs"))
+        or whole(runner.get("max_epochs"))
+        or whole(config.get("total_epochs")),
+        val_interval=whole(train.get("val_interval")) or whole(evaluation.get("interval")),
+        base_lr=number(optimizer.get("lr")),
         schedulers=_schedulers(config),
         load_from=_text(config.get("load_from")),
         early_stopping=_early_stopping(config),
@@ -79,11 +80,11 @@ def _facts(config: dict[str, Any]) -> Facts:
 
 
 def _schedulers(config: dict[str, Any]) -> list[dict[str, Any]]:
-    found = config.get("param_scheduler")
-    if isinstance(found, dict):
-        found = [found]
-    if isinstance(found, list):
-        return [item for item in found if isinstance(item, dict)]
+    schedulers = config.get("param_scheduler")
+    if isinstance(schedulers, dict):
+        schedulers = [schedulers]
+    if isinstance(schedulers, list):
+        return [item for item in schedulers if isinstance(item, dict)]
     policy = _dict(config.get("lr_config"))
     return [policy] if policy else []
 
@@ -99,26 +100,14 @@ def _early_stopping(config: dict[str, Any]) -> dict[str, Any] | None:
 
 def _num_classes(model: Any) -> int | None:
     for head in ("cls_head", "head"):
-        found = _whole(_dict(_dict(model).get(head)).get("num_classes"))
-        if found:
-            return found
+        classes = whole(_dict(_dict(model).get(head)).get("num_classes"))
+        if classes:
+            return classes
     return None
 
 
 def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if _is_number(value) else None
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
 def _text(value: Any) -> str | None:

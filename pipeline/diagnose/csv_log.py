@@ -8,14 +8,14 @@ import csv
 from pathlib import Path
 
 from pipeline.diagnose.blocks import blocks
-from pipeline.diagnose.log_run import LogRun
+from pipeline.diagnose.curve import LogRun
 
 _KNOWN = frozenset({"epoch", "lr", "loss", "top1", "rgb_top1", "pose_top1"})
 _DELIMITERS = (",", ";", "\t")
 
 
 def csv_columns(first_lines: bytes) -> tuple[str, list[str]] | None:
-    """Return (delimiter, column names) if the first line that is no comment is such a header."""
+    """Return (delimiter, column names) if the first line after comments is such a header."""
     for line in first_lines.decode("utf-8", "replace").splitlines():
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -28,7 +28,7 @@ def csv_columns(first_lines: bytes) -> tuple[str, list[str]] | None:
 
 
 def csv_run(path: Path, delimiter: str, names: list[str]) -> LogRun:
-    """Read the table; a row that is damaged or incomplete is left out and noted."""
+    """Read the table; a damaged or incomplete row is left out and noted."""
     run, seen_header = LogRun(), False
     for block in blocks(path):
         text = block.data.decode("utf-8", "replace")
@@ -40,11 +40,11 @@ def csv_run(path: Path, delimiter: str, names: list[str]) -> LogRun:
             elif not block.complete:
                 run.note(f"line {number} has no newline at its end, so it may be cut; left out")
             else:
-                _take_row(run, line, delimiter, names, number)
+                _add_row(run, line, delimiter, names, number)
     return run
 
 
-def _take_row(run: LogRun, line: str, delimiter: str, names: list[str], number: int) -> None:
+def _add_row(run: LogRun, line: str, delimiter: str, names: list[str], number: int) -> None:
     try:
         cells = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
     except csv.Error:
@@ -63,7 +63,7 @@ def _take_row(run: LogRun, line: str, delimiter: str, names: list[str], number: 
 
 
 def _name(cell: str) -> str:
-    """Return a column's name as written, but for those that mean something here."""
+    """Return a column's name as written; the known ones in lower case."""
     return cell.lower() if cell.lower() in _KNOWN else cell
 
 

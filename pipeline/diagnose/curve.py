@@ -1,10 +1,12 @@
-"""What a training log says, whatever wrote it: one point an epoch, and what it was set up to do.
+"""What a training log says, whatever wrote it: one point an epoch, and the run's setup.
 
-Plain facts: `run.py` collects them, the readers of each format fill it, `rules` judges.
+The readers of each format fill a `LogRun` for each start of the program; `join` makes one `Curve`
+of them, which the rules judge.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -32,7 +34,7 @@ class Point:
 
 @dataclasses.dataclass(kw_only=True)
 class Facts:
-    """How the run was set up and how it ended, as far as the log tells; None: not told."""
+    """How the run was set up and how it ended, as far as the log shows; None: unknown."""
 
     max_epochs: int | None = None
     val_interval: int | None = None
@@ -57,8 +59,8 @@ class Facts:
         """Take from `other` whatever is not known yet.
 
         Args:
-            same_run: False for an earlier run that this one goes on from: how that one ended
-                says nothing about this one.
+            same_run: False for an earlier run that this one continues: how that one ended
+                does not count here.
         """
         for field in dataclasses.fields(self):
             if not getattr(self, field.name) and (same_run or field.name not in _ENDS):
@@ -71,14 +73,14 @@ _ENDS = frozenset({"stop_message", "stop_cause", "failure", "traceback"})
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One training run as its log tells it.
+    """One training run as its log shows it.
 
     Args:
         path: the file the points come from.
         format: what wrote it, in words.
         points: ascending by epoch, each epoch once.
         nan_loss: (epoch, line) of the first non-finite training loss.
-        notes: what a reader of the result should know: joined runs, damage, doubts.
+        notes: remarks for the reader: joined runs, damage, doubts.
     """
 
     path: str
@@ -101,3 +103,152 @@ class Curve:
     def metric_names(self) -> list[str]:
         """Every validation metric of the run, in the order of first appearance."""
         return list(dict.fromkeys(name for point in self.points for name in point.metrics))
+
+
+#: More epochs than this in one run are damage, not training; further ones are left out.
+MOST_EPOCHS = 100_000
+
+
+@dataclasses.dataclass(slots=True)
+class _Epoch:
+    """The growing record of one epoch."""
+
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    lr: float | None = None
+    lr_end: float | None = None
+    loss_sum: float = 0.0
+    losses: int = 0
+    line: int = 0
+
+
+class LogRun:
+    """One start of a training program, collected in the order its log was written."""
+
+    def __init__(self) -> None:
+        self.facts = Facts()
+        self.has_header = False
+        self.nan_loss: tuple[int, int] | None = None
+        self.notes: list[str] = []
+        self._epochs: dict[int, _Epoch] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._epochs)
+
+    def has(self, epoch: int) -> bool:
+        """Whether anything of the epoch is known."""
+        return epoch in self._epochs
+
+    def train(self, epoch: int, lr: float | None, loss: float | None, line: int) -> None:
+        """Add one logged training iteration."""
+        record = self._record(epoch)
+        if not record.metrics:
+            record.line = line
+        if lr is not None and math.isfinite(lr):
+            record.lr = lr if record.lr is None else record.lr
+            record.lr_end = lr
+        if loss is None:
+            return
+        if math.isfinite(loss):
+            record.loss_sum += loss
+            record.losses += 1
+        elif self.nan_loss is None:
+            self.nan_loss = (epoch, line)
+
+    def validate(self, epoch: int, metrics: Mapping[str, float], line: int) -> None:
+        """Add the metrics of one validation; a second, different one replaces the first.
+
+        An epoch is validated twice when a killed job is started again in the same file:
+        training continued from the later weights.
+        """
+        if not metrics:
+            return
+        record = self._record(epoch)
+        differing = [
+            k for k, v in metrics.items() if k in record.metrics and record.metrics[k] != v
+        ]
+        if any(not _both_nan(record.metrics[name], metrics[name]) for name in differing):
+            self.note(f"epoch {epoch} was validated twice; the later values (line {line}) count")
+            record.metrics.clear()
+        record.metrics.update(metrics)
+        record.line = line
+
+    def note(self, text: str) -> None:
+        """Add a note once, up to 20 notes."""
+        if text not in self.notes and len(self.notes) < 20:
+            self.notes.append(text)
+
+    def points(self) -> list[Point]:
+        """Return the finished points, ascending."""
+        return [_freeze(epoch, self._epochs[epoch]) for epoch in sorted(self._epochs)]
+
+    def _record(self, epoch: int) -> _Epoch:
+        record = self._epochs.get(epoch)
+        if record is None:
+            record = _Epoch()
+            if len(self._epochs) < MOST_EPOCHS:
+                self._epochs[epoch] = record
+            else:
+                self.note(f"more than {MOST_EPOCHS} epochs; the rest is left out")
+        return record
+
+
+def _both_nan(a: float, b: float) -> bool:
+    return math.isnan(a) and math.isnan(b)
+
+
+def _freeze(epoch: int, record: _Epoch) -> Point:
+    return Point(
+        epoch=epoch,
+        metrics=dict(record.metrics),
+        lr=record.lr,
+        lr_end=record.lr_end,
+        loss=record.loss_sum / record.losses if record.losses else None,
+        line=record.line,
+    )
+
+
+def join(runs: Iterable[LogRun], path: str, format: str) -> Curve:
+    """Make one curve of the newest run and of the earlier ones it continues.
+
+    Args:
+        runs: in the order they were started, each run's epochs counted from the very
+            beginning (as MMEngine and MMCV count them after a resume).
+    """
+    with_epochs = [run for run in runs if run] or list(runs)[-1:] or [LogRun()]
+    newest = with_epochs[-1]
+    points, facts, notes = newest.points(), newest.facts, list(newest.notes)
+    nan_loss, used = newest.nan_loss, 1
+    for earlier in reversed(with_epochs[:-1]):
+        last = _continues_after(newest, points)
+        if last is None:
+            break
+        points = [p for p in earlier.points() if p.epoch <= last] + points
+        if earlier.nan_loss and earlier.nan_loss[0] <= last:
+            nan_loss = earlier.nan_loss
+        facts.fill(earlier.facts, same_run=False)
+        notes += [note for note in earlier.notes if note not in notes]
+        newest, used = earlier, used + 1
+    # The first run shows what training started from; a resumed one loads its own state.
+    facts.load_from = None if newest.facts.resumed_epoch else newest.facts.load_from
+    facts.resumed_epoch = newest.facts.resumed_epoch
+    if used > 1:
+        notes.append(f"{used} runs joined across resumes")
+    if left_out := len(with_epochs) - used:
+        notes.append(f"{left_out} earlier run(s) that the newest does not continue are left out")
+    return Curve(
+        path=path,
+        format=format,
+        points=tuple(points),
+        facts=facts,
+        nan_loss=nan_loss,
+        notes=tuple(notes),
+    )
+
+
+def _continues_after(run: LogRun, points: list[Point]) -> int | None:
+    """Return the last epoch of an earlier run that `run` continues, or None."""
+    if run.facts.resumed_epoch is not None:
+        return run.facts.resumed_epoch
+    first = points[0].epoch if points else 1
+    # A rotated log starts in the middle: no header, and its epochs continue.
+    return first - 1 if not run.has_header and first > 1 else None

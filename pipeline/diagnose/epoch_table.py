@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.diagnose.curve import Point
 from pipeline.diagnose.log_case import LogCase
 from pipeline.plan.judge import Rules, judge_all
-from pipeline.plan.verdict import percent
+from pipeline.plan.verdict import VerdictKind, percent
 from pipeline.shared.rundir import RunDir
 
 
@@ -28,13 +28,13 @@ class Row:
     line: int = 0
 
 
-def rows(case: LogCase, verdicts: Mapping[int, tuple[str, str]] | None = None) -> list[Row]:
+def epoch_rows(case: LogCase, verdicts: Mapping[int, tuple[str, str]] | None = None) -> list[Row]:
     """Return the logged epochs.
 
     Args:
         verdicts: (verdict, reason) by epoch.
     """
-    said = verdicts or {}
+    verdicts = verdicts or {}
     fused = _by_epoch(case, None)
     branches = {name: _by_epoch(case, name) for name in ("rgb", "pose")}
     best = case.series.best if case.series else None
@@ -47,8 +47,8 @@ def rows(case: LogCase, verdicts: Mapping[int, tuple[str, str]] | None = None) -
             pose_top1=branches["pose"].get(point.epoch),
             loss=point.loss,
             best=best is not None and point.epoch == best[0].epoch,
-            verdict=said.get(point.epoch, (None, None))[0],
-            reason=said.get(point.epoch, (None, None))[1],
+            verdict=verdicts.get(point.epoch, (None, None))[0],
+            reason=verdicts.get(point.epoch, (None, None))[1],
             line=point.line,
         )
         for point in case.curve.points
@@ -56,20 +56,20 @@ def rows(case: LogCase, verdicts: Mapping[int, tuple[str, str]] | None = None) -
 
 
 def judged(case: LogCase, rules: Rules) -> dict[int, tuple[str, str]]:
-    """Return what the rules say after each validated epoch, up to the first that stops it."""
+    """Return the rules' verdict after each validated epoch, up to the first that stops the run."""
     verdicts = judge_all(case.series.measurements(), rules) if case.series else []
     return {verdict.epoch: (verdict.kind.value, verdict.reason) for verdict in verdicts}
 
 
 def recorded(folder: Path) -> dict[int, tuple[str, str]]:
-    """Return the verdicts that were passed on a trial while it ran, by epoch."""
-    found: dict[int, tuple[str, str]] = {}
-    for said in RunDir(folder).read_verdicts():
+    """Return the verdicts recorded while a trial ran, by epoch."""
+    verdicts: dict[int, tuple[str, str]] = {}
+    for entry in RunDir(folder).read_verdicts():
         try:
-            found[int(said["epoch"])] = (str(said["verdict"]), str(said["reason"]))
+            verdicts[int(entry["epoch"])] = (str(entry["verdict"]), str(entry["reason"]))
         except (ValueError, KeyError, TypeError):
             continue
-    return found
+    return verdicts
 
 
 def chart(case: LogCase, width: int = 60, height: int = 8) -> str:
@@ -97,29 +97,33 @@ def chart(case: LogCase, width: int = 60, height: int = 8) -> str:
     return "\n".join([*body, axis])
 
 
-def text(found: Sequence[Row]) -> str:
-    """Return the rows as an aligned table; columns that nothing fills are left out."""
+def text(rows: Sequence[Row]) -> str:
+    """Return the rows as an aligned table; empty columns are left out."""
     columns: list[tuple[str, list[str]]] = [
-        ("epoch", [str(row.epoch) for row in found]),
-        ("lr", [_number(row.lr) for row in found]),
-        ("loss", [f"{row.loss:.4f}" if row.loss is not None else "" for row in found]),
-        ("top-1", [_percent(row.top1) for row in found]),
-        ("", ["best" if row.best else "" for row in found]),
-        ("rgb", [_percent(row.rgb_top1) for row in found]),
-        ("pose", [_percent(row.pose_top1) for row in found]),
+        ("epoch", [str(row.epoch) for row in rows]),
+        ("lr", [_number(row.lr) for row in rows]),
+        ("loss", [f"{row.loss:.4f}" if row.loss is not None else "" for row in rows]),
+        ("top-1", [_percent(row.top1) for row in rows]),
+        ("", ["best" if row.best else "" for row in rows]),
+        ("rgb", [_percent(row.rgb_top1) for row in rows]),
+        ("pose", [_percent(row.pose_top1) for row in rows]),
     ]
     kept = [(name, cells) for name, cells in columns if any(cells) or name == "top-1"]
     widths = [max(len(name), *map(len, cells), 0) for name, cells in kept]
     header = "  ".join(name.rjust(w) for (name, _), w in zip(kept, widths, strict=True))
     lines = [header]
-    for i, row in enumerate(found):
+    for i, row in enumerate(rows):
         cells = "  ".join(c[i].rjust(w) for (_, c), w in zip(kept, widths, strict=True))
-        verdict = f"  {row.verdict}: {row.reason}" if row.verdict not in (None, "go") else ""
+        verdict = (
+            f"  {row.verdict}: {row.reason}"
+            if row.verdict not in (None, VerdictKind.GO.value)
+            else ""
+        )
         lines.append((cells + verdict).rstrip())
     return "\n".join(lines)
 
 
-def record(case: LogCase, found: Sequence[Row]) -> dict[str, Any]:
+def record(case: LogCase, rows: Sequence[Row]) -> dict[str, Any]:
     """Return `pcan log --json`."""
     best = case.series.best if case.series else None
     return {
@@ -129,7 +133,7 @@ def record(case: LogCase, found: Sequence[Row]) -> dict[str, Any]:
         "metric": case.series.metric if case.series else None,
         "best_epoch": best[0].epoch if best else None,
         "best_top1": best[1] if best else None,
-        "epochs": [dataclasses.asdict(row) for row in found],
+        "epochs": [dataclasses.asdict(row) for row in rows],
         "notes": list(case.curve.notes),
     }
 

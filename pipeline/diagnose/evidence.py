@@ -1,4 +1,4 @@
-"""Read a log as evidence for a sweep: its curve, how it ended, which variant it carried out."""
+"""Read a log as an earlier run of a sweep: its curve, how it ended, which variant it was."""
 
 import dataclasses
 import hashlib
@@ -10,12 +10,14 @@ from typing import Any
 from pipeline.diagnose.curve import Curve
 from pipeline.diagnose.log_case import LogCase, make_case
 from pipeline.diagnose.match_variant import Match, match, recipe_values
+from pipeline.diagnose.plan_context import choose_variant
 from pipeline.diagnose.read_log import read_log
 from pipeline.errors import InputError
 from pipeline.plan.earlier_run import EarlierRun
 from pipeline.plan.recipe import MISSING, recipe_value
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.measurement import Measurement
+from pipeline.shared.states import Cause, State
 
 
 def read_evidence(
@@ -31,8 +33,8 @@ def read_evidence(
 
     Args:
         texts: every variant's resolved config, as text.
-        metric: the metric to read, where the log calls the sweep's otherwise.
-        variant: the variant that the user says it is.
+        metric: the metric to read, if the log has another name for the sweep's.
+        variant: the variant given by the user.
 
     Raises:
         InputError: there is no such log or metric, or the log is of another variant.
@@ -42,9 +44,9 @@ def read_evidence(
     history = _history(case)
     if case.series is None or not history:
         raise InputError(f"{curve.path} has no validation that can be read. See: pcan diagnose")
-    found = match(sweep, texts, curve.facts.config, curve.facts.load_from)
+    matched = match(sweep, texts, curve.facts.config, curve.facts.load_from)
     if variant is not None:
-        found = _named(sweep, curve, found, variant)
+        matched = _named(sweep, curve, matched, variant)
     state, cause, reason = _ending(curve)
     return EarlierRun(
         log=str(log),
@@ -59,30 +61,30 @@ def read_evidence(
         clips=case.series.clips,
         config=curve.facts.config,
         overrides=recipe_values(sweep, curve.facts.config),
-        variant=found.variant,
-        params=found.params,
-        why_not=found.why_not,
+        variant=matched.variant,
+        params=matched.params,
+        why_not=matched.why_not,
     )
 
 
 def _metric(sweep: Sweep, curve: Curve, given: str | None) -> str:
-    """Return the metric to read; a log's own top-1 is not silently taken for the sweep's."""
+    """Return the metric to read; a log's own top-1 is not silently used for the sweep's."""
     names = curve.metric_names()
-    wanted = given or sweep.objective.metric
-    if wanted in names:
-        return wanted
+    metric = given or sweep.objective.metric
+    if metric in names:
+        return metric
     if given is None and curve.format == "measurements" and "top1" in names:
         return "top1"
     if not names:
         raise InputError(f"{curve.path} has no validation, so there is nothing to import.")
     raise InputError(
-        f'{curve.path} has no metric "{wanted}"; its validations have: {", ".join(names[:12])}. '
+        f'{curve.path} has no metric "{metric}"; its validations have: {", ".join(names[:12])}. '
         f"If one of them is the same thing, name it: --metric {names[0]}"
     )
 
 
 def _history(case: LogCase) -> tuple[Measurement, ...]:
-    """Return the validated epochs; epoch 0 is left out, it would mislead every pruner."""
+    """Return the validated epochs; epoch 0 is left out, since it would mislead every pruner."""
     if case.series is None:
         return ()
     branches = {
@@ -104,29 +106,31 @@ def _ending(curve: Curve) -> tuple[str, str | None, str]:
     """Return state, cause and reason of a run that is over, by its log."""
     facts, last = curve.facts, curve.last_epoch
     if curve.nan_loss is not None:
-        return "FAIL", "nan", f"the training loss is not finite in epoch {curve.nan_loss[0]}"
+        return (
+            State.FAIL,
+            Cause.NAN,
+            f"the training loss is not finite in epoch {curve.nan_loss[0]}",
+        )
     if facts.failure is not None:
-        return "FAIL", "failed", facts.failure
+        return State.FAIL, "failed", facts.failure
     if facts.max_epochs is None:
-        return "COMPLETE", None, f"{last} epochs; the log does not say how many were planned"
+        return State.COMPLETE, None, f"{last} epochs; the log does not say how many were planned"
     if last >= facts.max_epochs:
-        return "COMPLETE", None, f"All {facts.max_epochs} epochs are done."
-    if facts.stop_message is not None or (facts.stop_cause or "").startswith("patience"):
-        return "COMPLETE", "patience", f"early stopping ended it after epoch {last}"
-    told = f" ({facts.stop_cause})" if facts.stop_cause else ""
-    return "PRUNED", "incomplete", f"ended after {last} of {facts.max_epochs} epochs{told}"
+        return State.COMPLETE, None, f"All {facts.max_epochs} epochs are done."
+    if facts.stop_message is not None or (facts.stop_cause or "").startswith(Cause.PATIENCE):
+        return State.COMPLETE, Cause.PATIENCE, f"early stopping ended it after epoch {last}"
+    cause = f" ({facts.stop_cause})" if facts.stop_cause else ""
+    return State.PRUNED, "incomplete", f"ended after {last} of {facts.max_epochs} epochs{cause}"
 
 
-def _named(sweep: Sweep, curve: Curve, found: Match, variant: str) -> Match:
-    """Take the user's word for the variant, unless the log's own config says otherwise."""
-    if variant not in sweep.variants:
-        known = ", ".join(sweep.variants)
-        raise InputError(f'{sweep.shown_path} has no variant "{variant}"; it has: {known}.')
+def _named(sweep: Sweep, curve: Curve, matched: Match, variant: str) -> Match:
+    """Return the user's variant, unless the log's own config contradicts it."""
+    choose_variant(sweep, variant)
     config = curve.facts.config
-    if found.variant == variant:
-        return found
+    if matched.variant == variant:
+        return matched
     if config:
-        why = found.why_not or f"its config is that of {found.variant}"
+        why = matched.why_not or f"its config is that of {matched.variant}"
         raise InputError(f"{curve.path} is not of {variant}: {why}. Leave --variant out.")
     return Match(variant=variant, params=_recipe_params(sweep, variant))
 

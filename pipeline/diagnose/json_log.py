@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.diagnose.blocks import blocks
-from pipeline.diagnose.fields import is_metric
-from pipeline.diagnose.log_run import LogRun
+from pipeline.diagnose.curve import LogRun
+from pipeline.diagnose.fields import is_metric, number, whole
 from pipeline.shared.measurement import Measurement
 
 Record = dict[str, Any]
@@ -23,7 +23,7 @@ _POSITION = frozenset({"epoch", "step", "mode"})
 
 
 def json_format(first_lines: bytes) -> str | None:
-    """Name the JSON format that the first lines show; None if it is none of the three."""
+    """Name the JSON format that the first lines show; None for any other."""
     for line in first_lines.decode("utf-8", "replace").splitlines()[:200]:
         record = _parse(line)
         if record is None:
@@ -52,10 +52,10 @@ def _records(path: Path) -> Iterator[tuple[int, Record]]:
             # A line without its newline may be cut or half written, even if it parses.
             continue
         text = block.data.decode("utf-8", "replace")
-        for number, line in enumerate(text.split("\n"), block.line):
+        for line_number, line in enumerate(text.split("\n"), block.line):
             record = _parse(line)
             if record is not None:
-                yield number, record
+                yield line_number, record
 
 
 def _parse(line: str) -> Record | None:
@@ -70,23 +70,23 @@ def _parse(line: str) -> Record | None:
 
 
 def _take_scalars(run: LogRun, record: Record, line: int) -> None:
-    epoch, step = _whole(record.get("epoch")), _whole(record.get("step"))
+    epoch, step = whole(record.get("epoch"), least=0), whole(record.get("step"), least=0)
     if "loss" in record or "lr" in record:
         if epoch is None:
             run.facts.by_iteration = run.facts.by_iteration or "iter" in record
         else:
-            run.train(epoch, _lr(record), _number(record.get("loss")), line)
+            run.train(epoch, _lr(record), number(record.get("loss")), line)
         return
     if epoch is None and step is not None and not run.facts.by_iteration:
         run.validate(step, _metrics(record), line)
 
 
 def _take_mmcv(run: LogRun, record: Record, line: int) -> None:
-    epoch, mode = _whole(record.get("epoch")), record.get("mode")
+    epoch, mode = whole(record.get("epoch"), least=0), record.get("mode")
     if epoch is None:
         return
     if mode == "train":
-        run.train(epoch, _lr(record), _number(record.get("loss")), line)
+        run.train(epoch, _lr(record), number(record.get("loss")), line)
     elif mode == "val":
         run.validate(epoch, _metrics(record), line)
 
@@ -105,7 +105,7 @@ def _take_measurement(run: LogRun, record: Record, line: int) -> None:
         "pose_top1": measured.pose_top1,
     }
     extra = measured.extra if isinstance(measured.extra, dict) else {}
-    run.train(measured.epoch, _number(measured.lr), _number(measured.loss), line)
+    run.train(measured.epoch, number(measured.lr), number(measured.loss), line)
     run.validate(measured.epoch, _metrics(named) | _metrics(extra), line)
 
 
@@ -117,12 +117,12 @@ _TAKERS: dict[str, Callable[[LogRun, Record, int], None]] = {
 
 
 def _metrics(record: Record) -> dict[str, float]:
-    found = {
-        name: _number(value)
+    values = {
+        name: number(value)
         for name, value in record.items()
         if name not in _POSITION and is_metric(name)
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _lr(record: Record) -> float | None:
@@ -130,17 +130,4 @@ def _lr(record: Record) -> float | None:
     if isinstance(lr, dict):
         # Several optimisers: MMCV logs {name: rate}.
         lr = next(iter(lr.values()), None)
-    return _number(lr)
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        return float(value)
-    except OverflowError:
-        return None
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return number(lr)

@@ -1,4 +1,4 @@
-"""What the rules look at: one run's curve, its metric and branches, what is known around it."""
+"""What the rules get: one run's curve, its metric and branches, what else is known of it."""
 
 import dataclasses
 import statistics
@@ -16,9 +16,9 @@ class Finding:
     """One thing a rule found.
 
     Args:
-        severity: "error": the run is of no use as it is; "warning": it probably cost
+        severity: "error": the run is useless as it is; "warning": it probably cost
             accuracy or hours; "note": good to know.
-        epoch: where it shows; None if it concerns the whole run.
+        epoch: where it appears; None if it concerns the whole run.
         evidence: the numbers, epochs and lines it rests on.
         remedy: what to do, or what to look at next.
     """
@@ -28,6 +28,18 @@ class Finding:
     epoch: int | None
     evidence: str
     remedy: str
+
+
+def error(id: str, epoch: int | None, evidence: str, remedy: str) -> Finding:
+    return Finding(id=id, severity="error", epoch=epoch, evidence=evidence, remedy=remedy)
+
+
+def warning(id: str, epoch: int | None, evidence: str, remedy: str) -> Finding:
+    return Finding(id=id, severity="warning", epoch=epoch, evidence=evidence, remedy=remedy)
+
+
+def note(id: str, epoch: int | None, evidence: str, remedy: str) -> Finding:
+    return Finding(id=id, severity="note", epoch=epoch, evidence=evidence, remedy=remedy)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,12 +74,8 @@ class LogCase:
 
     @property
     def planned(self) -> int | None:
-        """How many epochs the run was to have."""
+        """The number of epochs in the run's configuration."""
         return self.curve.facts.max_epochs
-
-    def value_at(self, epoch: int) -> float | None:
-        """Return the value of an epoch, if it was validated."""
-        return next((v for p, v in self.values if p.epoch == epoch), None)
 
     def losses(self, first: int, last: int) -> list[float]:
         """Return the training losses of a range of epochs, both ends included."""
@@ -104,10 +112,10 @@ def _first_known(*values: float | None) -> float | None:
 
 
 def _may_be_warm(curve: Curve) -> bool:
-    """Whether the run may have started from a plan's weights: it loaded some, or does not say."""
+    """Whether the run may have loaded a plan's weights: it loaded some, or has no config."""
     facts = curve.facts
-    says = facts.base_lr is not None or facts.max_epochs is not None
-    return facts.load_from is not None or not says
+    has_config = facts.base_lr is not None or facts.max_epochs is not None
+    return facts.load_from is not None or not has_config
 
 
 def _start(chosen: Series | None) -> float | None:
@@ -116,11 +124,11 @@ def _start(chosen: Series | None) -> float | None:
 
 
 def tail(values: Sequence[float], count: int = 3) -> float:
-    """Return the mean of the last few values: one epoch is no level."""
+    """Return the mean of the last few values: a single epoch varies too much."""
     return statistics.fmean(values[-count:])
 
 
 def at(point: Point, value: float | None = None) -> str:
-    """Word an epoch for evidence: "88.32 % at epoch 1 (line 812)"."""
+    """Return an epoch as text for evidence: "88.32 % at epoch 1 (line 812)"."""
     shown = f"{percent(value)} at " if value is not None else ""
     return f"{shown}epoch {point.epoch} (line {point.line})"

@@ -1,6 +1,6 @@
-"""Which variant of a plan a log's configuration is, and what it has at the searched paths.
+"""Which variant of a plan a log's configuration is, and its values at the searched paths.
 
-What makes a recipe is compared leaf by leaf: model, optimiser, schedule, epochs, batch size,
+Recipes are compared leaf by leaf: model, optimiser, schedule, epochs, batch size,
 training pipeline, and which clips are read. Where files lie, what is logged and what is saved may
 differ. A searched path may have any value of its range.
 """
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.diagnose.config_facts import read_config
+from pipeline.diagnose.fields import is_number
 from pipeline.plan.search.space import LR, moved_with_lr
 from pipeline.plan.sweep import Space, Sweep, Variant
 
@@ -32,12 +33,12 @@ _ABSENT = object()
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Match:
-    """What a configuration is among the variants of a plan.
+    """The variant of a plan that a configuration belongs to.
 
     Args:
-        variant: the one whose recipe it is, None if it is none's.
+        variant: the variant whose recipe it is, None if there is none.
         params: its values at the variant's searched paths.
-        why_not: what sets it apart from the nearest variant, in words; empty for a match.
+        why_not: how it differs from the nearest variant, as text; empty for a match.
     """
 
     variant: str | None
@@ -48,51 +49,53 @@ class Match:
 def match(
     sweep: Sweep, texts: Mapping[str, str], config: Mapping[str, Any], load_from: str | None
 ) -> Match:
-    """Find the variant that a logged configuration carries out.
+    """Return the variant that a logged configuration belongs to.
 
     Args:
         texts: every variant's resolved config, as text.
         config: the log's configuration, by top-level name.
-        load_from: what the logged run started from.
+        load_from: the weights that the logged run started from.
     """
     if not config:
         return Match(variant=None, why_not="no config lies beside it")
     logged, nearest = leaves(config), (math.inf, "")
-    found = []
+    matches = []
     for name, text in texts.items():
         variant = sweep.variants[name]
         recipe = read_config(text).config
         differing = differences(leaves(recipe), logged)
-        moved = _moved(variant, recipe, config)
+        coupled = _coupled_rates(variant, recipe, config)
         odd = [
             path
             for path in differing
             if not _searched(variant, path)
-            and not _same(moved.get(path, _ABSENT), logged.get(path))
+            and not _same(coupled.get(path, _ABSENT), logged.get(path))
         ]
         problem = _start(variant, load_from) or _outside(variant, config)
         if not odd and problem is None:
-            found.append((len(differing), name))
+            matches.append((len(differing), name))
         elif len(odd) < nearest[0]:
             why = f"{odd[0]} is {_shown(logged.get(odd[0]))}" if odd else str(problem)
             nearest = (len(odd), f"{name} is nearest, but {why}")
-    if not found:
+    if not matches:
         return Match(variant=None, why_not=nearest[1])
-    name = min(found, key=lambda pair: pair[0])[1]  # an exact recipe first, then the file's order
+    name = min(matches, key=lambda pair: pair[0])[
+        1
+    ]  # an exact recipe first, then the file's order
     return Match(variant=name, params=searched_values(sweep.variants[name], config))
 
 
 def searched_values(variant: Variant, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a configuration has at a variant's searched paths, as far as it says."""
-    found = {path: inside(config, path) for path in variant.space}
-    return {path: value for path, value in found.items() if value is not _ABSENT}
+    """Return a configuration's values at a variant's searched paths, where it has any."""
+    values = {path: inside(config, path) for path in variant.space}
+    return {path: value for path, value in values.items() if value is not _ABSENT}
 
 
 def recipe_values(sweep: Sweep, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a configuration has wherever the plan sets or searches something."""
+    """Return a configuration's values at every path that the plan sets or searches."""
     paths = [p for v in sweep.variants.values() for p in (*v.set, *v.space)]
-    found = {path: inside(config, path) for path in dict.fromkeys(paths)}
-    return {path: value for path, value in found.items() if value is not _ABSENT}
+    values = {path: inside(config, path) for path in dict.fromkeys(paths)}
+    return {path: value for path, value in values.items() if value is not _ABSENT}
 
 
 def differences(planned: Mapping[str, Any], logged: Mapping[str, Any]) -> list[str]:
@@ -103,14 +106,14 @@ def differences(planned: Mapping[str, Any], logged: Mapping[str, Any]) -> list[s
 
 def leaves(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parts of a config that make a recipe, by full path."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for path in RECIPE:
-        _flatten(path, inside(config, path), found)
-    return found
+        _flatten(path, inside(config, path), values)
+    return values
 
 
 def inside(config: Any, path: str) -> Any:
-    """Return the value at a config path, a private marker if there is none."""
+    """Return the value at a config path, `_ABSENT` if there is none."""
     for part in path.split("."):
         if isinstance(config, list) and part.isdigit() and int(part) < len(config):
             config = config[int(part)]
@@ -121,43 +124,39 @@ def inside(config: Any, path: str) -> Any:
     return config
 
 
-def _flatten(path: str, value: Any, found: dict[str, Any]) -> None:
+def _flatten(path: str, value: Any, values: dict[str, Any]) -> None:
     if isinstance(value, Mapping) and value:
         for key, item in value.items():
-            _flatten(f"{path}.{key}", item, found)
+            _flatten(f"{path}.{key}", item, values)
     elif isinstance(value, list) and value:
         for index, item in enumerate(value):
-            _flatten(f"{path}.{index}", item, found)
+            _flatten(f"{path}.{index}", item, values)
     elif value is not _ABSENT:
-        found[path] = value
+        values[path] = value
 
 
 def _same(a: Any, b: Any) -> bool:
     if isinstance(a, str) and isinstance(b, str):
         return a == b or ("/" in a + b and a.rsplit("/", 1)[-1] == b.rsplit("/", 1)[-1])
-    if _is_number(a) and _is_number(b):
+    if is_number(a) and is_number(b):
         return math.isclose(a, b, rel_tol=1e-9)
     return type(a) is type(b) and bool(a == b)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _searched(variant: Variant, path: str) -> bool:
     return any(path == own or path.startswith(f"{own}.") for own in variant.space)
 
 
-def _moved(
+def _coupled_rates(
     variant: Variant, recipe: Mapping[str, Any], config: Mapping[str, Any]
 ) -> dict[str, float]:
-    """Return the schedule's rates as they move with a searched lr; the recipe's own do, too."""
+    """Return the schedule's rates that follow from the searched lr of a configuration."""
     lr = inside(recipe, LR)
     return moved_with_lr(recipe.get("param_scheduler"), lr, searched_values(variant, config))
 
 
 def _start(variant: Variant, load_from: str | None) -> str | None:
-    """Say whether the run started otherwise than the variant does."""
+    """Return how the run's start differs from the variant's, None if it does not."""
     if (variant.warm_start is None) == (load_from is None):
         return None
     if load_from is None:
@@ -166,7 +165,7 @@ def _start(variant: Variant, load_from: str | None) -> str | None:
 
 
 def _outside(variant: Variant, config: Mapping[str, Any]) -> str | None:
-    """Say which searched value lies outside its range."""
+    """Return which searched value lies outside its range, None if there is none."""
     for path, value in searched_values(variant, config).items():
         if not contains(variant.space[path], value):
             return f"{path} = {_shown(value)} is outside the searched range"
@@ -177,7 +176,7 @@ def contains(space: Space, value: Any) -> bool:
     """Whether a value belongs to a searched range or choice."""
     if space.choices is not None:
         return value in space.choices
-    if not _is_number(value) or space.low is None or space.high is None:
+    if not is_number(value) or space.low is None or space.high is None:
         return False
     if space.step is not None:
         steps = (value - space.low) / space.step

@@ -1,13 +1,17 @@
-"""The plan that a log is held against: which variant, what it expects, its true schedule."""
+"""A log beside a plan: its variant, what that expects, its gates replayed on the log."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pipeline.diagnose.curve import Curve
+from pipeline.diagnose.log_case import make_case
+from pipeline.diagnose.read_log import read_log
 from pipeline.diagnose.rules.conform import conformance
 from pipeline.diagnose.runner import Rule
 from pipeline.diagnose.trial import find_trial
 from pipeline.errors import InputError
+from pipeline.plan.replay import Replay, replay
 from pipeline.plan.sweep import Sweep, Variant
 
 #: Returns the true lr of a variant (or of a trial's own config) and what stood in the way.
@@ -16,7 +20,7 @@ Schedule = Callable[[], tuple[Sequence[float] | None, tuple[str, ...]]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlanContext:
-    """A plan's variant, or nothing at all."""
+    """The variant that a log is compared with; empty without a plan."""
 
     sweep: Sweep | None = None
     variant: Variant | None = None
@@ -31,7 +35,7 @@ class PlanContext:
         return self.variant.warm_start.expect
 
     def metric(self, names: Sequence[str]) -> str | None:
-        """Return the plan's metric if the log has it; otherwise the log's own is taken."""
+        """Return the plan's metric, None if the log lacks it."""
         if self.sweep is None or self.sweep.objective.metric not in names:
             return None
         return self.sweep.objective.metric
@@ -61,3 +65,51 @@ def of_trial(sweep: Sweep, runs: Path, trial: str) -> tuple[Variant, Path]:
     """Return the variant and the run directory of a trial named VARIANT/NUMBER."""
     folder = find_trial(runs, sweep.name, trial)
     return choose_variant(sweep, trial.rpartition("/")[0]), folder
+
+
+def replay_log(
+    context: PlanContext, log: Path, metric: str | None = None, clips: int | None = None
+) -> tuple[Curve, Replay, tuple[str, ...]]:
+    """Judge a log by the rules of a plan's variant.
+
+    Returns:
+        The log's curve, the verdicts, and notes about both.
+
+    Raises:
+        InputError: the log lacks the metric; the message lists those it has.
+    """
+    assert context.sweep is not None and context.variant is not None
+    curve = read_log(log)
+    case = make_case(curve, metric or context.metric(curve.metric_names()), clips=clips)
+    if case.series is None:
+        raise InputError(_lacking(curve, metric))
+    result = replay(
+        context.sweep,
+        context.variant,
+        case.series.measurements(),
+        epochs_logged=curve.last_epoch,
+        nan_epoch=curve.nan_loss[0] if curve.nan_loss else None,
+        clips=case.series.clips,
+    )
+    notes = [*curve.notes, *case.series.notes, f"judged by {case.series.metric}"]
+    if case.series.percent:
+        notes.append("the log is in percent; shown and judged as fractions")
+    if case.series.clips is None:
+        notes.append("standard error unknown: the log does not show how many clips; add --clips N")
+    else:
+        notes.append(f"standard errors are of {case.series.clips} clips")
+    if result.silent_gates:
+        epochs = ", ".join(map(str, result.silent_gates))
+        notes.append(f"the log has no validation at the gates of epoch {epochs}")
+    return curve, result, tuple(notes)
+
+
+def _lacking(curve: Curve, metric: str | None) -> str:
+    names = curve.metric_names()
+    if not names:
+        return f"{curve.path} has no validation, so there is nothing to judge. See: pcan diagnose"
+    name = f'metric "{metric}"' if metric else "top-1"
+    return (
+        f"{curve.path} has no {name}; its validations have: {', '.join(names[:12])}. "
+        f"Name one: --metric {names[0]}"
+    )

@@ -5,17 +5,18 @@ only the JSON form), so `text_log` is ours.
 """
 
 import dataclasses
+import itertools
+import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pipeline.diagnose.blocks import head
 from pipeline.diagnose.config_facts import read_config
 from pipeline.diagnose.csv_log import csv_columns, csv_run
-from pipeline.diagnose.curve import Curve, Facts
+from pipeline.diagnose.curve import Curve, Facts, LogRun, join
 from pipeline.diagnose.json_log import json_format, json_run
-from pipeline.diagnose.log_run import LogRun, join
 from pipeline.diagnose.text_log import text_runs
 from pipeline.diagnose.trial import is_trial, trial_facts
 from pipeline.errors import InputError
@@ -30,7 +31,7 @@ def read_log(path: str | Path) -> Curve:
     """Read a log file, a work dir (its newest run and what that was resumed from), or a trial.
 
     Raises:
-        InputError: there is no log, or it is none that is known.
+        InputError: there is no log, or its format is unknown.
     """
     path = Path(path)
     if path.is_dir():
@@ -91,7 +92,7 @@ class _Sources:
             return *text, self.text
         assert self.exact is not None
         if text is not None:
-            exact[0][-1].facts.fill(_placed(text[0][-1].facts, self.text))
+            exact[0][-1].facts.fill(_with_file_name(text[0][-1].facts, self.text))
             exact[0][-1].has_header = True
         return *exact, self.exact
 
@@ -105,13 +106,13 @@ class _Sources:
         return (runs, format) if runs else None
 
 
-def _placed(facts: Facts, text: Path | None) -> Facts:
-    """Name the file of the lines that are not in the one the values come from."""
+def _with_file_name(facts: Facts, text: Path | None) -> Facts:
+    """Add the file name to lines that are not in the file of the values."""
     where = f" ({text.name})" if text else ""
     for name in ("stop_message", "traceback"):
-        found = getattr(facts, name)
-        if found is not None:
-            setattr(facts, name, (found[0], found[1].rstrip(". ") + where))
+        entry = getattr(facts, name)
+        if entry is not None:
+            setattr(facts, name, (entry[0], entry[1].rstrip(". ") + where))
     return facts
 
 
@@ -128,15 +129,17 @@ def _read_folder(folder: Path) -> Curve:
             f"{folder} holds no training log. A work dir has TIME/TIME.log or TIME.log in it."
         )
     read = [source.read() for source in sources]
-    runs = [run for found, _, _ in read for run in found]
+    runs = [run for some, _, _ in read for run in some]
     if not runs:
         raise InputError(
-            f"No log in {folder} is one that pcan knows ({sources[-1].text or sources[-1].exact})."
+            f"No log in {folder} has a format that pcan knows "
+            f"({sources[-1].text or sources[-1].exact})."
         )
-    told = [(format, path) for found, format, path in read if any(found)] or [read[-1][1:]]
-    curve = join(runs, str(told[-1][1]), told[-1][0])
+    read_from = [(format, path) for some, format, path in read if any(some)]
+    read_from = read_from or [read[-1][1:]]
+    curve = join(runs, str(read_from[-1][1]), read_from[-1][0])
     if not runs[-1] and any(runs):
-        note = "the newest run has no epoch yet; the one before it is shown"
+        note = "the newest run has no epoch yet; the run before it is shown"
         curve = dataclasses.replace(curve, notes=(*curve.notes, note))
     return curve
 
@@ -150,11 +153,11 @@ def _read_trial(folder: Path) -> Curve:
 
 
 def _sources(folder: Path) -> list[_Sources]:
-    """Find what each start left in a work dir of MMEngine or of MMCV 1.x."""
-    found = [_of_run_folder(sub) for sub in folder.iterdir() if sub.is_dir()] + [
+    """Return what each start left in a work dir of MMEngine or of MMCV 1.x."""
+    sources = [_of_run_folder(sub) for sub in folder.iterdir() if sub.is_dir()] + [
         _of_run_folder(folder)
     ]
-    found += [
+    sources += [
         _Sources(
             _when(text),
             text,
@@ -164,8 +167,8 @@ def _sources(folder: Path) -> list[_Sources]:
         if not (folder / "vis_data").is_dir()
     ]
     alone = [path for path in folder.glob("*.log.json") if not path.with_suffix("").exists()]
-    found += [_Sources(_when(path), None, path) for path in alone]
-    return [source for source in found if source is not None]
+    sources += [_Sources(_when(path), None, path) for path in alone]
+    return [source for source in sources if source is not None]
 
 
 def _of_run_folder(folder: Path) -> _Sources | None:
@@ -190,10 +193,60 @@ def _when(named: Path, dated: Path | None = None) -> str:
 
 
 def _add_facts_beside(log: Path, run: LogRun) -> None:
-    """Fill what the log itself does not say from the configuration saved beside it."""
+    """Fill in facts that the log lacks from the configuration saved beside it."""
     config = log.parent / "config.py"
     try:
         if config.is_file() and config.stat().st_size < _CONFIG_BYTES:
             run.facts.fill(read_config(config.read_text(encoding="utf-8", errors="replace")))
     except OSError:
         return
+
+
+_PATTERNS = ("*.log", "scalars.json", "*.log.json", "measurements.jsonl")
+_TIME = re.compile(r"\d{8}_\d{6}$")
+#: A folder with more files than this is not a work dir; the search ends there.
+_MOST_FILES = 50_000
+
+
+def newest_work_dir(folder: Path) -> Path:
+    """Return the work dir (or run directory) below `folder` whose log was written last.
+
+    Raises:
+        InputError: there is no log below it.
+    """
+    if folder.is_file():
+        return folder
+    newest: tuple[float, Path] | None = None
+    for path in itertools.islice(_below(folder), _MOST_FILES):
+        if not any(path.match(pattern) for pattern in _PATTERNS) or not path.is_file():
+            continue
+        changed = path.stat().st_mtime
+        if newest is None or changed > newest[0]:
+            newest = (changed, path)
+    if newest is None:
+        raise InputError(
+            f"There is no training log below {folder}. Give the work dir: pcan log WORKDIR"
+        )
+    return work_dir_of(newest[1], folder)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder, without those that vanish meanwhile."""
+    for where, _, names in os.walk(folder):
+        yield from (Path(where, name) for name in names)
+
+
+def work_dir_of(log: Path, within: Path) -> Path:
+    """Return the work dir that a log file belongs to, not above `within`."""
+    # A trial keeps logs of its own below its run directory (W&B's among them).
+    for above in log.parents:
+        if is_trial(above):
+            return above
+        if above == within:
+            break
+    folder = log.parent
+    if folder.name == "vis_data" and folder != within:
+        folder = folder.parent
+    if _TIME.fullmatch(folder.name) and folder != within:
+        folder = folder.parent
+    return folder

@@ -1,22 +1,23 @@
-"""Run all rules over a log and put the result into the words of `pcan diagnose --json`."""
+"""Run all rules over a log; the result as text and as `pcan diagnose --json`."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from pipeline.diagnose.log_case import SEVERITIES, Finding, LogCase
-from pipeline.diagnose.rules import coverage, rate, shape, stopping
+from pipeline.diagnose.rules import completeness, rate, shape
+from pipeline.plan.verdict import percent
 
 Rule = Callable[[LogCase], Iterator[Finding]]
 
-#: In the order a reader wants them among equals: what broke, what caused it, how it ended.
+#: Findings of equal severity keep this order: what broke, what caused it, how it ended.
 RULES: tuple[Rule, ...] = (
     shape.nan_loss,
-    coverage.no_validation,
-    coverage.no_top1,
+    completeness.no_validation,
+    completeness.no_top1,
     shape.collapse,
     shape.never_learned,
-    stopping.early_stop_too_strict,
+    completeness.early_stop_too_strict,
     rate.warmup_on_finetune,
     rate.lr_too_small,
     rate.lr_exhausted,
@@ -24,8 +25,8 @@ RULES: tuple[Rule, ...] = (
     shape.unstable,
     shape.overfit,
     shape.branch_collapse,
-    stopping.stopped_early,
-    stopping.incomplete,
+    completeness.stopped_early,
+    completeness.incomplete,
 )
 
 
@@ -35,8 +36,8 @@ def examine(case: LogCase, more: Iterable[Rule] = ()) -> list[Finding]:
     Args:
         more: further rules, such as the conformance to a plan.
     """
-    found = [finding for rule in (*RULES, *more) for finding in rule(case)]
-    return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
+    findings = [finding for rule in (*RULES, *more) for finding in rule(case)]
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
 def report(case: LogCase, findings: Iterable[Finding]) -> dict[str, Any]:
@@ -55,3 +56,30 @@ def report(case: LogCase, findings: Iterable[Finding]) -> dict[str, Any]:
         "notes": [*curve.notes, *(case.series.notes if case.series else ())],
         "findings": [dataclasses.asdict(finding) for finding in findings],
     }
+
+
+_MARK = {"error": "ERROR", "warning": "WARNING", "note": "NOTE"}
+
+
+def diagnosis_text(case: LogCase, findings: Sequence[Finding], notes: Sequence[str] = ()) -> str:
+    """Return one log's diagnosis as text; accuracies in percent."""
+    lines = [title(case)]
+    series = case.series.notes if case.series else ()
+    lines += [f"  ({note})" for note in (*case.curve.notes, *series, *notes)]
+    if not findings:
+        lines.append("  Nothing found.")
+    for finding in findings:
+        lines.append(f"  {_MARK[finding.severity]} {finding.id}: {finding.evidence}.")
+        lines.append(f"    {finding.remedy}")
+    return "\n".join(lines)
+
+
+def title(case: LogCase) -> str:
+    """Return the line with a log's name, epochs and best epoch."""
+    curve, best = case.curve, case.series.best if case.series else None
+    planned = f" of {case.planned}" if case.planned else ""
+    title = f"{curve.path} ({curve.format}): {curve.last_epoch}{planned} epochs"
+    if best is None or case.series is None:
+        return title
+    clips = f", about {case.series.clips} validation clips" if case.series.clips else ""
+    return f"{title}, best {case.series.metric} {percent(best[1])} at epoch {best[0].epoch}{clips}"

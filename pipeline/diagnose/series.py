@@ -1,7 +1,7 @@
-"""The one metric a judgement is about, as fractions, with the size of its chance error.
+"""The metric that is judged, as fractions, with its standard error.
 
-A log calls its metrics what it likes and prints them as fractions or in percent. This is the
-only place that decides which metric is meant and in which unit it is.
+Logs name their metrics freely and print them as fractions or in percent. Only this module
+decides which metric is meant and in which unit it is.
 """
 
 import dataclasses
@@ -11,16 +11,16 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from pipeline.diagnose.curve import Curve, Point
-from pipeline.plan.doubt import standard_error
+from pipeline.plan.verdict import standard_error
 from pipeline.shared.measurement import Measurement
 
-#: Asked for in this order when nobody names a metric; PCAN's fused top-1 first.
+#: Tried in this order if no metric is given; PCAN's fused top-1 first.
 _PREFERRED = ("acc/RGBPose_1:1_top1", "top1", "acc/top1", "accuracy/top1", "top1_acc", "val_top1")
 _TOP1 = re.compile(r"top[-_]?1(?!\d)", re.IGNORECASE)
 _BRANCH = re.compile(r"(?:^|[/_])(rgb|pose)_top[-_]?1$", re.IGNORECASE)
 #: MMPretrain and mmcls print `accuracy/top1`, `accuracy_top-1` in percent, whatever the value.
 _ALWAYS_PERCENT = re.compile(r"^accuracy[/_]top", re.IGNORECASE)
-#: Values on a grid no finer than this are recognised; beyond, chance fits too well.
+#: Larger validation sets are not inferred: on a finer grid almost any value fits.
 _MOST_CLIPS = 200_000
 
 
@@ -33,7 +33,7 @@ class Series:
         points: the validated epochs that have it.
         values: one a point: fractions; NaN where it is not finite.
         percent: whether the log has it in percent.
-        clips: number of validation clips, given or read off the values; None if unknown.
+        clips: number of validation clips, given or inferred from the values; None if unknown.
     """
 
     metric: str
@@ -45,7 +45,7 @@ class Series:
 
     @property
     def finite(self) -> list[tuple[Point, float]]:
-        """The trained epochs whose value is a number, ascending; epoch 0 is no result."""
+        """The trained epochs whose value is a number, ascending; epoch 0 is not a result."""
         pairs = zip(self.points, self.values, strict=True)
         return [(p, v) for p, v in pairs if math.isfinite(v) and p.epoch > 0]
 
@@ -66,27 +66,27 @@ class Series:
         return max(at_least, 2 * (standard_error(statistics.median(values), self.clips) or 0.0))
 
     def measurements(self) -> list[Measurement]:
-        """Return the metric as the judge takes it."""
+        """Return the metric as the judge expects it."""
         return [
             Measurement(epoch=p.epoch, top1=v, lr=p.lr, loss=p.loss)
             for p, v in zip(self.points, self.values, strict=True)
         ]
 
 
-def choose_metric(curve: Curve, wanted: str | None = None) -> str | None:
-    """Return the metric to look at: the wanted one, else the top-1 that the log is about.
+def choose_metric(curve: Curve, name: str | None = None) -> str | None:
+    """Return the metric to look at: `name`, else the top-1 that the log is about.
 
-    Returns None if the log lacks the wanted metric, or has no top-1.
+    Returns None if the log lacks that metric, or has no top-1.
     """
     names = curve.metric_names()
-    if wanted is not None:
-        return wanted if wanted in names else None
+    if name is not None:
+        return name if name in names else None
     saved = curve.facts.save_best
     if saved in names and saved is not None and _TOP1.search(saved):
         return saved
-    for name in _PREFERRED:
-        if name in names:
-            return name
+    for preferred in _PREFERRED:
+        if preferred in names:
+            return preferred
     top1 = [name for name in names if _TOP1.search(name)]
     fused = [name for name in top1 if not _BRANCH.search(name)]
     return next(iter(fused or top1), None)
@@ -94,20 +94,20 @@ def choose_metric(curve: Curve, wanted: str | None = None) -> str | None:
 
 def branch_metrics(curve: Curve, metric: str) -> dict[str, str]:
     """Return the metrics of the RGB and the pose branch by branch, where the log has them."""
-    found: dict[str, str] = {}
+    branches: dict[str, str] = {}
     for name in curve.metric_names():
         match = _BRANCH.search(name)
         if match and name != metric:
-            found.setdefault(match[1].lower(), name)
-    return found
+            branches.setdefault(match[1].lower(), name)
+    return branches
 
 
 def series(curve: Curve, metric: str, clips: int | None = None) -> Series:
     """Return one metric of a curve as fractions.
 
     Args:
-        clips: size of the validation set, if known; otherwise it is read off the values
-            where they show it (whole multiples of 1/57 are 57 clips).
+        clips: size of the validation set, if known; otherwise it is inferred from the
+            values where possible (whole multiples of 1/57 are 57 clips).
     """
     points = [point for point in curve.points if metric in point.metrics]
     logged = [point.metrics[metric] for point in points]
@@ -115,7 +115,8 @@ def series(curve: Curve, metric: str, clips: int | None = None) -> Series:
     values = [value / 100 if percent else value for value in logged]
     possible = [not math.isfinite(v) or 0 <= v <= 1 + 1e-9 for v in values]
     notes = [
-        f"epoch {point.epoch} (line {point.line}): {metric} is {value:g}, no accuracy; left out"
+        f"epoch {point.epoch} (line {point.line}): {metric} is {value:g}, "
+        "not an accuracy; left out"
         for point, value, ok in zip(points, logged, possible, strict=True)
         if not ok
     ][:5]
@@ -133,7 +134,7 @@ def series(curve: Curve, metric: str, clips: int | None = None) -> Series:
 
 
 def _is_percent(metric: str, values: Iterable[float]) -> bool:
-    """Tell percent from fractions; a single damaged value must not turn a whole curve."""
+    """Whether values are in percent; a single damaged value must not change the result."""
     if _ALWAYS_PERCENT.search(metric):
         return True
     finite = [value for value in values if math.isfinite(value)]
@@ -141,12 +142,12 @@ def _is_percent(metric: str, values: Iterable[float]) -> bool:
 
 
 def infer_clips(values: Sequence[float]) -> int | None:
-    """Read the size of a validation set off its accuracies, which are multiples of 1/size.
+    """Infer the size of a validation set from its accuracies, which are multiples of 1/size.
 
     Returns:
         The smallest size that explains every value (off by one or two for a set of
-        thousands, which a standard error does not mind), or None if too few values differ
-        or they are printed too coarsely to tell.
+        thousands, which hardly changes a standard error), or None if too few values differ
+        or they are printed too coarsely.
     """
     distinct = sorted({value for value in values if math.isfinite(value) and 0 < value < 1})
     if len(distinct) < 5:

@@ -3,8 +3,8 @@
     2024/10/19 23:58:00 - mmengine - INFO - Epoch(val) [50][4/4]    acc/top1: 0.7368  ..
     2023-03-07 14:43:09,747 - pyskl - INFO - Epoch(val) [4][26]     top1_acc: 0.9939, ..
 
-Only lines with an epoch header and a few markers are looked at; whatever else a program
-prints (tensors, progress bars, tables of weights) is passed over without a Python loop.
+Only lines with an epoch header and a few markers are looked at; other output (tensors,
+progress bars, tables of weights) is skipped without a Python loop.
 """
 
 import re
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pipeline.diagnose.blocks import Block, blocks
 from pipeline.diagnose.config_facts import read_config
+from pipeline.diagnose.curve import LogRun
 from pipeline.diagnose.fields import metrics
-from pipeline.diagnose.log_run import LogRun
 from pipeline.errors import InputError
 
 _HEADER = re.compile(
@@ -58,23 +58,23 @@ def text_runs(pieces: Iterable[Path]) -> tuple[list[LogRun], str]:
         The runs in the order they were started, and the name of the format.
 
     Raises:
-        InputError: nothing in it is from a training program.
+        InputError: it contains no line of a training program.
     """
     reader, last = _Reader(), None
     for last in pieces:
         for block in blocks(last):
-            reader.take(block)
+            reader.read(block)
     runs = reader.finish()
     if not reader.recognised:
         raise InputError(
-            f"{last} is no training log that pcan knows (MMEngine or MMCV text, scalars.json, "
+            f"{last} is not a training log that pcan knows (MMEngine or MMCV text, scalars.json, "
             ".log.json, measurements.jsonl, or a CSV that starts with epoch,top1[,lr])."
         )
     return runs, reader.format
 
 
 class _Reader:
-    """Goes through a text log once, block by block."""
+    """Reads a text log once, block by block."""
 
     def __init__(self) -> None:
         self.format = "text log"
@@ -82,8 +82,8 @@ class _Reader:
         self._config: bytearray | None = None
         self._stamped = False
 
-    def take(self, block: Block) -> None:
-        """Take the next block of whole lines."""
+    def read(self, block: Block) -> None:
+        """Read the next block of whole lines."""
         data = block.data
         self._stamped = self._stamped or _LOGGED.search(data) is not None
         line, counted = block.line, 0
@@ -110,13 +110,13 @@ class _Reader:
         return self._stamped or any(run or run.has_header for run in self.runs)
 
     def finish(self) -> list[LogRun]:
-        """Return the runs found, in order."""
+        """Return the runs, in order."""
         self._end_config()
         return self.runs
 
     def _validation(self, header: re.Match[bytes], rest: bytes, whole: bool, line: int) -> None:
         _, epoch, step, total = header.groups()
-        # A validation prints its progress under the same header; only its end counts.
+        # A validation prints its progress under the same header; only the last line counts.
         if total is None or int(step) == int(total):
             self.format = "MMEngine text log" if total else "MMCV text log"
             self.runs[-1].validate(int(epoch), metrics(rest, whole), line)
@@ -146,19 +146,19 @@ class _Reader:
         if data.startswith(b"Config:", at):
             self._begin_run()
             self._collect_config(data, at + len(b"Config:"))
-        elif found := _RESUMED.search(text):
-            facts.resumed_epoch = int(found[1])
-        elif found := _WORKFLOW.search(text):
-            facts.max_epochs = facts.max_epochs or int(found[1])
-        elif found := _STOPPED.search(text):
-            facts.stop_message = (line, _text(found[0]))
+        elif match := _RESUMED.search(text):
+            facts.resumed_epoch = int(match[1])
+        elif match := _WORKFLOW.search(text):
+            facts.max_epochs = facts.max_epochs or int(match[1])
+        elif match := _STOPPED.search(text):
+            facts.stop_message = (line, _text(match[0]))
         elif b"Traceback (most recent" in text:
             error = _ERROR.search(data, at)
             facts.traceback = (line, _text(error[0]) if error else "Traceback")
         elif b"Iter(val)" in text or b" Iter [" in text:
             facts.by_iteration = True
-        elif (found := _CHECKPOINT.search(text)) and not self.runs[-1]:
-            facts.load_from = facts.load_from or _text(found[1])
+        elif (match := _CHECKPOINT.search(text)) and not self.runs[-1]:
+            facts.load_from = facts.load_from or _text(match[1])
 
     def _begin_run(self) -> None:
         self._end_config()
@@ -176,20 +176,20 @@ class _Reader:
 
     def _end_config(self) -> None:
         if self._config is not None:
-            said = read_config(bytes(self._config[:_LONGEST_CONFIG]).decode("utf-8", "replace"))
-            known, self.runs[-1].facts = self.runs[-1].facts, said
-            said.fill(known)
+            facts = read_config(bytes(self._config[:_LONGEST_CONFIG]).decode("utf-8", "replace"))
+            earlier, self.runs[-1].facts = self.runs[-1].facts, facts
+            facts.fill(earlier)
             self._config = None
 
 
 def _events(data: bytes) -> Iterator[tuple[int, re.Match[bytes] | None, int]]:
     """Yield (position, epoch header or None for a marker, where the next event begins)."""
-    found: list[_Event] = [(m.start(), m) for m in _HEADER.finditer(data)]
+    events: list[_Event] = [(m.start(), m) for m in _HEADER.finditer(data)]
     marks = list(_marks(data))
     if marks:
-        found = sorted(found + marks, key=lambda event: event[0])
-    for i, (at, header) in enumerate(found):
-        yield at, header, found[i + 1][0] if i + 1 < len(found) else len(data)
+        events = sorted(events + marks, key=lambda event: event[0])
+    for i, (at, header) in enumerate(events):
+        yield at, header, events[i + 1][0] if i + 1 < len(events) else len(data)
 
 
 def _marks(data: bytes) -> Iterator[_Event]:

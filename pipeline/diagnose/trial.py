@@ -1,16 +1,19 @@
-"""A trial's run directory, as far as a diagnosis needs it: what was planned, how it ended."""
+"""What a diagnosis reads from a trial's run directory: the plan, and how the trial ended."""
 
 from pathlib import Path
 from typing import Any
 
 from pipeline.diagnose.curve import Facts
+from pipeline.diagnose.fields import number, whole
 from pipeline.errors import InputError
 from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import TrialSpec
+from pipeline.shared.states import State
 
 
 def is_trial(folder: Path) -> bool:
-    """Tell whether a folder is a trial's run directory."""
+    """Whether a folder is a trial's run directory."""
     run = RunDir(folder)
     return run.spec.is_file() or run.measurements.is_file()
 
@@ -19,7 +22,7 @@ def find_trial(runs: Path, sweep: str, trial: str) -> Path:
     """Return the run directory of a trial named VARIANT/NUMBER.
 
     Raises:
-        InputError: the name is no such name, or there is no such trial.
+        InputError: the name has another form, or there is no such trial.
     """
     variant, slash, number = trial.rpartition("/")
     if not (slash and variant and number.isascii() and number.isdigit()):
@@ -36,30 +39,29 @@ def find_trial(runs: Path, sweep: str, trial: str) -> Path:
 
 
 def trial_facts(folder: Path) -> Facts:
-    """Return what the run directory says beyond its measurements."""
-    spec = read_json(RunDir(folder).spec) or {}
+    """Return the facts in a run directory beside its measurements."""
+    spec = RunDir(folder).read_spec() or TrialSpec()
     outcome = read_json(RunDir(folder).outcome) or {}
-    warm = spec.get("warm_start")
-    warm = warm if isinstance(warm, dict) else {}
+    warm = spec.warm_start or {}
     return Facts(
-        max_epochs=_whole(spec.get("epochs")),
+        max_epochs=whole(spec.epochs),
         load_from=warm.get("checkpoint") if isinstance(warm.get("checkpoint"), str) else None,
-        start_top1=_number(warm.get("expect")),
-        save_best=spec.get("metric") if isinstance(spec.get("metric"), str) else None,
-        stop_cause=_cause(outcome) if outcome.get("state") != "FAIL" else None,
-        failure=_cause(outcome) if outcome.get("state") == "FAIL" else None,
+        start_top1=number(warm.get("expect")),
+        save_best=spec.metric,
+        stop_cause=_cause(outcome) if outcome.get("state") != State.FAIL else None,
+        failure=_cause(outcome) if outcome.get("state") == State.FAIL else None,
         val_clips=_clips(RunDir(folder)),
     )
 
 
 def known_clips(runs: Path, sweep: str) -> int | None:
-    """Return the size of the validation set that an earlier trial of a sweep noted."""
-    found = (_clips(RunDir(path.parent)) for path in sorted((runs / sweep).glob("*/*/facts.json")))
-    return next((clips for clips in found if clips is not None), None)
+    """Return the size of the validation set that an earlier trial of a sweep recorded."""
+    sizes = (_clips(RunDir(path.parent)) for path in sorted((runs / sweep).glob("*/*/facts.json")))
+    return next((clips for clips in sizes if clips is not None), None)
 
 
 def _clips(run: RunDir) -> int | None:
-    return _whole((read_json(run.facts) or {}).get("val_clips"))
+    return whole((read_json(run.facts) or {}).get("val_clips"))
 
 
 def _cause(outcome: dict[str, Any]) -> str | None:
@@ -67,13 +69,3 @@ def _cause(outcome: dict[str, Any]) -> str | None:
     if not isinstance(cause, str):
         return None
     return f"{cause}: {reason}" if isinstance(reason, str) and reason else cause
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
-
-
-def _number(value: Any) -> float | None:
-    return (
-        float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-    )

@@ -120,7 +120,7 @@ def probe_configs(
     unknown = {name: configs[name].text for name, answer in found.items() if answer is None}
     if unknown:
         request = {"configs": unknown}
-        answers = run_tool("probe", request, sweep.job, project.cache, project.root)["results"]
+        answers = run_tool("probe", request, sweep.job, project.root)["results"]
         for name, answer in answers.items():
             found[name] = answer
             if not answer["problems"] and not answer["lr_error"]:
@@ -175,7 +175,7 @@ def _cached(tool: str, request: dict[str, Any], sweep: Sweep, project: Project) 
     kept = read_json(file)
     if kept is not None and _unchanged(kept.get("files", {})):
         return dict(kept["answer"])
-    answer = run_tool(tool, request, sweep.job, project.cache, project.root)
+    answer = run_tool(tool, request, sweep.job, project.root)
     files = {path: _file_digest(Path(path)) for path in answer.get("files", [])}
     _keep(project, file, {"files": files, "answer": answer})
     return answer

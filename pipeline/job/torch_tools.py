@@ -17,6 +17,8 @@ from pipeline.errors import InputError, NotReady
 from pipeline.plan.sweep import JobSettings
 
 TIMEOUT_S = 300
+#: The folder whose `sitecustomize.py` makes `pipeline` this package in a job's Python.
+JOB_PATH = Path(pipeline.__file__).resolve().parent / "job_path"
 
 
 def interpreter(job: JobSettings, root: Path) -> str:
@@ -37,25 +39,30 @@ def interpreter(job: JobSettings, root: Path) -> str:
     return str(path)
 
 
-def job_env(job: JobSettings, cache: Path, root: Path) -> dict[str, str]:
+def job_env(job: JobSettings, root: Path) -> dict[str, str]:
     """Return the environment of a job or a tool.
 
-    `pipeline` is put on the path, the user's own checkout (`job.code_root`) before it.
+    `pipeline` is this package in it (`pipeline/job_path`); everything else is imported from the
+    working directory, the user's own checkout (`job.code_root`) and the interpreter's packages,
+    in this order.
     """
     env = {key: value for key, value in os.environ.items() if key not in SECRETS}
-    path = [str(_package_path(job, cache))]
+    path = [str(JOB_PATH)]
     if job.code_root is not None:
-        code = Path(os.path.expanduser(job.code_root))
-        path.insert(0, str(code if code.is_absolute() else root / code))
+        path.append(str(code_root(job.code_root, root)))
     if env.get("PYTHONPATH"):
         path.append(env["PYTHONPATH"])
     env["PYTHONPATH"] = os.pathsep.join(path)
     return env
 
 
-def run_tool(
-    tool: str, request: dict[str, Any], job: JobSettings, cache: Path, root: Path
-) -> dict[str, Any]:
+def code_root(given: str, root: Path) -> Path:
+    """Return the folder of the user's own checkout (`job.code_root`)."""
+    folder = Path(os.path.expanduser(given))
+    return folder if folder.is_absolute() else root / folder
+
+
+def run_tool(tool: str, request: dict[str, Any], job: JobSettings, root: Path) -> dict[str, Any]:
     """Run one tool and return its answer.
 
     Raises:
@@ -70,7 +77,7 @@ def run_tool(
             capture_output=True,
             text=True,
             cwd=root,
-            env=job_env(job, cache, root),
+            env=job_env(job, root),
             timeout=TIMEOUT_S,
             check=False,
         )
@@ -86,21 +93,6 @@ def run_tool(
             f"{last[0]}"
         )
     return answer
-
-
-def _package_path(job: JobSettings, cache: Path) -> Path:
-    """Return a folder that makes `pipeline` importable and, in another environment, only it."""
-    package = Path(pipeline.__file__).resolve().parent
-    if job.python is None:
-        return package.parent
-    folder = cache / "path"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    link = folder / "pipeline"
-    if not link.is_symlink() or link.resolve() != package:
-        fresh = folder / f".pipeline.{os.getpid()}"
-        fresh.symlink_to(package)
-        os.replace(fresh, link)
-    return folder
 
 
 def _json(text: str) -> dict[str, Any] | None:

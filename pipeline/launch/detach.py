@@ -47,7 +47,7 @@ def detach(folder: Path, words: Sequence[str], cwd: Path) -> tuple[int, Path]:
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
             process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.cli.main", *words],
+                [sys.executable, "-P", "-m", "pipeline.cli.main", *words],
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=stream,

@@ -17,8 +17,7 @@ from pipeline.launch.overruled import overruled
 from pipeline.launch.registration import describe, register_all
 from pipeline.launch.scheduler import candidates, check_order
 from pipeline.launch.workdir import run_dir
-from pipeline.plan.judge import Rules
-from pipeline.plan.overrule import judge
+from pipeline.plan.judge import Rules, judge
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
@@ -111,8 +110,8 @@ class PlanReloader:
             self._say(f"{file} has changed. {why} The launch goes on by the plan as it was.")
             return None
         # The slots of this launch were cut for the size its jobs had when it began.
-        job = dataclasses.replace(read.sweep.job, gpus=context.sweep.job.gpus)
-        sweep = dataclasses.replace(read.sweep, job=job)
+        job = read.sweep.job.model_copy(update={"gpus": context.sweep.job.gpus})
+        sweep = read.sweep.model_copy(update={"job": job})
         try:
             done = register_all(sweep, context.study_storage, read.resolution)
             anew = changed_verdicts(sweep, context.project, context.rows())

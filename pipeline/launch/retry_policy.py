@@ -5,7 +5,6 @@ from typing import Any
 
 from pipeline.job.exit_cause import Outcome
 from pipeline.launch.trial_runner import TrialRunner
-from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
 
 
@@ -55,5 +54,5 @@ def rejected_checkpoint(rundir: RunDir, earlier: Mapping[str, Any] | None) -> st
     """
     if earlier is None or earlier.get("cause") != "bad_checkpoint":
         return None
-    resume = (read_json(rundir.spec) or {}).get("resume")
-    return str(resume) if resume else None
+    spec = rundir.read_spec()
+    return spec.resume if spec else None

@@ -15,7 +15,7 @@ from pipeline.launch.overruled import overruled
 from pipeline.launch.scheduler import Schedule, SearchOrder
 from pipeline.launch.trial_lease import Held
 from pipeline.launch.workdir import newest_checkpoint, run_dir
-from pipeline.plan.overrule import judge
+from pipeline.plan.judge import judge
 from pipeline.plan.recipe import recipe_values
 from pipeline.plan.search.rules import RULES, AsyncHalving, Rung, make_rule
 from pipeline.plan.search.rung_judge import RungRules

@@ -20,8 +20,8 @@ from pipeline.launch.wandb_reporter import MirrorLike, WandbReporter
 from pipeline.launch.workdir import prepare
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
-from pipeline.shared.files import read_json
 from pipeline.shared.measurement import Measurement
+from pipeline.shared.spec import TrialSpec
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -95,7 +95,7 @@ def train_one(
         rundir,
         lambda: context.rules(lease, rundir),
         slot,
-        epochs=int((read_json(rundir.spec) or {})["epochs"]),
+        epochs=(rundir.read_spec() or TrialSpec()).epochs or 0,
         grace_s=sweep.job.stop_grace_s,
         next_of=lambda verdict: context.fallback_for(verdict, [variant]),
         say=show.line,

@@ -20,6 +20,7 @@ from pipeline.launch.workdir import (
     take_ownership,
 )
 from pipeline.shared.files import read_json
+from pipeline.shared.spec import TrialSpec
 from pipeline.study.lease import Lease
 from pipeline.study.trial_rows import TrialRow
 
@@ -63,28 +64,34 @@ def open_trial(
         rundir.checkpoints.mkdir(mode=0o700, parents=True, exist_ok=True)
     elif earlier is None or earlier.get("state") is None:
         write_workdir(context, lease, slot, lease.attempt)
-    spec = read_json(rundir.spec) or {}
+    spec = rundir.read_spec() or TrialSpec()
     tried = [row.variant for row in rows if row.attempt > 0] + [lease.variant]
     # The ladder asks nothing of a repetition, nor of a trial of a search.
-    alone = bool(spec.get("confirms") or spec.get("search"))
+    alone = bool(spec.confirms or spec.search)
     attempt = TrialRunner(
         lease,
         rundir,
         lambda: now().rules(lease, rundir),
         slot,
-        epochs=int(spec.get("epochs") or 0),
+        epochs=spec.epochs or 0,
         grace_s=context.sweep.job.stop_grace_s,
         next_of=lambda verdict: None if alone else now().fallback_for(verdict, tried),
         say=say,
         notice=notice,
     )
-    facts = {key: spec[key] for key in FACTS if spec.get(key) is not None}
+    facts = spec_facts(spec)
     if lost is not None:  # perhaps with its whole folder
         facts = {**(lease.previous.get("facts") or {}), **facts}
     if inside is not None:
         facts["job"] = inside.record()
     lease.begin(str(rundir.root.relative_to(context.project.root)), slot.shown, facts)
     return attempt, outcome_of_earlier_start(attempt, earlier) if lost is None else lost
+
+
+def spec_facts(spec: TrialSpec) -> dict[str, Any]:
+    """Return what the storage keeps of a trial's specification."""
+    record = spec.to_json()
+    return {key: record[key] for key in FACTS if record.get(key) not in (None, {})}
 
 
 def write_workdir(context: LaunchContext, lease: Any, slot: Slot, number: int) -> None:

@@ -268,7 +268,8 @@ class TrialRunner:
 
     @property
     def _ranks(self) -> int:
-        return int((read_json(self.rundir.spec) or {}).get("nproc", 1))
+        spec = self.rundir.read_spec()
+        return (spec.nproc if spec else None) or 1
 
     def _refuse_if_taken_over(self) -> None:
         """Look at the run directory itself: a launcher cut off from the storage sees that."""

@@ -16,8 +16,9 @@ from pipeline.launch.trial_lease import Held
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
 from pipeline.preflight.machine_overrides import apply_data_root
-from pipeline.shared.files import read_json, write_json, write_text
+from pipeline.shared.files import FormatError, write_json, write_text
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import TrialSpec
 from pipeline.shared.store import StoreError, default_store, spec_data
 from pipeline.study.lease import Lease
 from pipeline.study.names import study_name
@@ -78,8 +79,8 @@ def prepare(
     rundir = run_dir(project, sweep.name, lease.variant, lease.number)
     _private(project.runs, rundir.checkpoints)
     check_ownership(project, rundir, lease)
-    before = read_json(rundir.spec) or {}
-    kept = before.get("config_hash") not in (None, configs.pure.hash)
+    before = rundir.read_spec()
+    kept = before is not None and before.config_hash not in (None, configs.pure.hash)
     text = rundir.config.read_text() if kept else configs.placed.text
     text = apply_data_root(text, place.data_root)
     for request in (rundir.stop, rundir.judged, rundir.outcome, rundir.progress):
@@ -88,47 +89,70 @@ def prepare(
     resume = newest_checkpoint(rundir)
     if resume is None:
         _refuse_to_start_over(project, rundir, lease)
+    spec = _spec(project, sweep, lease, configs.pure, place)
+    if before is not None:
+        spec = _carry_over(spec, before, kept)
+    resume_from = relative(resume, rundir.root) if resume else None
+    spec = dataclasses.replace(spec, attempt=attempt, epochs=epochs_of(text), resume=resume_from)
+    write_json(rundir.spec, spec.to_json())
+    return rundir
+
+
+def _spec(
+    project: Project, sweep: Sweep, lease: Held, pure: ResolvedConfig, place: JobPlacement
+) -> TrialSpec:
+    """Return the specification of a trial that has not been started before."""
     variant = sweep.variants[lease.variant]
-    spec = {
-        "schema": 1,
-        "sweep": sweep.name,
-        "variant": lease.variant,
-        "number": lease.number,
-        "study": study_name(sweep, lease.variant),
-        "plan": variant.plan,
-        "trial": trial_key(lease),
-        "continues": before.get("continues"),
-        "confirms": before.get("confirms"),
-        "search": (lease.previous.get("facts") or {}).get("search"),
-        "attempt": attempt,
-        "values": lease.params,
-        "overrides": before.get("overrides") if kept else overrides_of(configs.pure),
-        "epochs": epochs_of(text),
-        "metric": sweep.objective.metric,
-        "branches": dict(sweep.objective.branches),
-        "goal": sweep.objective.goal,
-        "best_known": sweep.objective.best_known,
-        "seed": before.get("seed", variant.seed),
-        "config_hash": before.get("config_hash") if kept else configs.pure.hash,
-        "recipe_hash": lease.previous["recipe_hash"],
-        "nproc": place.nproc,
-        "device": place.device,
-        "warm_start": _warm_start(project, variant.warm_start),
-        "resume": relative(resume, rundir.root) if resume else None,
-        "judge_wait_s": JUDGE_WAIT_S,
-        "gates": [dataclasses.asdict(gate) for gate in variant.gates],
-        "bands": [dataclasses.asdict(band) for band in variant.bands],
-        "wandb": {"id": wandb_id(trial_key(lease), lease.number), **place.tracking},
-        "versions": versions(),
-        "created": before.get("created") or _now(),
-        "data": {**dataclasses.asdict(sweep.data), **_store(project, sweep)},
-        "loading": {
+    return TrialSpec(
+        sweep=sweep.name,
+        variant=lease.variant,
+        number=lease.number,
+        study=study_name(sweep, lease.variant),
+        plan=variant.plan,
+        trial=trial_key(lease),
+        search=(lease.previous.get("facts") or {}).get("search"),
+        values=dict(lease.params),
+        overrides=overrides_of(pure),
+        metric=sweep.objective.metric,
+        branches={str(name): key for name, key in sweep.objective.branches.items()},
+        goal=sweep.objective.goal,
+        best_known=sweep.objective.best_known,
+        seed=variant.seed,
+        config_hash=pure.hash,
+        recipe_hash=lease.previous["recipe_hash"],
+        nproc=place.nproc,
+        device=place.device,
+        warm_start=_warm_start(project, variant.warm_start),
+        judge_wait_s=JUDGE_WAIT_S,
+        gates=[gate.record() for gate in variant.gates],
+        bands=[band.model_dump() for band in variant.bands],
+        wandb={"id": wandb_id(trial_key(lease), lease.number), **place.tracking},
+        versions=versions(),
+        created=_now(),
+        data={**sweep.data.model_dump(), **_store(project, sweep)},
+        loading={
             "slots": place.slots,
             "named": sorted({*place.named, *variant.set, *lease.params}),
         },
-    }
-    write_json(rundir.spec, spec)
-    return rundir
+    )
+
+
+def _carry_over(spec: TrialSpec, before: TrialSpec, kept: bool) -> TrialSpec:
+    """Return the specification of a trial that goes on, with what stays as it was at first.
+
+    Args:
+        kept: the config that was recorded at first is run again.
+    """
+    return dataclasses.replace(
+        spec,
+        continues=before.continues,
+        confirms=before.confirms,
+        overrides=before.overrides if kept else spec.overrides,
+        config_hash=before.config_hash if kept else spec.config_hash,
+        seed=before.seed if before.seed is not None else spec.seed,
+        created=before.created or spec.created,
+        others=before.others,
+    )
 
 
 def take_ownership(project: Project, rundir: RunDir, lease: Lease) -> None:
@@ -236,7 +260,7 @@ def _store(project: Project, sweep: Sweep) -> dict[str, Any]:
 def _warm_start(project: Project, warm_start: Any) -> dict[str, Any] | None:
     if warm_start is None:
         return None
-    fields = dataclasses.asdict(warm_start)
+    fields: dict[str, Any] = warm_start.model_dump()
     fields["checkpoint"] = str(project.root / warm_start.checkpoint)
     return fields
 
@@ -251,8 +275,11 @@ def check_ownership(project: Project, rundir: RunDir, lease: Held) -> None:
     Raises:
         StorageError: with what to do about it.
     """
-    spec = read_json(rundir.spec)
-    if spec is None or spec.get("trial") == trial_key(lease):
+    try:
+        spec = rundir.read_spec()
+    except FormatError as error:
+        raise StorageError(str(error)) from None
+    if spec is None or spec.trial == trial_key(lease):
         return
     epochs = len(rundir.read_measurements())
     raise StorageError(

@@ -4,6 +4,7 @@ A trial that still runs has its stop lifted. A finished one stays as it is on re
 of its study begins with its epochs, weights and optimizer state, and names the one it continues.
 """
 
+import dataclasses
 import os
 import shutil
 import time
@@ -16,8 +17,11 @@ from pipeline.launch.overruled import audit_stamp, overrule, records
 from pipeline.launch.workdir import newest_checkpoint, run_dir, wandb_id
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
-from pipeline.shared.files import read_json, write_json
+from pipeline.plan.verdict import NON_FINITE_RULES
+from pipeline.shared.files import write_json
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import TrialSpec
+from pipeline.shared.states import Cause
 from pipeline.study.db.storage import Storage
 from pipeline.study.decisions import enqueue_again
 from pipeline.study.trial_rows import TrialRow, read_board
@@ -48,6 +52,8 @@ def continue_trial(
     verdict = _stopping(row)
     if verdict is None:
         raise InputError(f"{row.name} {_why_not(sweep, row)}")
+    if verdict.get("rule") in NON_FINITE_RULES:
+        raise InputError(f"{row.name} {_refusal(row, verdict)}")
     rundir = _rundir(sweep, project, row)
     overrule(rundir, verdict, records(rundir))
     if row.phase != "running":
@@ -92,10 +98,16 @@ def _again(sweep: Sweep, project: Project, storage: Storage, row: TrialRow) -> s
                 f"{where} cannot be made: {error.strerror or error}. Mend that, then run the same "
                 "command."
             ) from None
-        spec = {**(read_json(old.spec) or {}), "trial": uid, "number": number}
-        spec = {**spec, "continues": row.name, "created": None}
-        spec["wandb"] = {**spec.get("wandb", {}), "id": wandb_id(uid, number)}
-        write_json(new.spec, spec)
+        spec = old.read_spec() or TrialSpec()
+        spec = dataclasses.replace(
+            spec,
+            number=number,
+            trial=uid,
+            continues=row.name,
+            wandb={**spec.wandb, "id": wandb_id(uid, number)},
+            created=None,
+        )
+        write_json(new.spec, spec.to_json())
         write_json(new.overruled, {"schema": 1, **decision})
 
     number = enqueue_again(sweep, storage, row, history, decision, fill)
@@ -160,7 +172,7 @@ def _why_not(sweep: Sweep, row: TrialRow) -> str:
 def _refusal(row: TrialRow, verdict: Mapping[str, Any] | None) -> str | None:
     if row.superseded:
         return "was never run: the recipe changed before."
-    if row.cause == "nan":
+    if row.cause == Cause.NAN or (verdict and verdict.get("rule") in NON_FINITE_RULES):
         return (
             "ended with a value that is not finite, so its weights are of no use. Lower the lr in "
             "a variant of its own and launch that."

@@ -16,9 +16,10 @@ from pipeline.plan.earlier_run import EarlierRun
 from pipeline.plan.judge import best
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
-from pipeline.shared.files import read_json, write_json, write_text
+from pipeline.shared.files import write_json, write_text
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import TrialSpec
 from pipeline.study.db.storage import Storage
 from pipeline.study.import_trials import ImportedRun, add_finished
 from pipeline.study.names import study_name
@@ -130,9 +131,9 @@ def _forget_half_made(
     """Remove what an import of this log left that was cut off before the storage knew it."""
     known = {row.name for row in rows}
     for file in (project.runs / sweep.name).glob("*/*/spec.json"):
-        spec = read_json(file) or {}
-        mine = (spec.get("imported") or {}).get("sha256") == found.sha256
-        if mine and f"{spec.get('variant')}/{spec.get('number')}" not in known:
+        spec = RunDir(file.parent).read_spec() or TrialSpec()
+        same_log = (spec.imported or {}).get("sha256") == found.sha256
+        if same_log and spec.name not in known:
             shutil.rmtree(file.parent)
 
 
@@ -156,26 +157,24 @@ def _fill(
     write_json(run.facts, {"val_clips": found.clips})
     write_json(run.logged_config, {"schema": 1, "config": dict(found.config)})
     write_json(run.outcome, _outcome(found))
-    spec = {
-        "schema": 1,
-        "sweep": sweep.name,
-        "variant": variant,
-        "number": number,
-        "study": study_name(sweep, variant),
-        "plan": planned.plan if planned else None,
-        "trial": uid,
-        "attempt": 0,
-        "values": dict(found.params),
-        "overrides": dict(found.overrides),
-        "epochs": found.epochs,
-        "metric": sweep.objective.metric,
-        "goal": sweep.objective.goal,
-        "best_known": sweep.objective.best_known,
-        "recipe_hash": None,
-        "wandb": {"id": wandb_id(uid, number)},
-        "imported": dict(source),
-    }
-    write_json(run.spec, spec)
+    spec = TrialSpec(
+        sweep=sweep.name,
+        variant=variant,
+        number=number,
+        study=study_name(sweep, variant),
+        plan=planned.plan if planned else None,
+        trial=uid,
+        attempt=0,
+        values=dict(found.params),
+        overrides=dict(found.overrides),
+        epochs=found.epochs,
+        metric=sweep.objective.metric,
+        goal=sweep.objective.goal,
+        best_known=sweep.objective.best_known,
+        wandb={"id": wandb_id(uid, number)},
+        imported=dict(source),
+    )
+    write_json(run.spec, spec.to_json())
     return True
 
 

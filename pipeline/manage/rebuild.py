@@ -6,12 +6,13 @@ from typing import Any
 
 from pipeline.errors import StorageError
 from pipeline.launch.registration import describe, register_all
-from pipeline.launch.taking_up import FACTS
+from pipeline.launch.taking_up import spec_facts
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
 from pipeline.preflight.plan_facts import resolve_and_check
 from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import TrialSpec
 from pipeline.study.db.storage import Storage
 from pipeline.study.refill import NumberTaken, RecoveredTrial, adopt
 
@@ -44,18 +45,18 @@ def run_directories(folder: Path) -> list[Path]:
 
 def _one(sweep: Sweep, project: Project, storage: Storage, folder: Path) -> str:
     rundir = RunDir(folder)
-    spec = read_json(rundir.spec) or {}
-    if spec.get("variant") not in sweep.variants or not spec.get("trial"):
-        if spec.get("imported"):
+    spec = rundir.read_spec() or TrialSpec()
+    if spec.variant not in sweep.variants or not spec.trial:
+        if spec.imported:
             return "left alone; import its log again: pcan sweep import LOG"
         return "left alone, the sweep file has no such variant"
     lost = RecoveredTrial(
-        variant=str(spec["variant"]),
+        variant=spec.variant,
         number=int(folder.name),
-        uid=str(spec["trial"]),
-        recipe_hash=spec.get("recipe_hash"),
-        params=dict(spec.get("values") or {}),
-        attempt=int(spec.get("attempt", 1)),
+        uid=spec.trial,
+        recipe_hash=spec.recipe_hash,
+        params=spec.values,
+        attempt=spec.attempt,
     )
     try:
         lease = adopt(sweep, storage, lost)
@@ -64,8 +65,8 @@ def _one(sweep: Sweep, project: Project, storage: Storage, folder: Path) -> str:
     if lease is None:
         return "already there"
     history, verdicts = rundir.read_measurements(), _verdicts(rundir)
-    facts = {key: spec[key] for key in FACTS if spec.get(key) is not None}
-    lease.begin(str(folder.relative_to(project.root)), str(spec.get("device", "")), facts)
+    place = str(folder.relative_to(project.root))
+    lease.begin(place, spec.device or "", spec_facts(spec))
     if history:
         lease.report(history, verdicts)
     outcome = read_json(rundir.outcome) or {}

@@ -5,6 +5,7 @@ first one did, from its own recorded config, with another seed; the gates are si
 over the seeds that passed would be too high.
 """
 
+import dataclasses
 import shutil
 from collections.abc import Sequence
 
@@ -13,8 +14,9 @@ from pipeline.launch.overruled import audit_stamp
 from pipeline.launch.workdir import run_dir, wandb_id
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
-from pipeline.shared.files import read_json, write_json
+from pipeline.shared.files import write_json
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import TrialSpec
 from pipeline.study.add_trial import enqueue_repetition
 from pipeline.study.best import confirmations, eligible
 from pipeline.study.db.storage import Storage
@@ -80,7 +82,7 @@ def _seeds(
 ) -> list[int]:
     """Return the seeds of the repetitions that are missing: the next ones after those used."""
     old = run_dir(project, sweep.name, row.variant, row.number)
-    first = int((read_json(old.spec) or {}).get("seed") or 0)
+    first = (old.read_spec() or TrialSpec()).seed or 0
     used = [first, *(int(run.facts.get("seed") or 0) for run in runs)]
     return [max(used) + 1 + i for i in range(max(0, wanted - len(runs)))]
 
@@ -105,8 +107,18 @@ def _fill(old: RunDir, new: RunDir, row: TrialRow, seed: int, number: int, uid: 
     """Write what the launch will run: the first trial's own config, whatever the file says now."""
     new.checkpoints.mkdir(mode=0o700, parents=True, exist_ok=True)
     shutil.copy2(old.config, new.config)
-    spec = {**(read_json(old.spec) or {}), "trial": uid, "number": number, "seed": seed}
-    spec.update(confirms=row.name, continues=None, created=None, resume=None, recipe_hash=None)
-    spec.pop("search", None)  # a search neither stops nor pauses it
-    spec["wandb"] = {**(spec.get("wandb") or {}), "id": wandb_id(uid, number)}
-    write_json(new.spec, spec)
+    spec = old.read_spec() or TrialSpec()
+    spec = dataclasses.replace(
+        spec,
+        number=number,
+        trial=uid,
+        continues=None,
+        confirms=row.name,
+        search=None,  # a search neither stops nor pauses it
+        seed=seed,
+        recipe_hash=None,
+        resume=None,
+        wandb={**spec.wandb, "id": wandb_id(uid, number)},
+        created=None,
+    )
+    write_json(new.spec, spec.to_json())

@@ -3,10 +3,12 @@
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
+import pipeline
 from pipeline.job.gpus import choose, list_gpus
 from pipeline.job.slots import gpu_slots
-from pipeline.job.torch_tools import run_tool
+from pipeline.job.torch_tools import code_root, run_tool
 from pipeline.plan.sweep import JobSettings
 from pipeline.preflight.finding import CheckContext, Finding, error, note, warning
 from pipeline.preflight.launch_checks import (
@@ -24,7 +26,7 @@ SAFE_TORCH = (2, 10)
 def check_environment(patient: CheckContext) -> Iterator[Finding]:
     """Can this environment train: is everything installed, does a checkpoint survive a round?"""
     job = patient.sweep.job if patient.sweep is not None else JobSettings()
-    answer = run_tool("selftest", {}, job, patient.project.cache, patient.project.root)
+    answer = run_tool("selftest", {}, job, patient.project.root)
     for name, problem in answer["problems"].items():
         yield error("environment", f"{name}: {problem}")
     version = str(answer["versions"].get("torch", "0.0"))
@@ -35,8 +37,22 @@ def check_environment(patient: CheckContext) -> Iterator[Finding]:
             f"torch {version} has known holes in its safe loading; train only from weights you "
             "trust, or use torch 2.10 or newer.",
         )
-    told = ", ".join(f"{name} {v}" for name, v in answer["versions"].items())
-    yield note("environment", told)
+    versions = ", ".join(f"{name} {v}" for name, v in answer["versions"].items())
+    yield note("environment", versions)
+    for folder in _other_packages(patient.project.root, job):
+        yield note(
+            "environment",
+            f'{folder} is not imported in jobs, where "pipeline" is the package of pcan. '
+            "If configs need modules of it, rename that folder.",
+        )
+
+
+def _other_packages(root: Path, job: JobSettings) -> list[Path]:
+    """Return the user's packages with the name of ours where jobs import from."""
+    folders = [root] if job.code_root is None else [root, code_root(job.code_root, root)]
+    packages = [folder / "pipeline" for folder in folders]
+    ours = Path(pipeline.__file__).resolve().parent
+    return [p for p in packages if (p / "__init__.py").is_file() and p.resolve() != ours]
 
 
 def check_folder(patient: CheckContext) -> Iterator[Finding]:

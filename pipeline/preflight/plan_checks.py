@@ -53,7 +53,7 @@ def check_weights(patient: CheckContext) -> Iterator[Finding]:
             "code_root": sweep.job.code_root,
             "min_matched": start.min_matched,
         }
-        answer = run_tool("inspect_checkpoint", question, sweep.job, project.cache, project.root)
+        answer = run_tool("inspect_checkpoint", question, sweep.job, project.root)
         if not answer["file"]["finite"]:
             yield error("weights", f"{start.checkpoint} holds numbers that are not finite.")
         fit, made = answer["fit"], answer["config"]
@@ -84,9 +84,7 @@ def check_data(patient: CheckContext) -> Iterator[Finding]:
     root = data_root(sweep, project, given)
     request = {"config": str(project.root / sweep.config), "data_root": root}
     try:
-        loaders = run_tool("data_facts", request, sweep.job, project.cache, project.root)[
-            "loaders"
-        ]
+        loaders = run_tool("data_facts", request, sweep.job, project.root)["loaders"]
     except InputError:
         return  # a data set of another form: its own loader will tell
     files = list(dict.fromkeys(project.root / str(loader["ann_file"]) for loader in loaders))

@@ -10,7 +10,27 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Union
+from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, Optional, Union
+
+
+class FormatError(ValueError):
+    """A file cannot be used as it is: damaged, or of a newer version. A text for the user."""
+
+
+def check_schema(record: Mapping[str, Any], newest: int, source: object) -> None:
+    """Refuse a record that a newer version of pcan has written.
+
+    Raises:
+        FormatError: its `schema` is above `newest`, or is not a number.
+    """
+    schema = record.get("schema", 1)
+    if isinstance(schema, bool) or not isinstance(schema, int):
+        raise FormatError(f"{source} cannot be used: schema is {schema!r}, not a whole number.")
+    if schema > newest:
+        raise FormatError(
+            f"{source} was written by a newer pcan (schema {schema}; this one reads up to "
+            f"{newest}). Use that version, or a later one."
+        )
 
 
 def read_lines(path: Path) -> List[str]:

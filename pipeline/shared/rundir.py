@@ -5,10 +5,11 @@ and the standard library. How the files are read and written: `files.py`.
 """
 
 from pathlib import Path
-from typing import Any, Dict, List, Union
+from typing import Any, Dict, List, Optional, Union
 
 from pipeline.shared.files import read_json, read_lines, read_objects
 from pipeline.shared.measurement import Measurement, by_epoch
+from pipeline.shared.spec import TrialSpec
 
 #: Environment variable that marks every process of a trial with its lease's token.
 MARKER = "PCAN_TRIAL"
@@ -128,6 +129,15 @@ class RunDir:
     def wandb(self) -> Path:
         """Folder that W&B writes below."""
         return self.root / "wandb"
+
+    def read_spec(self) -> Optional[TrialSpec]:
+        """Return the trial's specification, None if there is none (or the file is torn).
+
+        Raises:
+            FormatError: a newer version wrote it, or a value in it is of another kind.
+        """
+        record = read_json(self.spec)
+        return None if record is None else TrialSpec.from_json(record, self.spec)
 
     def read_measurements(self) -> List[Measurement]:
         """Return the measurements so far, ascending, each epoch once (the first value).

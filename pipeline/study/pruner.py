@@ -14,7 +14,7 @@ from optuna.pruners import BasePruner
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
-from pipeline.plan.patience import patience_counts
+from pipeline.plan.judge import patience_counts
 from pipeline.plan.search.rules import CHECKS_AT, KEEP, AsyncHalving, Rung
 from pipeline.plan.sweep import Patience
 from pipeline.plan.verdict import VerdictKind

@@ -129,11 +129,11 @@ def _facts(sweep: Sweep, variant: str, recipe: RegisteredRecipe) -> dict[str, An
         "metric": sweep.objective.metric,
         "recipe_hash": recipe.hash,
         "plan": v.plan,
-        "gates": [dataclasses.asdict(gate) for gate in v.gates],
-        "bands": [{**dataclasses.asdict(band), "top1": list(band.top1)} for band in v.bands],
-        "patience": dataclasses.asdict(v.patience) if v.patience else None,
+        "gates": [gate.record() for gate in v.gates],
+        "bands": [{**band.model_dump(), "top1": list(band.top1)} for band in v.bands],
+        "patience": v.patience.model_dump() if v.patience else None,
         "space": {
-            path: {k: w for k, w in dataclasses.asdict(s).items() if w not in (None, (), {})}
+            path: {k: w for k, w in s.model_dump().items() if w not in (None, (), {})}
             for path, s in v.space.items()
         },
         "ladder": [

@@ -49,7 +49,7 @@ class _Child:
     troubles: list[str] = field(default_factory=list)
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "pipeline.track", str(self.sweep_dir)]
+        command = [sys.executable, "-P", "-m", "pipeline.track", str(self.sweep_dir)]
         with _log(self.sweep_dir) as log:
             self.process = subprocess.Popen(
                 [*command, "--mode", self.mode, *self.target.argv()],

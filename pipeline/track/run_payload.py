@@ -17,6 +17,7 @@ from typing import Any
 from pipeline.shared.files import read_json
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import TrialSpec
 from pipeline.shared.states import Cause, Phase, State
 from pipeline.track.redact import redact
 
@@ -47,14 +48,14 @@ class TrialFiles:
     """One run directory as it stands."""
 
     folder: Path
-    spec: Mapping[str, Any]
+    spec: TrialSpec
     measurements: Sequence[Measurement]
     verdicts: Sequence[Mapping[str, Any]]
     outcome: Mapping[str, Any] | None
 
     @property
     def name(self) -> str:
-        return f"{self.spec.get('variant')}/{self.spec.get('number')}"
+        return self.spec.name
 
     @property
     def ended(self) -> bool:
@@ -81,7 +82,7 @@ class TrialFiles:
 def read_trial(folder: Path) -> TrialFiles | None:
     """Return a run directory's files; None as long as it has no spec."""
     run = RunDir(folder)
-    spec = read_json(run.spec)
+    spec = run.read_spec()
     if spec is None:
         return None
     return TrialFiles(
@@ -104,17 +105,12 @@ def run_id(sweep: str, variant: str, number: int | str, created: str) -> str:
     return f"{re.sub('[^A-Za-z0-9_]+', '-', name).strip('-')[:48]}-{digest}"
 
 
-def id_of(spec: Mapping[str, Any]) -> str:
+def id_of(spec: TrialSpec) -> str:
     """Return the id that the spec carries, or the one it would have been given."""
-    given = (spec.get("wandb") or {}).get("id")
+    given = spec.wandb.get("id")
     if given:
         return str(given)
-    return run_id(
-        str(spec.get("sweep")),
-        str(spec.get("variant")),
-        str(spec.get("number")),
-        str(spec.get("created")),
-    )
+    return run_id(spec.sweep, spec.variant, spec.number, str(spec.created))
 
 
 def rows(trial: TrialFiles) -> list[dict[str, Any]]:
@@ -152,12 +148,11 @@ def _unix(time: str | None) -> float | None:
 class PlanSeries:
     """The plan's gates, band and goal as series over epochs, so that W&B can chart them."""
 
-    def __init__(self, spec: Mapping[str, Any]) -> None:
-        best_known = spec.get("best_known")
-        self.goal = spec.get("goal")
-        self.floors = _levels(spec.get("gates"), "floor", best_known)
-        self.targets = _levels(spec.get("gates"), "target", best_known)
-        bands = [b for b in spec.get("bands") or [] if b.get("top1")]
+    def __init__(self, spec: TrialSpec) -> None:
+        self.goal = spec.goal
+        self.floors = _levels(spec.gates, "floor", spec.best_known)
+        self.targets = _levels(spec.gates, "target", spec.best_known)
+        bands = [b for b in spec.bands if b.get("top1")]
         self.low = [(int(b["epoch"]), float(b["top1"][0])) for b in bands]
         self.high = [(int(b["epoch"]), float(b["top1"][1])) for b in bands]
 
@@ -179,15 +174,15 @@ def config(trial: TrialFiles) -> dict[str, Any]:
     """Return the flat, redacted config: what one filters, groups and compares by."""
     spec = trial.spec
     plain = ("sweep", "variant", "number", "plan", "epochs", "metric", "goal", "best_known")
-    flat = {key: spec.get(key) for key in (*plain, "seed", "nproc", "device", "config_hash")}
-    warm = spec.get("warm_start") or {}
+    flat = {key: getattr(spec, key) for key in (*plain, "seed", "nproc", "device", "config_hash")}
+    warm = spec.warm_start or {}
     flat["warm_start"] = Path(str(warm["checkpoint"])).name if warm.get("checkpoint") else None
-    data = spec.get("data") or {}
+    data = spec.data or {}
     flat["data"] = data.get("store")
     flat |= {f"data_{key}": data[key] for key in ("profile", "digest") if data.get(key)}
-    flat |= {f"versions.{name}": value for name, value in (spec.get("versions") or {}).items()}
-    flat |= _flat(spec.get("overrides") or {})
-    flat |= _flat(spec.get("values") or {})
+    flat |= {f"versions.{name}": value for name, value in spec.versions.items()}
+    flat |= _flat(spec.overrides)
+    flat |= _flat(spec.values)
     cleaned: dict[str, Any] = redact(flat)
     return cleaned
 
@@ -215,17 +210,16 @@ def summary(trial: TrialFiles) -> dict[str, Any]:
 def identity(trial: TrialFiles, identifier: str, target: WandbTarget) -> dict[str, Any]:
     """Return how the run is filed: name, group, job type, tags, notes."""
     spec = trial.spec
-    given = spec.get("wandb") or {}
-    plan = spec.get("plan")
+    given = spec.wandb
     return {
         "id": identifier,
         "name": trial.name,
-        "group": given.get("group") or spec.get("sweep"),
-        "job_type": spec.get("variant"),
+        "group": given.get("group") or spec.sweep,
+        "job_type": spec.variant,
         "project": given.get("project") or target.project or "pcan",
         "entity": given.get("entity") or target.entity,
-        "tags": [str(spec.get("variant"))] + ([f"plan {plan}"] if plan else []),
-        "notes": redact(str(spec.get("notes") or "")) or None,
+        "tags": [spec.variant] + ([f"plan {spec.plan}"] if spec.plan else []),
+        "notes": redact(str(spec.others.get("notes") or "")) or None,
     }
 
 

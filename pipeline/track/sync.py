@@ -161,7 +161,7 @@ def _send_charts(trial: TrialFiles, target: WandbTarget) -> None:
     """Upload the offline files of a GPU trial; what is missing afterwards is sent as rows."""
     local = sync_state.read_local(trial)
     folders = [RunDir(trial.folder).wandb / f.folder for f in local.fragments if f.closed]
-    if trial.spec.get("device") != "cuda" or not trial.ended or not folders:
+    if trial.spec.device != "cuda" or not trial.ended or not folders:
         return
     whole = local.rows <= len(trial.measurements) and local.status == trial.status
     if not whole or _reach(trial, target).rows > 0 or not _complete(folders, trial):
@@ -194,10 +194,10 @@ def offline_epochs(folder: Path) -> list[int]:
 
 def _send(sweep_dir: Path, target: WandbTarget, progress: Callable[[str], None]) -> dict[str, str]:
     """Run the sending child to its end; return the messages on trials that failed, by trial."""
-    command = [sys.executable, "-m", "pipeline.track", str(sweep_dir.resolve()), "--mode", "sync"]
+    command = [sys.executable, "-P", "-m", "pipeline.track", str(sweep_dir.resolve())]
     with (sweep_dir / "tracker.log").open("ab") as log:
         child = subprocess.Popen(
-            [*command, *target.argv()],
+            [*command, "--mode", "sync", *target.argv()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,

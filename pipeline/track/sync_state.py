@@ -8,7 +8,7 @@ Two small files below RUNDIR/wandb, each with one writer:
 import fcntl
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, TextIO
 from pipeline.errors import TrackingError
 from pipeline.shared.files import read_json, write_json
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import TrialSpec
 from pipeline.track.run_payload import TrialFiles, id_of, read_trial
 
 LOCAL = "pcan_sync.json"
@@ -73,7 +74,7 @@ def read_local(trial: TrialFiles) -> OfflineState:
     return _local(_folder(trial), trial.spec)
 
 
-def _local(folder: Path, spec: Mapping[str, Any]) -> OfflineState:
+def _local(folder: Path, spec: TrialSpec) -> OfflineState:
     record = _record(folder, LOCAL)
     try:
         fragments = [Fragment(**f) for f in record.pop("fragments", [])]
@@ -132,7 +133,7 @@ def wandb_state(folder: Path) -> dict[str, Any]:
         server confirmed everything; `url` once there is one.
     """
     run = RunDir(folder)
-    spec = read_json(run.spec)
+    spec = run.read_spec()
     if spec is None:
         return untracked()
     kept = run.wandb
@@ -140,7 +141,7 @@ def wandb_state(folder: Path) -> dict[str, Any]:
     sent = _sent(kept, local)
     # Epochs are only counted where something was sent: `status` asks this of every trial.
     whole = read_trial(folder) if sent.id else None
-    mode = (spec.get("wandb") or {}).get("mode")
+    mode = spec.wandb.get("mode")
     if sent.mode == "live":
         mode = "live"
     elif not mode:

@@ -43,7 +43,7 @@ def run_module(
         subprocess.TimeoutExpired: it took longer than `timeout_s` and was killed.
     """
     return subprocess.run(
-        [sys.executable, "-m", module, *args],
+        [sys.executable, "-P", "-m", module, *args],
         env=clean_environment(with_key),
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -40,7 +40,7 @@ def save(sweep_dir: Path, target: WandbTarget) -> str:
     trials = _trials(sweep_dir)
     if not trials:
         raise InputError(f"{sweep_dir} has no trial yet. Start one: pcan sweep launch")
-    given = trials[0].spec.get("wandb") or {}
+    given = trials[0].spec.wandb
     target = WandbTarget(
         project=given.get("project") or target.project or "pcan",
         entity=given.get("entity") or target.entity or wandb_server.default_entity(),
@@ -68,7 +68,7 @@ def build(trials: list[TrialFiles], target: WandbTarget) -> Any:
     """
     import wandb_workspaces.workspaces as ws
 
-    sweep = str(trials[0].spec.get("wandb", {}).get("group") or trials[0].spec.get("sweep"))
+    sweep = str(trials[0].spec.wandb.get("group") or trials[0].spec.sweep)
     columns = ["status", "best_top1", "best_epoch", "final_top1", "gate", "reason"]
     sections = {
         "Top-1 against the plan": _top1_panels(),
@@ -143,7 +143,7 @@ def searched(trials: list[TrialFiles]) -> list[str]:
     """Return the config paths whose searched values differ between trials."""
     values: dict[str, set[str]] = {}
     for trial in trials:
-        for path, value in (trial.spec.get("values") or {}).items():
+        for path, value in trial.spec.values.items():
             values.setdefault(path, set()).add(json.dumps(value))
     return sorted(path for path, texts in values.items() if len(texts) > 1)
 

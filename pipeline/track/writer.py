@@ -77,7 +77,7 @@ class RunWriter:
         require_space(trial.folder)
         import wandb
 
-        charts = trial.spec.get("device") == "cuda" and not trial.ended
+        charts = trial.spec.device == "cuda" and not trial.ended
         self.trial = trial
         self.run = wandb.init(
             **filed,
@@ -146,7 +146,7 @@ class RunWriter:
 
 def _of_agent(trial: TrialFiles) -> dict[str, str]:
     """Return the setting that keeps a run of `wandb agent` in its W&B sweep."""
-    sweep = (trial.spec.get("wandb") or {}).get("sweep")
+    sweep = trial.spec.wandb.get("sweep")
     return {"sweep_id": str(sweep)} if sweep else {}
 
 

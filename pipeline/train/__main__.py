@@ -6,10 +6,13 @@ output goes into its own log.
 
 import os
 import sys
+import time
 import traceback
 from typing import List, NoReturn
 
+from pipeline.shared.files import FormatError, write_json
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import TrialSpec
 from pipeline.train.outcome import JobFailure, record_outcome
 from pipeline.train.rank_process import die_with_parent, dump_stacks_on_request, log_to
 
@@ -24,7 +27,6 @@ def main(arguments: List[str]) -> int:
     log_to(rundir.rank_log(rank))
     dump_stacks_on_request()
     from pipeline.train.failure import Stage, classify_error
-    from pipeline.train.job_spec import read_spec
 
     stage, attempt = Stage(), 1
     try:
@@ -44,12 +46,22 @@ def main(arguments: List[str]) -> int:
     leave_at_once(0)
 
 
+def read_spec(rundir: RunDir) -> TrialSpec:
+    """Return the trial's specification; raise JobFailure if a job cannot act on it."""
+    try:
+        spec = rundir.read_spec()
+    except FormatError as error:
+        raise JobFailure("bad_config", str(error)) from error
+    if spec is None:
+        raise JobFailure("bad_config", f"{rundir.spec} is missing or holds no JSON object.")
+    missing = [key for key in ("metric", "nproc", "device") if getattr(spec, key) is None]
+    if missing:
+        raise JobFailure("bad_config", f"{rundir.spec} lacks {', '.join(missing)}.")
+    return spec
+
+
 def starting(rundir: RunDir, rank: int) -> None:
     """Say that the job is up, before the slow imports."""
-    import time
-
-    from pipeline.shared.files import write_json
-
     if rank == 0:
         now = time.time()
         record = {"epoch": 0, "phase": "starting", "iter": 0, "iters": 0, "lr": None}

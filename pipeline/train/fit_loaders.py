@@ -8,14 +8,14 @@ import os
 from typing import Any, Dict, List, Optional, Tuple
 
 from pipeline.shared.loader_workers import suggest_workers
+from pipeline.shared.spec import TrialSpec
 from pipeline.train.data_chain import COMPACT, LOADERS, shows_fixed_frames, step
-from pipeline.train.job_spec import Spec
 
 #: Of a validation batch; the gain beyond is small (launches of a forward pass are shared).
 MOST_AT_A_TIME = 8
 
 
-def fit_loaders(config: Any, spec: Spec) -> List[str]:
+def fit_loaders(config: Any, spec: TrialSpec) -> List[str]:
     """Set loader processes and the validation's batch size where nobody named them.
 
     Args:
@@ -25,10 +25,10 @@ def fit_loaders(config: Any, spec: Spec) -> List[str]:
     Returns:
         What was set, in sentences.
     """
-    loading = spec.raw.get("loading")
+    loading = spec.loading
     if loading is None:
         return []
-    prepared = (spec.raw.get("data") or {}).get("store") == "prepared"
+    prepared = spec.reads_packs
     cores = len(os.sched_getaffinity(0))
     wanted = suggest_workers(cores, int(loading.get("slots") or 1), spec.nproc, prepared)
     named = set(loading.get("named") or ())

@@ -16,11 +16,11 @@ from mmengine.hooks import Hook
 from pipeline.shared.files import append_line, read_json, write_json
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import TrialSpec
 from pipeline.train import checkpoints, keep_predictions, training_state
 from pipeline.train.control import stop_request, wait_for_verdict
 from pipeline.train.distributed import broadcast_flag, gather, rank
 from pipeline.train.fit_loaders import FromVideo, waiting
-from pipeline.train.job_spec import Spec
 from pipeline.train.metrics import mean_of, measure
 from pipeline.train.outcome import JobFailure
 from pipeline.train.rank_process import exit_if_replaced
@@ -145,7 +145,7 @@ class EpochEndHook(Hook):
     def __init__(
         self,
         rundir: RunDir,
-        spec: Spec,
+        spec: TrialSpec,
         watch: LossGuardHook,
         progress: Optional[ProgressHook],
         clips: keep_predictions.ClipPredictions,
@@ -214,7 +214,7 @@ class EpochEndHook(Hook):
 
     def _tell_loading(self, runner: Any, measurement: Optional[Dict[str, Any]]) -> None:
         """Say where the samples came from, and how long training waited for them."""
-        if (self._spec.raw.get("data") or {}).get("store") == "prepared":
+        if self._spec.reads_packs:
             count = sum(gather(self._from_video.since_last(runner)))
             if measurement is not None:
                 measurement["extra"]["data/from_video"] = float(count)

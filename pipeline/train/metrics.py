@@ -3,7 +3,7 @@
 import datetime
 from typing import Any, Dict, List
 
-from pipeline.train.job_spec import Spec
+from pipeline.shared.spec import TrialSpec
 from pipeline.train.outcome import JobFailure
 
 
@@ -14,7 +14,7 @@ def mean_of(losses: List[Dict[str, float]]) -> Dict[str, float]:
 
 
 def measure(
-    spec: Spec, epoch: int, metrics: Dict[str, float], losses: Dict[str, float]
+    spec: TrialSpec, epoch: int, metrics: Dict[str, float], losses: Dict[str, float]
 ) -> Dict[str, Any]:
     """Return the fields of an epoch's Measurement; raise JobFailure if its metric is absent."""
     scalars = {name: float(value) for name, value in metrics.items() if is_number(value)}

@@ -10,11 +10,11 @@ from mmengine.runner import Runner
 from pipeline.shared.files import append_line, read_json, write_json
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import TrialSpec
 from pipeline.train import checkpoints, distributed, keep_predictions, training_state
 from pipeline.train.buffers import SyncBuffers
 from pipeline.train.failure import Stage
 from pipeline.train.hooks import EpochEndHook, LoaderSeedHook, LossGuardHook, ProgressHook
-from pipeline.train.job_spec import Spec
 from pipeline.train.outcome import JobFailure, record_outcome
 from pipeline.train.runner_config import job_config
 from pipeline.train.seeding import LoaderSeeds
@@ -26,7 +26,7 @@ class JobRunner(Runner):
     """MMEngine's Runner, but for where its starting state comes from."""
 
     rundir: RunDir
-    spec: Spec
+    spec: TrialSpec
     stage: Stage
     epoch_end: EpochEndHook
 
@@ -55,7 +55,7 @@ class JobRunner(Runner):
         from pipeline.train.warm_start import WarmStartError, load_warm_start
 
         try:
-            report = load_warm_start(self, self.spec.raw)
+            report = load_warm_start(self, self.spec.warm_start)
         except WarmStartError as error:
             raise JobFailure("warm_start", str(error)) from error
         for note in report["notes"]:
@@ -79,7 +79,7 @@ def replay_measurement(rundir: RunDir, content: Any) -> None:
         append_line(rundir.measurements, Measurement(**measurement).to_line())
 
 
-def run_job(rundir: RunDir, spec: Spec, stage: Stage) -> None:
+def run_job(rundir: RunDir, spec: TrialSpec, stage: Stage) -> None:
     """Train as the run directory says; on return the outcome is written."""
     check_device(spec.device)
     config = job_config(rundir, spec, "WORLD_SIZE" in os.environ)
@@ -116,7 +116,7 @@ def check_device(device: str) -> None:
         raise JobFailure("no_gpu", "The trial was given GPUs, but the job sees none.")
 
 
-def build(config: Any, rundir: RunDir, spec: Spec, stage: Stage) -> JobRunner:
+def build(config: Any, rundir: RunDir, spec: TrialSpec, stage: Stage) -> JobRunner:
     """Build the runner with its loops and our hooks, ready to train."""
     runner = JobRunner.from_cfg(config)
     runner.rundir, runner.spec, runner.stage = rundir, spec, stage
@@ -138,7 +138,7 @@ def build(config: Any, rundir: RunDir, spec: Spec, stage: Stage) -> JobRunner:
     return runner
 
 
-def write_outcome(runner: JobRunner, rundir: RunDir, spec: Spec) -> None:
+def write_outcome(runner: JobRunner, rundir: RunDir, spec: TrialSpec) -> None:
     """Write how the training ended."""
     stop: Optional[Any] = runner.epoch_end.stop
     finished = runner.epoch >= runner.max_epochs

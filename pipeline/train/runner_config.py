@@ -11,10 +11,10 @@ from typing import Any, List
 from mmengine.config import Config
 
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import TrialSpec
 from pipeline.train.compat import prepare_mmaction
 from pipeline.train.fit_loaders import fit_loaders
 from pipeline.train.guard_pickle import read_plain_pickles
-from pipeline.train.job_spec import Spec
 from pipeline.train.outcome import JobFailure
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ NEEDED = (
 )
 
 
-def job_config(rundir: RunDir, spec: Spec, distributed: bool) -> Config:
+def job_config(rundir: RunDir, spec: TrialSpec, distributed: bool) -> Config:
     """Load `config.py` and fit it to this job; raise JobFailure if it cannot be loaded."""
     prepare_mmaction()
     read_plain_pickles()
@@ -41,7 +41,7 @@ def job_config(rundir: RunDir, spec: Spec, distributed: bool) -> Config:
         traceback.print_exc()
         raise JobFailure("bad_config", f"{rundir.config} cannot be loaded: {error}") from error
     check(config)
-    read_from_store(config, spec.raw.get("data"))
+    read_from_store(config, spec)
     for line in fit_loaders(config, spec):
         log.info(line)
     config.work_dir = str(rundir.root / "mmengine")
@@ -58,15 +58,15 @@ def job_config(rundir: RunDir, spec: Spec, distributed: bool) -> Config:
     return config
 
 
-def read_from_store(config: Config, data: Any) -> None:
-    """Have prepared packs read in place of videos, where the specification says so."""
-    if not data or data.get("store") != "prepared":
+def read_from_store(config: Config, spec: TrialSpec) -> None:
+    """Make the config read prepared packs in place of videos, where the specification says so."""
+    if not spec.reads_packs:
         return
     from pipeline.shared.store import StoreError
     from pipeline.train.transforms import use_spec
 
     try:
-        use_spec(config, data)
+        use_spec(config, spec.data)
     except StoreError as error:
         raise JobFailure("bad_data", str(error)) from error
 

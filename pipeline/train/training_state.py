@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from mmengine.model import is_model_wrapper
 
+from pipeline.shared.spec import TrialSpec
 from pipeline.train import checkpoints
 from pipeline.train.distributed import gather, rank
-from pipeline.train.job_spec import Spec
 from pipeline.train.outcome import JobFailure
 
 
@@ -36,7 +36,7 @@ def rank_state(runner: Any) -> List[Dict[str, Any]]:
     return [{"random": r["random"], "buffers": b} for r, b in zip(ranks, own)]
 
 
-def take(runner: Any, spec: Spec, ranks: List[Dict[str, Any]]) -> Dict[str, Any]:
+def take(runner: Any, spec: TrialSpec, ranks: List[Dict[str, Any]]) -> Dict[str, Any]:
     """Return the checkpoint of the epoch that has just ended, without its measurement.
 
     Uses MMEngine's names where it has some: the file also serves as its `load_from`.
@@ -47,7 +47,7 @@ def take(runner: Any, spec: Spec, ranks: List[Dict[str, Any]]) -> Dict[str, Any]
             "epoch": runner.epoch,
             "iter": runner.iter,
             "config_hash": spec.config_hash,
-            "variant": spec.raw.get("variant"),
+            "variant": spec.variant,
             "seed": runner.seed,
             "nproc": len(ranks),
             "attempt": spec.attempt,
@@ -65,7 +65,7 @@ def take(runner: Any, spec: Spec, ranks: List[Dict[str, Any]]) -> Dict[str, Any]
     return checkpoints.plain(content)
 
 
-def restore(runner: Any, spec: Spec, content: Dict[str, Any]) -> None:
+def restore(runner: Any, spec: TrialSpec, content: Dict[str, Any]) -> None:
     """Put a checkpoint back, all but the random state; raise JobFailure if it is not ours."""
     _check_origin(spec, content)
     runner.call_hook("after_load_checkpoint", checkpoint=content)
@@ -91,7 +91,7 @@ def first_line(error: BaseException) -> str:
     return " ".join(lines)[:500] or type(error).__name__
 
 
-def _check_origin(spec: Spec, content: Dict[str, Any]) -> None:
+def _check_origin(spec: TrialSpec, content: Dict[str, Any]) -> None:
     meta = content["meta"]
     if meta["config_hash"] != spec.config_hash:
         raise JobFailure(

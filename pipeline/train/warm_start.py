@@ -14,8 +14,8 @@ class WarmStartError(Exception):
     """A sentence for the user: why the starting weights cannot be used."""
 
 
-def load_warm_start(runner: Any, spec: Dict[str, Any]) -> Dict[str, Any]:
-    """Load `spec["warm_start"]["checkpoint"]` into the runner's model, on every rank alike.
+def load_warm_start(runner: Any, start: Dict[str, Any]) -> Dict[str, Any]:
+    """Load `start["checkpoint"]` into the runner's model, on every rank alike.
 
     Call it on all ranks, before training or validating. Afterwards the runner no longer
     initialises weights by itself: mmengine's `train()` would overwrite what was loaded.
@@ -28,7 +28,6 @@ def load_warm_start(runner: Any, spec: Dict[str, Any]) -> Dict[str, Any]:
     Raises:
         WarmStartError: the file is unusable, or too little of it fits the model.
     """
-    start = spec["warm_start"]
     path = str(start["checkpoint"])
     try:
         tensors = state_dict_of(read_checkpoint(path), path)

@@ -34,7 +34,7 @@ def test_a_name_of_no_sweep_is_answered_with_those_there_are(pcan, name: str) ->
 
 def test_an_empty_name_is_no_checkpoint(pcan) -> None:
     code, told = pcan("checkpoint", "inspect", "")
-    assert (code, "is empty. Give its file." in told) == (2, True), told
+    assert (code, "is empty. Give a file." in told) == (2, True), told
 
 
 def test_a_sweep_that_was_never_registered_is_shown_as_such(pcan) -> None:
@@ -138,4 +138,4 @@ def test_a_folder_without_permission_is_told_not_traced(pcan, project, monkeypat
 
     monkeypatch.setattr(Path, "glob", refuse)
     code, told = pcan("sweep", "list")
-    assert code == 5 and told.endswith("sweeps: Permission denied. Mend that, then try again.\n")
+    assert code == 5 and told.endswith("sweeps: Permission denied. Fix that, then try again.\n")

@@ -148,7 +148,7 @@ def test_stop_cancels_what_waits_and_ends_what_runs(cluster, until: Callable[...
     until(lambda: len(cluster.placed()) == 2 and len(cluster.mine()) == 3, "two of three run")
     stopped = cluster.project.run("sweep", "stop", "tiny", "--now")
     assert stopped.returncode == 0, stopped.stderr
-    assert "Cancelled what waited with SLURM" in stopped.stderr
+    assert "Cancelled pending SLURM jobs" in stopped.stderr
     cluster.wait(launch, 75)
     assert not {"PENDING", "RUNNING"} & {state.split()[0] for state in cluster.states()}
     until(lambda: not cluster.project.job_pids(), "no process is left", limit_s=10)

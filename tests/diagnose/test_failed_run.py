@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.diagnose.log_case import make_case
-from pipeline.diagnose.plan_context import PlanContext
+from pipeline.diagnose.plan_context import PlanContext, replay_log
 from pipeline.diagnose.read_log import read_log
-from pipeline.diagnose.replay_log import replay_log
 from pipeline.diagnose.runner import examine
 from pipeline.plan.judge import Rules, judge_all
 from pipeline.plan.sweep import Patience, Sweep
@@ -34,7 +33,7 @@ def test_diagnose_names_all_three_causes(failed_run: Path) -> None:
     warm_up = found["warmup_on_finetune"]
     assert "rose from 0.001 (epoch 1) to 0.01 (epoch 6)" in warm_up.evidence
     assert "88.32 % at epoch 1 (line " in warm_up.evidence
-    assert "training loss stood still" in found["lr_too_small"].evidence
+    assert "training loss did not fall" in found["lr_too_small"].evidence
 
 
 def test_the_causes_hold_without_the_stop_message(

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.diagnose.curve import Curve
-from pipeline.diagnose.locate import newest_work_dir
-from pipeline.diagnose.read_log import read_log
+from pipeline.diagnose.read_log import newest_work_dir, read_log
 from pipeline.errors import InputError
 from pipeline.shared.measurement import Measurement
 
@@ -65,7 +64,7 @@ def test_a_work_dir_gives_its_newest_run(tmp_path: Path, mmengine_log: MakeLog) 
         write(tmp_path / time / f"{time}.log", mmengine_log(values))
     curve = read_log(tmp_path)
     assert top1(curve) == {1: 0.5}
-    assert "1 earlier run(s) that the newest does not go on from are left out" in curve.notes
+    assert "1 earlier run(s) that the newest does not continue are left out" in curve.notes
 
 
 def test_resumed_runs_are_joined(tmp_path: Path, mmengine_log: MakeLog) -> None:
@@ -219,7 +218,7 @@ def test_one_damaged_value_does_not_turn_fractions_into_percent(tmp_path: Path) 
     log = write(tmp_path / "x.csv", "epoch,top1\n1,0.88\n2,88.0\n3,0.89\n")
     found = series(read_log(log), "top1")
     assert [p.epoch for p in found.points] == [1, 3] and not found.percent
-    assert "epoch 2 (line 3): top1 is 88, no accuracy" in found.notes[0]
+    assert "epoch 2 (line 3): top1 is 88, not an accuracy" in found.notes[0]
 
 
 def test_the_newest_log_is_found_by_itself(tmp_path: Path, mmengine_log: MakeLog) -> None:

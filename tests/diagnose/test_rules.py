@@ -92,7 +92,7 @@ def test_a_slow_start_that_moved_the_loss_is_not_too_small(diagnose: Diagnose) -
     values = [0.5, 0.5, 0.5, 0.5, *rising(20)]
     still = diagnose(values, lr=lr, loss=lambda e: 2.0 if e < 5 else 1.0)
     assert still["lr_too_small"].severity == "note"  # it recovered
-    assert "stood still (2 to 2)" in still["lr_too_small"].evidence
+    assert "did not fall (2 to 2)" in still["lr_too_small"].evidence
     moving = diagnose(values, lr=lr, loss=lambda e: 2.0 * 0.9**e)
     assert "lr_too_small" not in moving
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from pipeline.cli.sweep_clean import command
+from pipeline.cli.sweep_files import clean as command
 from pipeline.launch.workdir import run_dir
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.plan.doubt import standard_error
+from pipeline.plan.verdict import standard_error
 from pipeline.report.compare.compare_record import collect
 from pipeline.report.stats.differences import differences
 from pipeline.report.stats.readings import read
@@ -18,6 +18,7 @@ from pipeline.shared.files import append_line, write_json
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.predictions import Predictions
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import TrialSpec
 
 TABLES = [
     (0, 1),
@@ -184,7 +185,7 @@ def test_many_trials_are_compared_with_the_best_one_only(root) -> None:
     readings = []
     for number in range(30):
         folder = trial(root, f"v/{number}", set(range(200 + number)))
-        readings.append(read(folder, f"v/{number}", {}))
+        readings.append(read(folder, f"v/{number}", TrialSpec()))
     found = differences(readings)
     assert len(found) == math.comb(24, 2) + 6
     assert {d["a"] for d in found if d["b"] in ("v/0", "v/5")} == {"v/29"}

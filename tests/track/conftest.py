@@ -22,6 +22,7 @@ import pytest
 
 from pipeline.shared.files import append_line, write_json
 from pipeline.shared.measurement import Measurement
+from pipeline.shared.rundir import RunDir
 from pipeline.track.run_payload import id_of
 
 KEY = "local-" + "5" * 40
@@ -282,7 +283,7 @@ class Job:
 
     @property
     def id(self) -> str:
-        return id_of(json.loads((self.folder / "spec.json").read_text()))
+        return id_of(RunDir(self.folder).read_spec())
 
     def offline_rows(self) -> list[dict[str, Any]]:
         """Every history row in the offline files, read by W&B's own tool."""

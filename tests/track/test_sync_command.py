@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pipeline.cli.sweep_sync import command
+from pipeline.cli.sweep_files import sync as command
 from pipeline.errors import InputError, TrackingError
 from pipeline.track.wandb_server import NoServer
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.shared.spec import TrialSpec  # noqa: E402
 from pipeline.train.fit_loaders import (
     FromVideo,
     fit_loaders,
@@ -42,8 +43,7 @@ def config(workers=8, val_batch=1, pipeline=VAL, kind="MMRecognizer3D"):
 
 
 def spec(store="prepared", **loading):
-    raw = {"data": {"store": store}, "loading": loading}
-    return types.SimpleNamespace(raw=raw, nproc=2)
+    return TrialSpec(data={"store": store}, loading=loading, nproc=2)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_jobs_that_share_the_machine_share_its_cores(monkeypatch):
 
 
 def test_a_specification_that_says_nothing_changes_nothing():
-    found, silent = config(), types.SimpleNamespace(raw={}, nproc=2)
+    found, silent = config(), TrialSpec(nproc=2)
     assert fit_loaders(found, silent) == [] and found == config()
 
 

@@ -8,25 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARED = (
-    "pipeline/shared/files.py",
-    "pipeline/shared/predictions.py",
-    "pipeline/shared/rundir.py",
-    "pipeline/shared/measurement.py",
-    "pipeline/shared/pack.py",
-    "pipeline/shared/safe_pickle.py",
-    "pipeline/shared/planes.py",
-    "pipeline/shared/store.py",
-    "pipeline/shared/loader_workers.py",
-)
+FOLDERS = ("pipeline/train", "pipeline/shared", "pipeline/job_path")
 #: Newer methods and functions that are easily written without a thought.
 NEWER = {"removeprefix", "removesuffix", "cache", "pairwise", "batched", "is_relative_to", "lcm"}
 BUILTINS = {"list", "dict", "set", "tuple", "frozenset", "type"}
 
 
 def files() -> list[Path]:
-    train = sorted((ROOT / "pipeline" / "train").rglob("*.py"))
-    return [*train, *(ROOT / name for name in SHARED)]
+    return [file for folder in FOLDERS for file in sorted((ROOT / folder).rglob("*.py"))]
 
 
 def complaints(tree: ast.AST) -> list[str]:
@@ -70,9 +59,15 @@ def test_the_check_finds_what_is_newer(text: str) -> None:
 
 def test_another_tool_agrees() -> None:
     pytest.importorskip("vermin", reason="vermin is not in this environment")
-    names = ["pipeline/train", *SHARED]
     done = subprocess.run(
-        [sys.executable, "-c", "import vermin; vermin.main()", "-t=3.8-", "--violations", *names],
+        [
+            sys.executable,
+            "-c",
+            "import vermin; vermin.main()",
+            "-t=3.8-",
+            "--violations",
+            *FOLDERS,
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -113,7 +113,7 @@ def start(tmp_path, runner):
 
 
 def test_weights_survive_the_start_of_training(runner, start):
-    report = load_warm_start(runner, {"warm_start": start})
+    report = load_warm_start(runner, start)
     assert (report["kind"], report["matched_share"]) == ("rgbpose", 1.0)
     runner.train()  # at lr 0
     loaded = torch.load(start["checkpoint"], weights_only=True)["state_dict"]
@@ -123,7 +123,7 @@ def test_weights_survive_the_start_of_training(runner, start):
 
 
 def test_missing_prototypes_become_class_means_of_at_most_20_clips(runner, start):
-    load_warm_start(runner, {"warm_start": start})
+    load_warm_start(runner, start)
     model, clips = runner.model.eval(), NoiseClips([])
     head = model.cls_head
 
@@ -150,7 +150,7 @@ def test_missing_prototypes_become_class_means_of_at_most_20_clips(runner, start
 
 def test_class_means_are_kept_and_used_again(runner, start, tmp_path, monkeypatch):
     torch.manual_seed(1)  # the parts that a plain file lacks are drawn anew
-    first = load_warm_start(runner, {"warm_start": start})
+    first = load_warm_start(runner, start)
     (kept,) = tmp_path.glob("plain.pth.prototypes-*.pth")
     assert kept.name in first["prototypes"]["prototypes_rgb"]
     assert "over 27 training clips" in first["prototypes"]["prototypes_rgb"]
@@ -158,7 +158,7 @@ def test_class_means_are_kept_and_used_again(runner, start, tmp_path, monkeypatc
     monkeypatch.setattr(NoiseClips, "__getitem__", None)  # nothing is read again
     again = Runner.from_cfg(config(tmp_path / "again"))
     torch.manual_seed(1)
-    second = load_warm_start(again, {"warm_start": start})
+    second = load_warm_start(again, start)
     assert "kept in" in second["prototypes"]["prototypes_rgb"]
     assert torch.equal(again.model.cls_head.prototypes_rgb.prototypes, before)
 
@@ -168,7 +168,7 @@ def test_our_own_checkpoint_brings_its_prototypes(runner, start, tmp_path):
     path = tmp_path / "own.pth"
     torch.save({"state_dict": runner.model.state_dict()}, path)
     again = Runner.from_cfg(config(tmp_path / "again"))
-    report = load_warm_start(again, {"warm_start": {"checkpoint": str(path)}})
+    report = load_warm_start(again, {"checkpoint": str(path)})
     assert set(report["prototypes"].values()) == {"from the checkpoint"}
     assert (again.model.cls_head.prototypes_rgb.prototypes == 0.25).all()
 
@@ -176,7 +176,7 @@ def test_our_own_checkpoint_brings_its_prototypes(runner, start, tmp_path):
 def test_too_small_a_share_is_refused(runner, tmp_path):
     torch.save({"state_dict": {"conv1.weight": torch.ones(3)}}, tmp_path / "other.pth")
     with pytest.raises(WarmStartError, match="Only 0.0% of the weights.*min_matched is 95%"):
-        load_warm_start(runner, {"warm_start": {"checkpoint": str(tmp_path / "other.pth")}})
+        load_warm_start(runner, {"checkpoint": str(tmp_path / "other.pth")})
 
 
 def test_a_classifier_of_other_classes_is_refused_when_accuracy_is_expected(runner, start):
@@ -185,26 +185,26 @@ def test_a_classifier_of_other_classes_is_refused_when_accuracy_is_expected(runn
         content["state_dict"][f"cls_head.fc_rgb.{name}"] = torch.randn(size)
     torch.save(content, start["checkpoint"])
     with pytest.raises(WarmStartError, match="9 classes in the file and 4 in the model"):
-        load_warm_start(runner, {"warm_start": start})
-    report = load_warm_start(runner, {"warm_start": {**start, "expect": None}})
+        load_warm_start(runner, start)
+    report = load_warm_start(runner, {**start, "expect": None})
     assert any("cls_head.fc_rgb.weight is [9, 256]" in note for note in report["notes"])
 
 
 def test_an_unusable_file_is_a_warm_start_error(runner, tmp_path):
     (tmp_path / "empty.pth").touch()
     with pytest.raises(WarmStartError, match="empty"):
-        load_warm_start(runner, {"warm_start": {"checkpoint": str(tmp_path / "empty.pth")}})
+        load_warm_start(runner, {"checkpoint": str(tmp_path / "empty.pth")})
 
 
 def test_validation_reports_what_the_sweep_file_names(runner, start):
-    load_warm_start(runner, {"warm_start": start})
+    load_warm_start(runner, start)
     metrics = runner.val()
     assert {"acc/rgb_top1", "acc/RGBPose_1:1_top1", "acc/rgb_coarse_top1"} <= set(metrics)
 
 
 def test_two_ranks_share_the_clips_and_get_the_same_means(runner, start, tmp_path):
     torch.manual_seed(1)
-    load_warm_start(runner, {"warm_start": start})
+    load_warm_start(runner, start)
     for kept in tmp_path.glob("plain.pth.prototypes-*.pth"):
         kept.unlink()
     root = Path(__file__).parents[2]
@@ -229,7 +229,7 @@ def rank_main(checkpoint, folder):
     rank = torch.distributed.get_rank()
     runner = Runner.from_cfg(config(Path(folder) / "ranks"))
     torch.manual_seed(1)
-    load_warm_start(runner, {"warm_start": {"checkpoint": checkpoint}})
+    load_warm_start(runner, {"checkpoint": checkpoint})
     head = runner.model.cls_head
     means = {n: b.prototypes for n, b in head.named_children() if n.startswith("prototypes_")}
     torch.save(means, Path(folder) / f"means{rank}.pth")

@@ -1,4 +1,4 @@
-"""What several commands share: their arguments, and how a sweep is opened for them."""
+"""Options and arguments that several commands share, and opening a sweep."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ storage_option = click.option(
 
 
 class Amount(click.FloatRange):
-    """A number within bounds; `nan` is within any for Click."""
+    """A finite number within bounds; Click lets `nan` pass any bound."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -44,14 +44,14 @@ set_option = click.option(
     "sets",
     multiple=True,
     metavar="KEY=VALUE",
-    help="A fact of this machine, such as data_root=/data/ntu (repeatable).",
+    help="A setting of this machine, such as data_root=/data/ntu (repeatable).",
 )
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def wandb_option(what: str = "How W&B is told.") -> Option:
-    """Return `--wandb`, offline unless it says otherwise."""
+def wandb_option(what: str = "How runs are sent to W&B.") -> Option:
+    """Return the option `--wandb`, offline by default."""
     return click.option(
         "--wandb",
         "wandb_mode",
@@ -63,7 +63,7 @@ def wandb_option(what: str = "How W&B is told.") -> Option:
 
 
 def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say where trials run."""
+    """Add the options about the GPUs that trials run on."""
     for option in reversed(
         (
             click.option(
@@ -81,7 +81,7 @@ def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that have an engine place the jobs, or that say one has."""
+    """Add the options of a launch by or inside a scheduler's job."""
     for option in reversed(
         (
             click.option(
@@ -99,18 +99,20 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def background_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of a run that nobody watches."""
+    """Add the options of an unattended run."""
     for option in reversed(
         (
             click.option(
-                "--detach", is_flag=True, help="Go on after logout, with a log in runs/SWEEP."
+                "--detach",
+                is_flag=True,
+                help="Keep running after logout, with a log in runs/SWEEP.",
             ),
             click.option(
                 "--notify",
                 metavar="CMD",
                 help="Run CMD on verdicts, failures and the end; text on stdin.",
             ),
-            click.option("--max-hours", type=Amount(0), help="Start nothing more after this."),
+            click.option("--max-hours", type=Amount(0), help="Start no trial after this."),
         )
     ):
         command = option(command)
@@ -118,7 +120,7 @@ def background_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def launch_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what every command that runs a sweep's trials takes."""
+    """Add the options of every command that runs a sweep's trials."""
     shared = (engine_options, place_options, storage_option, wandb_option(), set_option)
     for options in reversed((*shared, background_options)):
         command = options(command)
@@ -134,20 +136,20 @@ class Opened:
 
 
 def open_sweep(given: str | None) -> Opened:
-    """Find the project and read the sweep that was named, or the default one."""
+    """Find the project and read the named sweep, or the default one."""
     project = find_project()
     return Opened(project, read_sweep(project.sweep_file(given), project.root))
 
 
 def print_json(record: Any) -> None:
-    """Print a record as JSON, on one line where nobody watches."""
+    """Print a record as JSON, on one line unless stdout is a terminal."""
     # Indenting takes the slow encoder: half a second for 10,000 trials.
     indent = 2 if sys.stdout.isatty() else None
     click.echo(json.dumps(record, indent=indent, default=_plain))
 
 
 def echo_err(text: str) -> None:
-    """Print talk, which is no result."""
+    """Print a message; results go to stdout."""
     click.echo(printable(text), err=True)
 
 

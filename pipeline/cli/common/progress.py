@@ -1,4 +1,4 @@
-"""A progress line on stderr with the time left; where that is no terminal, a line a minute."""
+"""A progress line on stderr with the time left; without a terminal, a line a minute."""
 
 import time
 from types import TracebackType
@@ -10,7 +10,7 @@ SECONDS_BETWEEN_LINES = 60.0
 
 
 class Bar:
-    """Show how far a long piece of work is.
+    """A progress bar of a long piece of work.
 
     Args:
         text: what is being done, in a few words.
@@ -19,7 +19,7 @@ class Bar:
     def __init__(self, text: str) -> None:
         console = Console(stderr=True)
         self._text, self._console = text, console
-        self._began = self._told = time.monotonic()
+        self._began = self._printed = time.monotonic()
         self._progress = Progress(console=console, transient=True, disable=not console.is_terminal)
         self._task: TaskID = self._progress.add_task(text, total=None)
 
@@ -36,11 +36,11 @@ class Bar:
         self._progress.stop()
 
     def update(self, done: int, total: int) -> None:
-        """Say that `done` of `total` pieces are done."""
+        """Show that `done` of `total` pieces are done."""
         self._progress.update(self._task, completed=done, total=total)
         now = time.monotonic()
-        if self._console.is_terminal or now - self._told < SECONDS_BETWEEN_LINES:
+        if self._console.is_terminal or now - self._printed < SECONDS_BETWEEN_LINES:
             return
         left = (now - self._began) / max(1, done) * (total - done)
         self._console.print(f"{self._text}: {done} of {total}, about {left / 60:.0f} min left")
-        self._told = now
+        self._printed = now

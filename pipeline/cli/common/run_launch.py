@@ -1,12 +1,17 @@
-"""What `launch` and `search` do alike: here, in the background, or by the jobs of a cluster."""
+"""Run trials for a command: on this machine, in the background, or as jobs of a cluster."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import contextlib
+import functools
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.common.argv import detached
-from pipeline.cli.common.options import Opened
+from pipeline.cli.common.options import Opened, echo_err
+from pipeline.env import STORAGE
+from pipeline.errors import InputError
 
 if TYPE_CHECKING:
     from pipeline.launch.budget import Budget
@@ -22,13 +27,57 @@ def run_launch(
     order: "Callable[[Storage], RunOrder]",
     budget: "Budget",
 ) -> int:
-    """Run what was asked for, by the options that both commands have; return the exit code.
+    """Run trials by the options of `launch` and `search`; return the exit code.
 
     Args:
-        order: says what is to be run; a search looks at what there is.
+        order: returns what to run; a search decides by what the storage holds.
         budget: of a launch on this machine.
     """
-    from pipeline.cli.common.on_slurm import launch_on_slurm
+    with _request(opened, ctx.params, order) as (request, tracking):
+        if ctx.params["on"] == "local":
+            result = _launch_here(ctx, request, tracking, budget)
+        else:
+            result = _launch_on_cluster(ctx, request, tracking)
+    if result is None:
+        return 0
+    if result.why:
+        request.show.line(f"{result.why[0].upper()}{result.why[1:]}.")
+    return result.exit_code
+
+
+def run_repeats(
+    opened: Opened, storage: "Storage", names: Sequence[str], given: Mapping[str, Any]
+) -> int:
+    """Run the repetitions of these trials on this machine; return the exit code.
+
+    Args:
+        given: the options of `pcan sweep best`.
+    """
+    from pipeline.launch.launch import launch
+    from pipeline.launch.scheduler import RunOrder
+
+    def order(_: "Storage") -> RunOrder:
+        return RunOrder(confirms=tuple(names))
+
+    with _request(opened, given, order, storage) as (request, tracking):
+        slots = _slots(request, given)
+        result = launch(request, slots, wait=given["wait"], mirror=tracking.mirror)
+    if result.interrupted:
+        request.show.line("Interrupted; the same command goes on.")
+    return result.exit_code
+
+
+@contextlib.contextmanager
+def _request(
+    opened: Opened,
+    given: Mapping[str, Any],
+    order: "Callable[[Storage], RunOrder]",
+    storage: "Storage | None" = None,
+) -> "Iterator[tuple[LaunchRequest, Tracking]]":
+    """Yield the launch that the options ask for and its W&B side; close what was opened for it.
+
+    The options are checked first: a mistake in them makes no storage.
+    """
     from pipeline.cli.common.terminal import Terminal
     from pipeline.launch.launch import LaunchRequest
     from pipeline.launch.notify import parse_command
@@ -36,13 +85,15 @@ def run_launch(
     from pipeline.study.db.storage import open_storage
     from pipeline.track.tracking import Tracking
 
-    given = ctx.params
-    sets = parse_sets(given["sets"])
-    notify = parse_command(given["notify"]) if given["notify"] is not None else None
+    sets, command = parse_sets(given["sets"]), given.get("notify")
+    notify = parse_command(command) if command is not None else None
     tracking = Tracking.of(opened.project, opened.sweep.name, given["wandb_mode"])
-    terminal = Terminal()
-    storage = open_storage(given["storage"], opened.project.runs)
-    try:
+    with contextlib.ExitStack() as stack:
+        terminal = Terminal()
+        stack.callback(terminal.close)
+        if storage is None:
+            storage = open_storage(given["storage"], opened.project.runs)
+            stack.callback(storage.close)
         request = LaunchRequest(
             sweep=opened.sweep,
             project=opened.project,
@@ -53,37 +104,134 @@ def run_launch(
             show=terminal,
             notify=notify,
         )
-        if given["on"] != "local":
-            finished = launch_on_slurm(ctx, request, tracking)
-        else:
-            finished = _launch_here(ctx, request, tracking, budget)
-    finally:
-        terminal.close()
-        storage.close()
-    if finished is None:
-        return 0
-    if finished.why:
-        terminal.line(f"{finished.why[0].upper()}{finished.why[1:]}.")
-    return finished.exit_code
+        yield request, tracking
+
+
+def _slots(request: "LaunchRequest", given: Mapping[str, Any], patience_s: float = 0.0) -> Any:
+    """Return the slots that the options name, each with its GPUs."""
+    from pipeline.launch.slot_pool import find_slots
+
+    chosen = (given["device"], given["gpus"], given["slots"])
+    return find_slots(request.sweep, *chosen, request.show.line, given["wait"], patience_s)
 
 
 def _launch_here(
     ctx: click.Context, request: "LaunchRequest", tracking: "Tracking", budget: "Budget"
 ) -> "LaunchResult | None":
-    """Launch on this machine; None where that was left to a process in the background."""
+    """Launch on this machine; None if a process in the background does."""
     from pipeline.cluster.executor import JobEnvironment
     from pipeline.launch.launch import launch
-    from pipeline.launch.slot_pool import GPU_DRAIN_S, find_slots
+    from pipeline.launch.slot_pool import GPU_DRAIN_S
 
-    given, say, wait = ctx.params, request.show.line, ctx.params["wait"]
+    given = ctx.params
     # A scheduler hands GPUs on while the processes of the job before may still be ending there.
-    patience_s = GPU_DRAIN_S if given["in_job"] else 0.0
-    asked = (given["device"], given["gpus"], given["slots"])
-    slots = find_slots(request.sweep, *asked, say, wait, patience_s)
+    slots = _slots(request, given, GPU_DRAIN_S if given["in_job"] else 0.0)
     if given["detach"]:
-        detached(ctx, request.make_folder(), request.sweep.name)
+        _detach(ctx, request.make_folder(), request.sweep.name)
         return None
     for line in tracking.hints():
-        say(line)
+        request.show.line(line)
     job = JobEnvironment.detect(request.sweep) if given["in_job"] else None
+    wait = given["wait"]
     return launch(request, slots, wait=wait, budget=budget, mirror=tracking.mirror, inside=job)
+
+
+def _launch_on_cluster(
+    ctx: click.Context, request: "LaunchRequest", tracking: "Tracking"
+) -> "LaunchResult | None":
+    """Launch as jobs of the cluster, each with the given options; None if nothing was run here.
+
+    Nothing is run by `--dry-run`, nor where a process in the background takes over.
+    """
+    from pipeline.cluster.cluster_launch import launch_on
+    from pipeline.cluster.executor import executor_class
+    from pipeline.launch.scheduler import candidates
+
+    given, sweep = ctx.params, request.sweep
+    _refuse_local_options(given, searching=request.order.search is not None)
+    chosen = executor_class(given["on"])
+    executor = chosen(sweep, request.project, given["device"], request.storage)
+    if given.get("dry_run"):
+        executor.check()
+        for name in candidates(sweep, request.order):
+            click.echo(f"{sweep.name}/{name}")
+        script = executor.describe(_job_words(ctx, request.order))
+        request.show.line(f"As jobs of {executor.title}, each by this script:\n{script}")
+        return None
+    if given["detach"]:
+        executor.check()
+        _detach(ctx, request.make_folder(), sweep.name)
+        return None
+    for line in tracking.hints():
+        request.show.line(line)
+    return launch_on(
+        executor,
+        request,
+        argv=functools.partial(_job_words, ctx),
+        env={STORAGE: given["storage"]} if given["storage"] else {},
+        max_workers=given["slots"],
+    )
+
+
+def _refuse_local_options(given: Mapping[str, Any], searching: bool) -> None:
+    """Refuse options about this machine's GPUs or about the time of one launch.
+
+    The GPU hours of a search count over all its commands, so they are passed on to each job.
+    """
+    scheduler = given["on"]
+    for name in ("gpus", "wait", "max_hours", "gpu_hours"):
+        if given[name] and not (searching and name == "gpu_hours"):
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(
+                f"{option} is for a launch on this machine. With --on {scheduler} the cluster "
+                f"places jobs and bounds their time: {scheduler}: {{time: ...}} in the sweep file."
+            )
+
+
+def _job_words(ctx: click.Context, order: "RunOrder") -> list[str]:
+    """Return the command of a job: an ordinary launch of one slot on the GPUs it is given.
+
+    The jobs of a search get the variant and the number of trials as decided by the first launch,
+    so that all count alike.
+    """
+    leave = ["detach", "dry_run", "on", "slots", "storage"]
+    decided = []
+    if order.search is not None:
+        leave += ["variant", "trials"]
+        decided = [f"--variant={order.search.variant}", f"--trials={order.search.trials}"]
+    words = [*_given_argv(ctx, leave), *decided]
+    device = [] if ctx.params["device"] else ["--device=cuda"]
+    python = [sys.executable, "-P", "-m", "pipeline.cli.main"]
+    return [*python, "sweep", str(ctx.info_name), *words, *device, "--slots=1", "--in-job"]
+
+
+def _detach(ctx: click.Context, folder: Path, sweep: str) -> None:
+    """Start the same command in the background; print how to watch and how to stop it."""
+    from pipeline.launch.detach import detach
+
+    words = ["sweep", str(ctx.info_name), *_given_argv(ctx, ["detach"])]
+    pid, log = detach(folder, words, Path.cwd())
+    echo_err(f"Launched in the background: pid {pid}, log {log}.")
+    echo_err(f"Watch it: pcan sweep watch {sweep}   Stop it: pcan sweep stop {sweep}")
+
+
+def _given_argv(ctx: click.Context, leave: Collection[str]) -> list[str]:
+    """Return the command's arguments as typed, without the options in `leave`.
+
+    Values that came from the environment are left there.
+    """
+    words: list[str] = []
+    for param in ctx.command.params:
+        name = str(param.name)
+        value = ctx.params.get(name)
+        typed = ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if not typed or name in leave:
+            continue
+        if isinstance(param, click.Argument):
+            words.append(str(value))
+        elif value is True:
+            words.append(param.opts[0])
+        else:
+            values = value if isinstance(value, tuple) else (value,)
+            words += [f"{param.opts[0]}={one}" for one in values]
+    return words

@@ -1,4 +1,4 @@
 """The rules of `pcan diagnose`: each a function from a case to its findings.
 
-docs/diagnose.md says how each decides and why its thresholds are what they are.
+docs/diagnose.md describes how each decides, and the reasons for its thresholds.
 """

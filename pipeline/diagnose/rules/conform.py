@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from pipeline.diagnose.log_case import Finding, LogCase
+from pipeline.diagnose.log_case import Finding, LogCase, warning
 from pipeline.plan.course import off_band, off_schedule
 from pipeline.plan.sweep import Variant
 from pipeline.plan.verdict import percent
@@ -11,7 +11,7 @@ from pipeline.plan.verdict import percent
 def conformance(
     variant: Variant, true_lr: Sequence[float] | None
 ) -> list[Callable[[LogCase], Iterator[Finding]]]:
-    """Return the rules that hold a run against a variant of a plan.
+    """Return the rules that compare a run with a variant of a plan.
 
     Args:
         true_lr: the rate in force during epochs 1, 2, ..; without it rates are not checked.
@@ -27,7 +27,7 @@ def conformance(
 
 
 def off_the_schedule(case: LogCase, name: str, true_lr: Sequence[float]) -> Iterator[Finding]:
-    """Find rates that the plan's own schedule does not give (its rounded table is not asked)."""
+    """Find rates that differ from the plan's true schedule (its rounded table is not used)."""
     rates = [(point.epoch, point.lr) for point in case.rates if point.lr is not None]
     different = off_schedule(rates, true_lr)
     if not different:
@@ -35,9 +35,8 @@ def off_the_schedule(case: LogCase, name: str, true_lr: Sequence[float]) -> Iter
     compared = sum(1 <= epoch <= len(true_lr) for epoch, _ in rates)
     worst = max(different, key=lambda d: d.relative)
     first = different[0]
-    yield Finding(
-        id="off_schedule",
-        severity="warning",
+    yield warning(
+        "off_schedule",
         epoch=first.epoch,
         evidence=(
             f"{len(different)} of {compared} logged rates are not those of {name}: epoch "
@@ -54,7 +53,7 @@ def off_the_schedule(case: LogCase, name: str, true_lr: Sequence[float]) -> Iter
 
 
 def outside_band(case: LogCase, variant: Variant) -> Iterator[Finding]:
-    """Say where top-1 left the expected band; a band is a forecast, so this is a note."""
+    """Report where top-1 left the expected band; a band is a forecast, so this is a note."""
     off = off_band({point.epoch: value for point, value in case.values}, variant.bands)
     if not off:
         return
@@ -68,7 +67,5 @@ def outside_band(case: LogCase, variant: Variant) -> Iterator[Finding]:
         severity="note",
         epoch=(under or off)[0].epoch,
         evidence=shown,
-        remedy="Nothing by itself: the gates decide."
-        if under
-        else "Nothing: better than expected.",
+        remedy="None by itself: the gates decide." if under else "None: better than expected.",
     )

@@ -4,17 +4,17 @@ import dataclasses
 from collections.abc import Iterator
 
 from pipeline.diagnose.curve import Point
-from pipeline.diagnose.log_case import Finding, LogCase, at
+from pipeline.diagnose.log_case import Finding, LogCase, at, warning
 from pipeline.plan.verdict import percent
 
 #: A start below this share of the peak is a warm-up.
 WARM_START = 1 / 2
 #: A start below this share of the peak is small beside what the run itself then uses.
 SMALL_START = 1 / 5
-#: A training loss that fell by less than this share stood still.
+#: A training loss that fell by less than this share did not fall.
 STILL = 0.02
-#: Rates below this share of the peak move hardly anything; for a share of the epochs, at
-#: least so many, they are hours spent.
+#: Rates below this share of the peak change hardly anything; they are wasted hours if they last
+#: for this share of the epochs, and for at least this many.
 EXHAUSTED = 0.01
 EXHAUSTED_SHARE = 1 / 4
 EXHAUSTED_EPOCHS = 5
@@ -35,7 +35,7 @@ class _WarmUp:
 
 
 def warmup_on_finetune(case: LogCase) -> Iterator[Finding]:
-    """Find a warm-up on loaded weights after which the run never got back to where it was."""
+    """Find a warm-up on loaded weights after which the run never recovered."""
     warm_up = _warm_up(case)
     if warm_up is None or not _from_weights(case) or not case.values or case.series is None:
         return
@@ -51,24 +51,22 @@ def warmup_on_finetune(case: LogCase) -> Iterator[Finding]:
             return
         fall = f"{at(first, first_value)}, {at(*after)}"
     source = f"weights were loaded ({case.curve.facts.load_from}) and " if _named(case) else ""
-    yield Finding(
-        id="warmup_on_finetune",
-        severity="warning",
+    yield warning(
+        "warmup_on_finetune",
         epoch=warm_up.first.epoch,
-        evidence=f"{source}{warm_up.words} while top-1 fell: {fall}; "
-        "no later epoch made up for it",
+        evidence=f"{source}{warm_up.words} while top-1 fell: {fall}; no later epoch recovered",
         remedy=(
-            "Fine-tune without a warm-up: begin at a rate the weights bear (well below the peak "
+            "Fine-tune without a warm-up: begin at a rate well below the peak (the one "
             "used here) and let it only fall, for example a cosine from the first epoch on."
         ),
     )
 
 
 def lr_too_small(case: LogCase) -> Iterator[Finding]:
-    """Find a slow start in which nothing moved: small beside the run's own peak, and no gain.
+    """Find a slow start without progress: a rate small beside the run's own peak, and no gain.
 
-    A small rate alone is no fault, and a rate that is small all along has no larger one beside
-    it to show that it was the rate; so both need the run's own later rates.
+    A small rate alone is not a fault, and where the rate is small throughout, no larger one shows
+    that the rate was the reason. So the rule compares with the run's own later rates.
     """
     warm_up = _warm_up(case)
     if warm_up is None or (warm_up.first.lr or 0.0) > SMALL_START * case.peak:
@@ -83,7 +81,7 @@ def lr_too_small(case: LogCase) -> Iterator[Finding]:
     if gained is None or (losses and not still) or (not losses and len(slow) < 3):
         return
     loss = (
-        f" and the training loss stood still ({losses[0]:.4g} to {losses[-1]:.4g})"
+        f" and the training loss did not fall ({losses[0]:.4g} to {losses[-1]:.4g})"
         if still
         else ""
     )
@@ -97,7 +95,7 @@ def lr_too_small(case: LogCase) -> Iterator[Finding]:
             f"below half its peak {case.peak:g}; {gained[0]}{loss}"
         ),
         remedy=(
-            "Drop the slow start or begin it higher. A low rate by itself is no fault: compare "
+            "Drop the slow start or begin it higher. A low rate by itself is not a fault: compare "
             "a run at a steady rate between the two before choosing."
         ),
     )
@@ -120,9 +118,8 @@ def lr_exhausted(case: LogCase) -> Iterator[Finding]:
     losses = case.losses(spent[0].epoch, spent[-1].epoch)
     if losses and losses[-1] < (1 - STILL) * losses[0]:
         return
-    yield Finding(
-        id="lr_exhausted",
-        severity="warning",
+    yield warning(
+        "lr_exhausted",
         epoch=spent[0].epoch,
         evidence=(
             f"from epoch {spent[0].epoch} on the lr is at most {spent[0].lr:g}, under 1 % of its "
@@ -155,7 +152,7 @@ def _named(case: LogCase) -> bool:
 
 
 def _no_gain(case: LogCase, last: int) -> tuple[str, float] | None:
-    """Return in words that no epoch up to `last` gained, with what they were compared with."""
+    """Return a text and the value compared with if no epoch up to `last` gained, else None."""
     values = [(point, value) for point, value in case.values if point.epoch <= last]
     if case.start is not None and values and max(v for _, v in values) <= case.start:
         point, value = values[-1]

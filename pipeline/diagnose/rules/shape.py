@@ -3,8 +3,9 @@
 import statistics
 from collections.abc import Iterator
 
-from pipeline.diagnose.log_case import Finding, LogCase, at, tail
+from pipeline.diagnose.log_case import Finding, LogCase, at, error, tail, warning
 from pipeline.plan.verdict import percent
+from pipeline.shared.states import Cause
 
 #: Fewer validated epochs than this show no shape.
 ENOUGH = 5
@@ -12,14 +13,14 @@ ENOUGH = 5
 START_SHARE = 0.1
 #: A value below this share of the best so far is a collapse, if it stays there.
 COLLAPSED = 1 / 2
-#: Accuracy at most so many times that of guessing is guessing.
+#: Accuracy up to this many times that of guessing counts as guessing.
 GUESSING = 2
-#: A loss that fell by less than this share has learned nothing.
+#: A loss that fell by less than this share has not improved.
 UNLEARNED = 0.05
 #: A drop from one validation to the next that counts as a swing, when chance does not explain
 #: it, and how many of them make a run unstable.
 SWING, SWINGS, SWING_SHARE = 0.05, 3, 0.2
-#: Training loss at the end, as a share of that at the best epoch, that shows overfitting.
+#: Training loss at the end, as a share of that at the best epoch, below which it is overfitting.
 MEMORISED = 0.8
 #: A branch has to lose this much, and twice what the fused metric loses.
 BRANCH_FALL = 0.05
@@ -27,13 +28,13 @@ BRANCH_FALL = 0.05
 
 def nan_loss(case: LogCase) -> Iterator[Finding]:
     """Find the first non-finite loss or metric."""
-    found, failure = case.curve.nan_loss, case.curve.facts.failure
+    not_finite, failure = case.curve.nan_loss, case.curve.facts.failure
     epoch: int | None
-    if failure is not None and failure.startswith("nan"):
+    if failure is not None and failure.startswith(Cause.NAN):
         epoch, what = case.curve.last_epoch or None, f"the job ended itself: {failure}"
-    elif found is not None:
-        what = f"the training loss is not finite in epoch {found[0]} (line {found[1]})"
-        epoch = found[0]
+    elif not_finite is not None:
+        what = f"the training loss is not finite in epoch {not_finite[0]} (line {not_finite[1]})"
+        epoch = not_finite[0]
     else:
         pairs = zip(case.series.points, case.series.values, strict=True) if case.series else ()
         point = next((p for p, value in pairs if value != value), None)
@@ -41,18 +42,17 @@ def nan_loss(case: LogCase) -> Iterator[Finding]:
             return
         epoch = point.epoch
         what = f"{case.series.metric} is {point.metrics[case.series.metric]} in {at(point)}"
-    yield Finding(
-        id="nan_loss",
-        severity="error",
+    yield error(
+        "nan_loss",
         epoch=epoch,
         evidence=what,
-        remedy="Everything after it is void. Go back to the last finite checkpoint with a lower "
+        remedy="Results after it are invalid. Go back to the last finite checkpoint with a lower "
         "lr or a tighter clip_grad; if it was the first epoch, look at the data and at fp16.",
     )
 
 
 def collapse(case: LogCase) -> Iterator[Finding]:
-    """Find a fall to less than half of the best from which the run did not come back."""
+    """Find a fall to less than half of the best from which the run did not recover."""
     values, chance = case.values, _chance(case) or 0.0
     if case.series is None or len(values) < 2:
         return
@@ -64,9 +64,8 @@ def collapse(case: LogCase) -> Iterator[Finding]:
         if not fell or best < max(0.1, 3 * chance):
             continue
         if all(later < COLLAPSED * best for _, later in values[i:]):
-            yield Finding(
-                id="collapse",
-                severity="error",
+            yield error(
+                "collapse",
                 epoch=point.epoch,
                 evidence=f"top-1 fell from {at(best_point, best)} to {at(point, value)} "
                 "and stayed down",
@@ -92,9 +91,8 @@ def best_at_start(case: LogCase) -> Iterator[Finding]:
     end = tail([value for _, value in values])
     if end >= reference - case.series.noise():
         return
-    yield Finding(
-        id="best_at_start",
-        severity="warning",
+    yield warning(
+        "best_at_start",
         epoch=best_point.epoch,
         evidence=f"the best is {where}; the last three validated epochs average {percent(end)}",
         remedy="Training made the weights worse. For a fine-tune that means a lower or falling lr "
@@ -103,7 +101,7 @@ def best_at_start(case: LogCase) -> Iterator[Finding]:
 
 
 def never_learned(case: LogCase) -> Iterator[Finding]:
-    """Find a run that stayed at guessing and whose loss did not fall."""
+    """Find a run that stayed at chance level and whose loss did not fall."""
     values, chance = case.values, _chance(case)
     enough = max(ENOUGH, (case.planned or 30) / 3)
     if chance is None or len(values) < ENOUGH or values[-1][0].epoch < enough:
@@ -115,9 +113,8 @@ def never_learned(case: LogCase) -> Iterator[Finding]:
     if len(losses) >= 2 and tail(losses) < (1 - UNLEARNED) * losses[0]:
         return
     loss = f"; the loss went from {losses[0]:.4g} to {losses[-1]:.4g}" if losses else ""
-    yield Finding(
-        id="never_learned",
-        severity="error",
+    yield error(
+        "never_learned",
         epoch=None,
         evidence=f"the best of {len(values)} validations is {at(best_point, best)}, guessing "
         f"among {case.curve.facts.num_classes} classes gives {percent(chance)}{loss}",
@@ -138,9 +135,8 @@ def unstable(case: LogCase) -> Iterator[Finding]:
     if len(drops) < max(SWINGS, SWING_SHARE * len(steps)):
         return
     (_, high), (point, low) = max(drops, key=lambda step: step[0][1] - step[1][1])
-    yield Finding(
-        id="unstable",
-        severity="warning",
+    yield warning(
+        "unstable",
         epoch=point.epoch,
         evidence=f"{len(drops)} of {len(steps)} steps drop top-1 by more than {percent(swing)}; "
         f"the largest, {percent(high)} to {at(point, low)}",
@@ -165,9 +161,8 @@ def overfit(case: LogCase) -> Iterator[Finding]:
     before, after = statistics.fmean(then), tail(losses)
     if after > MEMORISED * before:
         return
-    yield Finding(
-        id="overfit",
-        severity="warning",
+    yield warning(
+        "overfit",
         epoch=best_point.epoch,
         evidence=f"since {at(best_point, best)} the training loss fell from {before:.4g} to "
         f"{after:.4g} while top-1 sank to {percent(end)} (mean of the last three)",
@@ -181,18 +176,17 @@ def branch_collapse(case: LogCase) -> Iterator[Finding]:
     if case.series is None or case.series.best is None:
         return
     fused = case.series.best[1] - tail([value for _, value in case.values])
-    for branch, found in case.branches.items():
-        values = [value for _, value in found.finite]
-        if len(values) < 3 or found.best is None:
+    for branch, series in case.branches.items():
+        values = [value for _, value in series.finite]
+        if len(values) < 3 or series.best is None:
             continue
-        fall = found.best[1] - tail(values)
-        if fall <= found.noise(BRANCH_FALL) or fall <= 2 * fused:
+        fall = series.best[1] - tail(values)
+        if fall <= series.noise(BRANCH_FALL) or fall <= 2 * fused:
             continue
-        yield Finding(
-            id="branch_collapse",
-            severity="warning",
-            epoch=found.best[0].epoch,
-            evidence=f"the {branch} branch ({found.metric}) fell from {at(*found.best)} to "
+        yield warning(
+            "branch_collapse",
+            epoch=series.best[0].epoch,
+            evidence=f"the {branch} branch ({series.metric}) fell from {at(*series.best)} to "
             f"{percent(tail(values))} (mean of the last three), the fused metric by "
             f"{percent(fused)}",
             remedy=f"Look at the loss weight and the data of the {branch} branch: its share of "

@@ -28,8 +28,8 @@ from pipeline.report.best.exported_config import exported_config
 from pipeline.report.best.text import readme
 from pipeline.report.best.winner import Winner
 from pipeline.report.stats.readings import clips_of, reading_error, same_store, store_of
-from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import TrialSpec
 from pipeline.study.trial_rows import TrialRow
 
 CONFIG, WEIGHTS, RECORD, README = "config.py", "weights.pth", "best.json", "README.md"
@@ -83,13 +83,13 @@ class _Source:
     """What an export is made from: the run directory and its specification."""
 
     run: RunDir
-    spec: Mapping[str, Any]
+    spec: TrialSpec
     checkpoint: Path
 
     @classmethod
     def of(cls, sweep: Sweep, project: Project, row: TrialRow) -> "_Source":
         run = RunDir(project.root / (row.run_dir or ""))
-        spec = read_json(run.spec)
+        spec = run.read_spec()
         if spec is None:
             raise NoResult(
                 f"{row.name} has no run directory here ({row.run_dir}); it lies on "
@@ -111,11 +111,11 @@ def _write_model(
     """Write weights and config into the folder; return the record that belongs to them."""
     row, spec = winner.row, source.spec
     request = {"checkpoint": str(source.checkpoint), "out": str(folder / WEIGHTS)}
-    weights = run_tool("export_weights", request, sweep.job, project.cache, project.root)
+    weights = run_tool("export_weights", request, sweep.job, project.root)
     # Resolved again, without what belongs to this machine.
-    overrides = {"export": dict(spec.get("overrides") or {})}
+    overrides = {"export": spec.overrides}
     config = resolve(sweep, project, overrides).configs["export"]
-    head = f"{spec['study']}/{spec['number']}: top-1 {percent(row.best_top1 or 0)}"
+    head = f"{spec.study}/{spec.number}: top-1 {percent(row.best_top1 or 0)}"
     variant = sweep.variants.get(row.variant)
     patience = variant.patience if variant is not None else None
     metric = sweep.objective.metric
@@ -126,8 +126,8 @@ def _write_model(
         **_result(sweep, project, winner, source),
         **_circumstances(project, source, config),
         "sha256": weights["sha256"],
-        "config_sha256": spec.get("config_hash"),
-        "wandb": (spec.get("wandb") or {}).get("id"),
+        "config_sha256": spec.config_hash,
+        "wandb": spec.wandb.get("id"),
         "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
@@ -139,7 +139,7 @@ def _result(sweep: Sweep, project: Project, winner: Winner, source: _Source) -> 
     return {
         "variant": row.variant,
         "number": row.number,
-        "plan": source.spec.get("plan"),
+        "plan": source.spec.plan,
         "top1": row.best_top1,
         "epoch": row.best_epoch,
         "val_clips": clips,
@@ -153,7 +153,7 @@ def _result(sweep: Sweep, project: Project, winner: Winner, source: _Source) -> 
         "others": [_other(other, row) for other in winner.others],
         "not_comparable": winner.not_comparable,
         "values": dict(row.params),
-        "overrides": source.spec.get("overrides"),
+        "overrides": source.spec.overrides,
         "metric": sweep.objective.metric,
         "measurements": [json.loads(m.to_line()) for m in source.run.read_measurements()],
         "verdicts": source.run.read_verdicts(),
@@ -181,11 +181,11 @@ def _circumstances(project: Project, source: _Source, config: ResolvedConfig) ->
     spec = source.spec
     digests = _data_digests(project, source.run, config)
     return {
-        "seed": spec.get("seed"),
-        "processes": spec.get("nproc"),
-        "versions": spec.get("versions"),
+        "seed": spec.seed,
+        "processes": spec.nproc,
+        "versions": spec.versions,
         "git_commit": _commit(project),
-        "data": {**(spec.get("data") or {}), "root": None, "sha256": digests},
+        "data": {**(spec.data or {}), "root": None, "sha256": digests},
     }
 
 
@@ -223,7 +223,7 @@ def _measure(
         "weights": str(folder / WEIGHTS),
         "splits": ["val", "test"],
     }
-    answer = run_tool("evaluate", request, sweep.job, project.cache, project.root)
+    answer = run_tool("evaluate", request, sweep.job, project.root)
     metric = sweep.objective.metric
     values = {split: metrics.get(metric) for split, metrics in answer["metrics"].items()}
     if answer["same"]:

@@ -11,7 +11,6 @@ from pipeline.report.best.winner import Winner
 from pipeline.report.stats.differences import between
 from pipeline.report.stats.readings import Reading, read
 from pipeline.report.stats.repetitions import confirmation_text
-from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
 from pipeline.study.trial_rows import TrialRow
 
@@ -57,7 +56,7 @@ def _reading(project: Project, row: TrialRow) -> Reading | None:
     if not row.run_dir:
         return None
     run = RunDir(project.root / row.run_dir)
-    spec = read_json(run.spec)
+    spec = run.read_spec()
     return read(run.root, row.name, spec) if spec is not None else None
 
 

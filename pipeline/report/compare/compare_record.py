@@ -4,7 +4,6 @@ It comes from the sweep file and the run directories; of trials whose run direct
 hosts it has what the storage knows. Reads only.
 """
 
-import dataclasses
 import datetime
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,8 @@ from typing import Any
 
 from pipeline.plan.ladder import VariantOutcome, walk
 from pipeline.plan.project import Project
-from pipeline.plan.sweep import BEST_KNOWN, Sweep, Variant
+from pipeline.plan.sweep import Sweep, Variant
+from pipeline.plan.sweep_types import BEST_KNOWN
 from pipeline.plan.verdict import VerdictKind
 from pipeline.report.progress import gpu_hours, gpu_hours_of_row
 from pipeline.report.stats.differences import differences
@@ -21,13 +21,14 @@ from pipeline.report.stats.readings import Reading, incomparable, read, shown_st
 from pipeline.shared.files import read_json, read_lines
 from pipeline.shared.measurement import Measurement, by_epoch
 from pipeline.shared.rundir import RunDir, parse_measurements
+from pipeline.shared.spec import TrialSpec
 from pipeline.shared.states import Phase, State
 from pipeline.study.db.storage import Storage
 from pipeline.study.trial_rows import TrialRow
 from pipeline.track.sync_state import SENT
 
 #: A run directory with its specification.
-FolderSpec = tuple[Path, Mapping[str, Any]]
+FolderSpec = tuple[Path, TrialSpec]
 
 _CURVES = """
 SELECT v.trial_id, v.step, v.intermediate_value AS top1
@@ -55,17 +56,17 @@ def collect(
         importances: by study, which searched values mattered (`study.importance`).
     """
     specs = _specs(sweep_dir)
-    readings = {folder: read(folder, trial_name(spec), spec) for folder, spec in specs}
+    readings = {folder: read(folder, spec.name, spec) for folder, spec in specs}
     trials = [_trial(folder, spec, phases or {}, readings[folder]) for folder, spec in specs]
     trials += [dict(trial) for trial in distant]
-    first = specs[0][1] if specs else {}
+    first = specs[0][1] if specs else TrialSpec()
     return {
         "schema": 1,
-        "sweep": sweep.name if sweep else str(first.get("sweep") or sweep_dir.name),
+        "sweep": sweep.name if sweep else first.sweep or sweep_dir.name,
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "metric": sweep.objective.metric if sweep else first.get("metric"),
-        "goal": sweep.objective.goal if sweep else first.get("goal"),
-        "best_known": sweep.objective.best_known if sweep else first.get("best_known"),
+        "metric": sweep.objective.metric if sweep else first.metric,
+        "goal": sweep.objective.goal if sweep else first.goal,
+        "best_known": sweep.objective.best_known if sweep else first.best_known,
         "variants": _variants(sweep, specs, lr_courses or {}),
         "trials": trials,
         "ladder": _ladder(sweep, trials),
@@ -75,58 +76,53 @@ def collect(
     }
 
 
-def trial_name(spec: Mapping[str, Any]) -> str:
-    """Return a trial's name, VARIANT/NUMBER."""
-    return f"{spec.get('variant')}/{spec.get('number')}"
-
-
 def _specs(sweep_dir: Path) -> list[FolderSpec]:
     folders = sorted(
         (spec.parent for spec in sweep_dir.glob("*/*/spec.json")),
         key=lambda p: (p.parent.name, len(p.name), p.name),
     )
-    specs = [(folder, read_json(RunDir(folder).spec)) for folder in folders]
+    specs = [(folder, RunDir(folder).read_spec()) for folder in folders]
     return [(folder, spec) for folder, spec in specs if spec is not None]
 
 
 def _trial(
-    folder: Path, spec: Mapping[str, Any], phases: Mapping[str, str], reading: Reading | None
+    folder: Path, spec: TrialSpec, phases: Mapping[str, str], reading: Reading | None
 ) -> dict[str, Any]:
     run = RunDir(folder)
     measured = parse_measurements(read_lines(run.measurements))
     outcome = read_json(run.outcome) or {}
-    name = trial_name(spec)
+    name = spec.name
     return {
         "id": name,
-        "variant": str(spec.get("variant")),
-        "number": spec.get("number"),
+        "variant": spec.variant,
+        "number": spec.number,
         "recipe": _is_recipe(spec),
-        "plan": spec.get("plan"),
+        "plan": spec.plan,
         "state": outcome.get("state") or State.RUNNING,
         "phase": _phase(outcome, phases.get(name)),
         "std_error": reading.std_error if reading else None,
         "clips": reading.clips if reading else None,
         "predictions": bool(reading and reading.right is not None),
-        "imported": (spec.get("imported") or {}).get("log"),
-        "confirms": spec.get("confirms"),
+        "imported": (spec.imported or {}).get("log"),
+        "confirms": spec.confirms,
         "cause": outcome.get("cause"),
         "reason": outcome.get("reason"),
-        "planned": spec.get("epochs"),
-        "attempts": max((m.attempt for m in measured), default=spec.get("attempt") or 1),
+        "planned": spec.epochs,
+        "attempts": max((m.attempt for m in measured), default=spec.attempt or 1),
         "gpu_hours": _gpu_hours(measured, spec),
-        "params": spec.get("values") or {},
-        "config": {**(spec.get("overrides") or {}), **_circumstances(spec)},
+        "params": spec.values,
+        "config": {**spec.overrides, **_circumstances(spec)},
         "verdicts": _verdicts(run),
         "wandb": _wandb_url(run),
         **_curves(by_epoch(measured)),
     }
 
 
-def _is_recipe(spec: Mapping[str, Any]) -> bool:
+def _is_recipe(spec: TrialSpec) -> bool:
     """Whether a trial is its variant's recipe as written, run by the plan itself."""
-    if spec.get("imported") or spec.get("confirms"):
+    if spec.imported or spec.confirms:
         return False
-    return spec.get("recipe_hash") is not None or spec.get("number") == 0
+    return spec.recipe_hash is not None or spec.number == 0
 
 
 def _phase(outcome: Mapping[str, Any], known: str | None) -> str:
@@ -136,25 +132,24 @@ def _phase(outcome: Mapping[str, Any], known: str | None) -> str:
     return known or (Phase.INTERRUPTED if outcome else Phase.RUNNING)
 
 
-def _circumstances(spec: Mapping[str, Any]) -> dict[str, Any]:
+def _circumstances(spec: TrialSpec) -> dict[str, Any]:
     """Return facts beside the config that also explain a difference between two trials."""
-    warm = spec.get("warm_start") or {}
-    versions = spec.get("versions") or {}
+    warm = spec.warm_start or {}
     facts = {
-        "(seed)": spec.get("seed"),
-        "(device)": spec.get("device"),
-        "(processes)": spec.get("nproc"),
+        "(seed)": spec.seed,
+        "(device)": spec.device,
+        "(processes)": spec.nproc,
         "(starting weights)": warm.get("checkpoint"),
-        "(data store)": shown_store(store_of(spec.get("data"))) or None,
-        **{f"(version) {name}": value for name, value in versions.items()},
+        "(data store)": shown_store(store_of(spec.data)) or None,
+        **{f"(version) {name}": value for name, value in spec.versions.items()},
     }
     return {key: value for key, value in facts.items() if value is not None}
 
 
-def _gpu_hours(measured: Sequence[Measurement], spec: Mapping[str, Any]) -> float | None:
+def _gpu_hours(measured: Sequence[Measurement], spec: TrialSpec) -> float | None:
     """Return the GPU hours of the measured epochs, None if none was timed."""
     seconds = sum(m.seconds or 0.0 for m in measured)
-    return round(gpu_hours(seconds, int(spec.get("nproc") or 1)), 3) if seconds else None
+    return round(gpu_hours(seconds, (spec.nproc or 1)), 3) if seconds else None
 
 
 def _verdicts(run: RunDir) -> list[dict[str, Any]]:
@@ -192,9 +187,7 @@ def _incomparable(
     makers = sweep.makers if sweep is not None else ()
     measured = [spec for folder, spec in specs if readings[folder]]
     return incomparable(
-        (trial_name(spec), store_of(spec.get("data")))
-        for spec in measured
-        if spec.get("variant") not in makers
+        (spec.name, store_of(spec.data)) for spec in measured if spec.variant not in makers
     )
 
 
@@ -206,9 +199,9 @@ def _variants(
     if sweep is not None:
         variants = {name: _planned(variant) for name, variant in sweep.variants.items()}
     for _, spec in specs:
-        name = str(spec.get("variant"))
+        name = spec.variant
         variants.setdefault(name, _from_spec(name, spec))
-        variants[name].setdefault("lr", spec.get("lr_course"))
+        variants[name].setdefault("lr", spec.others.get("lr_course"))
     for name, course in lr_courses.items():
         if name in variants:
             variants[name]["lr"] = [_short(value) for value in course]
@@ -221,24 +214,26 @@ def _planned(variant: Variant) -> dict[str, Any]:
         "plan": variant.plan,
         "epochs": variant.epochs,
         "in_ladder": variant.in_ladder,
-        "gates": [dataclasses.asdict(gate) for gate in variant.gates],
-        "bands": [dataclasses.asdict(band) for band in variant.bands],
+        "gates": [gate.record() for gate in variant.gates],
+        "bands": [band.model_dump() for band in variant.bands],
     }
 
 
-def _from_spec(name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-    best_known = spec.get("best_known")
+def _from_spec(name: str, spec: TrialSpec) -> dict[str, Any]:
     gates = [
-        {**gate, "floor": best_known if gate.get("floor") == BEST_KNOWN else gate.get("floor")}
-        for gate in spec.get("gates") or []
+        {
+            **gate,
+            "floor": spec.best_known if gate.get("floor") == BEST_KNOWN else gate.get("floor"),
+        }
+        for gate in spec.gates
     ]
     return {
         "name": name,
-        "plan": spec.get("plan"),
-        "epochs": spec.get("epochs"),
-        "in_ladder": not spec.get("imported"),
+        "plan": spec.plan,
+        "epochs": spec.epochs,
+        "in_ladder": not spec.imported,
         "gates": gates,
-        "bands": spec.get("bands") or [],
+        "bands": spec.bands,
     }
 
 

@@ -1,6 +1,5 @@
 """What a search will do and may cost: `pcan sweep plan --search`, as record and text."""
 
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -85,7 +84,7 @@ def _measured(sweep: Sweep, storage: Storage, rows: Sequence[TrialRow]) -> list[
 
 
 def _space(space: Space) -> dict[str, Any]:
-    fields = dataclasses.asdict(space)
+    fields = space.model_dump()
     return {key: value for key, value in fields.items() if value not in (None, (), {}, False)}
 
 

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.plan.doubt import standard_error
 from pipeline.plan.judge import best
+from pipeline.plan.verdict import standard_error
 from pipeline.shared.files import read_json
 from pipeline.shared.predictions import Predictions
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import TrialSpec
 from pipeline.study.trial_rows import TrialRow
 
 Store = Mapping[str, Any]
@@ -46,7 +47,7 @@ class Reading:
         return standard_error(self.top1, self.clips)
 
 
-def read(folder: Path, trial: str, spec: Mapping[str, Any]) -> Reading | None:
+def read(folder: Path, trial: str, spec: TrialSpec) -> Reading | None:
     """Return a trial's reading, None if it has measured nothing.
 
     Args:
@@ -58,7 +59,7 @@ def read(folder: Path, trial: str, spec: Mapping[str, Any]) -> Reading | None:
         return None
     facts = read_json(run.facts) or {}
     kept, lacking = predictions(run, top.epoch, top.top1)
-    if spec.get("imported"):
+    if spec.imported:
         lacking = "it was imported from a log"
     clips = len(kept.labels) if kept else facts.get("val_clips")
     return Reading(
@@ -68,8 +69,8 @@ def read(folder: Path, trial: str, spec: Mapping[str, Any]) -> Reading | None:
         right=right_clips(kept) if kept else None,
         ids=kept.ids if kept else None,
         lacking=lacking,
-        metric=spec.get("metric"),
-        store=store_of(spec.get("data")),
+        metric=spec.metric,
+        store=store_of(spec.data),
     )
 
 

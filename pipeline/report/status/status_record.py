@@ -1,14 +1,14 @@
 """Where a sweep stands, as one record: what `pcan sweep status --json` prints. Reads only."""
 
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.plan.gates import Gate, next_gate
 from pipeline.plan.project import Project
-from pipeline.plan.sweep import Gate, Sweep
-from pipeline.report.progress import gpu_hours_of_row, next_gate, seconds_left_of_row
+from pipeline.plan.sweep import Sweep
+from pipeline.report.progress import gpu_hours_of_row, seconds_left_of_row
 from pipeline.report.stats.readings import clips_of, incomparable_rows, reading_error, store_of
 from pipeline.shared.states import Phase
 from pipeline.study.best import Confirmation, best_row, settled
@@ -81,7 +81,7 @@ def _trial(row: TrialRow, sweep: Sweep, project: Project, seen: bool) -> dict[st
         "reason": row.reason,
         "cause": row.cause,
         "verdicts": [dict(v) for v in row.verdicts],
-        "next_gate": dataclasses.asdict(gate) if gate is not None else None,
+        "next_gate": gate.record() if gate is not None else None,
         "eta_s": seconds_left_of_row(row, sweep),
         "gpu_hours": round(gpu_hours_of_row(row), 4),
         "host": shown_host(row.host) if row.host else None,

@@ -1,13 +1,14 @@
-"""How the run ended: early stopping, a crash, or before its time."""
+"""What the log lacks, and how the run ended: early stopping, a crash, or before its time."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.diagnose.log_case import Finding, LogCase
+from pipeline.diagnose.log_case import Finding, LogCase, error, note, warning
 from pipeline.diagnose.series import Series
 from pipeline.plan.judge import Rules, judge_all
 from pipeline.plan.sweep import Patience
 from pipeline.plan.verdict import VerdictKind, percent
+from pipeline.shared.states import Cause
 
 #: Stopping with this share of the planned epochs left is early ..
 LEFT = 1 / 4
@@ -24,57 +25,53 @@ def early_stop_too_strict(case: LogCase) -> Iterator[Finding]:
     rate, peak = rates[-1].lr_end or 0.0, case.peak
     if rate < RATE_LEFT * peak:
         return
-    yield Finding(
-        id="early_stop_too_strict",
-        severity="warning",
+    yield warning(
+        "early_stop_too_strict",
         epoch=last,
         evidence=(
             f"{stopped}, with {planned - last} of {planned} planned epochs left and the lr at "
             f"{rate:g}, {rate / peak:.0%} of its peak {peak:g}"
         ),
         remedy=(
-            "Give it more patience or a smaller min_delta, so that the low rates at the end of "
-            "the schedule get their turn. The decline itself has another cause: patience only "
-            "ended it."
+            "Use more patience or a smaller min_delta, so that the low rates at the end of the "
+            "schedule are reached. The decline itself has another cause: patience only "
+            "ended the run."
         ),
     )
 
 
 def stopped_early(case: LogCase) -> Iterator[Finding]:
-    """Say that something ended the run before its planned epochs, and what."""
+    """Report that something ended the run before its planned epochs, and what."""
     planned, last = case.planned, case.curve.last_epoch
     reason = stopped_by_patience(case) or case.curve.facts.stop_cause
     if reason is None or (planned is not None and last >= planned):
         return
     of = f" of {planned}" if planned else ""
-    yield Finding(
-        id="stopped_early",
-        severity="note",
+    yield note(
+        "stopped_early",
         epoch=last,
         evidence=f"the last epoch is {last}{of}: {reason}",
-        remedy="Nothing, if that is what the plan says; its gates on this log: pcan gates replay",
+        remedy="None, if the plan stops it there; its gates on this log: pcan gates replay",
     )
 
 
 def incomplete(case: LogCase) -> Iterator[Finding]:
-    """Find a run that ended, or has come, short of its planned epochs without a reason."""
+    """Find a run that ends before its planned epochs without a reason."""
     facts, planned, last = case.curve.facts, case.planned, case.curve.last_epoch
     if facts.traceback is not None:
-        line, error = facts.traceback
-        yield Finding(
-            id="incomplete",
-            severity="error",
+        line, message = facts.traceback
+        yield error(
+            "incomplete",
             epoch=last or None,
-            evidence=f"the program failed after epoch {last} (line {line}): {error}",
-            remedy="Mend that error, then resume from the last checkpoint.",
+            evidence=f"the program failed after epoch {last} (line {line}): {message}",
+            remedy="Fix that error, then resume from the last checkpoint.",
         )
         return
     if facts.failure is not None:
-        if facts.failure.startswith("nan"):
-            return  # nan_loss says it
-        yield Finding(
-            id="incomplete",
-            severity="error",
+        if facts.failure.startswith(Cause.NAN):
+            return  # the rule nan_loss reports it
+        yield error(
+            "incomplete",
             epoch=last or None,
             evidence=f"the trial failed after epoch {last}: {facts.failure}",
             remedy="See the last lines of job.log and rank0.log in its run directory.",
@@ -83,23 +80,22 @@ def incomplete(case: LogCase) -> Iterator[Finding]:
     reason = stopped_by_patience(case) or facts.stop_cause
     if planned is None or last >= planned or reason is not None:
         return
-    yield Finding(
-        id="incomplete",
-        severity="note",
+    yield note(
+        "incomplete",
         epoch=last or None,
-        evidence=f"the log ends in epoch {last} of {planned}, without a word why",
+        evidence=f"the log ends in epoch {last} of {planned}, without giving a reason",
         remedy="It still runs, or it was killed (out of memory, time limit, lost connection): "
         "see the console output or the scheduler's log, then resume from the last checkpoint.",
     )
 
 
 def stopped_by_patience(case: LogCase) -> str | None:
-    """Return in words how early stopping ended the run, or None if nothing shows that."""
+    """Return how early stopping ended the run as text, None if nothing shows that it did."""
     facts = case.curve.facts
     if facts.stop_message is not None:
         line, message = facts.stop_message
         return f"line {line}: {message.rstrip('. ')}"
-    if facts.stop_cause is not None and facts.stop_cause.startswith("patience"):
+    if facts.stop_cause is not None and facts.stop_cause.startswith(Cause.PATIENCE):
         return facts.stop_cause
     if facts.early_stopping is None or case.series is None:
         return None
@@ -123,4 +119,41 @@ def _by_its_own_rule(chosen: Series, hook: dict[str, Any], last: int) -> str | N
     return (
         f"its own rule (patience {patience}, min_delta {percent(delta)}) stops it there: "
         f"{verdicts[-1].reason}"
+    )
+
+
+def no_validation(case: LogCase) -> Iterator[Finding]:
+    """Report that nothing was validated, and what the log has instead."""
+    curve = case.curve
+    if curve.validated:
+        return
+    if curve.facts.by_iteration:
+        has = "it counts iterations, not epochs"
+    elif curve.points:
+        has = f"it has the training of epochs {curve.points[0].epoch}-{curve.last_epoch}"
+    else:
+        has = "it has no epoch at all"
+    interval = curve.facts.val_interval
+    yield Finding(
+        id="no_validation",
+        severity="warning" if curve.points and not curve.facts.by_iteration else "error",
+        epoch=None,
+        evidence=f"no validation of an epoch is logged; {has}"
+        + (f"; val_interval is {interval}" if interval and interval > 1 else ""),
+        remedy="Give the log of rank 0, or set train_cfg.val_interval (MMEngine) or "
+        "evaluation.interval (MMCV) to 1.",
+    )
+
+
+def no_top1(case: LogCase) -> Iterator[Finding]:
+    """Report that the validations lack the metric, and which metrics they have."""
+    if not case.curve.validated or case.series is not None:
+        return
+    names = ", ".join(case.curve.metric_names()[:12])
+    yield error(
+        "no_top1",
+        epoch=None,
+        evidence=f"{len(case.curve.validated)} validations, none with the metric; "
+        f"they have: {names}",
+        remedy=f"Name the metric to judge: --metric {case.curve.metric_names()[0]}",
     )

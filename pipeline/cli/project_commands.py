@@ -1,4 +1,6 @@
-"""`pcan doctor`: what is wrong with this machine, project or sweep, and what to do."""
+"""`pcan init` and `pcan doctor`: make a project, and check that it is ready."""
+
+from pathlib import Path
 
 import click
 
@@ -24,7 +26,7 @@ _MARKS = {"error": "ERROR", "warning": "warn ", "note": "     "}
 @storage_option
 @set_option
 @json_option
-def command(
+def doctor(
     sweep: str | None,
     rebuild: bool,
     device: str | None,
@@ -46,13 +48,13 @@ def command(
     from pipeline.preflight.machine_overrides import DATA_ROOT, parse_sets
     from pipeline.preflight.runner import examine
 
-    unread = None
+    unreadable = None
     try:
         opened = open_sweep(sweep)
         project, plan = opened.project, opened.sweep
     except InputError as error:
-        project, plan, unread = find_project(), None, str(error)
-    patient = CheckContext(
+        project, plan, unreadable = find_project(), None, str(error)
+    context = CheckContext(
         project=project,
         sweep=plan,
         storage_url=storage,
@@ -60,14 +62,14 @@ def command(
         gpus=gpus,
         data_root=parse_sets(sets).get(DATA_ROOT),
     )
-    found = [f.record() for f in examine(patient)]
-    if unread is not None:
-        found.insert(0, {"check": "sweep", "severity": "error", "message": unread})
-    wrong = [f for f in found if f["severity"] == "error"]
+    findings = [f.record() for f in examine(context)]
+    if unreadable is not None:
+        findings.insert(0, {"check": "sweep", "severity": "error", "message": unreadable})
+    wrong = [f for f in findings if f["severity"] == "error"]
     if as_json:
-        print_json({"schema": 1, "ready": not wrong, "findings": found})
+        print_json({"schema": 1, "ready": not wrong, "findings": findings})
     else:
-        for finding in found:
+        for finding in findings:
             click.echo(f"{_MARKS[finding['severity']]} {finding['check']}: {finding['message']}")
         click.echo("Not ready." if wrong else "Ready.")
     return 5 if wrong else 0
@@ -85,3 +87,25 @@ def _rebuild(sweep: str | None, storage: str | None) -> int:
     finally:
         store.close()
     return 0
+
+
+@click.command()
+@click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+def init(folder: Path) -> None:
+    """Make DIR (default: this folder) a project: wandb.yaml, sweeps/, configs/.
+
+    Existing files are not overwritten.
+
+    \b
+    Example:
+      pcan init ntu60 && cd ntu60 && pcan sweep plan
+    """
+    from pipeline.manage.init_project import new_project
+
+    for name in new_project(folder):
+        click.echo(folder / name)
+    where = "" if folder == Path(".") else f"cd {folder} && "
+    echo_err(
+        "Write your checkpoint, data and config into a file of sweeps/, then see what it will do: "
+        f"{where}pcan sweep plan"
+    )
