@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline.errors import InputError
+from pipeline.shared.files import FormatError
 from pipeline.track import sync_state
 from pipeline.track.run_payload import WandbTarget, read_trial
 from pipeline.track.wandb_process import clean_environment
@@ -153,14 +154,14 @@ class Mirror:
             self._refused = f"W&B cannot be started ({error}). Later: pcan sweep sync"
 
     def _summary(self) -> Summary:
-        read = map(read_trial, sync_state.trial_folders(self.sweep_dir))
-        trials = [trial for trial in read if trial is not None]
-        return Summary(
-            trials=len(trials),
-            written=sum(sync_state.read_local(t).rows == len(t.measurements) for t in trials),
-            sent=sum(sync_state.is_sent(t) for t in trials),
-            trouble=self.trouble,
-        )
+        try:
+            read = map(read_trial, sync_state.trial_folders(self.sweep_dir))
+            trials = [trial for trial in read if trial is not None]
+            written = sum(sync_state.read_local(t).rows == len(t.measurements) for t in trials)
+            sent = sum(sync_state.is_sent(t) for t in trials)
+        except FormatError as error:
+            return Summary(trouble=str(error))
+        return Summary(trials=len(trials), written=written, sent=sent, trouble=self.trouble)
 
 
 def start_mirror(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import TrackingError
+from pipeline.shared.files import FormatError
 from pipeline.shared.rundir import RunDir
 from pipeline.track import run_payload, sync_state, wandb_server
 from pipeline.track.run_payload import TrialFiles, WandbTarget, read_trial
@@ -129,7 +130,7 @@ class MirrorLoop:
     Args:
         sweep_dir: `runs/<sweep>`.
         mode: "offline", "live", or "sync" (live for trials that are not at work).
-        target: where runs go whose spec does not say.
+        target: where runs go if their spec does not name a project.
         send: receives one event at a time, for the launcher.
     """
 
@@ -154,7 +155,7 @@ class MirrorLoop:
                 self.aside.clear()
                 self.paused_until = time.monotonic() + PAUSE_S
                 return
-            except (TrackingError, OSError) as error:
+            except (TrackingError, FormatError, OSError) as error:
                 self._set_aside(folder, error)
             except (ValueError, TypeError, LookupError, AttributeError) as error:
                 # An unexpected value in a file of this trial must not stop the others.

@@ -1,7 +1,7 @@
 """Remove what must not leave the machine from everything that is sent to W&B.
 
 One function for config, summary, notes and tables. It goes by key names, by the form of known
-credentials, and by paths; it cannot know a secret that looks like an ordinary word.
+credentials, and by paths; a secret that looks like an ordinary word is not recognised.
 """
 
 import re

@@ -32,7 +32,7 @@ VERDICT_COLUMNS = ("epoch", "top1", "verdict", "rule", "threshold", "reason", "n
 
 @dataclass(frozen=True, kw_only=True)
 class WandbTarget:
-    """Where runs go whose spec does not say."""
+    """Where runs go if their spec does not name a project or an entity."""
 
     project: str | None = None
     entity: str | None = None
@@ -45,7 +45,7 @@ class WandbTarget:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialFiles:
-    """One run directory as it stands."""
+    """The files of one run directory at one moment."""
 
     folder: Path
     spec: TrialSpec

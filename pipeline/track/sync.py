@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, TrackingError
-from pipeline.shared.files import read_json
+from pipeline.shared.files import check_schema, read_json
 from pipeline.shared.rundir import RunDir
 from pipeline.track import run_payload, sync_state, wandb_server
 from pipeline.track.run_payload import TrialFiles, WandbTarget, read_trial
@@ -28,11 +28,13 @@ from pipeline.track.wandb_process import clean_environment, last_line, run_modul
 SILENCE_S = 120.0
 CHARTS_S = 120.0
 ATTACH_S = 3600.0
+#: The newest `best.json` that is read here.
+EXPORT_SCHEMA = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """How one trial stands with the server after a sync."""
+    """What the server has of one trial after a sync."""
 
     trial: str
     id: str
@@ -63,7 +65,7 @@ def sync_sweep(
 
     Args:
         sweep_dir: `runs/<sweep>`.
-        target: where runs go whose spec does not say.
+        target: where runs go if their spec does not name a project.
         rebuild: make new W&B runs from the measurements, for trials whose runs were damaged or
             deleted on the server.
         progress: called with the name of each trial as it is sent.
@@ -101,6 +103,8 @@ def send_files(
     winner = read_json(export / "best.json") if export else None
     if export and winner is None:
         raise InputError(f"{export} holds no exported winner. Make it first: pcan sweep best")
+    if export and winner:
+        check_schema(winner, EXPORT_SCHEMA, export / "best.json")
     for trial in _trials(sweep_dir):
         files = [f"config={RunDir(trial.folder).config}"] if configs else []
         if export and winner and trial.name == f"{winner['variant']}/{winner['number']}":

@@ -1,4 +1,4 @@
-"""What is known on disk about a trial's W&B run. Imports no wandb, so `status` may ask.
+"""The record on disk of a trial's W&B run. Imports no wandb, so `status` may ask.
 
 Two small files below RUNDIR/wandb, each with one writer:
     pcan_sync.json   what the offline files hold (fragments), the id in use   by the mirror
@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from pipeline.errors import TrackingError
-from pipeline.shared.files import read_json, write_json
+from pipeline.shared.files import check_schema, read_json, write_json
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.track.run_payload import TrialFiles, id_of, read_trial
 
+SCHEMA = 1
 LOCAL = "pcan_sync.json"
 SENT = "pcan_sent.json"
 
@@ -38,7 +39,7 @@ class Fragment:
 class OfflineState:
     """What the offline files of a trial hold."""
 
-    schema: int = 1
+    schema: int = SCHEMA
     id: str = ""
     fragments: list[Fragment] = field(default_factory=list)
     status: str | None = None  # of the trial when the last fragment was closed
@@ -53,7 +54,7 @@ class OfflineState:
 class ServerState:
     """What a server has confirmed."""
 
-    schema: int = 1
+    schema: int = SCHEMA
     id: str = ""
     rows: int = 0
     status: str | None = None
@@ -70,7 +71,11 @@ def trial_folders(sweep_dir: Path) -> list[Path]:
 
 
 def read_local(trial: TrialFiles) -> OfflineState:
-    """Return what the offline files hold; an empty record for a new trial."""
+    """Return what the offline files hold; an empty record for a new trial.
+
+    Raises:
+        FormatError: a newer version wrote it.
+    """
     return _local(_folder(trial), trial.spec)
 
 
@@ -87,13 +92,19 @@ def _local(folder: Path, spec: TrialSpec) -> OfflineState:
 
 def _record(folder: Path, name: str) -> dict[str, Any]:
     try:
-        return read_json(folder / name) or {}
+        record = read_json(folder / name) or {}
     except OSError:  # unreadable counts as missing: everything can be written again
         return {}
+    check_schema(record, SCHEMA, folder / name)
+    return record
 
 
 def read_sent(trial: TrialFiles) -> ServerState:
-    """Return what the server has confirmed for the run id in use."""
+    """Return what the server has confirmed for the run id in use.
+
+    Raises:
+        FormatError: a newer version wrote it.
+    """
     return _sent(_folder(trial), read_local(trial))
 
 
@@ -115,7 +126,7 @@ def write_state(trial: TrialFiles, state: OfflineState | ServerState) -> None:
 
 
 def is_sent(trial: TrialFiles) -> bool:
-    """Whether the server has confirmed all of the trial as it stands."""
+    """Whether the server has confirmed everything that the trial has so far."""
     sent = read_sent(trial)
     return sent.rows == len(trial.measurements) and sent.status == trial.status
 

@@ -156,7 +156,7 @@ def _metric(value: object, file: Path) -> Metric | None:
     if value is None:
         return None
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-        raise InputError(f"{file}: metric needs a name, a goal and, if wanted, a target.")
+        raise InputError(f"{file}: metric needs a name and a goal; a target is optional.")
     target = value.get("target")
     if isinstance(target, bool) or not isinstance(target, int | float | None):
         raise InputError(f"{file}: metric.target is {target!r}, not a number.")

@@ -28,8 +28,8 @@ def clean_environment(with_key: bool) -> dict[str, str]:
     )
     names = (*always, *sending) if with_key else always
     kept = {name: os.environ[name] for name in names if name in os.environ}
-    ours = str(Path(next(iter(pipeline.__path__))).parent)
-    path = [ours, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    root = str(Path(next(iter(pipeline.__path__))).parent)
+    path = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     quiet = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true", "PYTHONUNBUFFERED": "1"}
     return {**kept, **quiet, "PYTHONPATH": os.pathsep.join(path)}
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, TrackingError
-from pipeline.shared.files import read_json, write_json
+from pipeline.shared.files import check_schema, read_json, write_json
 from pipeline.track import sync_state, wandb_server
 from pipeline.track.run_payload import TrialFiles, WandbTarget, read_trial
 from pipeline.track.wandb_process import last_line, run_module
 
+SCHEMA = 1
 KEPT = "wandb_workspace.json"
 DEADLINE_S = 90.0
 GATES = ["plan/floor", "plan/target", "plan/goal"]
@@ -158,13 +159,14 @@ def main() -> int:
     target = WandbTarget(project=args.project, entity=args.entity)
     workspace = build(_trials(args.sweep_dir), target)
     kept = read_json(args.sweep_dir / KEPT) or {}
+    check_schema(kept, SCHEMA, args.sweep_dir / KEPT)
     if kept.get("entity") == target.entity and kept.get("project") == target.project:
         # wandb-workspaces 0.4 has no public way to save over a view that was made earlier.
         workspace._internal_name, workspace._internal_id = kept["name"], kept["id"]
     workspace.save()
     record = {"entity": target.entity, "project": target.project}
     names = {"name": workspace._internal_name, "id": workspace._internal_id}
-    write_json(args.sweep_dir / KEPT, {"schema": 1, **record, **names, "url": workspace.url})
+    write_json(args.sweep_dir / KEPT, {"schema": SCHEMA, **record, **names, "url": workspace.url})
     print(json.dumps({"url": workspace.url}))
     return 0
 
