@@ -86,7 +86,7 @@ def choose(gpus: Sequence[Gpu], selection: str | None, visible: str | None) -> l
     """Return the GPUs that may be used.
 
     Args:
-        selection: `--gpus`: indices or UUIDs (their beginnings suffice), None for all visible ones.
+        selection: `--gpus`: indices or UUIDs (the beginning is enough), None for all visible.
         visible: CUDA_VISIBLE_DEVICES, None if it is not set.
 
     Raises:

@@ -1,7 +1,7 @@
 """Keep the logs of a job from filling the disk, while its processes write into them.
 
 Every writer opened its log for appending, so a log may be truncated while it is open: the next
-line goes to the new end. What is written between the copy and the cut is lost, a few lines at most.
+line goes to the new end. What is written between copy and truncation is lost, a few lines at most.
 """
 
 import contextlib

@@ -1,9 +1,9 @@
 """One job's processes: start torchrun, find every process of the trial, end them all.
 
 torchrun puts each rank into a session of its own, so no process group reaches them; the trial's
-marker in the environment does. Only processes of our user that carry the marker are signalled. The
-package `psutil` is not used: it tells processes apart by pid and start time, while a pidfd pins the
-process between the check and the signal.
+marker in the environment does. Only processes of our user that carry the marker are signalled.
+The package `psutil` is not used: it tells processes apart by pid and start time, while a pidfd
+pins the process between the check and the signal.
 """
 
 import ctypes
