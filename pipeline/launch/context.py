@@ -86,8 +86,7 @@ class LaunchContext:
 
     def fallback_for(self, verdict: Verdict, tried: Sequence[str]) -> str | None:
         """Return the variant that the ladder names after a verdict that stops."""
-        ended = VariantOutcome(state=verdict.state, verdict=verdict.record(), cause=verdict.cause)
-        return next_variant(self.sweep, ended, tried)
+        return next_variant(self.sweep, VariantOutcome.of(verdict), tried)
 
     def rules(self, lease: Held, rundir: RunDir) -> Rules:
         """Return what a trial is judged by; the job says how many clips it validates on."""

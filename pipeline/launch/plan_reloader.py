@@ -17,14 +17,14 @@ from pipeline.launch.overruled import overruled
 from pipeline.launch.registration import describe, register_all
 from pipeline.launch.scheduler import candidates, check_order
 from pipeline.launch.workdir import run_dir
-from pipeline.plan.judge import Rules
-from pipeline.plan.overrule import judge
+from pipeline.plan.judge import Rules, judge
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import Verdict
 from pipeline.preflight.model_probe import DataPlacement, probe_models
 from pipeline.preflight.plan_facts import resolve_and_check
+from pipeline.shared.states import Kind
 from pipeline.study.trial_rows import TrialRow
 
 POLL_S = 1.0
@@ -111,8 +111,8 @@ class PlanReloader:
             self._say(f"{file} has changed. {why} The launch goes on by the plan as it was.")
             return None
         # The slots of this launch were cut for the size its jobs had when it began.
-        job = dataclasses.replace(read.sweep.job, gpus=context.sweep.job.gpus)
-        sweep = dataclasses.replace(read.sweep, job=job)
+        job = read.sweep.job.model_copy(update={"gpus": context.sweep.job.gpus})
+        sweep = read.sweep.model_copy(update={"job": job})
         try:
             done = register_all(sweep, context.study_storage, read.resolution)
             anew = changed_verdicts(sweep, context.project, context.rows())
@@ -135,12 +135,12 @@ def changed_verdicts(sweep: Sweep, project: Project, rows: Sequence[TrialRow]) -
 
     Nothing finished is undone; a stopped trial can be continued.
     """
-    continued = {row.facts.get("continues") for row in rows}
+    continued = {row.continues for row in rows}
     lines = []
     for row in rows:
         if row.state not in ("PRUNED", "COMPLETE") or row.variant not in sweep.variants:
             continue
-        if not row.is_regular or row.facts.get("search"):  # no gate of the plan is for it
+        if not row.is_regular or row.kind is Kind.SEARCH:  # no gate of the plan is for it
             continue
         stopped = any(v.get("verdict") in ("prune", "stop") for v in row.verdicts)
         now = _ending(sweep, project, row)

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.launch.control_files import ControlFiles
-from pipeline.plan.judge import Rules
-from pipeline.plan.overrule import judge
+from pipeline.plan.judge import Rules, judge
 from pipeline.plan.verdict import Verdict, VerdictKind
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir

@@ -21,8 +21,8 @@ from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.shared.store import StoreError, default_store, spec_data
 from pipeline.study.lease import Lease
-from pipeline.study.names import study_name
 from pipeline.study.owner import shown_host, this_host
+from pipeline.study.trial_rows import study_name
 
 #: How long an owner on another host may take to see that it was replaced.
 TAKEOVER_WAIT_S = 3.0
@@ -114,7 +114,7 @@ def _spec(
         values=dict(lease.params),
         overrides=overrides_of(pure),
         metric=sweep.objective.metric,
-        branches=dict(sweep.objective.branches),
+        branches={str(name): key for name, key in sweep.objective.branches.items()},
         goal=sweep.objective.goal,
         best_known=sweep.objective.best_known,
         seed=variant.seed,
@@ -124,12 +124,12 @@ def _spec(
         device=place.device,
         warm_start=_warm_start(project, variant.warm_start),
         judge_wait_s=JUDGE_WAIT_S,
-        gates=[dataclasses.asdict(gate) for gate in variant.gates],
-        bands=[dataclasses.asdict(band) for band in variant.bands],
+        gates=[gate.record() for gate in variant.gates],
+        bands=[band.model_dump() for band in variant.bands],
         wandb={"id": wandb_id(trial_key(lease), lease.number), **place.tracking},
         versions=versions(),
         created=_now(),
-        data={**dataclasses.asdict(sweep.data), **_store(project, sweep)},
+        data={**sweep.data.model_dump(), **_store(project, sweep)},
         loading={
             "slots": place.slots,
             "named": sorted({*place.named, *variant.set, *lease.params}),
@@ -260,7 +260,7 @@ def _store(project: Project, sweep: Sweep) -> dict[str, Any]:
 def _warm_start(project: Project, warm_start: Any) -> dict[str, Any] | None:
     if warm_start is None:
         return None
-    fields = dataclasses.asdict(warm_start)
+    fields: dict[str, Any] = warm_start.model_dump()
     fields["checkpoint"] = str(project.root / warm_start.checkpoint)
     return fields
 

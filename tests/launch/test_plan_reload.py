@@ -8,8 +8,8 @@ from pipeline.job.slots import Slot
 from pipeline.launch.overruled import overrule, overruled
 from pipeline.launch.standalone import NullLease
 from pipeline.launch.trial_runner import TrialRunner
+from pipeline.plan.gates import Gate
 from pipeline.plan.judge import Rules
-from pipeline.plan.sweep import Gate
 from pipeline.shared.files import append_line
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir

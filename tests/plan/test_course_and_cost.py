@@ -56,8 +56,8 @@ def test_the_worst_case_of_the_ladder_is_40_gpu_hours(plan: Sweep) -> None:
 
 
 def test_a_plan_that_names_no_length_has_no_worst_case(plan: Sweep) -> None:
-    job = dataclasses.replace(plan.job, epoch_minutes=None)
-    assert gpu_hours(dataclasses.replace(plan, job=job), 30) is None
+    job = plan.job.model_copy(update={"epoch_minutes": None})
+    assert gpu_hours(plan.model_copy(update={"job": job}), 30) is None
 
 
 @dataclasses.dataclass

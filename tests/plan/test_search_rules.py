@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from pipeline.plan.gates import Gate
 from pipeline.plan.judge import Rules, judge
 from pipeline.plan.search.rules import (
     AsyncHalving,
@@ -15,7 +16,7 @@ from pipeline.plan.search.rules import (
     make_rule,
 )
 from pipeline.plan.search.rung_judge import RungRules
-from pipeline.plan.sweep import Gate, Patience, Search
+from pipeline.plan.sweep import Patience, Search
 from pipeline.plan.verdict import VerdictKind
 from pipeline.shared.measurement import Measurement
 

@@ -10,8 +10,9 @@ from rich.text import Text
 
 from pipeline.errors import printable
 from pipeline.launch.trial_runner import TrialRunner, read_progress
+from pipeline.plan.gates import next_gate
 from pipeline.plan.verdict import percent
-from pipeline.report.progress import gate_distance, next_gate, seconds_left, shown_time
+from pipeline.report.progress import seconds_left, shown_time
 
 
 class Terminal:
@@ -62,7 +63,7 @@ def job_line(attempt: TrialRunner) -> str:
         parts.append(f"last {percent(attempt.history[-1].top1)}")
     gate = next_gate(attempt.rules.gates, epoch - 1)
     if gate is not None:
-        parts.append(gate_distance(gate, attempt.history))
+        parts.append(gate.distance(attempt.history))
     left = seconds_left(attempt.epochs, attempt.history, now)
     if left is not None:
         parts.append(f"{shown_time(left)} left")

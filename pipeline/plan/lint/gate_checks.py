@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from pipeline.plan.doubt import standard_error
+from pipeline.plan.gates import Gate
 from pipeline.plan.lint.lint_finding import FAR_BELOW_ERROR, Check, LintContext, LintFinding
-from pipeline.plan.sweep import Gate, Variant
-from pipeline.plan.verdict import percent
+from pipeline.plan.sweep import Variant
+from pipeline.plan.verdict import percent, standard_error
 
 Placed = tuple[Variant, Gate, str]
 

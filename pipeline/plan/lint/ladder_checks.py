@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from pipeline.plan.gates import Gate
 from pipeline.plan.lint.lint_finding import Check, LintContext, LintFinding
-from pipeline.plan.sweep import Gate, LadderRule, Sweep, Variant
+from pipeline.plan.sweep import LadderRule, Sweep, Variant
 
 
 def overlapping_rules(subject: LintContext) -> Iterator[LintFinding]:
@@ -62,26 +63,23 @@ def rule_without_gate(subject: LintContext) -> Iterator[LintFinding]:
             continue
         gates = [g for v in _in_ladder(subject.sweep) for g in v.gates if g.epoch == rule.epoch]
         where = subject.sweep.where("ladder", "after", i)
-        if rule.rule == "no_improvement":
-            if not any(gate.improve_on_epoch is not None for gate in gates):
+        if rule.rule is not None:
+            if not any(kind.name == rule.rule for gate in gates for kind in gate.kinds):
                 yield _no_gate(where, rule, "has improve_on_epoch")
             continue
-        stopping = [g for g in gates if g.floor is not None or g.improve_on_epoch is not None]
-        if not stopping:
+        stops = [gate.stops_below for gate in gates if gate.stops_below is not None]
+        if not stops:
             yield _no_gate(where, rule, "can stop a run")
-            continue
-        floors = [gate.floor for gate in stopping if gate.floor is not None]
-        improving = any(gate.improve_on_epoch is not None for gate in stopping)
-        if floors and not improving and rule.below is not None and rule.below > max(floors):
+        elif rule.below is not None and rule.below > max(stops):
             yield LintFinding(
                 id="rule_partly_dead",
                 severity="warning",
                 where=where,
                 message=f"epoch {rule.epoch}: the ladder says below {rule.below:g}, but only "
-                f"below {max(floors):g} is a run stopped there",
-                why=f"from {max(floors):g} to below {rule.below:g} the run goes on and the rule "
+                f"below {max(stops):g} is a run stopped there",
+                why=f"from {max(stops):g} to below {rule.below:g} the run goes on and the rule "
                 "does nothing",
-                instead=f"below: {max(floors):g}, or floor: {rule.below:g} in the gate",
+                instead=f"below: {max(stops):g}, or floor: {rule.below:g} in the gate",
             )
 
 
@@ -121,13 +119,7 @@ def stop_without_next(subject: LintContext) -> Iterator[LintFinding]:
 def _gap(gate: Gate, rules: tuple[LadderRule, ...]) -> str | None:
     here = [rule for rule in rules if rule.epoch == gate.epoch]
     covered = max((rule.below for rule in here if rule.below is not None), default=None)
-    if gate.floor is not None and (covered is None or covered < gate.floor):
-        low = f"{covered:g} to " if covered is not None else ""
-        return f"a run at {low}below the floor {gate.floor:g} is stopped"
-    # A stop for lack of improvement may come at any value up to 1.
-    if gate.improve_on_epoch is not None and not any(rule.rule for rule in here):
-        return "a run without improvement is stopped"
-    return None
+    return gate.unanswered(covered, [rule.rule for rule in here if rule.rule is not None])
 
 
 def nan_without_next(subject: LintContext) -> Iterator[LintFinding]:

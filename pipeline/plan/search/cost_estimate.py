@@ -45,7 +45,7 @@ def estimate(
     draws = [_draw(ended, trials, random.Random(f"{seed}/{i}")) for i in range(SWEEPS)]
     found = []
     for name in RULES:
-        rule = make_rule(dataclasses.replace(search, rule=name), ended[0].epochs)
+        rule = make_rule(search.model_copy(update={"rule": name}), ended[0].epochs)
         found.append(_summed(name, [simulate(picked, rule) for picked in draws]))
     return found
 

@@ -11,7 +11,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 
-from pipeline.plan.patience import patience_counts
+from pipeline.plan.judge import patience_counts
 from pipeline.plan.search.rules import AsyncHalving, Reachability, Rung, TrialProgress
 from pipeline.plan.sweep import Patience
 from pipeline.plan.verdict import VerdictKind

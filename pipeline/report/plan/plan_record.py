@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.plan.config_diff import ChangeLike, Difference, beyond, differences
-from pipeline.plan.cost import gpu_hours, prunes, worst_case_epochs
+from pipeline.plan.cost import gpu_hours, worst_case_epochs
 from pipeline.plan.course import LrDifference, table_differences
 from pipeline.plan.lint.lint_finding import LintContext, LintFinding
 from pipeline.plan.lint.runner import lint
@@ -85,8 +85,8 @@ def record(view: PlanView) -> dict[str, Any]:
         "schema": 1,
         "sweep": sweep.name,
         "variants": [_variant_record(v) for v in view.variants],
-        "gates": [dataclasses.asdict(gate) for gate in first.gates],
-        "patience": dataclasses.asdict(first.patience) if first.patience else None,
+        "gates": [gate.record() for gate in first.gates],
+        "patience": first.patience.model_dump() if first.patience else None,
         "ladder": [
             {"after": _applies_to(sweep, rule), "when": rule.condition(), "next": list(rule.next)}
             for rule in sweep.ladder.after
@@ -175,7 +175,9 @@ def _applies_to(sweep: Sweep, rule: LadderRule) -> list[str]:
         name
         for name, variant in sweep.variants.items()
         if name in named
-        and (rule.epoch is None or any(prunes(g) and g.epoch == rule.epoch for g in variant.gates))
+        and (
+            rule.epoch is None or any(g.can_prune and g.epoch == rule.epoch for g in variant.gates)
+        )
     ]
 
 
