@@ -17,7 +17,7 @@ from pipeline.cli.common.options import (
 from pipeline.errors import NotReady
 
 if TYPE_CHECKING:
-    from pipeline.data.check import Finding
+    from pipeline.data.check import DataFinding
     from pipeline.data.prepare import Plan
     from pipeline.data.sources import Source
 
@@ -270,7 +270,9 @@ def _verify(todo: "Plan", count: int) -> None:
 SAMPLES = 40
 
 
-def print_findings(findings: Sequence["Finding"], store: Mapping[str, Any], folder: Path) -> None:
+def print_findings(
+    findings: Sequence["DataFinding"], store: Mapping[str, Any], folder: Path
+) -> None:
     """Print each finding, and the prepared store if there is one."""
     for one in findings:
         click.echo(f"{one.severity:8}{one.about}: {one.text}")

@@ -27,9 +27,9 @@ from pipeline.preflight.launch_checks import check_ready
 from pipeline.preflight.machine_overrides import data_root
 from pipeline.preflight.model_probe import DataPlacement, probe_models
 from pipeline.preflight.plan_facts import resolve_and_check
+from pipeline.study.audit import record_manual_start
 from pipeline.study.best import eligible as candidates_of
 from pipeline.study.db.storage import Storage
-from pipeline.study.decisions import record_manual_start
 
 #: How long a launch stays for the scheduler to end it: one that ends by itself while its job is
 #: being queued again may be taken for a job that failed.

@@ -24,6 +24,7 @@ from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import Verdict
 from pipeline.preflight.model_probe import DataPlacement, probe_models
 from pipeline.preflight.plan_facts import resolve_and_check
+from pipeline.shared.states import Kind
 from pipeline.study.trial_rows import TrialRow
 
 POLL_S = 1.0
@@ -134,12 +135,12 @@ def changed_verdicts(sweep: Sweep, project: Project, rows: Sequence[TrialRow]) -
 
     Nothing finished is undone; a stopped trial can be continued.
     """
-    continued = {row.facts.get("continues") for row in rows}
+    continued = {row.continues for row in rows}
     lines = []
     for row in rows:
         if row.state not in ("PRUNED", "COMPLETE") or row.variant not in sweep.variants:
             continue
-        if not row.is_regular or row.facts.get("search"):  # no gate of the plan is for it
+        if not row.is_regular or row.kind is Kind.SEARCH:  # no gate of the plan is for it
             continue
         stopped = any(v.get("verdict") in ("prune", "stop") for v in row.verdicts)
         now = _ending(sweep, project, row)

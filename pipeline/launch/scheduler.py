@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pipeline.errors import InputError
 from pipeline.plan.ladder import LadderState, walk
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.states import Kind
 from pipeline.study.claim_request import ClaimRequest
 from pipeline.study.trial_rows import TrialRow, ended_recipes, recipe_row
 
@@ -197,7 +198,7 @@ def _seen_by(want: ClaimRequest, rows: Sequence[TrialRow]) -> list[TrialRow]:
     mine = [r for r in mine if want.has(r.confirms)]
     if want.confirms:
         return mine
-    return [r for r in mine if bool(r.facts.get("search")) == (want.search is not None)]
+    return [r for r in mine if (r.kind is Kind.SEARCH) == (want.search is not None)]
 
 
 def _may_run(row: TrialRow, want: ClaimRequest) -> bool:

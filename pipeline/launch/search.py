@@ -22,6 +22,7 @@ from pipeline.plan.search.rung_judge import RungRules
 from pipeline.plan.search.space import moved_with_lr
 from pipeline.plan.verdict import VerdictKind
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.states import Kind
 from pipeline.study.claim import claim_to_prune
 from pipeline.study.claim_request import ClaimRequest
 from pipeline.study.gpu_hours import hours_so_far
@@ -35,14 +36,9 @@ if TYPE_CHECKING:
 _CHECK = re.compile(rf"epoch (\d+) ({'|'.join(RULES)})")
 
 
-def of_search(row: TrialRow) -> bool:
-    """Whether a trial belongs to a search, not to the plan."""
-    return bool(row.facts.get("search"))
-
-
 def trials_of(rows: Sequence[TrialRow], variant: str) -> list[TrialRow]:
     """Return a variant's trials that belong to its search."""
-    return [row for row in rows if row.variant == variant and of_search(row)]
+    return [row for row in rows if row.variant == variant and row.kind is Kind.SEARCH]
 
 
 def rule_of(context: "LaunchContext", variant: str) -> AsyncHalving:

@@ -8,14 +8,15 @@ from pipeline.errors import InputError
 from pipeline.job.resolve import ResolvedConfig
 from pipeline.launch.budget import Budget
 from pipeline.launch.scheduler import SearchOrder
-from pipeline.launch.search import counted, of_search, rule_of, trials_of
+from pipeline.launch.search import counted, rule_of, trials_of
 from pipeline.plan.config_diff import differences
 from pipeline.plan.recipe import recipe_values
 from pipeline.plan.search.rules import SyncHalving
 from pipeline.plan.search.space import rates_of
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.states import Kind
 from pipeline.study.gpu_hours import epoch_hours, hours_so_far
-from pipeline.study.known import PriorTrial, import_known, outside_space
+from pipeline.study.import_trials import PriorTrial, import_prior, outside_space
 from pipeline.study.trial_rows import TrialRow, recipe_row
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def choose_variant(sweep: Sweep, rows: Sequence[TrialRow], named: str | None) ->
         raise InputError(
             f'"{named}" {problem} in {sweep.shown_path}; to search: {", ".join(able)}.'
         )
-    begun = [row.variant for row in rows if of_search(row) and row.variant in able]
+    begun = [row.variant for row in rows if row.kind is Kind.SEARCH and row.variant in able]
     recipes = [r for r in rows if r.recipe_hash and r.state == "COMPLETE" and r.variant in able]
     best = max(recipes, key=lambda row: row.best_top1 or 0.0, default=None)
     start = sweep.ladder.start
@@ -152,7 +153,7 @@ def add_prior_trials(
             known.append(PriorTrial(row=row, values=values))
         else:
             lines.append(f"{row.name} is not known to the search: {why}.")
-    added = import_known(context.sweep, context.study_storage, variant, known)
+    added = import_prior(context.sweep, context.study_storage, variant, known)
     if added:
         lines.insert(0, f"Known from the plan: {', '.join(added)}.")
     return lines

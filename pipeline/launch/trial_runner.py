@@ -188,7 +188,7 @@ class TrialRunner:
         """End a job that is stuck, with the stacks of its ranks in their logs."""
         if self.process is None:
             return
-        self._logs.look()
+        self._logs.check()
         if self.stopping is not None:
             return
         stuck = self._watchdog.check(read_progress(self))

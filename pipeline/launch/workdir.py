@@ -21,8 +21,8 @@ from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.shared.store import StoreError, default_store, spec_data
 from pipeline.study.lease import Lease
-from pipeline.study.names import study_name
 from pipeline.study.owner import shown_host, this_host
+from pipeline.study.trial_rows import study_name
 
 #: How long an owner on another host may take to see that it was replaced.
 TAKEOVER_WAIT_S = 3.0

@@ -4,7 +4,7 @@ Both check a trial at a few epochs and let the better half of all that ever got 
 best value so far, which is what the trial would export. Halving decides at once against whoever
 got there before. The ladder lets a trial wait, paused, until everybody has arrived or ended.
 
-One class serves the launcher, the Optuna pruner and the simulator: all that it knows of the others
+One class serves the launcher and the simulator: all that it knows of the others
 is a `Field`, and where that comes from is the caller's matter.
 """
 
