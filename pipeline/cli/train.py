@@ -42,8 +42,7 @@ def train(
     from pipeline.launch.slot_pool import find_slots
     from pipeline.launch.standalone import train_one
     from pipeline.preflight.machine_overrides import parse_sets
-    from pipeline.track.agent import agent_run
-    from pipeline.track.tracking import Tracking
+    from pipeline.track.tracking import Tracking, agent_run
 
     opened = open_sweep(sweep)
     agent = agent_run()

@@ -217,7 +217,7 @@ class TrialRunner:
         """End a job that makes no steps, with the stacks of its ranks in their logs."""
         if self.process is None:
             return
-        self._logs.look()
+        self._logs.check()
         if self.stopping is not None:
             return
         problem = self._watchdog.check(read_progress(self.rundir))

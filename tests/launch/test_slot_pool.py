@@ -14,7 +14,7 @@ def test_a_driver_that_fails_after_a_trial_is_told_not_thrown(tmp_path, monkeypa
 
     def look() -> list[Gpu]:
         if not answers:
-            raise NotReady("nvidia-smi does not answer. Is the GPU driver well?")
+            raise NotReady("nvidia-smi does not answer. Check the driver: nvidia-smi")
         return answers.pop()  # type: ignore[return-value]
 
     said: list[str] = []

@@ -232,7 +232,7 @@ def test_a_trial_whose_run_directory_is_elsewhere_is_left_to_its_host(
     stopped = beta.run("sweep", "stop", "tiny")
     assert stopped.returncode == 0 and "Nothing of tiny is running" in stopped.stderr
     best = beta.run("sweep", "best", "tiny", "--trial", "baseline/0")
-    assert best.returncode == 3 and "it lies on alpha" in best.stderr
+    assert best.returncode == 3 and "it is on alpha" in best.stderr
     assert not project.job_pids() and not list(project.root.glob("runs/tiny/*/*"))
 
 
