@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, NotReady
-from pipeline.launch.overruled import audit_stamp, overrule, records
+from pipeline.launch.overrulings import audit_stamp, overrule, records
 from pipeline.launch.workdir import newest_checkpoint, run_dir, wandb_id
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
@@ -21,9 +21,9 @@ from pipeline.plan.verdict import NON_FINITE_RULES
 from pipeline.shared.files import write_json
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
-from pipeline.shared.states import Cause
+from pipeline.shared.states import Cause, Kind
+from pipeline.study.add_trial import add_continuation
 from pipeline.study.db.storage import Storage
-from pipeline.study.decisions import enqueue_again
 from pipeline.study.trial_rows import TrialRow, read_board
 
 #: How long a launcher may take to lift a stop, or the job to have stopped before it could.
@@ -110,7 +110,7 @@ def _again(sweep: Sweep, project: Project, storage: Storage, row: TrialRow) -> s
         write_json(new.spec, spec.to_json())
         write_json(new.overruled, {"schema": 1, **decision})
 
-    number = enqueue_again(sweep, storage, row, history, decision, fill)
+    number = add_continuation(sweep, storage, row, history, decision, fill)
     return (
         f"{row.variant}/{number} goes on where {row.name} ended {_after(row)}; {row.name} stays "
         f"on record. Start it: {_launch(sweep, row)}"
@@ -187,7 +187,7 @@ def _after(row: TrialRow) -> str:
 
 
 def _launch(sweep: Sweep, row: TrialRow) -> str:
-    if row.facts.get("search"):
+    if row.kind is Kind.SEARCH:
         return f"pcan sweep search {sweep.name}"
     variant = sweep.variants.get(row.variant)
     named = "" if variant is None or variant.in_ladder else f" --variant {row.variant}"

@@ -291,7 +291,7 @@ def _distant_trial(
         "clips": None,
         "predictions": False,
         "imported": None,
-        "confirms": row.facts.get("confirms"),
+        "confirms": row.confirms,
         "cause": row.cause,
         "reason": f"run directory on {host}{reason}",
         "planned": row.facts.get("epochs"),

@@ -12,9 +12,8 @@ from pipeline.plan.sweep import Space, Sweep
 from pipeline.shared.states import State
 from pipeline.study.db.storage import Storage
 from pipeline.study.gpu_hours import epoch_hours
-from pipeline.study.names import study_name
 from pipeline.study.rungs import read_curves
-from pipeline.study.trial_rows import TrialRow
+from pipeline.study.trial_rows import TrialRow, study_name
 
 #: Trials where neither the command nor the file names a number.
 USUAL_TRIALS = 20
