@@ -1,7 +1,7 @@
-"""Torch-side work for a command, in a child process: `python -m pipeline.train.tools.<tool>`.
+"""The Python that runs jobs, and its tools: `python -m pipeline.train.tools.<tool>`.
 
-The control side never imports torch or mmengine. What it needs of them it asks a child for, JSON
-in and JSON out; a config that crashes or hangs on import can so do no harm here.
+The control side never imports torch or mmengine. What it needs of them a child process answers,
+JSON in and JSON out, so a config that crashes or hangs on import does no harm here.
 """
 
 import json
@@ -25,7 +25,7 @@ def interpreter(job: JobSettings, root: Path) -> str:
     """Return the Python that runs jobs.
 
     Raises:
-        NotReady: `job.python` names none.
+        NotReady: `job.python` is not a program that can be run.
     """
     if job.python is None:
         return sys.executable
@@ -33,8 +33,8 @@ def interpreter(job: JobSettings, root: Path) -> str:
     path = path if path.is_absolute() else root / path
     if not os.access(path, os.X_OK):
         raise NotReady(
-            f'job.python is "{job.python}", which is no program that can be run. Write the path '
-            "of the environment's interpreter, such as envs/mmaction/bin/python."
+            f'job.python is "{job.python}", which is not a program that can be run. Write the '
+            "path of the environment's interpreter, such as envs/mmaction/bin/python."
         )
     return str(path)
 
@@ -66,8 +66,8 @@ def run_tool(tool: str, request: dict[str, Any], job: JobSettings, root: Path) -
     """Run one tool and return its answer.
 
     Raises:
-        InputError: the tool refused what it was given; its sentence.
-        NotReady: the tool could not be run at all.
+        InputError: the tool refused the request; the text is its own.
+        NotReady: the tool could not be run.
     """
     python = interpreter(job, root)
     try:
