@@ -1,10 +1,11 @@
 """`pcan diagnose`: a training log against known failure causes."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.cli.common.each_log import end_with, for_each
 from pipeline.cli.common.options import json_option, open_sweep, print_json
 
 if TYPE_CHECKING:
@@ -43,9 +44,10 @@ def command(
         raise click.UsageError("Give logs, or a trial of a sweep: --trial VARIANT/N")
     context = _plan_context(plan, variant, trial)
     rules, notes = context.rules()
-    reports = []
-    for log in logs or (context.folder,):
-        assert log is not None
+    reports: list[dict[str, Any]] = []
+    chosen = logs or ((context.folder,) if context.folder is not None else ())
+
+    def look(log: Path) -> None:
         curve = read_log(log)
         name = metric or context.metric(curve.metric_names())
         case = make_case(curve, metric=name, start=context.start, clips=clips)
@@ -55,8 +57,11 @@ def command(
             reports.append({**entry, "notes": [*entry["notes"], *notes]})
         else:
             click.echo(diagnosis_text(case, findings, notes))
+
+    failed = for_each(chosen, look, reports)
     if as_json:
         print_json(reports)
+    end_with(failed)
 
 
 def _plan_context(plan: str | None, variant: str | None, trial: str | None) -> "PlanContext":

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from pipeline.cli.common.each_log import end_with, for_each
 from pipeline.cli.common.options import Amount, json_option, open_sweep, print_json, sweep_argument
 
 
@@ -90,12 +91,16 @@ def replay(
         plan = with_best_known(plan, best_known)
     planned = PlanContext(sweep=plan, variant=choose_variant(plan, variant))
     entries: list[dict[str, Any]] = []
-    for log in logs:
+
+    def judge(log: Path) -> None:
         curve, result, notes = replay_log(planned, log, metric, clips)
         if as_json:
             fields = {"schema": 1, "log": curve.path, **result.record(), "notes": list(notes)}
             entries.append(fields)
         else:
             click.echo(replay_text(plan, curve.path, result, notes))
+
+    failed = for_each(logs, judge, entries)
     if as_json:
         print_json(entries)
+    end_with(failed)

@@ -1,10 +1,15 @@
 """`pcan sweep register`, `import` and `continue`: add trials to the studies; these run no job."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.cli.common.each_log import end_with, for_each
 from pipeline.cli.common.options import echo_err, open_sweep, storage_option, sweep_argument
+
+if TYPE_CHECKING:
+    from pipeline.plan.earlier_run import EarlierRun
 
 
 @click.command()
@@ -76,18 +81,29 @@ def import_runs(
     opened = open_sweep(sweep)
     resolution = resolve_and_check(opened.sweep, opened.project)
     texts = {name: config.text for name, config in resolution.configs.items()}
-    runs = [
-        read_evidence(opened.sweep, texts, log, metric=metric, clips=clips, variant=variant)
-        for log in logs
-    ]
+    runs: list[EarlierRun] = []
+
+    def read(log: Path) -> None:
+        runs.append(
+            read_evidence(opened.sweep, texts, log, metric=metric, clips=clips, variant=variant)
+        )
+
+    failed = for_each(logs, read, [])
+    if not runs:
+        end_with(failed)
     store = open_storage(storage, opened.project.runs)
     try:
         for line in describe(register_all(opened.sweep, store, resolution)):
             echo_err(line)
-        for run in runs:
-            click.echo(import_run(opened.sweep, opened.project, store, run))
+        by_log = {Path(run.log): run for run in runs}
+        failed += for_each(
+            tuple(by_log),
+            lambda log: click.echo(import_run(opened.sweep, opened.project, store, by_log[log])),
+            [],
+        )
     finally:
         store.close()
+    end_with(failed)
 
 
 @click.command()

@@ -173,3 +173,10 @@ def test_a_trial_of_the_sweep_itself_is_refused(place, imported) -> None:
     done = place.run("sweep", "import", "runs/tiny/baseline/1")
     assert done.returncode == 2 and "which the sweep knows already" in done.stderr
     assert os.listdir(place.folder("baseline/1"))
+
+
+def test_a_log_that_cannot_be_read_loses_none_of_the_others(place, imported) -> None:
+    (place.root / "other.csv").write_text("epoch,top1\n1,0.5\n2,0.75\n")
+    done = place.run("sweep", "import", "none.log", "other.csv", "--metric", "top1")
+    assert done.returncode == 2 and "There is no log none.log" in done.stderr
+    assert done.stdout.startswith("other.csv -> ")
