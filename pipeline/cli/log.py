@@ -82,7 +82,7 @@ def _text(case: "LogCase", rows: "list[Row]") -> str:
     from pipeline.diagnose.epoch_table import chart, text
     from pipeline.diagnose.runner import title
 
-    notes = [f"({note})" for note in case.curve.notes]
+    notes = [f"({note})" for note in (*case.curve.notes, *case.notes)]
     return "\n".join(part for part in (title(case), *notes, text(rows), chart(case)) if part)
 
 

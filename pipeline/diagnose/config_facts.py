@@ -72,11 +72,30 @@ def _facts(config: dict[str, Any]) -> Facts:
         load_from=_text(config.get("load_from")),
         early_stopping=_early_stopping(config),
         save_best=_text(checkpointing.get("save_best")),
-        num_classes=_num_classes(config.get("model")),
-        by_iteration=_text(train.get("type")) == "IterBasedTrainLoop"
-        or train.get("by_epoch") is False,
+        num_classes=_num_classes(config.get("model")) or whole(config.get("num_classes")),
+        val_batch=_val_batch(config),
+        by_iteration=_by_iteration(config),
         config=config,
     )
+
+
+def _by_iteration(config: dict[str, Any]) -> bool:
+    """Whether MMEngine's loop, or the runner of MMCV 1.x, counts iterations."""
+    train, runner = _dict(config.get("train_cfg")), _dict(config.get("runner"))
+    return (
+        "IterBasedTrainLoop" in (_text(train.get("type")) or "")
+        or train.get("by_epoch") is False
+        or "IterBased" in (_text(runner.get("type")) or "")
+    )
+
+
+def _val_batch(config: dict[str, Any]) -> int | None:
+    """Return the validation clips a GPU gets at once (MMEngine, or MMCV 1.x)."""
+    data = _dict(config.get("data"))
+    places = (_dict(config.get("val_dataloader")), _dict(data.get("val_dataloader")), data)
+    names = ("batch_size", "videos_per_gpu", "samples_per_gpu")
+    sizes = (whole(place.get(name)) for place in places for name in names)
+    return next((size for size in sizes if size), None)
 
 
 def _schedulers(config: dict[str, Any]) -> list[dict[str, Any]]:

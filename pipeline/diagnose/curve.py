@@ -20,6 +20,8 @@ class Point:
         lr: learning rate at the first logged iteration of the epoch.
         lr_end: at its last logged iteration; equal to `lr` for a schedule by epoch.
         loss: mean of the training losses logged in the epoch.
+        train_top1: mean of the training accuracies logged in it, in the log's unit.
+        nan_loss: whether one of its training losses is not finite.
         line: where the validation stands in the file, from 1; where training stands
             when the epoch has no validation.
     """
@@ -29,7 +31,29 @@ class Point:
     lr: float | None = None
     lr_end: float | None = None
     loss: float | None = None
+    train_top1: float | None = None
+    nan_loss: bool = False
     line: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What a log of `tools/test.py` holds.
+
+    Args:
+        done: batches tested.
+        total: batches there are; 0 if the log does not show it.
+        metrics: the result by name, in the log's unit; empty before its last batch.
+    """
+
+    done: int
+    total: int
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the result is there."""
+        return bool(self.metrics) or 0 < self.total <= self.done
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -46,6 +70,13 @@ class Facts:
     save_best: str | None = None
     num_classes: int | None = None
     val_clips: int | None = None
+    val_iterations: int | None = None
+    val_batch: int | None = None
+    gpus: int | None = None
+    #: How the log names the rate, and the first (epoch, that rate, its other rate) that differ.
+    lr_field: str | None = None
+    lr_differs: tuple[int, float, float] | None = None
+    test: Evaluation | None = None
     start_top1: float | None = None
     stop_message: tuple[int, str] | None = None
     stop_cause: str | None = None
@@ -118,6 +149,9 @@ class _Epoch:
     lr_end: float | None = None
     loss_sum: float = 0.0
     losses: int = 0
+    train_top1_sum: float = 0.0
+    train_top1s: int = 0
+    nan_loss: bool = False
     line: int = 0
 
 
@@ -130,6 +164,7 @@ class LogRun:
         self.nan_loss: tuple[int, int] | None = None
         self.notes: list[str] = []
         self._epochs: dict[int, _Epoch] = {}
+        self._last_trained: int | None = None
 
     def __bool__(self) -> bool:
         return bool(self._epochs)
@@ -138,21 +173,44 @@ class LogRun:
         """Whether anything of the epoch is known."""
         return epoch in self._epochs
 
-    def train(self, epoch: int, lr: float | None, loss: float | None, line: int) -> None:
-        """Add one logged training iteration."""
+    def train(
+        self,
+        epoch: int,
+        lr: float | None,
+        loss: float | None,
+        line: int,
+        top1: float | None = None,
+    ) -> None:
+        """Add one logged training iteration.
+
+        Args:
+            top1: its training accuracy, in the log's unit.
+        """
         record = self._record(epoch)
+        self._last_trained = max(epoch, self._last_trained or 0)
         if not record.metrics:
             record.line = line
         if lr is not None and math.isfinite(lr):
             record.lr = lr if record.lr is None else record.lr
             record.lr_end = lr
+        if top1 is not None and math.isfinite(top1):
+            record.train_top1_sum += top1
+            record.train_top1s += 1
         if loss is None:
             return
         if math.isfinite(loss):
             record.loss_sum += loss
             record.losses += 1
-        elif self.nan_loss is None:
-            self.nan_loss = (epoch, line)
+        else:
+            record.nan_loss = True
+            self.nan_loss = self.nan_loss or (epoch, line)
+
+    def rate(self, epoch: int, field: str, shown: float | None, other: float | None) -> None:
+        """Keep how the log names the rate that is shown, and where its other rate differs."""
+        self.facts.lr_field = self.facts.lr_field or field
+        if None not in (shown, other) and shown != other and self.facts.lr_differs is None:
+            assert shown is not None and other is not None
+            self.facts.lr_differs = (epoch, shown, other)
 
     def validate(self, epoch: int, metrics: Mapping[str, float], line: int) -> None:
         """Add the metrics of one validation; a second, different one replaces the first.
@@ -171,6 +229,15 @@ class LogRun:
             record.metrics.clear()
         record.metrics.update(metrics)
         record.line = line
+
+    @property
+    def last_trained(self) -> int | None:
+        """The highest epoch with a training iteration so far."""
+        return self._last_trained
+
+    def clear(self) -> None:
+        """Forget the epochs."""
+        self._epochs.clear()
 
     def note(self, text: str) -> None:
         """Add a note once, up to 20 notes."""
@@ -203,6 +270,8 @@ def _freeze(epoch: int, record: _Epoch) -> Point:
         lr=record.lr,
         lr_end=record.lr_end,
         loss=record.loss_sum / record.losses if record.losses else None,
+        train_top1=record.train_top1_sum / record.train_top1s if record.train_top1s else None,
+        nan_loss=record.nan_loss,
         line=record.line,
     )
 
@@ -228,6 +297,7 @@ def join(runs: Iterable[LogRun], path: str, format: str) -> Curve:
         facts.fill(earlier.facts, same_run=False)
         notes += [note for note in earlier.notes if note not in notes]
         newest, used = earlier, used + 1
+    notes += _about_the_rate(facts)
     # The first run shows what training started from; a resumed one loads its own state.
     facts.load_from = None if newest.facts.resumed_epoch else newest.facts.load_from
     facts.resumed_epoch = newest.facts.resumed_epoch
@@ -243,6 +313,19 @@ def join(runs: Iterable[LogRun], path: str, format: str) -> Curve:
         nan_loss=nan_loss,
         notes=tuple(notes),
     )
+
+
+def _about_the_rate(facts: Facts) -> list[str]:
+    """Say which rate is shown where a log has more than one."""
+    if facts.lr_field is None or facts.lr_field == "lr":
+        return []
+    if facts.lr_differs is None:
+        return [f"the lr shown is the log's {facts.lr_field}"]
+    epoch, shown, other = facts.lr_differs
+    return [
+        f"the lr shown is the log's {facts.lr_field}, not its lr (of the first parameter group): "
+        f"{shown:g} and {other:g} in epoch {epoch}"
+    ]
 
 
 def _continues_after(run: LogRun, points: list[Point]) -> int | None:

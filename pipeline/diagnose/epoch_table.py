@@ -1,6 +1,7 @@
 """The monitoring of a run as rows: lr and accuracies by epoch, the best, the gates' verdicts."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,11 @@ from pipeline.shared.rundir import RunDir
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """One epoch; accuracies are fractions, None where the log has none."""
+    """One epoch; accuracies are fractions, None where the log has none.
+
+    Args:
+        non_finite: which of "loss" and "top1" are not finite numbers in the log.
+    """
 
     epoch: int
     lr: float | None
@@ -23,6 +28,7 @@ class Row:
     pose_top1: float | None
     loss: float | None
     best: bool
+    non_finite: tuple[str, ...] = ()
     verdict: str | None = None
     reason: str | None = None
     line: int = 0
@@ -47,12 +53,19 @@ def epoch_rows(case: LogCase, verdicts: Mapping[int, tuple[str, str]] | None = N
             pose_top1=branches["pose"].get(point.epoch),
             loss=point.loss,
             best=best is not None and point.epoch == best[0].epoch,
+            non_finite=_non_finite(case, point),
             verdict=verdicts.get(point.epoch, (None, None))[0],
             reason=verdicts.get(point.epoch, (None, None))[1],
             line=point.line,
         )
         for point in case.curve.points
     ]
+
+
+def _non_finite(case: LogCase, point: Point) -> tuple[str, ...]:
+    value = point.metrics.get(case.series.metric, 0.0) if case.series else 0.0
+    found = {"loss": point.nan_loss, "top1": not math.isfinite(value)}
+    return tuple(name for name, lost in found.items() if lost)
 
 
 def judged(case: LogCase, rules: Rules) -> dict[int, tuple[str, str]]:
@@ -102,8 +115,8 @@ def text(rows: Sequence[Row]) -> str:
     columns: list[tuple[str, list[str]]] = [
         ("epoch", [str(row.epoch) for row in rows]),
         ("lr", [_number(row.lr) for row in rows]),
-        ("loss", [f"{row.loss:.4f}" if row.loss is not None else "" for row in rows]),
-        ("top-1", [_percent(row.top1) for row in rows]),
+        ("loss", [_loss(row) for row in rows]),
+        ("top-1", ["nan" if "top1" in row.non_finite else _percent(row.top1) for row in rows]),
         ("", ["best" if row.best else "" for row in rows]),
         ("rgb", [_percent(row.rgb_top1) for row in rows]),
         ("pose", [_percent(row.pose_top1) for row in rows]),
@@ -134,7 +147,7 @@ def record(case: LogCase, rows: Sequence[Row]) -> dict[str, Any]:
         "best_epoch": best[0].epoch if best else None,
         "best_top1": best[1] if best else None,
         "epochs": [dataclasses.asdict(row) for row in rows],
-        "notes": list(case.curve.notes),
+        "notes": [*case.curve.notes, *case.notes],
     }
 
 
@@ -148,6 +161,13 @@ def _by_epoch(case: LogCase, branch: str | None) -> dict[int, float]:
 
 def _percent(value: float | None) -> str:
     return percent(value) if value is not None else ""
+
+
+def _loss(row: Row) -> str:
+    """Return an epoch's loss; one with a non-finite loss says so, whatever the others were."""
+    if "loss" in row.non_finite:
+        return "nan"
+    return f"{row.loss:.4f}" if row.loss is not None else ""
 
 
 def _number(value: float | None) -> str:

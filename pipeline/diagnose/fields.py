@@ -6,6 +6,7 @@ shows that it is complete.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|nan|inf)"
@@ -82,6 +83,27 @@ def is_metric(name: str) -> bool:
 def metrics(rest: bytes, whole: bool) -> dict[str, float]:
     """Return only the metrics among the fields of a validation line."""
     return {name: value for name, value in fields(rest, whole).items() if is_metric(name)}
+
+
+_TRAIN_TOP1 = re.compile(r"top[-_]?1(?!\d)", re.IGNORECASE)
+_PART = re.compile(r"rgb(?!pose)|pose(?<!rgbpose)|coarse", re.IGNORECASE)
+
+
+def training_top1(values: Mapping[str, Any]) -> float | None:
+    """Return the training accuracy among the values of one logged iteration.
+
+    A model with branches logs one for each branch; where it logs none of the whole, their mean
+    counts. The accuracy of coarse classes is another question and is left out.
+    """
+    named = {
+        name: float(value)
+        for name, value in values.items()
+        if is_number(value) and _TRAIN_TOP1.search(name) and "coarse" not in name.lower()
+    }
+    of_the_whole = [value for name, value in named.items() if not _PART.search(name)]
+    if of_the_whole:
+        return of_the_whole[0]
+    return sum(named.values()) / len(named) if named else None
 
 
 def is_number(value: Any) -> bool:

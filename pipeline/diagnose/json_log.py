@@ -8,17 +8,21 @@ measurements   {"epoch": 1, "lr": 0.003, "top1": 0.8832, "rgb_top1": .., "loss":
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pipeline.diagnose.blocks import blocks
-from pipeline.diagnose.curve import LogRun
-from pipeline.diagnose.fields import is_metric, number, whole
+from pipeline.diagnose.config_facts import read_config
+from pipeline.diagnose.curve import Evaluation, LogRun
+from pipeline.diagnose.fields import is_metric, is_number, number, training_top1, whole
 from pipeline.shared.measurement import Measurement
 
 Record = dict[str, Any]
 _decode = json.JSONDecoder().raw_decode
+#: Validations whose numbers are all multiples of at least this are numbered by iteration.
+ITERATIONS = 100
 _POSITION = frozenset({"epoch", "step", "mode"})
 
 
@@ -34,6 +38,11 @@ def json_format(first_lines: bytes) -> str | None:
             return "MMCV json log"
         if "step" in record:
             return "MMEngine scalars"
+        if "env_info" in record or isinstance(record.get("config"), str):
+            # The first line of MMCV's .log.json; a run that never began has only this one.
+            return "MMCV json log"
+        if record and all(is_number(value) for value in record.values()):
+            return "MMEngine test result"
     return None
 
 
@@ -43,6 +52,7 @@ def json_run(path: Path, format: str) -> LogRun:
     run = LogRun()
     for line, record in _records(path):
         take(run, record, line)
+    _drop_iterations(run)
     return run
 
 
@@ -75,20 +85,58 @@ def _take_scalars(run: LogRun, record: Record, line: int) -> None:
         if epoch is None:
             run.facts.by_iteration = run.facts.by_iteration or "iter" in record
         else:
-            run.train(epoch, _lr(record), number(record.get("loss")), line)
+            _add_training(run, epoch, record, line)
         return
     if epoch is None and step is not None and not run.facts.by_iteration:
-        run.validate(step, _metrics(record), line)
+        # Some runs number their validations by iteration: then the epoch is the one trained last.
+        last = run.last_trained
+        run.validate(last if last is not None and step > last else step, _metrics(record), line)
 
 
 def _take_mmcv(run: LogRun, record: Record, line: int) -> None:
     epoch, mode = whole(record.get("epoch"), least=0), record.get("mode")
-    if epoch is None:
+    if mode is None:
+        _take_header(run, record)
+    if epoch is None or run.facts.by_iteration:
         return
     if mode == "train":
-        run.train(epoch, _lr(record), number(record.get("loss")), line)
+        _add_training(run, epoch, record, line)
     elif mode == "val":
         run.validate(epoch, _metrics(record), line)
+        run.facts.val_iterations = whole(record.get("iter")) or run.facts.val_iterations
+
+
+def _take_header(run: LogRun, record: Record) -> None:
+    """Take the first line of a .log.json: the setup of the run.
+
+    With an epoch in it, it is that of the checkpoint that the run resumed from, whose
+    configuration (data, classes, epochs) may be another run's.
+    """
+    run.has_header = True
+    run.facts.resumed_epoch = whole(record.get("epoch"))
+    if run.facts.resumed_epoch is None and isinstance(record.get("config"), str):
+        run.facts.fill(read_config(record["config"]))
+
+
+def _take_test(run: LogRun, record: Record, _line: int) -> None:
+    run.facts.test = Evaluation(done=0, total=0, metrics=_metrics(record))
+
+
+def _add_training(run: LogRun, epoch: int, record: Record, line: int) -> None:
+    lr = _lr(record)
+    if "base_lr" in record:
+        run.rate(epoch, "base_lr", lr, number(record.get("lr")))
+    elif isinstance(record.get("lr"), dict):
+        run.rate(epoch, f"rate of {next(iter(record['lr']), 'no optimizer')}", lr, None)
+    run.train(epoch, lr, number(record.get("loss")), line, training_top1(record))
+
+
+def _drop_iterations(run: LogRun) -> None:
+    """Recognise validations without any training that are numbered by iteration."""
+    steps = [point.epoch for point in run.points() if point.epoch > 0]
+    if run.last_trained is None and len(steps) > 1 and math.gcd(*steps) >= ITERATIONS:
+        run.facts.by_iteration = True
+        run.clear()
 
 
 def _take_measurement(run: LogRun, record: Record, line: int) -> None:
@@ -113,6 +161,7 @@ _TAKERS: dict[str, Callable[[LogRun, Record, int], None]] = {
     "MMEngine scalars": _take_scalars,
     "MMCV json log": _take_mmcv,
     "measurements": _take_measurement,
+    "MMEngine test result": _take_test,
 }
 
 

@@ -91,7 +91,7 @@ def replay_log(
         nan_epoch=curve.nan_loss[0] if curve.nan_loss else None,
         clips=case.series.clips,
     )
-    notes = [*curve.notes, *case.series.notes, f"judged by {case.series.metric}"]
+    notes = [*curve.notes, *case.notes, f"judged by {case.series.metric}"]
     if case.series.percent:
         notes.append("the log is in percent; shown and judged as fractions")
     if case.series.clips is None:

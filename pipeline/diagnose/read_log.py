@@ -42,7 +42,30 @@ def read_log(path: str | Path) -> Curve:
         raise InputError(f"{path} is neither a file nor a folder.")
     runs, format = _runs(path)
     _add_facts_beside(path, runs[-1])
+    _add_facts_of_text(path, runs[-1])
     return join(runs, str(path), format)
+
+
+def _text_form(path: Path) -> Path | None:
+    """Return the text log of the run whose JSON form this is, where it lies in its place."""
+    if path.name.endswith(".log.json"):
+        return path.with_suffix("")
+    if path.parent.name == "vis_data":
+        return path.parent.parent / f"{path.parent.parent.name}.log"
+    return None
+
+
+def _add_facts_of_text(path: Path, run: LogRun) -> None:
+    """Fill in what only the text form of a run has: how it was set up, and how it ended."""
+    text = _text_form(path)
+    if text is None or not text.is_file():
+        return
+    try:
+        runs, _ = _runs(text)
+    except InputError:
+        return
+    run.facts.fill(_with_file_name(runs[-1].facts, text))
+    run.has_header = True
 
 
 def _runs(path: Path) -> tuple[list[LogRun], str]:

@@ -92,6 +92,11 @@ def choose_metric(curve: Curve, name: str | None = None) -> str | None:
     return next(iter(fused or top1), None)
 
 
+def top1_metrics(curve: Curve) -> list[str]:
+    """Return every top-1 of the log's validations."""
+    return [name for name in curve.metric_names() if _TOP1.search(name)]
+
+
 def branch_metrics(curve: Curve, metric: str) -> dict[str, str]:
     """Return the metrics of the RGB and the pose branch by branch, where the log has them."""
     branches: dict[str, str] = {}
@@ -102,12 +107,15 @@ def branch_metrics(curve: Curve, metric: str) -> dict[str, str]:
     return branches
 
 
-def series(curve: Curve, metric: str, clips: int | None = None) -> Series:
+def series(
+    curve: Curve, metric: str, clips: int | None = None, about: int | None = None
+) -> Series:
     """Return one metric of a curve as fractions.
 
     Args:
         clips: size of the validation set, if known; otherwise it is inferred from the
             values where possible (whole multiples of 1/57 are 57 clips).
+        about: its approximate size, taken where the values do not show it.
     """
     points = [point for point in curve.points if metric in point.metrics]
     logged = [point.metrics[metric] for point in points]
@@ -128,7 +136,7 @@ def series(curve: Curve, metric: str, clips: int | None = None) -> Series:
         points=tuple(p for p, _ in kept),
         values=fractions,
         percent=percent,
-        clips=clips or infer_clips(fractions),
+        clips=clips or infer_clips(fractions) or about,
         notes=tuple(notes),
     )
 

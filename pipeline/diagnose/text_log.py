@@ -13,16 +13,21 @@ from pathlib import Path
 
 from pipeline.diagnose.blocks import Block, blocks
 from pipeline.diagnose.config_facts import read_config
-from pipeline.diagnose.curve import LogRun
-from pipeline.diagnose.fields import metrics
+from pipeline.diagnose.curve import Evaluation, LogRun
+from pipeline.diagnose.fields import metrics, training_top1
 from pipeline.errors import InputError
 
 _HEADER = re.compile(
     rb"Epoch(?:\((train|val)\))? *\[ *(\d{1,9})\]\[ *(\d{1,12})(?:/(\d{1,12}))?\]"
 )
-_LR = re.compile(rb"[\s](?:base_)?lr: (\d[^\s,]*)[\s,]")
+_LR = re.compile(rb"[\s](base_lr|lr): (\d[^\s,]*)[\s,]")
+#: Behind a base_lr: the rate of the first parameter group.
+_OTHER_LR = re.compile(rb"[\s]lr: (\d[^\s,]*)[\s,]")
+_TRAIN_TOP1 = re.compile(rb"(?<=[\s])([^\s,]*top[-_]?1(?!\d)[^\s,]*): ([\d.]+)(?=[\s,])")
+_TEST = re.compile(rb"Epoch\(test\) *\[ *(\d{1,12})/(\d{1,12})\]([^\n]*)(\n?)")
+_GPUS = re.compile(rb"GPU number: (\d{1,6})")
 _LOSS = re.compile(rb"[\s]loss: ([-\d.eE+]+|-?nan|-?inf)(?=[\s,]|$)")
-_STAMP = re.compile(rb"^(?:\x1b\[[\d;]*m)*\d{4}[-/]\d\d[-/]\d\d \d\d:\d\d:\d\d", re.MULTILINE)
+_STAMP = re.compile(rb"^(?:\x1b\[[\d;]*m)*(?:\d{4}[-/])?\d\d[-/]\d\d \d\d:\d\d:\d\d", re.MULTILINE)
 _LOGGED = re.compile(
     _STAMP.pattern + rb"[^\n]{0,200} - (?:\x1b\[[\d;]*m)*(?:INFO|WARNING|ERROR)", re.M
 )
@@ -41,6 +46,8 @@ _MARKERS = (
     b"Traceback (most recent",
     b"Iter(val)",
     b"Iter [",
+    b"Epoch(test)",
+    b"GPU number: ",
 )
 #: A longer configuration is damage.
 _LONGEST_CONFIG = 2 << 20
@@ -89,6 +96,8 @@ class _Reader:
         line, counted = block.line, 0
         if self._config is not None:
             self._collect_config(data, 0)
+        if b"Iter(train) [" in data:
+            self.runs[-1].facts.by_iteration = True
         for at, header, end in _events(data):
             line += data.count(b"\n", counted, at)
             counted = at
@@ -120,6 +129,7 @@ class _Reader:
         if total is None or int(step) == int(total):
             self.format = "MMEngine text log" if total else "MMCV text log"
             self.runs[-1].validate(int(epoch), metrics(rest, whole), line)
+            self.runs[-1].facts.val_iterations = int(step)
 
     def _training(
         self, header: re.Match[bytes], data: bytes, stop: int, whole: bool, line: int
@@ -132,11 +142,16 @@ class _Reader:
         run.facts.traceback = None
         self.format = "MMEngine text log" if header[1] else "MMCV text log"
         cut = loss is not None and loss.end() == stop and not whole
+        lr = _float(rate[2]) if rate else None
+        if rate and rate[1] == b"base_lr":
+            other = _OTHER_LR.search(data, rate.end() - 1, stop)
+            run.rate(int(header[2]), "base_lr", lr, _float(other[1]) if other else None)
         run.train(
             int(header[2]),
-            _float(rate[1]) if rate else None,
+            lr,
             _float(loss[1]) if loss and not cut else None,
             line,
+            _training_top1(data, header.end(), stop),
         )
 
     def _marker(self, data: bytes, at: int, line: int) -> None:
@@ -155,6 +170,12 @@ class _Reader:
         elif b"Traceback (most recent" in text:
             error = _ERROR.search(data, at)
             facts.traceback = (line, _text(error[0]) if error else "Traceback")
+        elif match := _GPUS.search(text):
+            facts.gpus = int(match[1])
+        elif match := _TEST.search(data, at):
+            done, total, rest, end = match.groups()
+            result = metrics(rest, bool(end)) if done == total else {}
+            facts.test = Evaluation(done=int(done), total=int(total), metrics=result)
         elif b"Iter(val)" in text or b" Iter [" in text:
             facts.by_iteration = True
         elif (match := _CHECKPOINT.search(text)) and not self.runs[-1]:
@@ -198,6 +219,15 @@ def _marks(data: bytes) -> Iterator[_Event]:
         while at >= 0:
             yield at, None
             at = data.find(marker, at + len(marker))
+
+
+def _training_top1(data: bytes, start: int, stop: int) -> float | None:
+    """Return the training accuracy in a line; a number cut off at its end is left out."""
+    if data.find(b"top", start, stop) < 0:
+        return None
+    found = _TRAIN_TOP1.findall(data, start, stop)
+    values = {name.decode("utf-8", "replace"): _float(value) for name, value in found}
+    return training_top1(values)
 
 
 def _float(text: bytes) -> float | None:
