@@ -1,11 +1,18 @@
 """What the rules get: one run's curve, its metric and branches, what else is known of it."""
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Sequence
 
 from pipeline.diagnose.curve import Curve, Point
-from pipeline.diagnose.series import Series, branch_metrics, choose_metric, series
+from pipeline.diagnose.series import (
+    Series,
+    branch_metrics,
+    choose_metric,
+    series,
+    top1_metrics,
+)
 from pipeline.plan.verdict import percent
 
 SEVERITIES = ("error", "warning", "note")
@@ -50,12 +57,14 @@ class LogCase:
         series: the metric that is judged; None if the log has none.
         branches: the metric of each branch the log has, by branch.
         start: what the starting weights reach, a fraction, if known.
+        notes: remarks about the metric: which was taken, and what of it is left out.
     """
 
     curve: Curve
     series: Series | None
     branches: dict[str, Series]
     start: float | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def rates(self) -> list[Point]:
@@ -71,6 +80,47 @@ class LogCase:
     def values(self) -> list[tuple[Point, float]]:
         """The trained epochs with their value; empty without a metric."""
         return self.series.finite if self.series else []
+
+    @property
+    def sound(self) -> list[tuple[Point, float]]:
+        """The values before a non-finite loss or metric that the run did not recover from."""
+        end = self.broken_from
+        return [pair for pair in self.values if end is None or pair[0].epoch < end]
+
+    @property
+    def broken_from(self) -> int | None:
+        """The epoch from which on results are invalid; None if all of them count.
+
+        A single non-finite loss is not the end where mixed precision skips the step: later epochs
+        then have finite losses, and the metric holds.
+        """
+        spoiled = [p for p in self.curve.points if p.nan_loss]
+        lost = [p for p in self.series.points if self._is_lost(p)] if self.series else []
+        first = min((p.epoch for p in (*spoiled, *lost)), default=None)
+        if first is None or lost:
+            return first
+        last = max(p.epoch for p in spoiled)
+        before = [value for point, value in self.values if point.epoch < first]
+        after = [value for point, value in self.values if point.epoch > last]
+        held = bool(before and after) and tail(after) >= max(before) - 0.02
+        return None if held and self.losses(last + 1, self.curve.last_epoch) else first
+
+    def _is_lost(self, point: Point) -> bool:
+        assert self.series is not None
+        return not math.isfinite(point.metrics[self.series.metric])
+
+    @property
+    def chance(self) -> float | None:
+        """The accuracy of guessing among the run's classes, None if their number is unknown."""
+        classes = self.curve.facts.num_classes
+        return 1 / classes if classes else None
+
+    @property
+    def train_top1(self) -> list[tuple[Point, float]]:
+        """The training accuracy by epoch, as fractions."""
+        pairs = [(p, p.train_top1) for p in self.curve.points if p.train_top1 is not None]
+        percent = 2 * sum(value > 1 for _, value in pairs) > len(pairs)
+        return [(p, value / 100 if percent else value) for p, value in pairs]
 
     @property
     def planned(self) -> int | None:
@@ -94,17 +144,41 @@ def make_case(
             then the trial's own record come first.
     """
     name = choose_metric(curve, metric)
-    clips = clips or curve.facts.val_clips
-    chosen = series(curve, name, clips) if name else None
+    facts = curve.facts
+    clips = clips or facts.val_clips
+    about = _about_clips(curve) if clips is None else None
+    chosen = series(curve, name, clips, about) if name else None
     branches = branch_metrics(curve, name) if name else {}
     return LogCase(
         curve=curve,
         series=chosen,
-        branches={branch: series(curve, metric, clips) for branch, metric in branches.items()},
+        branches={
+            branch: series(curve, metric, clips, about) for branch, metric in branches.items()
+        },
         start=_first_known(
-            _start(chosen), curve.facts.start_top1, start if _may_be_warm(curve) else None
+            _start(chosen), facts.start_top1, start if _may_be_warm(curve) else None
         ),
+        notes=_notes(curve, chosen, metric),
     )
+
+
+def _about_clips(curve: Curve) -> int | None:
+    """Return the validation clips by iterations x batch x GPUs, at most a batch too many."""
+    facts = curve.facts
+    if not facts.val_iterations or not facts.val_batch:
+        return None
+    return facts.val_iterations * facts.val_batch * (facts.gpus or 1)
+
+
+def _notes(curve: Curve, chosen: Series | None, asked: str | None) -> tuple[str, ...]:
+    """Return the remarks about the metric; a log with several says which was taken."""
+    if chosen is None:
+        return ()
+    others = [name for name in top1_metrics(curve) if name != chosen.metric]
+    if asked is not None or not others or curve.format == "measurements":
+        return chosen.notes
+    taken = f"top-1 is {chosen.metric}; the log also has {', '.join(others[:6])} (--metric NAME)"
+    return (taken, *chosen.notes)
 
 
 def _first_known(*values: float | None) -> float | None:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from pipeline.diagnose.log_case import SEVERITIES, Finding, LogCase
-from pipeline.diagnose.rules import completeness, rate, shape
+from pipeline.diagnose.rules import completeness, learning, rate, shape
+from pipeline.diagnose.rules.together import consistent
 from pipeline.plan.verdict import percent
 
 Rule = Callable[[LogCase], Iterator[Finding]]
@@ -16,14 +17,17 @@ RULES: tuple[Rule, ...] = (
     completeness.no_validation,
     completeness.no_top1,
     shape.collapse,
-    shape.never_learned,
+    learning.never_learned,
+    learning.no_generalisation,
     completeness.early_stop_too_strict,
     rate.warmup_on_finetune,
     rate.lr_too_small,
+    rate.lr_too_large,
     rate.lr_exhausted,
     shape.best_at_start,
     shape.unstable,
-    shape.overfit,
+    learning.overfit,
+    shape.decline,
     shape.branch_collapse,
     completeness.stopped_early,
     completeness.incomplete,
@@ -31,12 +35,12 @@ RULES: tuple[Rule, ...] = (
 
 
 def examine(case: LogCase, more: Iterable[Rule] = ()) -> list[Finding]:
-    """Return all findings, the most severe first.
+    """Return the findings that can stand together, the most severe first.
 
     Args:
         more: further rules, such as the conformance to a plan.
     """
-    findings = [finding for rule in (*RULES, *more) for finding in rule(case)]
+    findings = consistent(finding for rule in (*RULES, *more) for finding in rule(case))
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
@@ -53,7 +57,7 @@ def report(case: LogCase, findings: Iterable[Finding]) -> dict[str, Any]:
         "best_epoch": best[0].epoch if best else None,
         "best_top1": best[1] if best else None,
         "clips": case.series.clips if case.series else None,
-        "notes": [*curve.notes, *(case.series.notes if case.series else ())],
+        "notes": [*curve.notes, *case.notes],
         "findings": [dataclasses.asdict(finding) for finding in findings],
     }
 
@@ -64,8 +68,7 @@ _MARK = {"error": "ERROR", "warning": "WARNING", "note": "NOTE"}
 def diagnosis_text(case: LogCase, findings: Sequence[Finding], notes: Sequence[str] = ()) -> str:
     """Return one log's diagnosis as text; accuracies in percent."""
     lines = [title(case)]
-    series = case.series.notes if case.series else ()
-    lines += [f"  ({note})" for note in (*case.curve.notes, *series, *notes)]
+    lines += [f"  ({note})" for note in (*case.curve.notes, *case.notes, *notes)]
     if not findings:
         lines.append("  Nothing found.")
     for finding in findings:
@@ -78,7 +81,12 @@ def title(case: LogCase) -> str:
     """Return the line with a log's name, epochs and best epoch."""
     curve, best = case.curve, case.series.best if case.series else None
     planned = f" of {case.planned}" if case.planned else ""
-    title = f"{curve.path} ({curve.format}): {curve.last_epoch}{planned} epochs"
+    counted = f"{curve.last_epoch}{planned} epochs"
+    if curve.facts.by_iteration and not curve.points:
+        counted = "counted in iterations, not epochs"
+    if curve.facts.test is not None and not curve.points:
+        counted = "a test"
+    title = f"{curve.path} ({curve.format}): {counted}"
     if best is None or case.series is None:
         return title
     clips = f", about {case.series.clips} validation clips" if case.series.clips else ""

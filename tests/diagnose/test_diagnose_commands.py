@@ -9,6 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipeline.cli import diagnose, gates_commands, log
+from pipeline.diagnose.log_case import make_case
+from pipeline.diagnose.read_log import read_log
+from pipeline.diagnose.rules.conform import conformance
+from pipeline.diagnose.runner import examine
 from pipeline.errors import InputError
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.measurement import Measurement
@@ -69,6 +73,16 @@ def test_diagnose_compares_a_trial_with_its_plan(
     assert asked[0]["baseline"].text.startswith("train_cfg")
     assert "1 of 2 logged rates" in found["off_schedule"]["evidence"]
     assert "88.32 %, expected 88.50 %-89.50 %" in found["below_band"]["evidence"]
+
+
+def test_values_below_and_above_the_band_are_two_findings(plan: Sweep, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    rows = {1: 0.88, 5: 0.93, 10: 0.88}
+    path.write_text("epoch,top1\n" + "".join(f"{e},{v}\n" for e, v in rows.items()))
+    rules = conformance(plan.variants["baseline"], None)
+    found = {f.id: f.evidence for f in examine(make_case(read_log(path)), rules)}
+    assert "epoch 5" not in found["below_band"] and "epoch 10" in found["below_band"]
+    assert found["above_band"].startswith("epoch 5: 93.00 %")
 
 
 @pytest.mark.parametrize("trial", ["baseline", "baseline/x", "baseline/7", "../../x/0"])

@@ -1,9 +1,11 @@
 """What the log lacks, and how the run ended: early stopping, a crash, or before its time."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.diagnose.log_case import Finding, LogCase, error, note, warning
+from pipeline.diagnose.curve import Evaluation
+from pipeline.diagnose.log_case import Finding, LogCase, at, error, note, warning
 from pipeline.diagnose.series import Series
 from pipeline.plan.judge import Rules, judge_all
 from pipeline.plan.sweep import Patience
@@ -14,6 +16,8 @@ from pipeline.shared.states import Cause
 LEFT = 1 / 4
 #: .. and with the rate above this share of its peak the schedule had hardly begun to settle.
 RATE_LEFT = 1 / 2
+#: How many validations early stopping waited, in MMEngine's words and in ours.
+_COUNT = re.compile(r"in the last (\d+) records|(\d+) epochs in a row")
 
 
 def early_stop_too_strict(case: LogCase) -> Iterator[Finding]:
@@ -34,7 +38,7 @@ def early_stop_too_strict(case: LogCase) -> Iterator[Finding]:
         ),
         remedy=(
             "Use more patience or a smaller min_delta, so that the low rates at the end of the "
-            "schedule are reached. The decline itself has another cause: patience only "
+            "schedule are reached. A decline itself has another cause: patience only "
             "ended the run."
         ),
     )
@@ -43,28 +47,56 @@ def early_stop_too_strict(case: LogCase) -> Iterator[Finding]:
 def stopped_early(case: LogCase) -> Iterator[Finding]:
     """Report that something ended the run before its planned epochs, and what."""
     planned, last = case.planned, case.curve.last_epoch
-    reason = stopped_by_patience(case) or case.curve.facts.stop_cause
+    reason = why_stopped(case)
     if reason is None or (planned is not None and last >= planned):
         return
     of = f" of {planned}" if planned else ""
+    hidden = _hidden_gain(case)
+    gates = "its gates on this log: pcan gates replay"
     yield note(
         "stopped_early",
         epoch=last,
-        evidence=f"the last epoch is {last}{of}: {reason}",
-        remedy="None, if the plan stops it there; its gates on this log: pcan gates replay",
+        evidence=f"the last epoch is {last}{of}: {reason}{f'; {hidden}' if hidden else ''}",
+        remedy=f"A smaller min_delta counts gains of that size; {gates}"
+        if hidden
+        else f"None, if the plan stops it there; {gates}",
+    )
+
+
+def _hidden_gain(case: LogCase) -> str | None:
+    """Return the gain while patience ran out, in steps too small to count; None without one."""
+    stopped, hook = stopped_by_patience(case), case.curve.facts.early_stopping or {}
+    if stopped is None:
+        return None
+    counted = _COUNT.search(stopped)
+    waited = int(counted[1] or counted[2]) if counted else hook.get("patience")
+    values = case.sound
+    if not isinstance(waited, int) or not 0 < waited < len(values):
+        return None
+    before, since = values[:-waited], values[-waited:]
+    old, new = (max(part, key=lambda pair: (pair[1], -pair[0].epoch)) for part in (before, since))
+    if new[1] <= old[1]:
+        return None
+    return (
+        f"meanwhile top-1 rose from {at(*old)} to {at(*new)}, a gain of "
+        f"{percent(new[1] - old[1])} that min_delta did not count"
     )
 
 
 def incomplete(case: LogCase) -> Iterator[Finding]:
     """Find a run that ends before its planned epochs without a reason."""
     facts, planned, last = case.curve.facts, case.planned, case.curve.last_epoch
+    if facts.test is not None and facts.test.finished and not case.curve.points:
+        return
     if facts.traceback is not None:
         line, message = facts.traceback
         yield error(
             "incomplete",
             epoch=last or None,
-            evidence=f"the program failed after epoch {last} (line {line}): {message}",
-            remedy="Fix that error, then resume from the last checkpoint.",
+            evidence=f"the program failed {_when(last)} (line {line}): {message}",
+            remedy="Fix that error, then resume from the last checkpoint."
+            if last
+            else "Fix that error, then start the same command again.",
         )
         return
     if facts.failure is not None:
@@ -73,13 +105,14 @@ def incomplete(case: LogCase) -> Iterator[Finding]:
         yield error(
             "incomplete",
             epoch=last or None,
-            evidence=f"the trial failed after epoch {last}: {facts.failure}",
+            evidence=f"the trial failed {_when(last)}: {facts.failure}",
             remedy="See the last lines of job.log and rank0.log in its run directory.",
         )
         return
-    reason = stopped_by_patience(case) or facts.stop_cause
-    if planned is None or last >= planned or reason is not None:
+    if planned is None or last >= planned or why_stopped(case) is not None:
         return
+    if not case.curve.points:
+        return  # the rule no_validation says what the log is
     yield note(
         "incomplete",
         epoch=last or None,
@@ -87,6 +120,15 @@ def incomplete(case: LogCase) -> Iterator[Finding]:
         remedy="It still runs, or it was killed (out of memory, time limit, lost connection): "
         "see the console output or the scheduler's log, then resume from the last checkpoint.",
     )
+
+
+def _when(last: int) -> str:
+    return f"after epoch {last}" if last else "before its first epoch"
+
+
+def why_stopped(case: LogCase) -> str | None:
+    """Return what ended the run before its time, in words; None if nothing shows that."""
+    return stopped_by_patience(case) or case.curve.facts.stop_cause
 
 
 def stopped_by_patience(case: LogCase) -> str | None:
@@ -123,25 +165,66 @@ def _by_its_own_rule(chosen: Series, hook: dict[str, Any], last: int) -> str | N
 
 
 def no_validation(case: LogCase) -> Iterator[Finding]:
-    """Report that nothing was validated, and what the log has instead."""
+    """Report that nothing was validated, what the log is instead, and what to do about that."""
     curve = case.curve
     if curve.validated:
         return
-    if curve.facts.by_iteration:
-        has = "it counts iterations, not epochs"
-    elif curve.points:
-        has = f"it has the training of epochs {curve.points[0].epoch}-{curve.last_epoch}"
-    else:
-        has = "it has no epoch at all"
-    interval = curve.facts.val_interval
+    severity, evidence, remedy = _what_it_is(case)
     yield Finding(
-        id="no_validation",
-        severity="warning" if curve.points and not curve.facts.by_iteration else "error",
-        epoch=None,
-        evidence=f"no validation of an epoch is logged; {has}"
-        + (f"; val_interval is {interval}" if interval and interval > 1 else ""),
-        remedy="Give the log of rank 0, or set train_cfg.val_interval (MMEngine) or "
-        "evaluation.interval (MMCV) to 1.",
+        id="no_validation", severity=severity, epoch=None, evidence=evidence, remedy=remedy
+    )
+
+
+def _what_it_is(case: LogCase) -> tuple[str, str, str]:
+    """Return severity, evidence and remedy for a log without a validated epoch."""
+    curve, facts = case.curve, case.curve.facts
+    if curve.points:
+        interval = facts.val_interval
+        return (
+            "warning",
+            "no validation of an epoch is logged; it has the training of epochs "
+            f"{curve.points[0].epoch}-{curve.last_epoch}"
+            + (f"; val_interval is {interval}" if interval and interval > 1 else ""),
+            "Give the log of rank 0, or set train_cfg.val_interval (MMEngine) or "
+            "evaluation.interval (MMCV) to 1.",
+        )
+    if facts.test is not None:
+        return _test_run(facts.test)
+    if facts.by_iteration:
+        return (
+            "error",
+            "no validation of an epoch is logged; it counts iterations, not epochs",
+            "Train by epoch (EpochBasedTrainLoop), or give its validations as a table of "
+            "epoch,top1[,lr] (CSV), numbered 1, 2, 3.",
+        )
+    if facts.traceback is not None or facts.failure is not None:
+        return (
+            "note",
+            "the run failed before its first epoch",
+            "See the error of the finding `incomplete`.",
+        )
+    return (
+        "error",
+        "the run never began: it has no epoch at all, only what is printed before the first",
+        "If it still starts, look again. Otherwise the console output or the scheduler's log "
+        "shows why it ended; then start the same command again.",
+    )
+
+
+def _test_run(test: Evaluation) -> tuple[str, str, str]:
+    if not test.finished:
+        return (
+            "note",
+            f"it is the log of a test, not of a training: {test.done} of {test.total} batches, "
+            "without a result",
+            "If it no longer runs, start the test again; for the training, give the log of its "
+            "own work dir.",
+        )
+    shown = ", ".join(f"{name} {value:g}" for name, value in list(test.metrics.items())[:6])
+    return (
+        "note",
+        f"it is the log of a finished test, not of a training: {shown or 'no metric'}",
+        "None. For the training, give the log of its own work dir.",
     )
 
 

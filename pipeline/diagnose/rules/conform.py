@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from pipeline.diagnose.log_case import Finding, LogCase, warning
-from pipeline.plan.course import off_band, off_schedule
+from pipeline.diagnose.log_case import Finding, LogCase, note, warning
+from pipeline.plan.course import OffBand, off_band, off_schedule
 from pipeline.plan.sweep import Variant
 from pipeline.plan.verdict import percent
 
@@ -53,19 +53,18 @@ def off_the_schedule(case: LogCase, name: str, true_lr: Sequence[float]) -> Iter
 
 
 def outside_band(case: LogCase, variant: Variant) -> Iterator[Finding]:
-    """Report where top-1 left the expected band; a band is a forecast, so this is a note."""
+    """Report where top-1 left the expected band; a band is a forecast, so these are notes."""
     off = off_band({point.epoch: value for point, value in case.values}, variant.bands)
-    if not off:
-        return
+    under, over = [o for o in off if o.below], [o for o in off if not o.below]
+    if under:
+        yield _off("below_band", under, "None by itself: the gates decide.")
+    if over:
+        yield _off("above_band", over, "None: better than expected.")
+
+
+def _off(id: str, off: Sequence[OffBand], remedy: str) -> Finding:
     shown = "; ".join(
         f"epoch {o.epoch}: {percent(o.top1)}, expected {percent(o.low)}-{percent(o.high)}"
         for o in off
     )
-    under = [o for o in off if o.below]
-    yield Finding(
-        id="below_band" if under else "above_band",
-        severity="note",
-        epoch=(under or off)[0].epoch,
-        evidence=shown,
-        remedy="None by itself: the gates decide." if under else "None: better than expected.",
-    )
+    return note(id, epoch=off[0].epoch, evidence=shown, remedy=remedy)
