@@ -1,4 +1,4 @@
-"""Put earlier runs beside a sweep's trials: `pcan sweep import`.
+"""`pcan sweep import`: add earlier runs to a sweep's trials.
 
 An imported run becomes a finished trial with its curve and a run directory of its own, so that
 status, compare and every sampler see it. It has no weights here and is never exported.
@@ -24,9 +24,9 @@ from pipeline.study.db.storage import Storage
 from pipeline.study.import_trials import ImportedRun, add_finished
 from pipeline.study.trial_rows import TrialRow, read_board, study_name
 
-#: The study of runs that no variant's recipe describes.
+#: The study of runs that match no variant's recipe.
 OTHERS = "imported"
-#: Two logs of one run print its values with as many digits as this, at least.
+#: Logs print values with at least this many digits.
 DIGITS = 4
 
 
@@ -37,14 +37,14 @@ def import_run(sweep: Sweep, project: Project, storage: Storage, found: EarlierR
         A line for the user.
 
     Raises:
-        InputError: the log is that of a trial of this very sweep.
+        InputError: the log belongs to a trial of this sweep.
     """
     _refuse_own(sweep, project, found)
     rows = read_board(sweep.name, storage)
     twin = _twin(project, rows, found)
     if twin is not None:
-        return f"{found.log}: the same run as {twin}, told in other digits; left out."
-    _forget_half_made(sweep, project, rows, found)
+        return f"{found.log}: same run as {twin}, printed with other precision; skipped."
+    _remove_incomplete(sweep, project, rows, found)
     variant = found.variant or _others(sweep)
     source = {
         "log": Path(found.log).name,
@@ -70,20 +70,20 @@ def import_run(sweep: Sweep, project: Project, storage: Storage, found: EarlierR
     name, new = add_finished(sweep, storage, run, fill)
     if not new:
         return f"{found.log}: imported already, as {name}."
-    return f"{found.log} -> {name}: {_told(found)}"
+    return f"{found.log} -> {name}: {_summary(found)}"
 
 
-def _told(found: EarlierRun) -> str:
+def _summary(found: EarlierRun) -> str:
     top = best(found.history)
     reached = f", best {100 * top.top1:.2f} % at epoch {top.epoch}" if top else ""
     place = "" if found.variant else f"; no variant's recipe ({found.why_not})"
     values = ", ".join(f"{path} {value}" for path, value in found.params.items())
-    at = f"; searched values: {values}" if values else ""
-    return f"{found.state.lower()}, {len(found.history)} validations{reached}{at}{place}."
+    searched = f"; searched values: {values}" if values else ""
+    return f"{found.state.lower()}, {len(found.history)} validations{reached}{searched}{place}."
 
 
 def _others(sweep: Sweep) -> str:
-    """Return the study of runs without a variant; a variant of that name keeps it."""
+    """Return the study of runs without a variant: a name that is not a variant's."""
     return OTHERS if OTHERS not in sweep.variants else f"{OTHERS}-logs"
 
 
@@ -97,7 +97,7 @@ def _refuse_own(sweep: Sweep, project: Project, found: EarlierRun) -> None:
 
 
 def _twin(project: Project, rows: Sequence[TrialRow], found: EarlierRun) -> str | None:
-    """Return the imported trial that is this run by another of its logs."""
+    """Return the imported trial that is the same run, from another of its logs."""
     for row in rows:
         if not row.imported or row.facts["imported"].get("sha256") == found.sha256:
             continue
@@ -108,7 +108,7 @@ def _twin(project: Project, rows: Sequence[TrialRow], found: EarlierRun) -> str 
 
 
 def _same_curve(a: Sequence[Measurement], b: Sequence[Measurement]) -> bool:
-    """Whether two curves agree in epochs, metric, rate and loss, to the digits that logs print."""
+    """Whether two curves agree in epochs, metric, lr and loss, to the digits that logs print."""
     if [m.epoch for m in a] != [m.epoch for m in b]:
         return False
     pairs = [(x, y) for m, n in zip(a, b, strict=True) for x, y in _values(m, n)]
@@ -124,10 +124,10 @@ def _close(x: float, y: float) -> bool:
     return x == y or (x != x and y != y) or abs(x - y) <= 0.6 * 10**-DIGITS * max(1.0, abs(x))
 
 
-def _forget_half_made(
+def _remove_incomplete(
     sweep: Sweep, project: Project, rows: Sequence[TrialRow], found: EarlierRun
 ) -> None:
-    """Remove what an import of this log left that was cut off before the storage knew it."""
+    """Remove run directories that a killed import of this log left without a row."""
     known = {row.name for row in rows}
     for file in (project.runs / sweep.name).glob("*/*/spec.json"):
         spec = RunDir(file.parent).read_spec() or TrialSpec()
@@ -145,7 +145,7 @@ def _fill(
     number: int,
     uid: str,
 ) -> bool:
-    """Write the run directory; False if another trial's lies there."""
+    """Write the run directory; return False if it exists already."""
     run = run_dir(project, sweep.name, variant, number)
     if run.root.exists():
         return False

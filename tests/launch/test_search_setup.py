@@ -22,7 +22,7 @@ from pipeline.launch.search_setup import (
     max_parallel,
     settle_trials,
 )
-from pipeline.manage.clean import find_losers
+from pipeline.manage.clean import find_deletable
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
@@ -184,7 +184,7 @@ def test_the_checkpoints_of_a_paused_trial_are_not_cleaned(sweep: Sweep, tmp_pat
         folder = project.runs / "s" / "base" / str(number) / "checkpoints"
         folder.mkdir(parents=True)
         (folder / "epoch_1.pth").write_bytes(b"x")
-    assert [loser.trial for loser in find_losers(sweep, project, rows).losers] == ["base/2"]
+    assert [loser.trial for loser in find_deletable(sweep, project, rows).deletable] == ["base/2"]
 
 
 def failing(name: str, epochs: int) -> Any:

@@ -8,8 +8,7 @@ import pytest
 from pipeline.errors import InputError, NoResult
 from pipeline.launch.overruled import audit_stamp
 from pipeline.launch.scheduler import RunOrder, candidates, claimable, next_trials
-from pipeline.manage.manual_choice import record_manual_choice
-from pipeline.manage.repeat import enqueue_confirmations
+from pipeline.manage.repeat import enqueue_confirmations, record_manual_choice
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.report.best.winner import find_winner
