@@ -84,8 +84,8 @@ class JobEnvironment(abc.ABC):
     @staticmethod
     def detect(sweep: Sweep) -> "JobEnvironment | None":
         """Return the job that this process runs in, None outside of every scheduler."""
-        found = (executor_class(name).environment(sweep) for name in EXECUTORS)
-        return next((job for job in found if job is not None), None)
+        jobs = (executor_class(name).environment(sweep) for name in EXECUTORS)
+        return next((job for job in jobs if job is not None), None)
 
     @abc.abstractmethod
     def requeue(self, epochs: int, say: Callable[[str], None]) -> bool:

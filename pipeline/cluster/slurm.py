@@ -132,10 +132,10 @@ class SlurmExecutor(Executor):
         return f"pcan-{self._sweep.name}-{place}"
 
     def describe(self, argv: Sequence[str]) -> str:
-        """Return the batch script: what is asked for, the site's own lines, the launch."""
+        """Return the batch script: the options, the site's own lines, the launch."""
         slurm, cluster = self._sweep.slurm, self._cluster
         cpus = slurm.cpus or (cluster.share(self._sweep, self._gpus) if cluster else None)
-        asked: dict[str, str | int | None] = {
+        options: dict[str, str | int | None] = {
             "job-name": self.job_name,
             "comment": command_digest(argv),
             "nodes": 1,
@@ -152,7 +152,7 @@ class SlurmExecutor(Executor):
             "open-mode": "append",
             "export": "ALL",
         }
-        lines = [f"#SBATCH --{key}={value}" for key, value in asked.items() if value is not None]
+        lines = [f"#SBATCH --{key}={value}" for key, value in options.items() if value is not None]
         extra = [line for line in slurm.extra if line.strip().startswith("#SBATCH")]
         setup = [line for line in slurm.extra if line not in extra]
         run = f"exec {shlex.join(argv)}"  # exec: signals reach the launch itself

@@ -39,8 +39,8 @@ def rebuild(sweep: Sweep, project: Project, storage: Storage) -> Iterator[str]:
 
 def run_directories(folder: Path) -> list[Path]:
     """Return the run directories of studies below `runs/<sweep>`, by study and number."""
-    found = [f.parent for f in folder.glob("*/*/spec.json") if f.parent.name.isdigit()]
-    return sorted(found, key=lambda f: (f.parent.name, int(f.name)))
+    folders = [f.parent for f in folder.glob("*/*/spec.json") if f.parent.name.isdigit()]
+    return sorted(folders, key=lambda f: (f.parent.name, int(f.name)))
 
 
 def _one(sweep: Sweep, project: Project, storage: Storage, folder: Path) -> str:

@@ -80,13 +80,13 @@ def _check(sweep: Sweep, project: Project, row: TrialRow) -> None:
 
 
 def _seeds(
-    project: Project, sweep: Sweep, row: TrialRow, runs: Sequence[TrialRow], wanted: int
+    project: Project, sweep: Sweep, row: TrialRow, runs: Sequence[TrialRow], count: int
 ) -> list[int]:
     """Return the seeds of the repetitions that are missing: the next ones after those used."""
     old = run_dir(project, sweep.name, row.variant, row.number)
     first = (old.read_spec() or TrialSpec()).seed or 0
     used = [first, *(int(run.facts.get("seed") or 0) for run in runs)]
-    return [max(used) + 1 + i for i in range(max(0, wanted - len(runs)))]
+    return [max(used) + 1 + i for i in range(max(0, count - len(runs)))]
 
 
 def _enqueue(sweep: Sweep, project: Project, storage: Storage, row: TrialRow, seed: int) -> None:

@@ -188,6 +188,9 @@ def mark_synced(trial: TrialFiles, local: OfflineState) -> None:
 def exclusive(folder: Path, name: str, wait_s: float) -> Iterator[None]:
     """Hold a lock file that ends with the process.
 
+    The package `filelock` is not used: where flock is missing it falls back to marker files, which
+    outlive a killed process.
+
     Raises:
         TrackingError: if another process still has it after `wait_s` seconds.
     """
