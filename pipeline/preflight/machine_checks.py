@@ -141,7 +141,7 @@ def check_ports(_: CheckContext) -> Iterator[CheckFinding]:
 def check_wandb(context: CheckContext) -> Iterator[CheckFinding]:
     """Check the settings by which runs are sent to W&B."""
     from pipeline.plan.project import MARK
-    from pipeline.track.wandb_yaml import read_project
+    from pipeline.track.tracking import read_project
 
     read_project(context.project.root / MARK)
     mode = os.environ.get("WANDB_MODE")

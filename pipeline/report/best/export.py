@@ -92,7 +92,7 @@ class _Source:
         spec = run.read_spec()
         if spec is None:
             raise NoResult(
-                f"{row.name} has no run directory here ({row.run_dir}); it lies on "
+                f"{row.name} has no run directory here ({row.run_dir}); it is on "
                 f"{row.host or 'another machine'}. Export it there."
             )
         checkpoint = run.checkpoints / f"epoch_{row.best_epoch}.pth"

@@ -7,9 +7,8 @@ import yaml
 
 from pipeline.errors import InputError
 from pipeline.plan.read import read_sweep
-from pipeline.track.agent import agent_run
 from pipeline.track.run_payload import WandbTarget
-from pipeline.track.wandb_yaml import SWEEP_KEYS, Metric, read_project
+from pipeline.track.tracking import SWEEP_KEYS, Metric, agent_run, read_project
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "wandb.yaml"
@@ -58,8 +57,8 @@ def test_without_the_file_nothing_is_set(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("project: ../x", "which W&B takes for no name"),
-        ('project: "a\\0b"', "which W&B takes for no name"),
+        ("project: ../x", "which W&B does not accept as a name"),
+        ('project: "a\\0b"', "which W&B does not accept as a name"),
         ("entity: " + "x" * 200, "up to 128 characters"),
         ("metric: {name: a, target: soon}", "metric.target is 'soon', not a number"),
         ("[" * 3000, "nested too deeply|cannot be read"),
