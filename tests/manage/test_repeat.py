@@ -197,7 +197,7 @@ def test_what_cannot_be_repeated_is_refused_before_anything_is_enqueued(place) -
         enqueue_confirmations(place.sweep, place.project, place.storage, 2, 2)
     assert not confirmations(place.rows)
     place.sweep.variants.pop("lucky")
-    with pytest.raises(InputError, match="has no variant lucky any more"):
+    with pytest.raises(InputError, match="no longer has the variant lucky"):
         enqueue_confirmations(place.sweep, place.project, place.storage, 1, 2)
 
 
