@@ -352,6 +352,7 @@ class CommandReporter(Reporter):
             self.send("verdict", text, {"trial": trial.name, **verdict.record()})
 
     def on_trial_complete(self, trial: ReportedTrial, outcome: Outcome, details: str = "") -> None:
+        del details
         if outcome.state == State.FAIL:
             text = f"{trial.name} failed ({outcome.cause}): {outcome.reason}"
             facts = {"trial": trial.name, "cause": outcome.cause, "reason": outcome.reason}
