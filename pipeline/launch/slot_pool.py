@@ -61,11 +61,14 @@ def find_slots(
         if patience_s > 0:
             time.sleep(POLL_S)
             return find_slots(sweep, device, gpus, most, reporter, wait, patience_s - POLL_S)
-        usage = "; ".join(gpu.describe_usage() for gpu in busy)
-        raise NotReady(f"{usage}. Wait for them with --wait, or name others: --gpus")
+        raise NotReady(f"{_usage(busy)}. Wait for them with --wait, or name others: --gpus")
     for gpu in busy:
         reporter.on_message(f"{gpu.describe_usage()}; left alone.")
     return gpu_slots(free, sweep.job.gpus, most)
+
+
+def _usage(gpus: Sequence[Gpu]) -> str:
+    return "; ".join(gpu.describe_usage() for gpu in gpus)
 
 
 class SlotPool:
