@@ -119,9 +119,9 @@ def test_neither_the_plan_nor_a_search_gets_or_counts_repetitions(place) -> None
     enqueue_confirmations(place.sweep, place.project, place.storage, 2, 2)
     plan = next_trials(place.sweep, RunOrder(policy="all", trials=2), place.rows, HASHES)
     assert claimable(place.sweep, plan, place.rows, ())
-    searched = claim(place.sweep, place.storage, plan.wanted)
+    searched = claim(place.sweep, place.storage, plan.requests)
     assert (searched.name, searched.searched) == ("lucky/3", True)
-    assert claim(place.sweep, place.storage, plan.wanted) is None
+    assert claim(place.sweep, place.storage, plan.requests) is None
     ended = ended_recipes(place.sweep, place.rows, HASHES)
     assert ended["lucky"].state == "COMPLETE"
 
@@ -132,8 +132,8 @@ def test_an_order_to_confirm_gets_nothing_else(place) -> None:
     assert candidates(place.sweep, order) == ["lucky", "steady"]
     plan = next_trials(place.sweep, order, place.rows, HASHES)
     assert claimable(place.sweep, plan, place.rows, ())
-    claimed = [place.run(0.9, *plan.wanted).name for _ in range(2)]
-    assert claimed == ["lucky/1", "steady/1"] and place.run(0.9, *plan.wanted) is None
+    claimed = [place.run(0.9, *plan.requests).name for _ in range(2)]
+    assert claimed == ["lucky/1", "steady/1"] and place.run(0.9, *plan.requests) is None
     assert not claimable(place.sweep, plan, place.rows, ())
 
 
