@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, NotReady
-from pipeline.launch.overruled import audit_stamp, overrule, records
+from pipeline.launch.overrulings import audit_stamp, overrule, records
 from pipeline.launch.workdir import newest_checkpoint, run_dir, wandb_id
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.launch.overruled import audit_stamp
+from pipeline.launch.overrulings import audit_stamp
 from pipeline.launch.workdir import run_dir, wandb_id
 from pipeline.plan.earlier_run import EarlierRun
 from pipeline.plan.judge import best

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.errors import StorageError
 from pipeline.launch.registration import describe, register_all
-from pipeline.launch.taking_up import spec_facts
+from pipeline.launch.workdir import spec_facts
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
 from pipeline.preflight.plan_facts import resolve_and_check

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Sequence
 
 from pipeline.errors import InputError, NoResult, NotReady
-from pipeline.launch.overruled import audit_stamp
+from pipeline.launch.overrulings import audit_stamp
 from pipeline.launch.workdir import run_dir, wandb_id
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep

@@ -1,4 +1,4 @@
-"""Check a plan against the resolved configs of its variants: what the file alone cannot tell."""
+"""Check a plan against the resolved configs of its variants: what the file alone cannot show."""
 
 import math
 from collections.abc import Iterator, Mapping

@@ -81,7 +81,7 @@ class Gate(Strict):
         return next((kind.aim for kind in self.kinds if kind.aim is not None), None)
 
     def judge(self, measured: Sequence[Measurement]) -> list[Verdict]:
-        """Return what the gate says to a trial at its epoch: stops before warnings."""
+        """Return the gate's verdicts on a trial at its epoch: stops before warnings."""
         found = [verdict for kind in self.kinds if (verdict := kind.judge(measured))]
         return sorted(found, key=lambda verdict: not verdict.stops)
 
@@ -145,12 +145,12 @@ class GateKind(abc.ABC):
 
     @property
     def aim(self) -> float | None:
-        """The accuracy of a trial that goes as planned, None if it does not say."""
+        """The accuracy of a trial that goes as planned, None if it sets none."""
         return None
 
     @abc.abstractmethod
     def judge(self, measured: Sequence[Measurement]) -> Verdict | None:
-        """Return what it says at its epoch, the latest of `measured`; None: nothing."""
+        """Return its verdict at its epoch, the latest of `measured`, None if it has none."""
 
     @abc.abstractmethod
     def describe(self) -> str:

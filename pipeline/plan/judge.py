@@ -1,4 +1,4 @@
-"""The judge: what the plan's rules say about a trial, from its measurements alone.
+"""The judge: what the plan's rules decide about a trial, from its measurements alone.
 
 Pure functions without state. A trial that was interrupted and resumed, a finished log and a
 simulated curve are all judged by the same code, so a restart can neither renew patience nor
@@ -17,7 +17,7 @@ from pipeline.plan.verdict import Verdict, VerdictKind, non_finite, percent, wit
 from pipeline.shared.measurement import Measurement, by_epoch
 from pipeline.shared.states import Cause, State
 
-#: A logged lr further than this from the schedule's own (relative) is worth a word.
+#: A logged lr further than this from the schedule's own (relative) is reported.
 LR_TOLERANCE = 0.01
 PATIENCE = "patience"
 

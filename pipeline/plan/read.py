@@ -1,6 +1,6 @@
 """Read and check a sweep file: YAML in, `Sweep` out, or one sentence with file:line.
 
-Checks all that the file alone can tell. What needs the base config (do the paths exist, is
+Checks all that the file alone can show. What needs the base config (do the paths exist, is
 every gate's epoch validated) is checked by `config_checks.py` once that config is resolved.
 """
 
@@ -104,7 +104,7 @@ def _dotted(keys: KeyPath) -> str:
 
 
 def _meant(keys: KeyPath) -> str:
-    """Say which known key the unknown one resembles."""
+    """Return which known key the unknown one resembles."""
     # The models of the file itself; those derived from them hold what was resolved.
     known = {name for model in Strict.__subclasses__() for name in model.model_fields}
     close = difflib.get_close_matches(str(keys[-1]), sorted(known), n=1)

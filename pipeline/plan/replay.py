@@ -59,7 +59,7 @@ def replay(
         history: what was measured; epochs without a validation are simply missing.
         epochs_logged: the last epoch the run reached, validated or not.
         nan_epoch: the first epoch with a non-finite training loss, which ends a job at once.
-        clips: size of the validation set, so that a close verdict can say how close it is.
+        clips: size of the validation set, so that a close verdict can show how close it is.
     """
     seen = [m for m in history if nan_epoch is None or m.epoch < nan_epoch]
     verdicts = judge_all(seen, Rules.of(variant, clips=clips)) if seen else []

@@ -1,4 +1,4 @@
-"""What a sweep file says: its keys and their types, and the facts made of them.
+"""What a sweep file holds: its keys and their types, and the facts made of them.
 
 The models are both. `read.py` fills them from YAML, `variants.py` resolves what one key means for
 another; nothing here reads a file or decides anything. Accuracies are fractions in [0, 1], epochs
@@ -217,7 +217,7 @@ class VariantEntry(Strict):
 
 
 #: What a variant takes from the one it is `like`, else from the file's top level, if it does not
-#: say it itself. `null` means that for the first four, and "none" for the last two.
+#: set it itself. `null` means that for the first four, and "none" for the last two.
 INHERITED = ("space", "gates", "bands", "seed", "patience", "warm_start")
 NULL_IS_A_VALUE = ("patience", "warm_start")
 

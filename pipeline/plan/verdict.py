@@ -12,7 +12,7 @@ class VerdictKind(enum.StrEnum):
     """What to do after an epoch."""
 
     GO = "go"  # as expected, or nothing to check
-    WATCH = "watch"  # go on, and say so
+    WATCH = "watch"  # go on, and report it
     PRUNE = "prune"  # stop: a gate, a wrong start or a non-finite metric
     STOP = "stop"  # stop: patience ran out, the run has converged
     PAUSE = "pause"  # stop for now, in a search: the other trials come first
@@ -110,7 +110,7 @@ def standard_error(top1: float, clips: int | None) -> float | None:
 
 
 def with_error(verdict: Verdict, clips: int | None) -> Verdict:
-    """Return the verdict with the standard error, and a word where chance could have made it."""
+    """Return the verdict with the standard error, and a remark where chance could have made it."""
     error = standard_error(verdict.top1, clips)
     if error is None:
         return verdict
@@ -120,7 +120,7 @@ def with_error(verdict: Verdict, clips: int | None) -> Verdict:
 
 
 def _doubt(verdict: Verdict, clips: int | None) -> str:
-    """Return a word if chance could have put the reading on the threshold's other side."""
+    """Return a remark if chance could have put the reading on the threshold's other side."""
     if verdict.threshold is None or verdict.kind is VerdictKind.GO or verdict.epoch == 0:
         return ""  # the starting weights are read on the same clips as before
     value = verdict.top1 if verdict.reading is None else verdict.reading

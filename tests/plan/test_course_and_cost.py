@@ -17,7 +17,7 @@ COSINE = [1e-5 + (3e-3 - 1e-5) * (1 + math.cos(math.pi * e / 30)) / 2 for e in r
     ("epoch", "true"),
     [(1, 0.00300), (5, 0.00287), (10, 0.00238), (15, 0.00166), (20, 0.00090), (30, 0.000018)],
 )
-def test_the_plans_own_cosine(plan: Sweep, epoch: int, true: float) -> None:
+def test_the_plans_own_cosine(epoch: int, true: float) -> None:
     assert COSINE[epoch - 1] == pytest.approx(true, rel=0.012)
 
 

@@ -59,7 +59,7 @@ def test_a_value_that_is_not_finite_cannot_be_overruled(epoch: int) -> None:
 
 
 def test_neither_can_a_loss_that_is_not_finite_in_a_search() -> None:
-    search = RungRules(rule=AsyncHalving(8), number=0, field=lambda check: None)
+    search = RungRules(rule=AsyncHalving(8), number=0, field=lambda _: None)
     rules = dataclasses.replace(RULES, search=search, overruled=((1, "non-finite loss"),))
     verdict = judge([Measurement(epoch=1, top1=0.9, loss=math.inf)], rules)
     assert verdict.stops and verdict.rule in NON_FINITE_RULES

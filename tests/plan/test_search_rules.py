@@ -106,7 +106,7 @@ def searching(field: Rung | None, rule=None, passed: frozenset[int] = frozenset(
         gates=(Gate(epoch=1, floor=0.88),),
         patience=Patience(epochs=3, min_delta=0.0005),
         search=RungRules(
-            rule=rule or AsyncHalving(16), number=9, field=lambda check: field, passed=passed
+            rule=rule or AsyncHalving(16), number=9, field=lambda _: field, passed=passed
         ),
     )
 
@@ -168,5 +168,6 @@ def test_the_last_epoch_is_never_stopped_by_the_rule() -> None:
 
 def test_the_file_chooses_the_rule() -> None:
     assert make_rule(Search(rule="ladder", finish=2), 8) == SyncHalving(8, least=2)
+    assert Search.model_validate({"rule": "sync_halving"}) == Search(rule="ladder")
     assert make_rule(Search(), 8) == AsyncHalving(8)
     assert make_rule(Search(rule="none"), 8).checks == () == NoRule(8).checks

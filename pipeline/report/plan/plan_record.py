@@ -154,11 +154,10 @@ def _named_only(sweep: Sweep, changes: Mapping[str, Iterable[ChangeLike]]) -> li
         extra = beyond(changed or (), variant.named)
         if extra:
             findings.append(
-                LintFinding(
-                    id="changes_more_than_named",
-                    severity="error",
-                    where=sweep.where("variants", name),
-                    message=f"{name} is to differ from {variant.like} in "
+                LintFinding.error(
+                    "changes_more_than_named",
+                    sweep.where("variants", name),
+                    f"{name} is to differ from {variant.like} in "
                     f"{', '.join(variant.named) or 'nothing'}, but also differs in "
                     f"{', '.join(extra)}",
                     why="its result could not be put down to the one change",

@@ -16,12 +16,11 @@ def overruled(rundir: RunDir) -> tuple[tuple[int, str], ...]:
 
 
 def records(rundir: RunDir) -> list[dict[str, Any]]:
-    """Return the record of each overruling."""
     return list((read_json(rundir.overruled) or {}).get("overruled", []))
 
 
 def overrule(rundir: RunDir, verdict: Mapping[str, Any], earlier: list[dict[str, Any]]) -> None:
-    """Write down that a verdict is overruled, now, by the user who runs this."""
+    """Record that a verdict is overruled, now, by the user who runs this."""
     fields = {key: verdict.get(key) for key in ("epoch", "top1", "rule", "threshold", "reason")}
     write_json(
         rundir.overruled, {"schema": 1, "overruled": [*earlier, {**fields, **audit_stamp()}]}
