@@ -180,7 +180,7 @@ class TinyMetric(BaseMetric):
         super().__init__(**kwargs)
         self.top1, self.start, self.branch, self.names = top1, start, branch, names
 
-    def process(self, data_batch, data_samples):
+    def process(self, _data_batch, data_samples):
         for sample in data_samples:
             scores, truth = sample["pred_score"], int(sample["gt_label"])
             logits = scores["rgb"] + scores["pose"], scores["rgb"], scores["pose"]

@@ -11,8 +11,7 @@ import sys
 import tempfile
 from typing import Any, Dict
 
-from pipeline.train.compat import prepare_mmaction
-from pipeline.train.guard_pickle import read_plain_pickles
+from pipeline.train.compat import prepare_mmaction, read_plain_pickles
 from pipeline.train.tools.tool import ToolError, serve
 
 
