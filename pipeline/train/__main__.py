@@ -42,7 +42,7 @@ def main(arguments: List[str]) -> int:
         failure = classify_error(error, stage.name)
         if failure is not None:
             write_failure(rundir, attempt, rank, failure)
-        return 1
+        leave_at_once(1)  # a return would free what holds data workers, which can block
     return 0
 
 
