@@ -1,4 +1,4 @@
-"""Make a prepared store: plan what is missing, tell what it needs, make it, sum it up.
+"""Make a prepared store: plan what is missing, estimate its size, make it, summarise it.
 
 Resumable: a pack that is there, whole and of the same source and recipe is kept. The manifest is
 written last.
@@ -24,8 +24,8 @@ from pipeline.shared.pack import Pack, PackError, replace_file
 from pipeline.shared.store import MAKER, MANIFEST, digest_of, pack_path
 
 LIMIT_S = 120.0
-#: So many clips' first pictures are encoded to tell beforehand what a store will take.
-LOOKED_AT = 8
+#: Clips whose first picture is encoded to estimate what a store will take.
+SAMPLED_CLIPS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ def plan(
     """Read the annotations and find out which packs are missing.
 
     Args:
-        limit: only so many clips of each source, for trying.
+        limit: at most this many clips of each source, for trying.
         in_full: read every byte of the packs that are there, not only their heads.
 
     Raises:
@@ -112,8 +112,8 @@ def _made(task: Task, path: Path, recipe: Recipe, in_full: bool) -> bool:
         with Pack(path) as pack:
             if in_full:
                 pack.check()
-            wanted = head_of(task, recipe)
-            return all(pack.meta.get(key) == value for key, value in wanted.items())
+            head = head_of(task, recipe)
+            return all(pack.meta.get(key) == value for key, value in head.items())
     except (OSError, PackError):
         return False
 
@@ -127,14 +127,14 @@ def needed_bytes(todo: Plan) -> int:
         NotReady: none of these videos can be decoded.
     """
     sizes = []
-    for task in todo.missing[:: max(1, len(todo.missing) // LOOKED_AT)][:LOOKED_AT]:
+    for task in todo.missing[:: max(1, len(todo.missing) // SAMPLED_CLIPS)][:SAMPLED_CLIPS]:
         try:
             sizes.append(_expected_bytes(task))
         except (VideoError, StopIteration):
             continue
     if not sizes:
         first = todo.missing[0].video
-        raise NotReady(f"None of {LOOKED_AT} videos can be decoded; the first is {first}.")
+        raise NotReady(f"None of {SAMPLED_CLIPS} videos can be decoded; the first is {first}.")
     return int(sum(sizes) / len(sizes) * len(todo.missing))
 
 
@@ -172,7 +172,7 @@ def prepare(
     """Make the missing packs and write the manifest.
 
     Args:
-        max_bad: so many clips may fail; they stay on their videos.
+        max_bad: how many clips may fail; they stay on their videos.
         progress: called with clips done and clips in all.
         limit_s: for one clip.
 
@@ -205,7 +205,7 @@ def _results(tasks: Sequence[Task], workers: int, limit_s: float) -> Iterable[Ta
 
 
 def too_many(bad: dict[str, str], max_bad: int) -> str:
-    """Say which clips failed; what is made stays, so that the next run goes on."""
+    """Return which clips failed; what is made stays, so that the next run goes on."""
     shown = "; ".join(list(bad.values())[:5])
     return (
         f"{len(bad)} clips could not be prepared, more than --max-bad {max_bad}: {shown}. "

@@ -76,7 +76,7 @@ class Measurement:
 def by_epoch(measurements: Iterable[Measurement]) -> List[Measurement]:
     """Sort by epoch and keep the first value of an epoch that was measured twice.
 
-    Optuna keeps the first report of a step too, so both tell the same story.
+    Optuna keeps the first report of a step too, so both agree.
     """
     first: Dict[int, Measurement] = {}
     for measurement in measurements:

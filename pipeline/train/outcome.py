@@ -167,7 +167,7 @@ def _out_of_gpu_memory(error: BaseException) -> bool:
 
 
 def _worker_died(text: str) -> bool:
-    """Tell whether a data worker was killed: that is no fault of the data."""
+    """Whether a data worker was killed: that is not a fault of the data."""
     return "DataLoader worker" in text and ("killed by signal" in text or "exited" in text)
 
 

@@ -120,7 +120,7 @@ def build(config: Any, rundir: RunDir, spec: TrialSpec, stage: Stage) -> JobRunn
     """Build the runner with its loops and our hooks, ready to train."""
     runner = JobRunner.from_cfg(config)
     runner.rundir, runner.spec, runner.stage = rundir, spec, stage
-    # Building the loops here tells an unusable config or data set from a failing training.
+    # Building the loops here separates an unusable config or data set from a failing training.
     train_loop, val_loop = runner.train_loop, runner.val_loop
     seed, rank = int(runner.seed), distributed.rank()
     watch = LossGuardHook()

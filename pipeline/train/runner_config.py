@@ -96,7 +96,7 @@ def kind_of(part: Any) -> str:
 
 
 def is_replaced(hook: Any) -> bool:
-    """Tell whether a hook of the config does what the job does itself."""
+    """Whether a hook of the config does what the job does itself."""
     return kind_of(hook) in REPLACED
 
 

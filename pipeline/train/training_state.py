@@ -30,8 +30,8 @@ def bare_model(runner: Any) -> torch.nn.Module:
 def rank_state(runner: Any) -> List[Dict[str, Any]]:
     """Collect from every rank what is its own. All ranks have to call this together."""
     buffers = _buffers(bare_model(runner))
-    mine = {"random": random_state(), "buffers": _fingerprint(buffers)}
-    ranks = gather(mine)
+    state = {"random": random_state(), "buffers": _fingerprint(buffers)}
+    ranks = gather(state)
     if all(entry["buffers"] == ranks[0]["buffers"] for entry in ranks):
         own: List[Optional[Dict[str, torch.Tensor]]] = [None] * len(ranks)
     else:

@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 
 @DATASETS.register_module()
 class TinyDataset(Dataset):
-    """Two classes of noisy vectors; the noise is drawn anew each time, as augmentation is.
+    """Two classes of noisy vectors; the noise is drawn again each time, as augmentation is.
 
     Args:
         length: number of samples.

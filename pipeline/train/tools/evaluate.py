@@ -16,7 +16,7 @@ from pipeline.train.tools.tool import ToolError, serve
 
 
 def evaluate(question: Dict[str, Any]) -> Dict[str, Any]:
-    """Answer one question, as the module says."""
+    """Answer one question; its form is in the module's docstring."""
     for name in ("config", "weights"):
         if not isinstance(question.get(name), str):
             raise ToolError(f'The question has no "{name}".')

@@ -1,4 +1,4 @@
-"""Tells a command whether this environment can train: `python -m pipeline.train.tools.selftest`.
+"""Checks whether this environment can train: `python -m pipeline.train.tools.selftest`.
 
 Answers `{"versions": {...}, "problems": {package: sentence}, "cuda": number of GPUs}`. Beside
 importing what a job imports, a checkpoint with everything in it is saved and loaded again.

@@ -38,7 +38,7 @@ class Fallbacks:
         return int(self._count.value)
 
     def count(self, reason: str) -> None:
-        """Count one sample; say why if it is the first."""
+        """Count one sample; log the reason of the first."""
         with self._count.get_lock():
             self._count.value += 1
             first = self._count.value == 1
@@ -52,7 +52,7 @@ class Fallbacks:
 
 @TRANSFORMS.register_module()
 class PackDecode(MMDecode):
-    """Read a clip's pictures from its pack, or from the video where there is no sound pack.
+    """Read a clip's pictures from its pack, or from the video where there is no usable pack.
 
     Args:
         packs: the folder of `<clip>.pack`.
@@ -143,7 +143,7 @@ def decode_still(pack: Pack, frame: int) -> np.ndarray:
     if crop is not None and is_planes(crop, size):
         return to_rgb(crop[..., 0], size)
     if crop is None or crop.shape[:2] != size:
-        raise PackError(f"{pack.path}: frame {frame} is no picture of its region.")
+        raise PackError(f"{pack.path}: frame {frame} is not a picture of its region.")
     return cv2.cvtColor(crop, cv2.COLOR_BGR2RGB) if RGB_FLAG is None else crop
 
 
