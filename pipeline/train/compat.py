@@ -70,7 +70,7 @@ def prepare_yapf() -> None:
         except (EOFError, pickle.UnpicklingError):
             _forget_grammar()
         except Exception:
-            return  # Absent or broken otherwise: MMEngine's own import then fails in the job's log.
+            return  # Absent or otherwise broken: MMEngine's import then fails in the job's log.
         else:
             return
 
