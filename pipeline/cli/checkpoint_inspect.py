@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -40,9 +41,13 @@ def ask(question: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: the file or the config is refused, in the child's words.
     """
+    from pipeline.job.torch_tools import job_env
+    from pipeline.plan.sweep import JobSettings
+
     child = subprocess.run(
         [sys.executable, "-m", "pipeline.train.tools.inspect_checkpoint"],
         input=json.dumps(question),
+        env=job_env(JobSettings(), Path.cwd()),
         capture_output=True,
         text=True,
         check=False,

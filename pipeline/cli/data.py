@@ -17,7 +17,7 @@ from pipeline.cli.common.options import (
 from pipeline.errors import NotReady
 
 if TYPE_CHECKING:
-    from pipeline.data.check import Finding
+    from pipeline.data.check import DataFinding
     from pipeline.data.prepare import Plan
     from pipeline.data.sources import Source
 
@@ -59,7 +59,7 @@ def demo(folder: Path, clips: int, seed: int) -> None:
     \b
     Example: pcan data demo data/demo
     """
-    from pipeline.cli.common.progress import Bar
+    from pipeline.cli.common.progress_bar import Bar
     from pipeline.data.demo import make_demo
 
     with Bar("Drawing clips") as bar:
@@ -215,7 +215,7 @@ def loader_facts(sweep: Any, project: Any, sets: tuple[str, ...]) -> dict[str, A
         "config": str(project.root / sweep.config),
         "data_root": data_root(sweep, project, parse_sets(sets)),
     }
-    return run_tool("data_facts", question, sweep.job, project.cache, project.root)
+    return run_tool("data_facts", question, sweep.job, project.root)
 
 
 def _announce(todo: "Plan") -> None:
@@ -232,7 +232,7 @@ def _announce(todo: "Plan") -> None:
 
 
 def _make(todo: "Plan", workers: int | None, max_bad: int) -> None:
-    from pipeline.cli.common.progress import Bar
+    from pipeline.cli.common.progress_bar import Bar
     from pipeline.data.prepare import cores, prepare
 
     with Bar("Preparing clips") as bar:
@@ -270,7 +270,9 @@ def _verify(todo: "Plan", count: int) -> None:
 SAMPLES = 40
 
 
-def print_findings(findings: Sequence["Finding"], store: Mapping[str, Any], folder: Path) -> None:
+def print_findings(
+    findings: Sequence["DataFinding"], store: Mapping[str, Any], folder: Path
+) -> None:
     """Print each finding, and the prepared store if there is one."""
     for one in findings:
         click.echo(f"{one.severity:8}{one.about}: {one.text}")
@@ -303,7 +305,7 @@ def speed_of(sweep: str | None, sets: tuple[str, ...], store: Path) -> dict[str,
         "store": str(store.resolve()) if (store / MANIFEST).exists() else None,
         "samples": SAMPLES,
     }
-    answer = run_tool("data_speed", question, settings, project.cache, project.root)
+    answer = run_tool("data_speed", question, settings, project.root)
     for name, chain in answer["chains"].items():
         packed = name == "prepared"
         workers = suggest_workers(cores(), 1, settings.gpus, packed)

@@ -33,7 +33,7 @@ def lint(
         pcan gates lint pcan_ntu60 --clips 16487
     """
     from pipeline.diagnose.trial import known_clips
-    from pipeline.plan.lint.lint_finding import subject
+    from pipeline.plan.lint.lint_finding import lint_context
     from pipeline.plan.lint.runner import lint as check
     from pipeline.preflight.plan_facts import Resolved, resolved
     from pipeline.report.plan.text import lint_text
@@ -42,7 +42,7 @@ def lint(
     plan, project = opened.sweep, opened.project
     known = Resolved() if offline else resolved(plan, project)
     clips = clips or known_clips(project.runs, plan.name)
-    findings = check(subject(plan, known.base, known.true_lr, clips))
+    findings = check(lint_context(plan, known.base, known.true_lr, clips))
     for problem in known.problems:
         click.echo(f"Not checked: {problem}", err=True)
     if as_json:

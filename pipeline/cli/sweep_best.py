@@ -130,7 +130,7 @@ def _export(
     evaluate: bool,
     as_json: bool,
 ) -> None:
-    from pipeline.launch.overruled import audit_stamp
+    from pipeline.launch.overrulings import audit_stamp
     from pipeline.manage.manual_choice import record_manual_choice
     from pipeline.report.best.export import export
     from pipeline.report.best.text import best_lines, runner_up_difference

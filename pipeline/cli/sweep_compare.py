@@ -136,7 +136,7 @@ def _distant(
 
 def _workspace(opened: "Opened") -> str:
     from pipeline.plan.project import MARK
-    from pipeline.track.wandb_yaml import read_project
+    from pipeline.track.tracking import read_project
     from pipeline.track.workspace import save
 
     target, _ = read_project(opened.project.root / MARK)

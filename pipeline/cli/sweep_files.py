@@ -95,7 +95,7 @@ def sync(
     from pipeline.errors import TrackingError
     from pipeline.plan.project import MARK
     from pipeline.track.sync import send_files, sync_sweep
-    from pipeline.track.wandb_yaml import read_project
+    from pipeline.track.tracking import read_project
 
     opened = open_sweep(sweep)
     sweep_dir = opened.project.runs / opened.sweep.name

@@ -14,7 +14,7 @@ from pipeline.cli.common.options import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.launch.scheduler import RunOrder
+    from pipeline.launch.orders import RunOrder
     from pipeline.study.db.storage import Storage
 
 
@@ -64,7 +64,8 @@ def launch(
     """
     from pipeline.cli.common.run_launch import run_launch
     from pipeline.launch.budget import Budget
-    from pipeline.launch.scheduler import RunOrder, check_order
+    from pipeline.launch.orders import RunOrder
+    from pipeline.launch.scheduler import check_order
 
     opened = open_sweep(sweep)
     order = RunOrder(policy=policy, variants=variants, trials=trials)
@@ -147,7 +148,7 @@ def _order(
     gpu_hours: float | None,
 ) -> "RunOrder":
     """Return the order of a search: around which variant, and how much."""
-    from pipeline.launch.scheduler import RunOrder
+    from pipeline.launch.orders import RunOrder
     from pipeline.launch.search_setup import choose_variant, make_order
     from pipeline.study.trial_rows import read_board
 

@@ -44,7 +44,7 @@ def command(
     """
     from pipeline.diagnose.trial import known_clips
     from pipeline.plan.config_checks import ignored_settings
-    from pipeline.plan.lint.lint_finding import subject
+    from pipeline.plan.lint.lint_finding import lint_context
     from pipeline.preflight.plan_facts import resolved
     from pipeline.report.plan.plan_record import plan_view, record
     from pipeline.report.plan.search_estimate import search_text
@@ -59,7 +59,7 @@ def command(
     ):
         echo_err(line)
     clips = clips or known_clips(project.runs, plan.name)
-    view = plan_view(subject(plan, facts.base, facts.true_lr, clips), changes, facts.problems)
+    view = plan_view(lint_context(plan, facts.base, facts.true_lr, clips), changes, facts.problems)
     shown = record(view)
     if searching:
         shown["search"] = _search(opened, facts, storage, trials)

@@ -37,12 +37,12 @@ def train(
     """
     from pipeline.cli.common.terminal import Terminal
     from pipeline.launch.launch import LaunchRequest
-    from pipeline.launch.scheduler import RunOrder
+    from pipeline.launch.orders import RunOrder
+    from pipeline.launch.reporters import Reporters, WandbReporter
     from pipeline.launch.slot_pool import find_slots
     from pipeline.launch.standalone import train_one
     from pipeline.preflight.machine_overrides import parse_sets
-    from pipeline.track.agent import agent_run
-    from pipeline.track.tracking import Tracking
+    from pipeline.track.tracking import Tracking, agent_run
 
     opened = open_sweep(sweep)
     agent = agent_run()
@@ -50,6 +50,8 @@ def train(
     tracking = Tracking.of(opened.project, opened.sweep.name, mode)
     spec = {**tracking.spec(), **(agent.spec(opened.sweep.name) if agent else {})}
     terminal = Terminal()
+    folder = opened.project.runs / opened.sweep.name
+    mirror = WandbReporter(folder, tracking.mirror, terminal)
     slots = find_slots(opened.sweep, device, gpus, 1, terminal.line, wait)
     try:
         request = LaunchRequest(
@@ -59,10 +61,10 @@ def train(
             order=RunOrder(variants=(variant,)),
             sets=parse_sets(sets),
             tracking=spec,
-            show=terminal,
+            reporter=Reporters(terminal, mirror),
         )
-        folder, code = train_one(request, slots[0], wait=wait, mirror=tracking.mirror)
+        run_dir, code = train_one(request, slots[0], wait=wait)
     finally:
         terminal.close()
-    click.echo(folder)
+    click.echo(run_dir)
     return code

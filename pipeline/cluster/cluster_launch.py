@@ -6,10 +6,10 @@ from pipeline.cluster.dispatcher import DEFAULT_MAX_WORKERS, Dispatcher
 from pipeline.cluster.executor import Executor
 from pipeline.launch.budget import Budget
 from pipeline.launch.context import LaunchContext
-from pipeline.launch.launch import LaunchRequest, LaunchResult, has_winner, prepare_launch, summary
-from pipeline.launch.notify import notifying
+from pipeline.launch.launch import LaunchRequest, has_winner, prepare_launch
+from pipeline.launch.orders import RunOrder, Schedule
 from pipeline.launch.pidfile import write_pidfile
-from pipeline.launch.scheduler import RunOrder, Schedule
+from pipeline.launch.reporters import LaunchResult, report_error
 from pipeline.launch.search_setup import max_parallel, start_search
 from pipeline.launch.stop_requests import StopRequests
 from pipeline.shared.states import Cause, Phase, State
@@ -35,27 +35,29 @@ def launch_on(
         PcanError: anything that keeps the launch from starting; nothing is submitted.
     """
     executor.check()
-    sweep, say = request.sweep, request.show.line
+    sweep, reporter = request.sweep, request.reporter
     context = prepare_launch(request)
     if request.order.search is not None:
-        context, _ = start_search(context, Budget(), say)
+        context, _ = start_search(context, Budget(), reporter)
     folder = request.make_folder()
     write_pidfile(folder)
     before = {
         (row.name, row.attempt) for row in context.rows() if _failed(row) or _interrupted(row)
     }
-    stops = StopRequests(folder, sweep.job.stop_grace_s, say)
-    with notifying(request.notify, sweep.name, say) as notice, stops.signal_handlers():
+    stops = StopRequests(folder, sweep.job.stop_grace_s, reporter)
+    with report_error(reporter), stops.signal_handlers():
         workers = max_workers or max_parallel(context, DEFAULT_MAX_WORKERS)
-        dispatcher = Dispatcher(executor, context, stops, argv(context.order), env, workers, say)
+        dispatcher = Dispatcher(
+            executor, context, stops, argv(context.order), env, workers, reporter
+        )
         plan = dispatcher.run()
         finished = _finished(context, plan, stops, before, dispatcher.cancelled > 0)
         if stops.signal is not None:
-            say(
+            reporter.on_message(
                 f"Jobs that are with {executor.title} go on. End them too: pcan sweep stop "
                 f"{sweep.name}"
             )
-        notice("end", *summary(sweep, finished))
+        reporter.on_launch_end(finished)
     return finished
 
 

@@ -6,17 +6,21 @@ asked to is replaced, until several in a row have finished no epoch.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pipeline.cluster.executor import ClusterJob, Executor, JobPhase, command_digest
 from pipeline.errors import NotReady, PcanError, StorageError
+from pipeline.launch.completion import prune_paused
 from pipeline.launch.context import LaunchContext
-from pipeline.launch.reporters import Once
-from pipeline.launch.scheduler import Schedule, count_unclaimed, running
-from pipeline.launch.search import prune_paused
+from pipeline.launch.messages import epoch_text
+from pipeline.launch.orders import Schedule
+from pipeline.launch.reporters import Reporter
+from pipeline.launch.scheduler import count_unclaimed, running, schedule
 from pipeline.launch.stop_requests import StopRequests
-from pipeline.plan.verdict import percent
+from pipeline.plan.verdict import Verdict, VerdictKind
 from pipeline.shared.files import read_lines
+from pipeline.shared.measurement import Measurement
 from pipeline.shared.states import Cause, Phase
 from pipeline.study.trial_rows import TrialRow
 
@@ -44,7 +48,6 @@ class Dispatcher:
         argv: the command that a job runs.
         env: what a job gets in its environment beside this one's.
         max_workers: jobs at once.
-        say: prints one line.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class Dispatcher:
         argv: Sequence[str],
         env: Mapping[str, str],
         max_workers: int,
-        say: Callable[[str], None],
+        reporter: Reporter,
     ) -> None:
         self.cancelled = 0
         self._executor = executor
@@ -64,7 +67,7 @@ class Dispatcher:
         self._argv = argv
         self._env = env
         self._max_workers = max_workers
-        self._say = say
+        self._reporter = reporter
         self._jobs: dict[str, ClusterJob] = {}
         self._withdrawn: set[str] = set()
         self._seen_ended: dict[str, float] = {}
@@ -73,7 +76,6 @@ class Dispatcher:
         self._epochs = 0
         self._fruitless = 0
         self._changed_at = time.monotonic()
-        self._say_once = Once(say)
 
     def run(self) -> Schedule:
         """Submit and poll until the plan is done or this launch is stopped.
@@ -84,14 +86,14 @@ class Dispatcher:
         digest = command_digest(self._argv)
         self._jobs = {job.id: job for job in self._executor.list_jobs() if job.digest == digest}
         for job in self._active():
-            self._say(f"{self._title(job)} goes on ({job.state}).")
+            self._reporter.on_message(f"{self._title(job)} goes on ({job.state}).")
         plan = Schedule(wanted=())
         while True:
             try:
                 plan, done = self._step()
             except (NotReady, StorageError) as error:
                 done = False
-                self._say_once(f"{error} Jobs go on; asking again.")
+                self._reporter.on_status(f"{error} Jobs go on; asking again.")
             if done:
                 if self._error is not None:
                     raise self._error
@@ -105,9 +107,9 @@ class Dispatcher:
         """Poll once; return what is wanted and whether nothing is left to do."""
         jobs = self._executor.list_jobs()
         rows = self._context.rows()  # after the jobs: then they say why one has ended
-        plan = self._context.plan(rows)
+        plan = schedule(self._context, rows)
         if plan.beaten:  # by the last to arrive, whose job may be gone
-            prune_paused(self._context, plan.beaten, self._say)
+            prune_paused(self._context, plan.beaten, self._reporter)
         self._update_rows(rows)
         self._update_jobs(jobs, plan)
         # Do not replace a job that a user has cancelled.
@@ -129,7 +131,7 @@ class Dispatcher:
         if ids:
             self._executor.cancel(ids, pending_only=True)
             self._withdrawn.update(ids)
-            self._say(
+            self._reporter.on_message(
                 f"Nothing is left to run: what still waited is cancelled ({', '.join(ids)})."
             )
 
@@ -148,7 +150,9 @@ class Dispatcher:
         )
         self._jobs[job.id] = job
         self._changed_at = time.monotonic()
-        self._say(f"{self._title(job)} is submitted; log {self._executor.log(job.id)}")
+        self._reporter.on_message(
+            f"{self._title(job)} is submitted; log {self._executor.log(job.id)}"
+        )
 
     def _active(self) -> list[ClusterJob]:
         return [job for job in self._jobs.values() if job.phase is not JobPhase.ENDED]
@@ -168,9 +172,9 @@ class Dispatcher:
                 self._ended(new, plan)
             elif new.phase is JobPhase.PENDING:
                 why = f": {new.reason}" if new.reason else ""
-                self._say(f"{self._title(new)} waits{why}.")
+                self._reporter.on_message(f"{self._title(new)} waits{why}.")
             elif old.phase is not JobPhase.RUNNING:
-                self._say(f"{self._title(new)} runs on {new.node}.")
+                self._reporter.on_message(f"{self._title(new)} runs on {new.node}.")
 
     def _confirmed(self, job: ClusterJob) -> bool:
         """Return whether to believe a job's phase: that it has ended, only a little later."""
@@ -188,7 +192,9 @@ class Dispatcher:
         if job.cancelled:
             if job.id not in self._withdrawn:
                 self.cancelled += 1
-                self._say(f"{title} was cancelled; no other takes its place in this launch.")
+                self._reporter.on_message(
+                    f"{title} was cancelled; no other takes its place in this launch."
+                )
             return
         if job.exited and code in _DONE_EXIT_CODES:
             return
@@ -199,7 +205,7 @@ class Dispatcher:
             return
         self._fruitless += 1
         bound = self._context.sweep.job.retry.get(Cause.LOST_WORKER, 0)
-        self._say(f"{title} ended: {job.state}{_exit_text(code)}.")
+        self._reporter.on_message(f"{title} ended: {job.state}{_exit_text(code)}.")
         if self._fruitless > bound + 1:
             self._error = self._error or NotReady(
                 f"{title} ended as {job.state}{_exit_text(code)}, the last of {self._fruitless} "
@@ -229,7 +235,7 @@ class Dispatcher:
             line = _news(old, row)
             if line and not first:
                 self._changed_at = time.monotonic()
-                self._say(line)
+                self._reporter.on_message(line)
 
     def _title(self, job: ClusterJob) -> str:
         return f"{self._executor.title} job {job.id}"
@@ -257,8 +263,24 @@ def _news(old: TrialRow | None, row: TrialRow) -> str | None:
     if row.phase != old.phase and row.phase == Phase.INTERRUPTED:
         return f"{row.name} interrupted{_why(row)}."
     if row.epoch > old.epoch and row.last_top1 is not None:
-        return f"{row.name} epoch {row.epoch}: top-1 {percent(row.last_top1)}"
+        epochs = row.facts.get("epochs")
+        measurement = Measurement(epoch=row.epoch, top1=row.last_top1, lr=row.lr)
+        return epoch_text(row.name, epochs, measurement, _verdict(row, row.last_top1))
     return None
+
+
+def _verdict(row: TrialRow, top1: float) -> Verdict:
+    """Return what the rules said to the last epoch, from the record in the storage."""
+    records = [record for record in row.verdicts if record.get("epoch") == row.epoch]
+    record: Mapping[str, Any] = records[-1] if records else {"verdict": VerdictKind.GO}
+    return Verdict(
+        epoch=row.epoch,
+        top1=top1,
+        kind=VerdictKind(record["verdict"]),
+        reason=str(record.get("reason") or ""),
+        rule=record.get("rule"),
+        std_error=record.get("std_error"),
+    )
 
 
 def _why(row: TrialRow) -> str:

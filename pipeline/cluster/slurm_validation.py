@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pipeline.errors import NotReady, StorageError, SweepFileError
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Slurm, Sweep
-from pipeline.study.db.filesystem import network_kind
+from pipeline.study.db.sqlite import network_kind
 from pipeline.study.db.storage import Storage
 
 _LOCAL = {"", "localhost", "127.0.0.1", "::1"}

@@ -22,7 +22,7 @@ LIMIT_S = 120.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Finding:
+class DataFinding:
     """One thing about a data set, worst first: an error would end a training or falsify it."""
 
     severity: str
@@ -30,7 +30,7 @@ class Finding:
     text: str
 
 
-def check(sources: Sequence[Source], decode: int, workers: int = 1) -> list[Finding]:
+def check(sources: Sequence[Source], decode: int, workers: int = 1) -> list[DataFinding]:
     """Check everything that needs no training code.
 
     Args:
@@ -40,16 +40,18 @@ def check(sources: Sequence[Source], decode: int, workers: int = 1) -> list[Find
         InputError, NotReady: an annotation cannot be read at all, or lacks a split.
     """
     annotations = {path: load_annotation(path) for path in {s.ann_file for s in sources}}
-    found: list[Finding] = []
+    found: list[DataFinding] = []
     for source in sources:
         annotation = annotations[source.ann_file]
         clips = annotation.split(source.split)
         about = f"{source.ann_file.name}[{source.split}]"
         steps = (check_split, check_labels, check_joints, check_videos)
         for step in steps:
-            found += [Finding(s, about, t) for s, t in step(source, annotation, clips)]
-        found += [Finding(s, about, t) for s, t in check_decoding(source, clips, decode, workers)]
-    found += [Finding(WARNING, "splits", text) for text in overlaps(sources, annotations)]
+            found += [DataFinding(s, about, t) for s, t in step(source, annotation, clips)]
+        found += [
+            DataFinding(s, about, t) for s, t in check_decoding(source, clips, decode, workers)
+        ]
+    found += [DataFinding(WARNING, "splits", text) for text in overlaps(sources, annotations)]
     order = (ERROR, WARNING, NOTE)
     return sorted(found, key=lambda finding: order.index(finding.severity))
 

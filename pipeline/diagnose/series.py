@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from pipeline.diagnose.curve import Curve, Point
-from pipeline.plan.doubt import standard_error
+from pipeline.plan.verdict import standard_error
 from pipeline.shared.measurement import Measurement
 
 #: Tried in this order if no metric is given; PCAN's fused top-1 first.

@@ -3,17 +3,19 @@
 import dataclasses
 import re
 import shutil
+import signal
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pipeline.errors import printable
 from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.states import Cause, State
 
 _TAIL_BYTES = 64_000
-#: With less than this on the disk a job cannot even say what ended it.
+#: With less than this on the disk a job cannot write what ended it.
 FULL_BYTES = 1_000_000
-#: What a rank says when another one is gone: that one knows the cause.
+#: What a rank raises when another one is gone; the cause is in that one's log.
 _PEER_LOST = re.compile(
     r"closed by peer|reset by peer|Broken pipe|ncclRemoteError|DistNetworkError|TCPStore|"
     r"gloo/transport|ProcessGroupNCCL.*(?:timeout|watchdog)|SignalException"
@@ -41,25 +43,25 @@ class LogBaseline:
     oom_kills: int
 
 
-#: The first pattern found in the logs names the cause; the order is from sure to vague.
-_SIGNS: tuple[tuple[str, str, str], ...] = (
+#: Cause, pattern and message; the first pattern in the logs decides, from certain to vague.
+_PATTERNS: tuple[tuple[Cause, str, str], ...] = (
     (
-        "oom_cuda",
+        Cause.OOM_CUDA,
         r"torch\.(?:cuda\.)?OutOfMemoryError|CUDA out of memory",
         "the GPU ran out of memory: lower the batch size in the base config",
     ),
     (
-        "port",
+        Cause.PORT,
         r"EADDRINUSE|address already in use",
         "the rendezvous port was taken by another process",
     ),
     (
-        "disk_full",
+        Cause.DISK_FULL,
         r"No space left on device|Disk quota exceeded|Errno (?:28|122)\b",
         "the disk is full",
     ),
     (
-        "lost_worker",
+        Cause.LOST_WORKER,
         r"DataLoader worker \(pid[^)]*\) (?:is killed|exited unexpectedly)",
         "a data worker was killed; is the machine short of memory?",
     ),
@@ -67,7 +69,7 @@ _SIGNS: tuple[tuple[str, str, str], ...] = (
 
 
 def read_outcome(rundir: RunDir) -> Outcome | None:
-    """Return what the job or the supervisor wrote, None if neither did."""
+    """Return the outcome that the job or its launcher wrote, None if neither did."""
     record = read_json(rundir.outcome)
     if record is None:
         return None
@@ -77,9 +79,9 @@ def read_outcome(rundir: RunDir) -> Outcome | None:
 
 
 def log_start(rundir: RunDir, ranks: int) -> LogBaseline:
-    """Note where the logs end and how often memory ran out, before a job is started.
+    """Return the sizes of the logs and the count of OOM kills, before a job is started.
 
-    Logs grow over the attempts of a trial; only what this one adds tells how it ended.
+    Logs grow over the attempts of a trial; only what this one adds shows how it ended.
     """
     files = [rundir.job_log, *(rundir.rank_log(rank) for rank in range(ranks))]
     return LogBaseline(
@@ -90,26 +92,26 @@ def log_start(rundir: RunDir, ranks: int) -> LogBaseline:
 def classify_exit(
     rundir: RunDir, returncode: int | None, ranks: int, start: LogBaseline | None = None
 ) -> Outcome:
-    """Find the cause of a job that ended without an outcome."""
-    if _free_bytes(rundir) < FULL_BYTES:  # then no log could say so
+    """Return the outcome of a job that wrote none, from its logs and its exit code."""
+    if _free_bytes(rundir) < FULL_BYTES:  # then no log could hold it
         reason = f"the disk is full: {rundir.root} has no room for checkpoints and logs"
-        return Outcome(state="FAIL", cause="disk_full", reason=reason)
+        return Outcome(state=State.FAIL, cause=Cause.DISK_FULL, reason=reason)
     sizes = start.sizes if start is not None else {}
     texts = [_tail(file, sizes.get(file, 0)) for file in map(rundir.rank_log, range(ranks))]
     job = _tail(rundir.job_log, sizes.get(rundir.job_log, 0))
     everything = "\n".join([*texts, job])
-    for cause, pattern, words in _SIGNS:
+    for cause, pattern, reason in _PATTERNS:
         if re.search(pattern, everything):
-            cause = _lost(start) if cause == "lost_worker" else cause
-            return Outcome(state="FAIL", cause=cause, reason=words)
+            cause = _lost(start) if cause is Cause.LOST_WORKER else cause
+            return Outcome(state=State.FAIL, cause=cause, reason=reason)
     raised = _last_error(texts)
-    if raised is not None and 9 not in _signals(job).values():
-        return Outcome(state="FAIL", cause="code_error", reason=raised)
-    return Outcome(state="FAIL", cause=_lost(start), reason=_killed(job, returncode, start))
+    if raised is not None and signal.SIGKILL not in _signals(job).values():
+        return Outcome(state=State.FAIL, cause=Cause.CODE_ERROR, reason=raised)
+    return Outcome(state=State.FAIL, cause=_lost(start), reason=_killed(job, returncode, start))
 
 
 def most_relevant_log(rundir: RunDir, ranks: int) -> Path:
-    """Return the log worth reading: of the rank that raised, else rank 0's, else torchrun's."""
+    """Return the log to read first: of the rank that raised, else rank 0's, else torchrun's."""
     logs = [rundir.rank_log(rank) for rank in range(ranks)]
     for log in logs:
         if _last_error([_tail(log)]) is not None:
@@ -128,27 +130,26 @@ def _out_of_memory(start: LogBaseline | None) -> bool:
     return start is not None and _oom_kills(_MEMORY_EVENTS) > start.oom_kills
 
 
-def _lost(start: LogBaseline | None) -> str:
-    return "oom_host" if _out_of_memory(start) else "lost_worker"
+def _lost(start: LogBaseline | None) -> Cause:
+    return Cause.OOM_HOST if _out_of_memory(start) else Cause.LOST_WORKER
 
 
 def _killed(job: str, returncode: int | None, start: LogBaseline | None) -> str:
-    """Say which rank was ended by which signal, as torchrun reports it."""
+    """Return a sentence on which rank was ended by which signal, as torchrun reports it."""
     signals = _signals(job)
     if not signals:
         return f"the job's processes are gone (exit code {returncode}) and left no outcome"
     # The others follow: by an error of their own, or by torchrun's SIGTERM.
-    rank, number = next(
-        ((r, n) for r, n in signals.items() if n == 9), next(iter(signals.items()))
-    )
-    words = f"rank {rank} was ended by signal {number}"
+    killed = [rank for rank, number in signals.items() if number == signal.SIGKILL]
+    rank = killed[0] if killed else next(iter(signals))
+    text = f"rank {rank} was ended by signal {signals[rank]}"
     if _out_of_memory(start):
-        return f"{words}: the machine ran out of memory; fewer data workers or a smaller batch"
-    return f"{words} (out of host memory? the kernel's log tells)" if number == 9 else words
+        return f"{text}: the machine ran out of memory; fewer data workers or a smaller batch"
+    return f"{text} (out of host memory? see the kernel's log)" if killed else text
 
 
 def _signals(job: str) -> dict[int, int]:
-    """Return the signal that ended each rank, torchrun's root cause first."""
+    """Return the signal number that ended each rank, torchrun's root cause first."""
     report = job[job.rfind("Root Cause") :] + job if "Root Cause" in job else job
     found = re.findall(r"rank\s*:\s*(\d+)[^\n]*\n\s*exitcode\s*:\s*-(\d+)", report)
     if not found:
@@ -163,7 +164,7 @@ def _signals(job: str) -> dict[int, int]:
 
 
 def last_lines(path: Path, count: int = 20) -> list[str]:
-    """Return the last lines of a log, for a message."""
+    """Return the last `count` lines of a log."""
     return _tail(path).splitlines()[-count:]
 
 
@@ -199,7 +200,7 @@ def _size(path: Path) -> int:
 
 
 def _oom_kills(events: Path) -> int:
-    """Return how many processes the kernel has ended in this control group for memory."""
+    """Return how many processes the kernel has killed for memory in this control group."""
     try:
         found = re.search(r"^oom_kill (\d+)$", events.read_text(), re.M)
     except OSError:

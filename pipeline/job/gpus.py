@@ -1,7 +1,8 @@
-"""The GPUs of this machine and who uses them, asked of `nvidia-smi`.
+"""The GPUs of this machine and who uses them, as `nvidia-smi` lists them.
 
-The control side never imports torch, so it asks the driver's own tool. `PCAN_NVIDIA_SMI` names
-another program with the same answers.
+The control side never imports torch. The package `nvidia-ml-py` is not used: a driver that hangs
+would hang this process with it, while a child has a time limit. `PCAN_NVIDIA_SMI` names another
+program with the same output.
 """
 
 import csv
@@ -15,7 +16,7 @@ from pathlib import Path
 from pipeline.env import nvidia_smi
 from pipeline.errors import InputError, NotReady
 
-#: A driver and a desktop hold some memory of a GPU that nobody trains on.
+#: A driver and a desktop hold some memory of a GPU that is otherwise idle.
 IDLE_MIB = 600
 
 
@@ -29,7 +30,7 @@ class GpuProcess:
     used_mib: int | None
 
     def describe_usage(self) -> str:
-        """Say what it is, whose, and how much it holds."""
+        """Return its pid, name, user and memory, for a message."""
         memory = "" if self.used_mib is None else f", {self.used_mib / 1024:.1f} GiB"
         return f"pid {self.pid} ({self.name}, {self.user}{memory})"
 
@@ -47,11 +48,11 @@ class Gpu:
 
     @property
     def in_use(self) -> bool:
-        """Whether somebody works on it."""
+        """Whether a process holds more of it than an idle driver does."""
         return bool(self.users) or self.used_mib > IDLE_MIB
 
     def describe_usage(self) -> str:
-        """Say who uses it and how much of it."""
+        """Return who uses it and how much of its memory, for a message."""
         who = ", ".join(user.describe_usage() for user in self.users)
         used, total = self.used_mib / 1024, self.total_mib / 1024
         return f"GPU {self.index} has {used:.1f} of {total:.1f} GiB in use by {who or 'unknown'}"
@@ -81,21 +82,21 @@ def list_gpus() -> list[Gpu]:
     ]
 
 
-def choose(gpus: Sequence[Gpu], wanted: str | None, visible: str | None) -> list[Gpu]:
+def choose(gpus: Sequence[Gpu], selection: str | None, visible: str | None) -> list[Gpu]:
     """Return the GPUs that may be used.
 
     Args:
-        wanted: `--gpus`: indices or UUIDs (their beginnings suffice), None for all visible ones.
+        selection: `--gpus`: indices or UUIDs (the beginning is enough), None for all visible.
         visible: CUDA_VISIBLE_DEVICES, None if it is not set.
 
     Raises:
-        InputError: the same GPU twice, or text that names none.
-        NotReady: a GPU that this machine lacks.
+        InputError: the same GPU twice, or text that is neither a number nor a UUID.
+        NotReady: a GPU that this machine does not have.
     """
     allowed = list(gpus) if visible is None else _named(gpus, visible, "CUDA_VISIBLE_DEVICES")
-    if wanted is None:
+    if selection is None:
         return allowed
-    chosen = _named(gpus, wanted, "--gpus")
+    chosen = _named(gpus, selection, "--gpus")
     for gpu in chosen:
         if gpu not in allowed:
             raise NotReady(
@@ -105,7 +106,7 @@ def choose(gpus: Sequence[Gpu], wanted: str | None, visible: str | None) -> list
 
 
 def _named(gpus: Sequence[Gpu], text: str, source: str) -> list[Gpu]:
-    found: list[Gpu] = []
+    named: list[Gpu] = []
     for part in (p.strip() for p in text.split(",") if p.strip()):
         if part.isdigit():
             matches = [g for g in gpus if g.index == int(part)]
@@ -116,36 +117,38 @@ def _named(gpus: Sequence[Gpu], text: str, source: str) -> list[Gpu]:
         if not matches:
             have = ", ".join(str(g.index) for g in gpus) or "none"
             raise NotReady(f'{source} "{text}" names GPU {part}; this machine has: {have}.')
-        if matches[0] in found:
+        if matches[0] in named:
             raise InputError(f'{source} "{text}" names GPU {part} twice.')
-        found.append(matches[0])
-    return found
+        named.append(matches[0])
+    return named
 
 
-def _query(question: str) -> list[list[str]]:
+def _query(option: str) -> list[list[str]]:
     program = nvidia_smi()
     assert program is not None
     try:
         done = subprocess.run(
-            [program, question, "--format=csv,noheader,nounits"],
+            [program, option, "--format=csv,noheader,nounits"],
             capture_output=True,
             text=True,
             timeout=30,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise NotReady(f"{program} does not answer: {error}. Is the GPU driver well?") from None
+        raise NotReady(
+            f"{program} does not answer: {error}. Check the driver: nvidia-smi"
+        ) from None
     if done.returncode != 0:
         text = (done.stderr or done.stdout).strip().splitlines()[:1]
-        raise NotReady(f"{program} failed: {''.join(text)}. Is the GPU driver well?")
+        raise NotReady(f"{program} failed: {''.join(text)}. Check the driver: nvidia-smi")
     rows = csv.reader(done.stdout.splitlines(), skipinitialspace=True)
     return [[cell.strip() for cell in row] for row in rows if row]
 
 
 def _users() -> dict[str, list[GpuProcess]]:
     users: dict[str, list[GpuProcess]] = {}
-    question = "--query-compute-apps=gpu_uuid,pid,process_name,used_memory"
-    for uuid, pid, name, used in _query(question):
+    option = "--query-compute-apps=gpu_uuid,pid,process_name,used_memory"
+    for uuid, pid, name, used in _query(option):
         user = GpuProcess(
             pid=int(pid), name=Path(name).name, user=_owner(int(pid)), used_mib=_mib(used)
         )

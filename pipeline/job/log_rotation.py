@@ -1,7 +1,7 @@
 """Keep the logs of a job from filling the disk, while its processes write into them.
 
-Every writer opened its log for appending, so a log may be cut short under its hands: the next line
-goes to the new end. What is written between the copy and the cut is lost, a few lines at most.
+Every writer opened its log for appending, so a log may be truncated while it is open: the next
+line goes to the new end. What is written between copy and truncation is lost, a few lines at most.
 """
 
 import contextlib
@@ -11,29 +11,29 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-#: A log of a whole training is far smaller; a warning a step, or a loop gone wild, is not.
-MOST_BYTES = 200_000_000
-#: So much of its end is kept beside it, as `rank0.log.1`.
+#: A log of a whole training is far smaller, unless it has a warning for each step.
+MAX_BYTES = 200_000_000
+#: How much of its end is kept beside it, as `rank0.log.1`.
 KEPT_BYTES = 20_000_000
-LOOK_S = 30.0
+CHECK_INTERVAL_S = 30.0
 
 
 class LogRotator:
-    """Cuts logs that have grown too large, looking every half minute."""
+    """Truncates logs that have grown too large, checked every half minute."""
 
     def __init__(self, logs: Sequence[Path]) -> None:
         self._logs = logs
-        self._look_at = 0.0
+        self._check_at = 0.0
 
-    def look(self) -> None:
-        """Cut what is too large, if it is time to look."""
+    def check(self) -> None:
+        """Rotate logs that are too large, if the last check is long enough ago."""
         now = time.monotonic()
-        if now < self._look_at:
+        if now < self._check_at:
             return
-        self._look_at = now + LOOK_S
+        self._check_at = now + CHECK_INTERVAL_S
         for log in self._logs:
             with contextlib.suppress(OSError):  # not there yet, or no room for the copy
-                rotate(log, MOST_BYTES, KEPT_BYTES)
+                rotate(log, MAX_BYTES, KEPT_BYTES)
 
 
 def rotate(log: Path, most: int, kept: int) -> bool:

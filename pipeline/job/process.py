@@ -1,7 +1,9 @@
 """One job's processes: start torchrun, find every process of the trial, end them all.
 
 torchrun puts each rank into a session of its own, so no process group reaches them; the trial's
-marker in the environment does. Only processes of our user that carry the marker are ever touched.
+marker in the environment does. Only processes of our user that carry the marker are signalled.
+The package `psutil` is not used: it tells processes apart by pid and start time, while a pidfd
+pins the process between the check and the signal.
 """
 
 import ctypes
@@ -20,9 +22,9 @@ from pipeline.job.rendezvous import Rendezvous
 from pipeline.shared.rundir import MARKER, RunDir
 
 _PR_SET_PDEATHSIG = 1
-# Opened here: after a fork from a process with threads the loader's lock may be held for ever.
+# Opened here: after a fork from a process with threads the loader's lock may never be released.
 _LIBC = ctypes.CDLL(None, use_errno=True)
-#: How long after TERM a process is killed.
+#: How long after SIGTERM a process is killed.
 TERM_GRACE_S = 10.0
 
 
@@ -44,11 +46,11 @@ class Command:
     env: Mapping[str, str]
     visible: str
 
-    def argv(self, rundir: RunDir, meeting: str) -> list[str]:
+    def argv(self, rundir: RunDir, rendezvous: str) -> list[str]:
         """Return the command line.
 
         Args:
-            meeting: a folder of this user's, in which torchrun keeps its own state. With
+            rendezvous: a folder of this user, in which torchrun keeps its own state. With
                 --standalone it is pickled behind a port open on all interfaces (torch 2.13).
         """
         return [
@@ -58,8 +60,8 @@ class Command:
             "--nnodes=1",
             "--rdzv-backend=c10d",
             "--rdzv-conf=store_type=file",
-            f"--rdzv-endpoint={meeting}/torchrun",
-            f"--rdzv-id={Path(meeting).name}",
+            f"--rdzv-endpoint={rendezvous}/torchrun",
+            f"--rdzv-id={Path(rendezvous).name}",
             f"--nproc_per_node={self.nproc}",
             "-m",
             "pipeline.train",
@@ -78,17 +80,17 @@ class JobProcess:
         env = {**command.env, MARKER: token, "CUDA_VISIBLE_DEVICES": command.visible}
         env.setdefault("OMP_NUM_THREADS", "1")
         env.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
-        self._meeting = Rendezvous()
-        self._meeting.prepare(env)
+        self._rendezvous = Rendezvous()
+        self._rendezvous.prepare(env)
         with open(rundir.job_log, "ab") as log:
             self._popen = subprocess.Popen(
-                command.argv(rundir, self._meeting.path),
+                command.argv(rundir, self._rendezvous.path),
                 cwd=command.cwd,
                 env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # a Ctrl-C in the terminal is ours to handle
+                start_new_session=True,  # Ctrl-C in the terminal is for the launcher
                 preexec_fn=functools.partial(_die_with_parent, os.getpid()),
             )
         self._terminated: float | None = None
@@ -111,23 +113,23 @@ class JobProcess:
         return self._popen.returncode
 
     def terminate(self) -> None:
-        """Ask every process of the trial to end; `press` kills those that do not."""
+        """Send SIGTERM to every process of the trial; `escalate` kills those that stay."""
         if self._terminated is None:
             self._terminated = time.monotonic()
             _signal_all(self.token, signal.SIGTERM)
 
     def escalate(self) -> None:
-        """Kill what is left some time after `terminate`; call it again and again."""
+        """Kill what is left `TERM_GRACE_S` after `terminate`; called once a tick."""
         if self._terminated is not None and time.monotonic() - self._terminated > TERM_GRACE_S:
             self.kill()
 
     @property
     def terminated(self) -> bool:
-        """Whether the processes were told to end."""
+        """Whether SIGTERM was sent."""
         return self._terminated is not None
 
     def ask_for_stacks(self) -> None:
-        """Have every rank write the stacks of its threads into its log."""
+        """Have every rank write the stacks of its threads to its log (SIGUSR1)."""
         for pid in ranks_of(self.token):
             signal_marked(pid, self.token, signal.SIGUSR1)
 
@@ -136,12 +138,12 @@ class JobProcess:
         _signal_all(self.token, signal.SIGKILL)
 
     def reap(self, seconds: float = 5.0) -> list[int]:
-        """Kill what outlived the launcher and wait until it is gone.
+        """Kill what outlived torchrun and wait until it is gone.
 
         Returns:
-            The pids that would not go.
+            The pids that are still there after `seconds`.
         """
-        self._meeting.close()
+        self._rendezvous.close()
         deadline = time.monotonic() + seconds
         left = pids_of(self.token)
         while left and time.monotonic() < deadline:
@@ -176,7 +178,7 @@ def ranks_of(token: str) -> list[int]:
 
 
 def signal_marked(pid: int, token: str, number: signal.Signals) -> None:
-    """Signal a process if it still is the trial's; a pid that went to a stranger is spared.
+    """Signal a process if it still belongs to the trial; a reused pid is left alone.
 
     The handle pins the process, so what is checked is what is signalled.
     """
@@ -209,9 +211,9 @@ def _signal_all(token: str, number: signal.Signals) -> None:
 
 
 def _die_with_parent(parent: int) -> None:
-    """Let the kernel kill torchrun when its launcher dies, however that happens.
+    """Have the kernel kill torchrun when its launcher dies, however that happens.
 
-    KILL, since a stopped torchrun would not take a TERM; its ranks die with it the same way.
+    SIGKILL, since a stopped torchrun does not act on SIGTERM; its ranks die with it the same way.
     """
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it died before the request was made

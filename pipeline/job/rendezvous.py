@@ -1,7 +1,9 @@
 """The private folder in which a job's ranks, and torchrun's own agent, find each other.
 
-It lies in the temporary directory and is locked while its launcher lives, so that what a killed
-launcher left there can be told from what is in use and goes with the next job's start.
+It is in the temporary directory and locked while its launcher lives, so that the folder of a
+killed launcher can be told from one in use; the next job's start removes it. The package
+`filelock` is not used: it creates a lock file that is missing, and a folder without one is not
+ours to remove.
 """
 
 import contextlib
@@ -22,7 +24,7 @@ STALE_S = 60.0
 
 
 class Rendezvous:
-    """A new folder of this user's; `close` removes it."""
+    """A new folder that only this user can enter; `close` removes it."""
 
     def __init__(self) -> None:
         remove_stale()
@@ -30,10 +32,10 @@ class Rendezvous:
         self._lock: int | None = _locked(Path(self.path))
 
     def prepare(self, env: MutableMapping[str, str]) -> None:
-        """Have the ranks of one machine meet in a file, with no socket beyond the loopback one.
+        """Set the variables by which ranks meet in a file, with loopback sockets only.
 
         Args:
-            env: the job's environment; what the user has set in it stays.
+            env: the job's environment, changed in place; what the user has set in it stays.
         """
         env[MEETING] = f"{self.path}/ranks"
         # Else torchrun opens a store for the ranks on all interfaces (torch >= 2.4).
@@ -50,7 +52,7 @@ class Rendezvous:
 
 
 def remove_stale(stale_s: float = STALE_S) -> None:
-    """Remove this user's folders that no launcher holds, a while after it died."""
+    """Remove this user's folders whose launcher died more than `stale_s` seconds ago."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             stat = folder.lstat()
@@ -63,10 +65,10 @@ def remove_stale(stale_s: float = STALE_S) -> None:
 
 
 def _locked(folder: Path, create: bool = True) -> int | None:
-    """Lock a folder as its launcher; None while another process is that.
+    """Lock a folder as its launcher; None while another process holds it.
 
     Raises:
-        OSError: there is no lock file, or it is a link.
+        OSError: the lock file is missing (unless `create`), or is a link.
     """
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
     handle = os.open(folder / _LOCK, flags, 0o600)

@@ -1,7 +1,7 @@
 """From a base config and overrides to the full config of a trial, by a child process.
 
-Answers are kept under `runs/.cache`, by the digest of everything that went in, so a second launch
-starts without asking again.
+Answers are cached under `runs/.cache`, by the digest of all that they depend on, so that a second
+launch starts no child.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from pipeline.plan.project import Project, is_file
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.files import read_json, write_json
 
-#: Raised when the answer of the tools changes its form.
+#: Increased when the tools' answers change their form.
 CACHE_FORM = 4
 
 
@@ -40,7 +40,7 @@ class ResolvedConfig:
         text: the whole config as Python source, loadable by plain MMEngine.
         hash: SHA-256 of the text.
         changes: what the overrides changed on the base config.
-        facts: what the plan is checked against, such as max_epochs and val_epochs.
+        facts: what the plan is checked with, such as max_epochs and val_epochs.
     """
 
     text: str
@@ -51,7 +51,7 @@ class ResolvedConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Resolution:
-    """The base config's facts, and the configs that were asked for, by name."""
+    """The base config's facts, and the resolved configs by name."""
 
     base: Mapping[str, Any]
     configs: Mapping[str, ResolvedConfig]
@@ -87,13 +87,13 @@ def resolve(sweep: Sweep, project: Project, sets: Mapping[str, Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelProbe:
-    """What a config would do, learnt without training.
+    """What a config would do, found without training.
 
     Args:
         lr: in force during epochs 1, 2, ...; None where `lr_error` says why.
-        problems: what keeps the model from being built, or its parts from fitting each other.
-        classes: of the model's head, if it says.
-        joints: of the model's pose pathway, if it has one.
+        problems: why the model cannot be built, or its parts do not fit each other.
+        classes: of the model's head, None if it does not have a number of them.
+        joints: of the model's pose pathway, None without one.
     """
 
     lr: Sequence[float] | None
@@ -108,7 +108,7 @@ def probe_configs(
 ) -> dict[str, ModelProbe]:
     """Build each config's schedule and model once, all in one child process.
 
-    Only good answers are kept: a problem may lie in the model's code, which may be mended.
+    Answers with a problem are not cached: the problem may be in the model's code.
 
     Raises:
         NotReady: the child could not be run.
@@ -116,20 +116,20 @@ def probe_configs(
     files = {
         name: _cache_file("probe", config.text, sweep, project) for name, config in configs.items()
     }
-    found = {name: (read_json(file) or {}).get("answer") for name, file in files.items()}
-    unknown = {name: configs[name].text for name, answer in found.items() if answer is None}
+    answers = {name: (read_json(file) or {}).get("answer") for name, file in files.items()}
+    unknown = {name: configs[name].text for name, answer in answers.items() if answer is None}
     if unknown:
         request = {"configs": unknown}
-        answers = run_tool("probe", request, sweep.job, project.cache, project.root)["results"]
-        for name, answer in answers.items():
-            found[name] = answer
+        new = run_tool("probe", request, sweep.job, project.root)["results"]
+        answers.update(new)
+        for name, answer in new.items():
             if not answer["problems"] and not answer["lr_error"]:
-                _keep(project, files[name], {"answer": answer})
-    return {name: ModelProbe(**answer) for name, answer in found.items() if answer is not None}
+                _write_cache(project, files[name], {"answer": answer})
+    return {name: ModelProbe(**answer) for name, answer in answers.items() if answer is not None}
 
 
 def reroot(text: str, old: str, new: str) -> str:
-    """Put the data elsewhere: replace the leading `old` of every path in a resolved config."""
+    """Replace the leading `old` of every path in a resolved config by `new`."""
     pattern = re.compile(rf"(['\"]){re.escape(old.rstrip('/'))}(?=/|\1)")
     quoted = repr(new.rstrip("/"))[1:-1]
     return pattern.sub(lambda match: match.group(1) + quoted, text)
@@ -145,12 +145,11 @@ def placed_path(text: str, path: str, root: str | None) -> str:
 
 def data_root_of(text: str) -> str | None:
     """Return the variable `data_root` of a resolved config, None without one."""
-    found = re.search(r"^data_root = (['\"])(.*)\1$", text, re.M)
-    return found.group(2) if found else None
+    match = re.search(r"^data_root = (['\"])(.*)\1$", text, re.M)
+    return match.group(2) if match else None
 
 
 def digest(text: str) -> str:
-    """Return the SHA-256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -172,22 +171,22 @@ def _config_file(sweep: Sweep, project: Project) -> Path:
 
 def _cached(tool: str, request: dict[str, Any], sweep: Sweep, project: Project) -> dict[str, Any]:
     file = _cache_file(tool, request, sweep, project)
-    kept = read_json(file)
-    if kept is not None and _unchanged(kept.get("files", {})):
-        return dict(kept["answer"])
-    answer = run_tool(tool, request, sweep.job, project.cache, project.root)
+    cached = read_json(file)
+    if cached is not None and _unchanged(cached.get("files", {})):
+        return dict(cached["answer"])
+    answer = run_tool(tool, request, sweep.job, project.root)
     files = {path: _file_digest(Path(path)) for path in answer.get("files", [])}
-    _keep(project, file, {"files": files, "answer": answer})
+    _write_cache(project, file, {"files": files, "answer": answer})
     return answer
 
 
 def _cache_file(tool: str, request: Any, sweep: Sweep, project: Project) -> Path:
     python = interpreter(sweep.job, project.root)
-    asked = [CACHE_FORM, tool, request, sweep.job.code_root, python, _version()]
-    return project.cache / f"{tool}-{digest(json.dumps(asked, sort_keys=True))[:32]}.json"
+    key = [CACHE_FORM, tool, request, sweep.job.code_root, python, _version()]
+    return project.cache / f"{tool}-{digest(json.dumps(key, sort_keys=True))[:32]}.json"
 
 
-def _keep(project: Project, file: Path, answer: dict[str, Any]) -> None:
+def _write_cache(project: Project, file: Path, answer: dict[str, Any]) -> None:
     project.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_json(file, answer, durable=False)
 

@@ -1,7 +1,9 @@
 """Slots: the GPUs (or the CPU place) that one job holds while it lives.
 
 A GPU is held by a lock on a file that all users of the machine share. The lock belongs to the
-launcher's process, so it vanishes with it, however that ends.
+launcher's process, so it ends with it, however that ends. The package `filelock` is not used: in a
+folder that all users write to, the file must be opened without following a link, and its content
+names the holder.
 """
 
 import dataclasses
@@ -35,14 +37,14 @@ class Slot:
 
     @property
     def shown(self) -> str:
-        """The slot as people name it: "0,1" or "cpu"."""
+        """The slot in messages: "0,1" or "cpu"."""
         return ",".join(str(gpu.index) for gpu in self.gpus) or "cpu"
 
     def acquire(self, trial: str) -> str | None:
         """Lock the slot's GPUs for a trial.
 
         Returns:
-            None on success, else who holds one of them.
+            None on success, else a sentence on who holds one of them.
         """
         for gpu in self.gpus:
             handle = _open(gpu)
@@ -60,28 +62,26 @@ class Slot:
         return None
 
     def foreign_usage(self, gpus: Sequence[Gpu] | None = None) -> str | None:
-        """Say who uses one of the GPUs without holding its lock; None if nobody does.
+        """Return who uses one of the GPUs without holding its lock, None if they are free.
 
         Args:
-            gpus: this machine's GPUs as they are now; None: the driver is asked.
+            gpus: this machine's GPUs as they are now; None to ask the driver.
         """
         if not self.gpus:
             return None
-        mine = {gpu.uuid for gpu in self.gpus}
-        now = list_gpus() if gpus is None else gpus
-        return (
-            "; ".join(gpu.describe_usage() for gpu in now if gpu.uuid in mine and gpu.in_use)
-            or None
-        )
+        own = {gpu.uuid for gpu in self.gpus}
+        gpus = list_gpus() if gpus is None else gpus
+        used = [gpu.describe_usage() for gpu in gpus if gpu.uuid in own and gpu.in_use]
+        return "; ".join(used) or None
 
     def release(self) -> None:
-        """Give the GPUs back."""
+        """Unlock the GPUs."""
         while self._handles:
             os.close(self._handles.pop())
 
 
 def gpu_slots(gpus: Sequence[Gpu], per_job: int, most: int | None) -> list[Slot]:
-    """Return the slots that these GPUs make.
+    """Return slots of `per_job` GPUs each, at most `most`.
 
     Raises:
         NotReady: fewer GPUs than one job needs, or than `most` slots need.
@@ -100,19 +100,19 @@ def gpu_slots(gpus: Sequence[Gpu], per_job: int, most: int | None) -> list[Slot]
 
 
 def cpu_slots(most: int | None) -> list[Slot]:
-    """Return slots on the CPU; one unless more are asked for."""
+    """Return `most` slots on the CPU, one by default."""
     return [Slot(number=i, gpus=()) for i in range(most or 1)]
 
 
 def _open(gpu: Gpu) -> int:
-    """Open a GPU's lock file, made for all users of the machine."""
+    """Open a GPU's lock file, which all users of the machine may write to."""
     folder = gpu_lock_folder()
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise NotReady(
-            f"The folder for GPU locks, {folder}, cannot be made: {error.strerror}. Name another: "
-            "export PCAN_LOCKS=FOLDER"
+            f"The folder for GPU locks, {folder}, cannot be created: {error.strerror}. Name "
+            "another: export PCAN_LOCKS=FOLDER"
         ) from None
     if folder.stat().st_uid == os.getuid():
         folder.chmod(0o1777)

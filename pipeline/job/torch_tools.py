@@ -1,7 +1,7 @@
-"""Torch-side work for a command, in a child process: `python -m pipeline.train.tools.<tool>`.
+"""The Python that runs jobs, and its tools: `python -m pipeline.train.tools.<tool>`.
 
-The control side never imports torch or mmengine. What it needs of them it asks a child for, JSON
-in and JSON out; a config that crashes or hangs on import can so do no harm here.
+The control side never imports torch or mmengine. What it needs of them a child process answers,
+JSON in and JSON out, so a config that crashes or hangs on import does no harm here.
 """
 
 import json
@@ -17,13 +17,15 @@ from pipeline.errors import InputError, NotReady
 from pipeline.plan.sweep import JobSettings
 
 TIMEOUT_S = 300
+#: The folder whose `sitecustomize.py` makes `pipeline` this package in a job's Python.
+JOB_PATH = Path(pipeline.__file__).resolve().parent / "job_path"
 
 
 def interpreter(job: JobSettings, root: Path) -> str:
     """Return the Python that runs jobs.
 
     Raises:
-        NotReady: `job.python` names none.
+        NotReady: `job.python` is not a program that can be run.
     """
     if job.python is None:
         return sys.executable
@@ -31,36 +33,41 @@ def interpreter(job: JobSettings, root: Path) -> str:
     path = path if path.is_absolute() else root / path
     if not os.access(path, os.X_OK):
         raise NotReady(
-            f'job.python is "{job.python}", which is no program that can be run. Write the path '
-            "of the environment's interpreter, such as envs/mmaction/bin/python."
+            f'job.python is "{job.python}", which is not a program that can be run. Write the '
+            "path of the environment's interpreter, such as envs/mmaction/bin/python."
         )
     return str(path)
 
 
-def job_env(job: JobSettings, cache: Path, root: Path) -> dict[str, str]:
+def job_env(job: JobSettings, root: Path) -> dict[str, str]:
     """Return the environment of a job or a tool.
 
-    `pipeline` is put on the path, the user's own checkout (`job.code_root`) before it.
+    `pipeline` is this package in it (`pipeline/job_path`); everything else is imported from the
+    working directory, the user's own checkout (`job.code_root`) and the interpreter's packages,
+    in this order.
     """
     env = {key: value for key, value in os.environ.items() if key not in SECRETS}
-    path = [str(_package_path(job, cache))]
+    path = [str(JOB_PATH)]
     if job.code_root is not None:
-        code = Path(os.path.expanduser(job.code_root))
-        path.insert(0, str(code if code.is_absolute() else root / code))
+        path.append(str(code_root(job.code_root, root)))
     if env.get("PYTHONPATH"):
         path.append(env["PYTHONPATH"])
     env["PYTHONPATH"] = os.pathsep.join(path)
     return env
 
 
-def run_tool(
-    tool: str, request: dict[str, Any], job: JobSettings, cache: Path, root: Path
-) -> dict[str, Any]:
+def code_root(given: str, root: Path) -> Path:
+    """Return the folder of the user's own checkout (`job.code_root`)."""
+    folder = Path(os.path.expanduser(given))
+    return folder if folder.is_absolute() else root / folder
+
+
+def run_tool(tool: str, request: dict[str, Any], job: JobSettings, root: Path) -> dict[str, Any]:
     """Run one tool and return its answer.
 
     Raises:
-        InputError: the tool refused what it was given; its sentence.
-        NotReady: the tool could not be run at all.
+        InputError: the tool refused the request; the text is its own.
+        NotReady: the tool could not be run.
     """
     python = interpreter(job, root)
     try:
@@ -70,7 +77,7 @@ def run_tool(
             capture_output=True,
             text=True,
             cwd=root,
-            env=job_env(job, cache, root),
+            env=job_env(job, root),
             timeout=TIMEOUT_S,
             check=False,
         )
@@ -86,21 +93,6 @@ def run_tool(
             f"{last[0]}"
         )
     return answer
-
-
-def _package_path(job: JobSettings, cache: Path) -> Path:
-    """Return a folder that makes `pipeline` importable and, in another environment, only it."""
-    package = Path(pipeline.__file__).resolve().parent
-    if job.python is None:
-        return package.parent
-    folder = cache / "path"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    link = folder / "pipeline"
-    if not link.is_symlink() or link.resolve() != package:
-        fresh = folder / f".pipeline.{os.getpid()}"
-        fresh.symlink_to(package)
-        os.replace(fresh, link)
-    return folder
 
 
 def _json(text: str) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from pipeline.launch.trial_runner import TrialRunner
 
 @dataclasses.dataclass
 class Budget:
-    """A limit for one launch; what earlier launches spent does not count, but for a search.
+    """A limit for one launch; what earlier launches spent counts only in a search.
 
     Args:
         max_hours: hours by the clock since the launch began.
@@ -25,21 +25,21 @@ class Budget:
     _began: float = dataclasses.field(default_factory=time.monotonic)
     _spent: float = 0.0
 
-    def ended(self, attempt: TrialRunner, per_job: int) -> None:
-        """Count a trial that runs no more."""
-        self._spent += attempt.seconds * per_job
+    def ended(self, trial: TrialRunner, per_job: int) -> None:
+        """Count a trial that no longer runs."""
+        self._spent += trial.seconds * per_job
 
     def count_from(self, hours: float) -> None:
-        """Take GPU hours that were counted elsewhere: what ended here is among them."""
+        """Replace what is counted as spent by hours that include every trial that ended here."""
         self.before, self._spent = hours, 0.0
 
-    def exceeded(self, attempts: Iterable[TrialRunner], per_job: int) -> str | None:
-        """Say which limit is reached, None while there is something left."""
+    def exceeded(self, trials: Iterable[TrialRunner], per_job: int) -> str | None:
+        """Return which limit is reached, None while there is something left."""
         if self.max_hours is not None and self._hours() >= self.max_hours:
             return f"the launch's {self.max_hours:g} h (--max-hours) are over"
         if self.gpu_hours is None:
             return None
-        running = sum(attempt.job_seconds for attempt in attempts)
+        running = sum(trial.job_seconds for trial in trials)
         spent = 3600 * self.before + self._spent + running * per_job
         if spent < 3600 * self.gpu_hours:
             return None

@@ -1,105 +1,230 @@
-"""What a launch begins next, and what it waits for while nothing of it runs."""
+"""Claim the trials that a launch starts next, and prepare each for the start of its job."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
+from pipeline.errors import NotReady
+from pipeline.job.exit_cause import Outcome
 from pipeline.job.slots import Slot
-from pipeline.launch.completion import CompletionQueue
-from pipeline.launch.context import LaunchContext
-from pipeline.launch.elsewhere import refuse_remote_trials, remote_host, run_by_others
+from pipeline.launch.completion import CompletionQueue, outcome_of_earlier_start, prune_paused
+from pipeline.launch.context import CurrentContext, LaunchContext
 from pipeline.launch.enclosing_job import EnclosingJob
 from pipeline.launch.made_weights import publish_made_weights
-from pipeline.launch.reporters import Once
-from pipeline.launch.scheduler import Schedule, claimable
-from pipeline.launch.search import prune_paused
+from pipeline.launch.orders import Schedule
+from pipeline.launch.reporters import Reporter
+from pipeline.launch.retry_policy import rejected_checkpoint
+from pipeline.launch.scheduler import claimable, schedule
+from pipeline.launch.search import lost_checkpoint
 from pipeline.launch.slot_pool import SlotPool
 from pipeline.launch.stop_requests import StopRequests
-from pipeline.study.claim import claim
+from pipeline.launch.trial_history import LaunchedTrialRules
+from pipeline.launch.trial_runner import TrialRunner
+from pipeline.launch.workdir import (
+    check_ownership,
+    quarantine_checkpoint,
+    run_dir,
+    spec_facts,
+    take_ownership,
+    write_workdir,
+)
+from pipeline.shared.files import read_json
+from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import TrialSpec
+from pipeline.shared.states import Phase
+from pipeline.study.claim import busy, claim
 from pipeline.study.lease import Lease
 from pipeline.study.trial_rows import TrialRow
 
 IDLE_S = 2.0
 
-Begin = Callable[[Lease, Slot, Sequence[TrialRow]], None]
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Claimed:
+    """A claimed trial with the slot that its job will run on.
+
+    Args:
+        rows: the sweep's trials at the time of the claim.
+    """
+
+    lease: Lease
+    slot: Slot
+    rows: Sequence[TrialRow]
 
 
 class TrialClaimer:
-    """Fills free slots with what the plan wants.
+    """Claims what the schedule wants for the free slots, and opens what was claimed.
 
     Args:
-        say: prints one line for the user.
-        inside: the scheduler's job that this launch runs in.
+        enclosing: the scheduler's job that this launch runs in.
     """
 
     def __init__(
         self,
-        places: SlotPool,
-        endings: CompletionQueue,
+        current: CurrentContext,
+        slots: SlotPool,
+        completion: CompletionQueue,
         stops: StopRequests,
-        say: Callable[[str], None],
-        inside: EnclosingJob | None,
+        reporter: Reporter,
+        enclosing: EnclosingJob | None,
     ) -> None:
-        self.tell_once = Once(say)
-        self._places = places
-        self._endings = endings
+        #: What is wanted, as of the last call.
+        self.schedule = Schedule(wanted=())
+        self._current = current
+        self._slots = slots
+        self._completion = completion
         self._stops = stops
-        self._say = say
-        self._inside = inside
+        self._reporter = reporter
+        self._enclosing = enclosing
 
     def claim_and_start(
-        self,
-        context: LaunchContext,
-        is_open: Callable[[], bool],
-        begin: Begin,
-        changed: Callable[[], None],
-    ) -> Schedule:
+        self, accepting: Callable[[], bool], start: Callable[[Claimed], None]
+    ) -> None:
         """Claim and start trials while there are free slots and something is wanted.
 
         Args:
-            is_open: whether trials may still be begun.
-            begin: starts the job of a claimed trial.
-            changed: called when trials were ended that others have beaten.
+            accepting: whether trials may still be started.
+            start: starts the job of a claimed trial.
         """
-        self._places.waiting = ""
+        context = self._current.value
+        self._slots.blocked_by = ""
         rows = context.rows()
-        plan = context.plan(rows)
-        if plan.beaten:
-            prune_paused(context, plan.beaten, self._say)
-            changed()
+        wanted = schedule(context, rows)
+        if wanted.beaten:
+            prune_paused(context, wanted.beaten, self._reporter)
             rows = context.rows()
-            plan = context.plan(rows)
-        names = [want.variant for want in plan.wanted]
+            wanted = schedule(context, rows)
+        self.schedule = wanted
+        names = [request.variant for request in wanted.wanted]
         for line in publish_made_weights(context.sweep, context.project, rows, names):
-            self._say(line)
-        elsewhere = {row.trial_id for row in rows if remote_host(context, row)}
-        skip = self._endings.given_back | elsewhere
-        while is_open() and claimable(context.sweep, plan, rows, skip):
-            slot = self._places.acquire(context.sweep.name)
+            self._reporter.on_message(line)
+        remote = {row.trial_id for row in rows if _remote_host(context, row)}
+        skip = self._completion.given_back | remote
+        while accepting() and claimable(context.sweep, wanted, rows, skip):
+            slot = self._slots.acquire(context.sweep.name)
             if slot is None:
                 break
-            lease = claim(context.sweep, context.study_storage, plan.wanted, skip=skip)
+            lease = claim(context.sweep, context.study_storage, wanted.wanted, skip=skip)
             if lease is None:
-                self._places.release(slot)
+                self._slots.release(slot)
                 break
-            begin(lease, slot, rows)
+            start(Claimed(lease=lease, slot=slot, rows=rows))
             rows = context.rows()
-        return plan
 
-    def wait_for_others(self, context: LaunchContext, plan: Schedule) -> bool:
+    def wait_for_others(self) -> bool:
         """Wait while another launcher runs what is wanted; False if there is nothing to await.
 
         Raises:
-            NotReady: only another host can go on with what is wanted.
+            NotReady: only another host can resume what is wanted.
         """
-        if self._places.draining:
+        if self._slots.draining:
             return True
-        if self._places.waiting:
-            self.tell_once(f"{self._places.waiting}; waiting.")
-            self._stops.sleep(IDLE_S)
-            return not self._stops.requested
-        others = run_by_others(context, plan, self._inside)
-        if not others:
-            refuse_remote_trials(context, plan)
-            return False
-        self.tell_once(f"Another launch runs {others}; waiting to take over what it leaves.")
+        if self._slots.blocked_by:
+            self._reporter.on_status(f"{self._slots.blocked_by}; waiting.")
+        else:
+            others = self._running_elsewhere()
+            if not others:
+                _refuse_remote_trials(self._current.value, self.schedule)
+                return False
+            self._reporter.on_status(
+                f"Another launch runs {others}; waiting to take over what it leaves."
+            )
         self._stops.sleep(IDLE_S)
         return not self._stops.requested
+
+    def open(self, claimed: Claimed) -> tuple[TrialRunner, Outcome | None]:
+        """Make a claimed trial ready to start: its run directory and its row in the storage.
+
+        Returns:
+            The trial, and how it ended if an earlier attempt decided that.
+
+        Raises:
+            PcanError, OSError: the run directory cannot be written, or belongs to another trial.
+        """
+        context, lease = self._current.value, claimed.lease
+        rundir = run_dir(context.project, context.sweep.name, lease.variant, lease.number)
+        check_ownership(context.project, rundir, lease)
+        take_ownership(context.project, rundir, lease)
+        earlier = read_json(rundir.outcome)
+        rejected = rejected_checkpoint(rundir, earlier)
+        if rejected is not None:
+            quarantine_checkpoint(rundir, rejected)
+            earlier = None
+        lost = lost_checkpoint(lease, rundir)
+        if lost is not None:
+            rundir.checkpoints.mkdir(mode=0o700, parents=True, exist_ok=True)
+        elif earlier is None or earlier.get("state") is None:
+            write_workdir(context, lease, claimed.slot, lease.attempt)
+        trial = self._make_runner(claimed, rundir)
+        self._record_start(claimed, rundir, keep=lost is not None)
+        return trial, lost or outcome_of_earlier_start(trial, earlier)
+
+    def _make_runner(self, claimed: Claimed, rundir: RunDir) -> TrialRunner:
+        lease, spec = claimed.lease, rundir.read_spec() or TrialSpec()
+        tried = [row.variant for row in claimed.rows if row.attempt > 0] + [lease.variant]
+        # The ladder follows neither a repetition nor a trial of a search.
+        followed = not (spec.confirms or spec.search)
+        return TrialRunner(
+            lease,
+            rundir,
+            LaunchedTrialRules(self._current, lease, rundir, tried if followed else None),
+            claimed.slot,
+            epochs=spec.epochs or 0,
+            grace_s=self._current.value.sweep.job.stop_grace_s,
+            reporter=self._reporter,
+        )
+
+    def _record_start(self, claimed: Claimed, rundir: RunDir, keep: bool) -> None:
+        """Write into the storage where and on what the trial runs.
+
+        Args:
+            keep: keep the facts that are stored already: the run directory may have lost its own.
+        """
+        lease = claimed.lease
+        facts = spec_facts(rundir.read_spec() or TrialSpec())
+        if keep:
+            facts = {**(lease.previous.get("facts") or {}), **facts}
+        if self._enclosing is not None:
+            facts["job"] = self._enclosing.record()
+        folder = str(rundir.root.relative_to(self._current.value.project.root))
+        lease.begin(folder, claimed.slot.shown, facts)
+
+    def _running_elsewhere(self) -> str:
+        """Return which wanted trials other launches run, "" if there is nothing to wait for.
+
+        In a scheduler's job only what the same job runs, or nothing renews any longer, is worth
+        the wait: its GPUs are not kept idle for what others may leave.
+        """
+        context = self._current.value
+        wanted = [request.variant for request in self.schedule.wanted]
+        others = busy(context.sweep, context.study_storage, wanted)
+        if self._enclosing is not None:
+            others = [o for o in others if o.lapsed or o.job == self._enclosing.id]
+        return ", ".join(f"{other.variant}/{other.number} ({other.owner})" for other in others)
+
+
+def takeover_message(lease: Lease) -> str | None:
+    """Return a line on a trial whose launcher has died, None for any other."""
+    if lease.previous["phase"] != Phase.RUNNING:
+        return None
+    return (
+        f"{lease.name}: its launcher (pid {lease.previous['pid']}) is gone; it is resumed as the "
+        "same trial."
+    )
+
+
+def _remote_host(context: LaunchContext, row: TrialRow) -> str | None:
+    """Return the host that has the epochs of an unfinished trial, None if they are here."""
+    return row.remote_host(context.project.root) if row.epoch and not row.finished else None
+
+
+def _refuse_remote_trials(context: LaunchContext, wanted: Schedule) -> None:
+    """Raise NotReady if a wanted trial was started in a run directory that is not seen here."""
+    names = {request.variant for request in wanted.wanted}
+    for row in context.rows():
+        host = _remote_host(context, row)
+        if host is not None and row.variant in names:
+            raise NotReady(
+                f"{row.name} was begun on {host} and has {row.epoch} epochs in {row.run_dir} "
+                f"there, which is not seen here. Launch it on {host}, or let both hosts see "
+                "one project folder."
+            )

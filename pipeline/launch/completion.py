@@ -1,90 +1,90 @@
-"""The ends of trials: in the run directory at once, in the storage as soon as it takes them."""
+"""The ends of trials: in the run directory at once, in the storage as soon as it accepts them."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.env import storage_patience_s
 from pipeline.errors import NotReady, StorageError
 from pipeline.job.exit_cause import Outcome
-from pipeline.launch.context import LaunchContext
-from pipeline.launch.notify import Notice, no_notice
-from pipeline.launch.stop_requests import StopRequests
-from pipeline.launch.trial_runner import TrialRunner
+from pipeline.launch.context import CurrentContext, LaunchContext
+from pipeline.launch.control_files import ControlFiles
+from pipeline.launch.reporters import Reporter
+from pipeline.launch.scheduler import variant_after
+from pipeline.launch.stop_requests import StopLevel, StopRequests
+from pipeline.launch.trial_history import rules_for
+from pipeline.launch.trial_runner import TrialRunner, outcome_of
+from pipeline.launch.workdir import run_dir
+from pipeline.plan.judge import judge
+from pipeline.plan.verdict import VerdictKind
+from pipeline.shared.states import Cause, Phase, State
+from pipeline.study.claim import claim_to_prune
 from pipeline.study.lease import LeaseLost
+from pipeline.study.trial_rows import TrialRow
 
 RETRY_S = 2.0
-#: So many trials of a search that fail in a row before an epoch have one reason.
+#: When this many trials of a search in a row fail before an epoch, they have one reason.
 MAX_STILLBORN = 3
-#: Faults of the machine, not of the trial: it stays resumable, and no other is begun here.
-MACHINE_CAUSES = ("disk_full", "no_gpu")
+#: Faults of the machine, not of the trial: it stays resumable, and no other is started here.
+MACHINE_CAUSES = (Cause.DISK_FULL, Cause.NO_GPU)
 
 
 class CompletionQueue:
-    """Trials that have ended here, and those whose end the storage has yet to hear of.
+    """Trials that have ended here, and those whose end the storage has not accepted yet."""
 
-    Args:
-        say: prints one line for the user.
-        notice: tells the user's own command of failures.
-    """
-
-    def __init__(
-        self,
-        context: LaunchContext,
-        stops: StopRequests,
-        say: Callable[[str], None],
-        notice: Notice = no_notice,
-    ) -> None:
+    def __init__(self, current: CurrentContext, stops: StopRequests, reporter: Reporter) -> None:
         self.pending: list[tuple[TrialRunner, Outcome]] = []
         self.done: list[Outcome] = []
         self.failed: list[str] = []
+        #: Ids of trials that this launch must not claim again.
         self.given_back: set[int] = set()
-        self.context = context
+        self._current = current
         self._stops = stops
-        self._say = say
-        self._notice = notice
-        self._barren = 0
+        self._reporter = reporter
+        self._stillborn = 0
         self._retry_at = 0.0
-        self._since: float | None = None
+        self._outage_since: float | None = None
 
-    def add(self, attempt: TrialRunner, outcome: Outcome) -> Exception | None:
-        """Write a trial's outcome; `tell` brings it to the storage.
+    def add(self, trial: TrialRunner, outcome: Outcome) -> Exception | None:
+        """Write a trial's outcome into its run directory; `flush` brings it to the storage.
 
         Returns:
             What keeps this machine from running any other trial.
         """
-        wrong: Exception | None = None
-        if outcome.state == "FAIL" and outcome.cause in MACHINE_CAUSES:
+        error: Exception | None = None
+        if outcome.state == State.FAIL and outcome.cause in MACHINE_CAUSES:
             outcome = Outcome(state=None, cause=outcome.cause, reason=outcome.reason)
-            wrong = NotReady(
-                f"{attempt.name}: {outcome.reason.rstrip('.')}. Mend that, then run the same "
+            error = NotReady(
+                f"{trial.name}: {outcome.reason.rstrip('.')}. Fix that, then run the same "
                 "launch to go on."
             )
-        wrong = wrong or self._barren_search(attempt, outcome)
-        attempt.write_outcome(outcome)
-        self.pending.append((attempt, outcome))
+        error = error or self._stillborn_search(trial, outcome)
+        trial.write_outcome(outcome)
+        self.pending.append((trial, outcome))
         self._retry_at = 0.0
-        return wrong
+        return error
 
-    def _barren_search(self, attempt: TrialRunner, outcome: Outcome) -> Exception | None:
-        """Say so if trial after trial of a search fails before its first epoch.
+    def _stillborn_search(self, trial: TrialRunner, outcome: Outcome) -> Exception | None:
+        """Return an error if trial after trial of a search fails before its first epoch.
 
         One of many may fail; when all do, drawing more would only use up the search's number.
         """
-        barren = outcome.state == "FAIL" and outcome.cause != "nan" and not attempt.history
-        self._barren = self._barren + 1 if barren else 0
-        if self.context.order.search is None or self._barren < MAX_STILLBORN:
+        stillborn = (
+            outcome.state == State.FAIL and outcome.cause != Cause.NAN and not trial.history
+        )
+        self._stillborn = self._stillborn + 1 if stillborn else 0
+        if self._current.value.order.search is None or self._stillborn < MAX_STILLBORN:
             return None
         return NotReady(
             f"The last {MAX_STILLBORN} trials failed before their first epoch ({outcome.cause}). "
-            "Mend that, then run the same search with so many more --trials."
+            f"Fix that, then run the same search with {MAX_STILLBORN} more --trials."
         )
 
     def flush(self, alone: bool) -> None:
-        """Tell the storage what is pending, if it is time to try.
+        """Bring pending ends to the storage, if it is time to try.
 
         Args:
-            alone: nothing runs any more, so there is no point in waiting for long.
+            alone: no trial is running, so there is no point in waiting for long.
 
         Raises:
             StorageError: it stays away; the outcomes lie in the run directories.
@@ -93,78 +93,105 @@ class CompletionQueue:
             return
         try:
             while self.pending:
-                self._tell_one(*self.pending[0])
+                self._complete(*self.pending[0])
                 self.pending.pop(0)
         except StorageError as error:
-            self._away(error, alone)
+            self._outage(error, alone)
             return
-        self._since = None
+        self._outage_since = None
 
-    def _tell_one(self, attempt: TrialRunner, outcome: Outcome) -> None:
+    def _complete(self, trial: TrialRunner, outcome: Outcome) -> None:
         try:
-            attempt.report_end(outcome)
+            trial.report_end(outcome)
         except LeaseLost as lost:
-            self._say(str(lost))
+            self._reporter.on_message(str(lost))
             return
         self.done.append(outcome)
-        if outcome.state is None and outcome.cause != "paused":
-            self.given_back.add(int(attempt.lease.previous["trial_id"]))
-        if outcome.state == "FAIL":
-            self.failed.append(attempt.name)
-            self._say(attempt.failure(outcome))
-            told = f"{attempt.name} failed ({outcome.cause}): {outcome.reason}"
-            facts = {"trial": attempt.name, "cause": outcome.cause, "reason": outcome.reason}
-            self._notice("failure", told, facts)
+        if outcome.state is None and outcome.cause != Cause.PAUSED:
+            self.given_back.add(int(trial.lease.previous["trial_id"]))
+        if outcome.state == State.FAIL:
+            self.failed.append(trial.name)
+            details = trial.log_excerpt()
+        elif outcome.state is None:
+            details = self._how_to_resume()
         else:
-            self._say(self._sentence(attempt, outcome))
+            details = self._next_step(trial)
+        self._reporter.on_trial_complete(trial, outcome, details)
 
-    def _away(self, error: StorageError, alone: bool) -> None:
+    def _outage(self, error: StorageError, alone: bool) -> None:
         now = time.monotonic()
-        if self._since is None:
-            self._since = now
-            self._say(f"{self.pending[0][0].name}: {error} Trying again every few seconds.")
+        if self._outage_since is None:
+            self._outage_since = now
+            self._reporter.on_message(
+                f"{self.pending[0][0].name}: {error} Trying again every few seconds."
+            )
         self._retry_at = now + RETRY_S
-        if alone and (self._stops.level >= 2 or now - self._since > storage_patience_s()):
-            names = ", ".join(attempt.name for attempt, _ in self.pending)
+        hurried = self._stops.level >= StopLevel.NOW
+        if alone and (hurried or now - self._outage_since > storage_patience_s()):
+            names = ", ".join(trial.name for trial, _ in self.pending)
             self.pending.clear()
             raise StorageError(
                 f"{error} How {names} ended is kept in the run directory; the same launch reports "
                 "it when the storage is back."
             )
 
-    @property
-    def _again(self) -> str:
-        """Say how to go on; the hours of a search count over all its commands."""
-        if self.context.order.search is None:
+    def _how_to_resume(self) -> str:
+        """Return how an interrupted trial goes on; a search's hours count over all commands."""
+        if self._current.value.order.search is None:
             return "Run the same launch to go on."
         return "The same search goes on; where its hours are used up, with a larger --gpu-hours."
 
-    def _sentence(self, attempt: TrialRunner, outcome: Outcome) -> str:
-        if outcome.state is None:
-            reason = outcome.reason.rstrip(".")
-            if outcome.cause == "paused":
-                return f"{attempt.name} is paused; its place goes to the next."
-            return f"{attempt.name} interrupted: {reason}. {self._again}"
-        reason = f": {outcome.reason.rstrip('.')}" if outcome.reason else ""
-        line = f"{attempt.name} {outcome.state.lower()}{reason}."
+    def _next_step(self, trial: TrialRunner) -> str:
+        """Return what the ladder starts next, "" where nothing follows or is known."""
+        if trial.lease.searched:
+            return ""
+        context = self._current.value
         try:
-            searched, variant = attempt.lease.searched, attempt.lease.variant
-            follower = None if searched else self.context.next_variant(variant)
+            follower = variant_after(context, trial.lease.variant)
         except StorageError:
-            return line
+            return ""
         if follower is None:
-            return line
-        plan = self.context.sweep.variants[follower].plan
-        return f"{line} The plan's next step: {follower}{f' ({plan})' if plan else ''}."
+            return ""
+        plan = context.sweep.variants[follower].plan
+        return f"The plan's next step: {follower}{f' ({plan})' if plan else ''}."
+
+
+def prune_paused(context: LaunchContext, beaten: Sequence[TrialRow], reporter: Reporter) -> None:
+    """End paused trials that the search's rule does not let resume."""
+    for row in beaten:
+        lease = claim_to_prune(context.sweep, context.study_storage, row.trial_id)
+        if lease is None:
+            continue
+        rundir = run_dir(context.project, context.sweep.name, row.variant, row.number)
+        history = rundir.read_measurements()
+        verdict = judge(history, rules_for(context, lease, rundir)) if history else None
+        if verdict is not None and verdict.kind is not VerdictKind.PRUNE:
+            lease.release(Phase.PAUSED, cause=Cause.PAUSED, reason=verdict.reason, seconds=0)
+            continue
+        reason = verdict.reason if verdict is not None else "its run directory is gone"
+        outcome = Outcome(state=State.PRUNED, cause=context.sweep.search.rule, reason=reason)
+        records = list(row.verdicts)
+        if verdict is not None:
+            records.append(verdict.record())
+            files = ControlFiles(rundir, row.name, reporter)
+            files.add_verdict(verdict.record())
+            files.write_outcome(outcome, history)
+        lease.tell(
+            State.PRUNED, history, cause=outcome.cause, reason=reason, verdicts=records, seconds=0
+        )
+        reporter.on_trial_complete(row, outcome)
 
 
 def outcome_of_earlier_start(
-    attempt: TrialRunner, earlier: Mapping[str, Any] | None
+    trial: TrialRunner, earlier: Mapping[str, Any] | None
 ) -> Outcome | None:
-    """Return how a trial ended whose last launcher could not say so any more."""
-    ending = attempt.ending
-    if ending is not None:
-        return Outcome(state=ending.state, cause=ending.cause, reason=ending.reason)
+    """Return how a trial ended whose last launcher could not report it any more.
+
+    Args:
+        earlier: the content of its `outcome.json`.
+    """
+    if trial.ending is not None:
+        return outcome_of(trial.ending)
     if earlier is None or earlier.get("state") is None:
         return None
     return Outcome(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipeline.job.exit_cause import Outcome
+from pipeline.launch.reporters import Reporter
 from pipeline.plan.judge import best
 from pipeline.shared.files import append_line, write_json
 from pipeline.shared.measurement import Measurement
@@ -17,40 +18,38 @@ class ControlFiles:
 
     Args:
         name: the trial, for messages.
-        say: prints one line for the user.
     """
 
-    def __init__(self, rundir: RunDir, name: str, say: Callable[[str], None]) -> None:
+    def __init__(self, rundir: RunDir, name: str, reporter: Reporter) -> None:
         self._rundir = rundir
         self._name = name
-        self._say = say
+        self._reporter = reporter
         self._refused = False
 
-    def judged(self) -> dict[Any, Any]:
-        """Return the epochs that have their verdict on file, with the last one's kind."""
+    def read_verdicts(self) -> dict[Any, Any]:
+        """Return the kind of the last recorded verdict of each epoch that has one."""
         records = self._rundir.read_verdicts()
         return {record.get("epoch"): record.get("verdict") for record in records}
 
-    def verdict(self, record: Mapping[str, Any]) -> None:
-        """Add a verdict to the trial's file."""
+    def add_verdict(self, record: Mapping[str, Any]) -> None:
+        """Append a verdict to `verdicts.jsonl`."""
         line = json.dumps({**record, "time": _now()})
         self._write(lambda: append_line(self._rundir.verdicts, line))
 
     def acknowledge(self, epoch: int) -> None:
-        """Let the waiting job go on after an epoch, or find the stop request."""
+        """Let the job, which waits after each epoch, go on or find the stop request."""
         self._write(lambda: write_json(self._rundir.judged, {"epoch": epoch}, durable=False))
 
-    def stop(self, outcome: Outcome) -> None:
+    def request_stop(self, outcome: Outcome) -> None:
         """Ask the job to stop after its epoch, with this outcome."""
         record = {"state": outcome.state, "cause": outcome.cause, "reason": outcome.reason}
         self._write(lambda: write_json(self._rundir.stop, record))
 
     def cancel_stop(self) -> None:
-        """Take the request to stop back."""
         self._write(lambda: self._rundir.stop.unlink(missing_ok=True))
 
-    def outcome(self, outcome: Outcome, history: Sequence[Measurement]) -> None:
-        """Write how the trial ended, which is what the storage will be told."""
+    def write_outcome(self, outcome: Outcome, history: Sequence[Measurement]) -> None:
+        """Write `outcome.json`, which the storage is brought in line with afterwards."""
         top = best(history)
         checkpoint = self._rundir.checkpoints / f"epoch_{top.epoch}.pth" if top else None
         kept = checkpoint is not None and checkpoint.exists()
@@ -71,9 +70,9 @@ class ControlFiles:
         except OSError as error:
             if not self._refused:
                 where = error.filename or self._rundir.root
-                self._say(
-                    f"{self._name}: {error.strerror or error}: {where}. Training goes on; make "
-                    "room or mend the folder."
+                self._reporter.on_message(
+                    f"{self._name}: {error.strerror or error}: {where}. Training goes on; free "
+                    "some space or repair the folder."
                 )
             self._refused = True
 

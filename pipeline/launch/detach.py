@@ -38,7 +38,7 @@ def detach(folder: Path, words: Sequence[str], cwd: Path) -> tuple[int, Path]:
         Its pid, and its log.
 
     Raises:
-        NotStarted: it ended at once; the text is what it said.
+        NotStarted: it ended at once; the text is what it printed.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = folder / LOG
@@ -47,7 +47,7 @@ def detach(folder: Path, words: Sequence[str], cwd: Path) -> tuple[int, Path]:
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
             process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.cli.main", *words],
+                [sys.executable, "-P", "-m", "pipeline.cli.main", *words],
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
@@ -60,14 +60,14 @@ def detach(folder: Path, words: Sequence[str], cwd: Path) -> tuple[int, Path]:
     deadline = time.monotonic() + CHECKS_S
     while launcher(folder) != process.pid and time.monotonic() < deadline:
         if process.poll() is not None:
-            raise NotStarted(_said(log, begin), process.returncode)
+            raise NotStarted(_output(log, begin), process.returncode)
         time.sleep(0.1)
-    process.returncode = 0  # it lives on; Python need not warn that nobody waits for it
+    process.returncode = 0  # it outlives this process; keeps Python from warning about it
     return process.pid, log
 
 
-def _said(log: Path, begin: int) -> str:
+def _output(log: Path, begin: int) -> str:
     with open(log, "rb") as stream:
         stream.seek(begin)
         text = stream.read().decode("utf-8", errors="replace").strip()
-    return text or f"The launch ended at once and said nothing in {log}."
+    return text or f"The launch ended at once and printed nothing to {log}."

@@ -1,7 +1,7 @@
-"""Start a launch: check, register, run the loop, mirror to W&B, sum up."""
+"""Start a launch: check, register, run the controller, sum up."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,15 @@ from pipeline.launch.budget import Budget
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.controller import LaunchController
 from pipeline.launch.enclosing_job import EnclosingJob
-from pipeline.launch.notify import notifying
-from pipeline.launch.overruled import audit_stamp
+from pipeline.launch.orders import RunOrder
+from pipeline.launch.overrulings import audit_stamp
 from pipeline.launch.pidfile import write_pidfile
-from pipeline.launch.plan_reloader import PlanReloader, changed_verdicts
+from pipeline.launch.plan_reloader import changed_verdicts
 from pipeline.launch.registration import describe, register_all
-from pipeline.launch.reporters import Show
-from pipeline.launch.scheduler import RunOrder, candidates, check_order
+from pipeline.launch.reporters import LaunchResult, Reporter, report_error
+from pipeline.launch.scheduler import candidates, check_order
 from pipeline.launch.search_setup import start_search
 from pipeline.launch.stop_requests import StopRequests
-from pipeline.launch.wandb_reporter import MirrorLike, WandbReporter
 from pipeline.plan.config_checks import ignored_settings
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
@@ -27,9 +26,10 @@ from pipeline.preflight.launch_checks import check_ready
 from pipeline.preflight.machine_overrides import data_root
 from pipeline.preflight.model_probe import DataPlacement, probe_models
 from pipeline.preflight.plan_facts import resolve_and_check
-from pipeline.study.best import eligible as candidates_of
+from pipeline.shared.states import Cause, State
+from pipeline.study.audit import record_manual_start
+from pipeline.study.best import eligible
 from pipeline.study.db.storage import Storage
-from pipeline.study.decisions import record_manual_start
 
 #: How long a launch stays for the scheduler to end it: one that ends by itself while its job is
 #: being queued again may be taken for a job that failed.
@@ -45,7 +45,6 @@ class LaunchRequest:
         order: which variants, how many trials.
         sets: `--set` by config path.
         tracking: mode, project and entity for W&B.
-        notify: a command to tell of verdicts, failures and the end.
     """
 
     sweep: Sweep
@@ -54,8 +53,7 @@ class LaunchRequest:
     order: RunOrder
     sets: Mapping[str, Any]
     tracking: Mapping[str, Any]
-    show: Show
-    notify: Sequence[str] | None = None
+    reporter: Reporter
 
     def make_folder(self) -> Path:
         """Return `runs/<sweep>`; it is made if it is missing."""
@@ -64,104 +62,66 @@ class LaunchRequest:
         return folder
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LaunchResult:
-    """How a launch ended.
-
-    Args:
-        why: why nothing more is to be run, in the policy's words.
-        failed: trials that failed here.
-        interrupted: whether trials were given back unfinished.
-        exit_code: as a script sees it; 0 also when gates pruned everything but a winner exists.
-    """
-
-    why: str
-    failed: tuple[str, ...]
-    interrupted: bool
-    exit_code: int
-
-
 def launch(
     request: LaunchRequest,
     slots: Sequence[Slot],
     *,
     wait: bool = False,
     budget: Budget | None = None,
-    mirror: Callable[[Path], MirrorLike] | None = None,
-    inside: EnclosingJob | None = None,
+    enclosing: EnclosingJob | None = None,
 ) -> LaunchResult:
     """Register if needed, then run until the plan is done.
 
     Args:
         wait: wait for GPUs that others hold.
         budget: what this launch may spend.
-        mirror: starts the W&B side for `runs/<sweep>`; None: W&B is told nothing.
-        inside: the scheduler's job that this launch runs in; it ends as soon as it has nothing
-            to do, and is queued again when its time is up.
+        enclosing: the scheduler's job that this launch runs in; it ends as soon as it has
+            nothing to do, and is queued again when its time is up.
 
     Raises:
         PcanError: anything that keeps the launch from starting; nothing is half-written.
     """
-    context, budget = _begun(request, slots, budget or Budget(), jump=inside is None)
-    sweep, show, folder = request.sweep, request.show, request.make_folder()
-    if inside is None:
+    context = prepare_launch(request, slots, named=enclosing is None)
+    budget, reporter = budget or Budget(), request.reporter
+    if request.order.search is not None:
+        context, budget = start_search(context, budget, reporter)
+    folder = request.make_folder()
+    if enclosing is None:
         write_pidfile(folder)
-    stops = _stops(sweep, folder, show, inside)
-    watch = WandbReporter(folder, mirror)
-    with notifying(request.notify, sweep.name, show.line) as notice, stops.signal_handlers():
-        loop = LaunchController(
-            context,
-            stops,
-            show,
-            wait,
-            changed=watch.changed,
-            reread=PlanReloader(sweep, show.line),
-            budget=budget,
-            notice=notice,
-            inside=inside,
-        )
-        plan = loop.run()
-        for line in watch.close():
-            show.line(line)
-        finished = _finished(loop, context, plan.why, stops, alone=inside is None)
-        if inside is None:
-            notice("end", *summary(sweep, finished))
-        elif stops.out_of_time and inside.requeue(loop.epochs, show.line):
-            stops.sleep(ENDED_S)
-    return finished
-
-
-def _begun(
-    request: LaunchRequest, slots: Sequence[Slot], budget: Budget, jump: bool
-) -> tuple[LaunchContext, Budget]:
-    context = prepare_launch(request, slots, jump)
-    if request.order.search is None:
-        return context, budget
-    return start_search(context, budget, request.show.line)
+    stops = _stop_requests(request, folder, enclosing)
+    controller = LaunchController(context, stops, reporter, wait, budget, enclosing)
+    with report_error(reporter), stops.signal_handlers():
+        schedule = controller.run()
+        result = _result(controller, context, schedule.why, stops, alone=enclosing is None)
+        reporter.on_launch_end(result)
+        if enclosing is not None and stops.out_of_time:
+            if enclosing.requeue(controller.epochs, reporter.on_message):
+                stops.sleep(ENDED_S)
+    return result
 
 
 def prepare_launch(
-    request: LaunchRequest, slots: Sequence[Slot] = (), jump: bool = True
+    request: LaunchRequest, slots: Sequence[Slot] = (), named: bool = True
 ) -> LaunchContext:
     """Check everything and register: what a launch does before its first trial.
 
     Args:
-        jump: record that variants were named, if they were.
+        named: record that variants were named, if they were.
 
     Raises:
         PcanError: anything that keeps the launch from starting; nothing is half-written.
     """
-    sweep, order, say = request.sweep, request.order, request.show.line
+    sweep, order, reporter = request.sweep, request.order, request.reporter
     check_order(sweep, order)
     context = preflight(request, slots, candidates(sweep, order))
     registered = register_all(sweep, context.study_storage, context.resolution)
     for line in describe(registered):
-        say(line)
-    if order.variants and jump:
+        reporter.on_message(line)
+    if order.variants and named:
         record_manual_start(sweep, context.study_storage, order.variants, audit_stamp())
     if any(one.changed for one in registered):
         for line in changed_verdicts(sweep, request.project, context.rows()):
-            say(line)
+            reporter.on_message(line)
     return context
 
 
@@ -173,13 +133,13 @@ def preflight(
     Raises:
         PcanError: the order, the data's place, a checkpoint, the disk, a variant's model.
     """
-    sweep, project, say = request.sweep, request.project, request.show.line
+    sweep, project, reporter = request.sweep, request.project, request.reporter
     root = data_root(sweep, project, request.sets)
     check_ready(sweep, project, variants)
     resolution = resolve_and_check(sweep, project)
     for line in ignored_settings(sweep, {name: c.facts for name, c in resolution.configs.items()}):
-        say(line)
-    placed = DataPlacement(root=root, sets=request.sets)
+        reporter.on_message(line)
+    placement = DataPlacement(root=root, sets=request.sets)
     return LaunchContext(
         sweep=sweep,
         project=project,
@@ -189,51 +149,51 @@ def preflight(
         sets=request.sets,
         data_root=root,
         resolution=resolution,
-        courses=probe_models(sweep, project, resolution, variants, say, placed),
+        courses=probe_models(sweep, project, resolution, variants, reporter.on_message, placement),
         tracking=request.tracking,
     )
 
 
-def _stops(sweep: Sweep, folder: Path, show: Show, inside: EnclosingJob | None) -> StopRequests:
+def has_winner(context: LaunchContext) -> bool:
+    """Whether a variant of the plan completed; a maker of weights does not count."""
+    return bool(eligible(context.sweep, context.rows()))
+
+
+def _stop_requests(
+    request: LaunchRequest, folder: Path, enclosing: EnclosingJob | None
+) -> StopRequests:
     """Return what this launch listens to; in a scheduler's job, also to the scheduler."""
-    if inside is None:
-        return StopRequests(folder, sweep.job.stop_grace_s, show.line)
-    notice_s = inside.warning_s - min(30.0, inside.warning_s / 4)
-    return StopRequests(folder, sweep.job.stop_grace_s, show.line, notice_s, orphaned=True)
+    grace_s, reporter = request.sweep.job.stop_grace_s, request.reporter
+    if enclosing is None:
+        return StopRequests(folder, grace_s, reporter)
+    notice_s = enclosing.warning_s - min(30.0, enclosing.warning_s / 4)
+    return StopRequests(folder, grace_s, reporter, notice_s, orphaned=True)
 
 
-def _finished(
-    loop: LaunchController, context: LaunchContext, why: str, stops: StopRequests, alone: bool
+def _result(
+    controller: LaunchController,
+    context: LaunchContext,
+    why: str,
+    stops: StopRequests,
+    alone: bool,
 ) -> LaunchResult:
-    """Sum up; whether the sweep has a winner is not the matter of one job among others."""
-    interrupted = any(o.state is None and o.cause != "paused" for o in loop.done)
+    """Sum up; whether the sweep has a winner is left open by one job among others (`alone`)."""
+    interrupted = any(o.state is None and o.cause != Cause.PAUSED for o in controller.done)
     code = stops.exit_code
     if code == 0 and interrupted:
         code = 75
-    if code == 0 and (_went_wrong(loop, context) or (alone and not has_winner(context))):
+    if code == 0 and (_failed(controller, context) or (alone and not has_winner(context))):
         code = 3
     return LaunchResult(
-        why="" if interrupted else why,  # of before the interruption
-        failed=tuple(loop.failed),
+        why="" if interrupted else why,  # the schedule is older than the interruption
+        failed=tuple(controller.failed),
         interrupted=interrupted,
         exit_code=code,
     )
 
 
-def _went_wrong(loop: LaunchController, context: LaunchContext) -> bool:
-    """Whether a trial failed that was not meant to; that some diverge is part of a search."""
+def _failed(controller: LaunchController, context: LaunchContext) -> bool:
+    """Whether a trial failed; in a search some are expected to diverge."""
     if context.order.search is None:
-        return bool(loop.failed)
-    return any(o.state == "FAIL" and o.cause != "nan" for o in loop.done)
-
-
-def summary(sweep: Sweep, finished: LaunchResult) -> tuple[str, dict[str, Any]]:
-    """Return the last sentence for `--notify`, and its facts."""
-    why = "interrupted; the same launch goes on" if finished.interrupted else finished.why
-    facts = {"exit_code": finished.exit_code, "failed": list(finished.failed)}
-    return f"{sweep.name}: {why or 'stopped'} (exit code {finished.exit_code}).", facts
-
-
-def has_winner(context: LaunchContext) -> bool:
-    """Whether a variant of the plan completed; a maker of weights is no winner."""
-    return bool(candidates_of(context.sweep, context.rows()))
+        return bool(controller.failed)
+    return any(o.state == State.FAIL and o.cause != Cause.NAN for o in controller.done)

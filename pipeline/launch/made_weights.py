@@ -37,7 +37,7 @@ def publish_made_weights(
         source = _best_checkpoint(project, sweep, done[-1])
         target.parent.mkdir(parents=True, exist_ok=True)
         request = {"checkpoint": str(source), "out": str(target)}
-        run_tool("export_weights", request, sweep.job, project.cache, project.root)
+        run_tool("export_weights", request, sweep.job, project.root)
         top1 = 100 * (done[-1].best_top1 or 0.0)
         lines.append(
             f"Starting weights: {relative(target, project.root)}, from {done[-1].name} "

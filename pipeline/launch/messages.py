@@ -2,14 +2,33 @@
 
 from pipeline.errors import NotReady, PcanError
 from pipeline.job.exit_cause import Outcome, last_lines, most_relevant_log
+from pipeline.job.slots import Slot
 from pipeline.plan.search.rung_judge import is_check
 from pipeline.plan.verdict import Verdict, VerdictKind, percent
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.states import Cause, State
 
 
-def epoch_line(name: str, epochs: int, m: Measurement, verdict: Verdict) -> str:
-    """Return what one epoch gave, and what the rules say to it."""
+def start_text(name: str, slot: Slot, number: int, epoch: int, folder: str) -> str:
+    """Return the message for a job that was started.
+
+    Args:
+        number: which start of the trial it is, from 1.
+        epoch: the last one measured.
+    """
+    where = f"GPUs {slot.shown}" if slot.gpus else "the CPU"
+    attempt = f" (attempt {number})" if number > 1 else ""
+    after = f", going on after epoch {epoch}" if epoch else ""
+    return f"{name} starts on {where}{attempt}{after}: {folder}"
+
+
+def epoch_text(name: str, epochs: int | None, m: Measurement, verdict: Verdict) -> str:
+    """Return the message for an epoch: what it measured, and what the rules say to it.
+
+    Args:
+        epochs: how many the trial will have; None where that is unknown.
+    """
     branches = [
         f"{branch} {percent(value, 1)}"
         for branch, value in (("rgb", m.rgb_top1), ("pose", m.pose_top1))
@@ -19,28 +38,45 @@ def epoch_line(name: str, epochs: int, m: Measurement, verdict: Verdict) -> str:
     lr = f", lr {m.lr:.3g}" if m.lr is not None else ""
     took = f", {m.seconds:.0f} s" if m.seconds is not None else ""
     error = f" ± {100 * verdict.std_error:.2f}" if verdict.std_error is not None else ""
-    head = f"{name} epoch {m.epoch}/{epochs}: top-1 {percent(m.top1)}{error}{inside}{lr}{took}"
+    total = f"/{epochs}" if epochs else ""
+    head = f"{name} epoch {m.epoch}{total}: top-1 {percent(m.top1)}{error}{inside}{lr}{took}"
     if verdict.kind is VerdictKind.GO and not is_check(verdict.rule):
         return head
     reason = verdict.reason.removeprefix(f"epoch {m.epoch}: ")
     return f"{head}\n  {verdict.kind.value}: {reason}"
 
 
-def failure_text(name: str, epochs: int, rundir: RunDir, ranks: int, outcome: Outcome) -> str:
-    """Return the message for a failed trial: the cause, then where to read on."""
+def completion_text(name: str, epoch: int, outcome: Outcome, details: str = "") -> str:
+    """Return the message for a trial that has ended, or was given back unfinished.
+
+    Args:
+        epoch: the last one measured.
+        details: the end of the log of a failed trial; of another what follows.
+    """
+    if outcome.state == State.FAIL:
+        head = f"{name} failed after {epoch} epochs ({outcome.cause}): {outcome.reason}"
+        return f"{head}\n{details}" if details else head
+    if outcome.state is None and outcome.cause == Cause.PAUSED:
+        return f"{name} is paused; its place goes to the next."
+    state = (outcome.state or Cause.INTERRUPTED.value).lower()
+    reason = f": {outcome.reason.rstrip('.')}" if outcome.reason else ""
+    return f"{name} {state}{reason}. {details}".rstrip()
+
+
+def log_excerpt(rundir: RunDir, ranks: int) -> str:
+    """Return the last lines of the log that says most about a failure, and its name."""
     log = most_relevant_log(rundir, ranks)
     lines = "\n".join(f"    {line}" for line in last_lines(log))
-    head = f"{name} failed after {epochs} epochs ({outcome.cause}): {outcome.reason}"
-    return f"{head}\n  Last lines of {log}:\n{lines}"
+    return f"  Last lines of {log}:\n{lines}"
 
 
 def refusal(name: str, error: Exception) -> Exception:
-    """Turn what the system refused a trial, a folder or room on the disk, into a sentence."""
+    """Return a NotReady for what the system refused a trial: a folder, room on the disk."""
     if not isinstance(error, OSError):
         return error
     where = f": {error.filename}" if error.filename else ""
     return NotReady(
-        f"{name} cannot go on here: {error.strerror or error}{where}. Mend that, then run the "
+        f"{name} cannot go on here: {error.strerror or error}{where}. Fix that, then run the "
         "same launch."
     )
 

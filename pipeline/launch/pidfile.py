@@ -11,13 +11,13 @@ LAUNCH_FILE = "launch.json"
 
 
 def write_pidfile(folder: Path) -> None:
-    """Write down that this process launches the sweep whose runs lie in `folder`."""
+    """Record that this process launches the sweep whose runs lie in `folder`."""
     began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     write_json(folder / LAUNCH_FILE, {**dataclasses.asdict(this_process()), "began": began})
 
 
 def launch_is_alive(folder: Path) -> bool:
-    """Whether the launch that was started last is still there, as far as this host can tell."""
+    """Whether the launch that was started last is alive, as far as this host can see."""
     return bool(launcher(folder))
 
 

@@ -1,4 +1,4 @@
-"""The sweep file changes while a launch runs: read it again, record it, judge anew.
+"""Follow changes of the sweep file during a launch: read it again, record it, judge again.
 
 Gates, patience, ladder and resources of the file as it is now hold for everything still running;
 a changed recipe becomes a new trial of its study. A file that cannot be read changes nothing.
@@ -8,31 +8,32 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.errors import PcanError
 from pipeline.job.resolve import Resolution
 from pipeline.launch.context import LaunchContext
-from pipeline.launch.overruled import overruled
+from pipeline.launch.overrulings import overruled
 from pipeline.launch.registration import describe, register_all
+from pipeline.launch.reporters import Reporter
 from pipeline.launch.scheduler import candidates, check_order
 from pipeline.launch.workdir import run_dir
-from pipeline.plan.judge import Rules
-from pipeline.plan.overrule import judge
+from pipeline.plan.judge import Rules, judge
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
-from pipeline.plan.verdict import Verdict
+from pipeline.plan.verdict import Verdict, VerdictKind
 from pipeline.preflight.model_probe import DataPlacement, probe_models
 from pipeline.preflight.plan_facts import resolve_and_check
+from pipeline.shared.states import Kind, State
 from pipeline.study.trial_rows import TrialRow
 
 POLL_S = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
-class _Read:
-    """What a changed file gave: a plan and its resolved variants, or why not."""
+class _NewPlan:
+    """What a changed file gave: a plan and its resolved variants, or a problem."""
 
     sweep: Sweep | None = None
     resolution: Resolution | None = None
@@ -41,30 +42,26 @@ class _Read:
 
 
 class PlanReloader:
-    """Notices that the sweep file of a launch has changed.
+    """Reads the sweep file of a running launch again when it has changed."""
 
-    Args:
-        say: prints one line.
-    """
-
-    def __init__(self, sweep: Sweep, say: Callable[[str], None]) -> None:
+    def __init__(self, sweep: Sweep, reporter: Reporter) -> None:
         self._path = sweep.path
-        self._say = say
+        self._reporter = reporter
         self._known = _stamp(self._path)
         self._polled = time.monotonic()
-        self._reading: threading.Thread | None = None
-        self._read: _Read | None = None
+        self._thread: threading.Thread | None = None
+        self._new: _NewPlan | None = None
 
-    def __call__(self, context: LaunchContext) -> LaunchContext | None:
-        """Return the context by the changed file, None while it is as before.
+    def poll(self, context: LaunchContext) -> LaunchContext | None:
+        """Return the context by the changed file, None while it is unchanged.
 
         Reading a file may import torch in a child process, which takes seconds, so it is done in
         a thread; jobs are judged by the old rules meanwhile.
         """
-        if self._reading is not None:
-            if self._reading.is_alive():
+        if self._thread is not None:
+            if self._thread.is_alive():
                 return None
-            self._reading = None
+            self._thread = None
             return self._apply(context)
         if time.monotonic() - self._polled < POLL_S:
             return None
@@ -72,82 +69,88 @@ class PlanReloader:
         stamp = _stamp(self._path)
         if stamp is not None and stamp != self._known:
             self._known = stamp
-            self._reading = threading.Thread(target=self._look, args=(context,), daemon=True)
-            self._reading.start()
+            self._thread = threading.Thread(target=self._read, args=(context,), daemon=True)
+            self._thread.start()
         return None
 
-    def _look(self, context: LaunchContext) -> None:
+    def _read(self, context: LaunchContext) -> None:
         try:
             sweep = read_sweep(self._path, context.project.root)
             if sweep.name != context.sweep.name:
-                self._read = _Read(problem=f'It is another sweep now, "{sweep.name}".')
+                self._new = _NewPlan(problem=f'It is another sweep now, "{sweep.name}".')
                 return
             gone = [name for name in context.sweep.variants if name not in sweep.variants]
             if gone:
-                self._read = _Read(problem=f"It has lost {', '.join(gone)}.")
+                self._new = _NewPlan(problem=f"It has lost {', '.join(gone)}.")
                 return
             check_order(sweep, context.order)
-            self._read = self._resolved(sweep, context)
+            self._new = self._resolve(sweep, context)
         except PcanError as error:
-            self._read = _Read(problem=str(error))
+            self._new = _NewPlan(problem=str(error))
 
-    def _resolved(self, sweep: Sweep, context: LaunchContext) -> _Read:
+    def _resolve(self, sweep: Sweep, context: LaunchContext) -> _NewPlan:
         resolution = resolve_and_check(sweep, context.project)
         courses = probe_models(
             sweep,
             context.project,
             resolution,
             candidates(sweep, context.order),
-            self._say,
+            self._reporter.on_message,
             DataPlacement(root=context.data_root, sets=context.sets),
         )
-        return _Read(sweep, resolution, courses)
+        return _NewPlan(sweep, resolution, courses)
 
     def _apply(self, context: LaunchContext) -> LaunchContext | None:
-        read, self._read = self._read, None
+        new, self._new = self._new, None
         file = context.sweep.shown_path
-        if read is None or read.sweep is None or read.resolution is None:
-            why = read.problem if read is not None else "It could not be read."
-            self._say(f"{file} has changed. {why} The launch goes on by the plan as it was.")
+        if new is None or new.sweep is None or new.resolution is None:
+            why = new.problem if new is not None else "It could not be read."
+            self._reporter.on_message(
+                f"{file} has changed. {why} The launch goes on by the plan as it was."
+            )
             return None
         # The slots of this launch were cut for the size its jobs had when it began.
-        job = dataclasses.replace(read.sweep.job, gpus=context.sweep.job.gpus)
-        sweep = dataclasses.replace(read.sweep, job=job)
+        job = new.sweep.job.model_copy(update={"gpus": context.sweep.job.gpus})
+        sweep = new.sweep.model_copy(update={"job": job})
         try:
-            done = register_all(sweep, context.study_storage, read.resolution)
-            anew = changed_verdicts(sweep, context.project, context.rows())
+            registered = register_all(sweep, context.study_storage, new.resolution)
+            reversals = changed_verdicts(sweep, context.project, context.rows())
         except PcanError as error:
-            self._say(f"{file} has changed. {error} The launch goes on by the plan as it was.")
+            self._reporter.on_message(
+                f"{file} has changed. {error} The launch goes on by the plan as it was."
+            )
             return None
-        lines = describe(done) or ["no rule of it is another."]
-        self._say(f"{file} has changed: {' '.join(lines)}")
-        if job.gpus != read.sweep.job.gpus:
-            self._say(f"job.gpus stays {job.gpus} until the next launch.")
-        for line in anew:
-            self._say(line)
+        lines = describe(registered) or ["No rule of it is different."]
+        self._reporter.on_message(f"{file} has changed: {' '.join(lines)}")
+        if job.gpus != new.sweep.job.gpus:
+            self._reporter.on_message(f"job.gpus stays {job.gpus} until the next launch.")
+        for line in reversals:
+            self._reporter.on_message(line)
         return dataclasses.replace(
-            context, sweep=sweep, resolution=read.resolution, courses=read.courses
+            context, sweep=sweep, resolution=new.resolution, courses=new.courses
         )
 
 
 def changed_verdicts(sweep: Sweep, project: Project, rows: Sequence[TrialRow]) -> list[str]:
-    """Say which finished trials the present rules would have ended otherwise.
+    """Return a line on each finished trial that the present rules would have ended otherwise.
 
     Nothing finished is undone; a stopped trial can be continued.
     """
-    continued = {row.facts.get("continues") for row in rows}
+    continued = {row.continues for row in rows}
     lines = []
     for row in rows:
-        if row.state not in ("PRUNED", "COMPLETE") or row.variant not in sweep.variants:
+        if row.state not in (State.PRUNED, State.COMPLETE) or row.variant not in sweep.variants:
             continue
-        if not row.is_regular or row.facts.get("search"):  # no gate of the plan is for it
+        if not row.is_regular or row.kind is Kind.SEARCH:  # no gate of the plan is for it
             continue
-        stopped = any(v.get("verdict") in ("prune", "stop") for v in row.verdicts)
+        stopped = any(
+            v.get("verdict") in (VerdictKind.PRUNE, VerdictKind.STOP) for v in row.verdicts
+        )
         now = _ending(sweep, project, row)
         if stopped and now is None and row.name not in continued:
             how = f"pcan sweep continue {row.name} --sweep {sweep.name}"
             lines.append(f"{row.name} was stopped; by the present rules it goes on: {how}")
-        elif not stopped and now is not None and now.state == "PRUNED":
+        elif not stopped and now is not None and now.state == State.PRUNED:
             lines.append(
                 f"{row.name} is {row.state.lower()} and stays so; by the present rules it would "
                 f"have been stopped: {now.reason}."
@@ -165,7 +168,7 @@ def _ending(sweep: Sweep, project: Project, row: TrialRow) -> Verdict | None:
 
 
 def _stamp(path: os.PathLike[str]) -> tuple[int, int] | None:
-    """Return what tells one state of a file from another, None while it is being replaced."""
+    """Return the file's version (time and size), None while it is being replaced."""
     try:
         stat = os.stat(path)
     except OSError:

@@ -1,29 +1,417 @@
-"""What the user sees of a launch: the interface that `cli/show.py` fills."""
+"""What observes a launch: the interface, and the reporters for lines, for W&B and for `--notify`.
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+The launcher calls its reporter at the moments that the methods name, from one thread but for
+messages about a sweep file that is being read again. A reporter only observes: what goes wrong
+in one of them ends no training.
+"""
 
-from pipeline.launch.trial_runner import TrialRunner
+import contextlib
+import dataclasses
+import json
+import os
+import queue
+import shlex
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.env import EVENT, SECRETS
+from pipeline.errors import InputError, PcanError
+from pipeline.job.exit_cause import Outcome
+from pipeline.job.slots import Slot
+from pipeline.launch.messages import completion_text, epoch_text, start_text
+from pipeline.plan.judge import Rules
+from pipeline.plan.verdict import Verdict, VerdictKind
+from pipeline.shared.measurement import Measurement
+from pipeline.shared.rundir import RunDir
+from pipeline.shared.states import State
+
+#: A command that is still running after this is ended.
+TIMEOUT_S = 30.0
+#: How long the end of a launch waits for commands that have not run yet.
+CLOSE_S = 35.0
+#: Events beyond this number are dropped while the command is busy.
+MAX_QUEUED = 100
+#: How long the end of a launch waits for W&B's files to be complete.
+MIRROR_CLOSE_S = 60.0
 
 
-class Show(Protocol):
-    """Lines that stay, and a picture of the running jobs."""
+class ReportedTrial(Protocol):
+    """What a report names of any trial, running or not."""
 
-    def line(self, text: str) -> None:
-        """Print one line that stays."""
+    @property
+    def name(self) -> str: ...
 
-    def live(self, attempts: Sequence[TrialRunner]) -> None:
-        """Refresh the picture of the running jobs."""
+    @property
+    def epoch(self) -> int: ...
 
 
-class Once:
-    """Says a line, unless it is the one that was said last."""
+class RunningTrial(ReportedTrial, Protocol):
+    """What reporters may read of a trial that this launch runs.
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._last = ""
+    `epoch` is the last one measured, `epochs` how many there will be, `number_of_start` counts
+    the starts of its job from 1, `folder` is its run directory as a person would type it.
+    """
 
-    def __call__(self, text: str) -> None:
-        if text != self._last:
-            self._say(text)
-            self._last = text
+    @property
+    def epochs(self) -> int: ...
+
+    @property
+    def number_of_start(self) -> int: ...
+
+    @property
+    def slot(self) -> Slot: ...
+
+    @property
+    def folder(self) -> str: ...
+
+    @property
+    def rundir(self) -> RunDir: ...
+
+    @property
+    def history(self) -> Sequence[Measurement]: ...
+
+    @property
+    def rules(self) -> Rules: ...
+
+    @property
+    def stopping(self) -> Outcome | None: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LaunchResult:
+    """How a launch ended.
+
+    Args:
+        why: why nothing more is to be run, in the scheduler's words.
+        failed: trials that failed here.
+        interrupted: whether trials were given back unfinished.
+        exit_code: as a script sees it; 0 also when gates pruned everything but a winner exists.
+    """
+
+    why: str
+    failed: tuple[str, ...]
+    interrupted: bool
+    exit_code: int
+
+
+class Reporter:
+    """Observes a launch. Every method may be overridden; none does anything by itself."""
+
+    _status = ""
+
+    def on_message(self, text: str) -> None:
+        """Something happened that has no method of its own."""
+
+    def on_status(self, text: str) -> None:
+        """What the launch waits for; becomes a message unless it repeats the status before."""
+        if text != self._status:
+            self._status = text
+            self.on_message(text)
+
+    def on_trial_start(self, trial: RunningTrial) -> None:
+        """A job of the trial was started."""
+
+    def on_trial_result(
+        self, trial: RunningTrial, measurement: Measurement, verdict: Verdict
+    ) -> None:
+        """An epoch was measured and judged."""
+
+    def on_trial_complete(self, trial: ReportedTrial, outcome: Outcome, details: str = "") -> None:
+        """The storage has accepted how a trial ended, or that it was given back unfinished.
+
+        Args:
+            details: the end of the log of a failed trial; of another what follows.
+        """
+
+    def on_step_end(self, trials: Sequence[RunningTrial]) -> None:
+        """All running trials were polled once."""
+
+    def on_launch_end(self, result: LaunchResult) -> None:
+        """The launch has nothing more to run, or was stopped."""
+
+    def on_launch_error(self, error: PcanError) -> None:
+        """The launch ends with this error."""
+
+    def close(self) -> None:
+        """Release what the reporter holds; called once, after everything else."""
+
+
+class Reporters(Reporter):
+    """Passes every event on to several reporters, in their order.
+
+    One that raises is left out from then on, which the others report.
+    """
+
+    def __init__(self, *reporters: Reporter) -> None:
+        self._reporters = list(reporters)
+
+    def add(self, reporter: Reporter) -> None:
+        self._reporters.append(reporter)
+
+    def on_message(self, text: str) -> None:
+        self._each(lambda one: one.on_message(text))
+
+    def on_trial_start(self, trial: RunningTrial) -> None:
+        self._each(lambda one: one.on_trial_start(trial))
+
+    def on_trial_result(
+        self, trial: RunningTrial, measurement: Measurement, verdict: Verdict
+    ) -> None:
+        self._each(lambda one: one.on_trial_result(trial, measurement, verdict))
+
+    def on_trial_complete(self, trial: ReportedTrial, outcome: Outcome, details: str = "") -> None:
+        self._each(lambda one: one.on_trial_complete(trial, outcome, details))
+
+    def on_step_end(self, trials: Sequence[RunningTrial]) -> None:
+        self._each(lambda one: one.on_step_end(trials))
+
+    def on_launch_end(self, result: LaunchResult) -> None:
+        self._each(lambda one: one.on_launch_end(result))
+
+    def on_launch_error(self, error: PcanError) -> None:
+        self._each(lambda one: one.on_launch_error(error))
+
+    def close(self) -> None:
+        self._each(lambda one: one.close())
+
+    def _each(self, call: Callable[[Reporter], None]) -> None:
+        for reporter in list(self._reporters):
+            try:
+                call(reporter)
+            except Exception as error:
+                self._reporters.remove(reporter)
+                self.on_message(
+                    f"{type(reporter).__name__} reports nothing more: {type(error).__name__}: "
+                    f"{error}. Training goes on."
+                )
+
+
+@contextlib.contextmanager
+def report_error(reporter: Reporter) -> Iterator[None]:
+    """Report the PcanError that ends a launch, and pass it on."""
+    try:
+        yield
+    except PcanError as error:
+        reporter.on_launch_error(error)
+        raise
+
+
+class LineReporter(Reporter):
+    """Turns every event into lines of text.
+
+    Args:
+        write: takes one line (or several, with line breaks).
+    """
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+
+    def on_message(self, text: str) -> None:
+        self._write(text)
+
+    def on_trial_start(self, trial: RunningTrial) -> None:
+        self._write(
+            start_text(trial.name, trial.slot, trial.number_of_start, trial.epoch, trial.folder)
+        )
+
+    def on_trial_result(
+        self, trial: RunningTrial, measurement: Measurement, verdict: Verdict
+    ) -> None:
+        self._write(epoch_text(trial.name, trial.epochs, measurement, verdict))
+
+    def on_trial_complete(self, trial: ReportedTrial, outcome: Outcome, details: str = "") -> None:
+        self._write(completion_text(trial.name, trial.epoch, outcome, details))
+
+
+class WandbMirror(Protocol):
+    """The part of `track.mirror` that a launch uses."""
+
+    def trials_changed(self) -> None: ...
+
+    def close(self, deadline_s: float = ...) -> Any: ...
+
+
+class WandbReporter(Reporter):
+    """Starts the W&B mirror with the first epoch, wakes it, and sums it up.
+
+    The mirror is a child process that reads the run directories. It is not started before there
+    is something to send, so that it takes no core from a job that is starting.
+
+    Args:
+        folder: `runs/<sweep>`.
+        start: starts the mirror; None where W&B is disabled.
+        console: prints what the user should know of it.
+    """
+
+    def __init__(
+        self, folder: Path, start: Callable[[Path], WandbMirror] | None, console: Reporter
+    ) -> None:
+        self._folder = folder
+        self._start = start
+        self._console = console
+        self._mirror: WandbMirror | None = None
+        self._problem: str | None = None
+
+    def on_trial_result(
+        self, trial: RunningTrial, measurement: Measurement, verdict: Verdict
+    ) -> None:
+        del trial, measurement, verdict
+        self._wake()
+
+    def on_trial_complete(self, trial: ReportedTrial, outcome: Outcome, details: str = "") -> None:
+        del trial, outcome, details
+        self._wake()
+
+    def on_launch_end(self, result: LaunchResult) -> None:
+        """Let W&B's files be completed and sent."""
+        del result
+        command = f"pcan sweep sync {self._folder.name}"
+        if self._problem is not None:
+            self._console.on_message(
+                f"W&B did not get everything ({self._problem}); make up for it: {command}"
+            )
+        if self._mirror is None:
+            return
+        summary = self._mirror.close(MIRROR_CLOSE_S)
+        if summary.trouble:
+            self._console.on_message(f"W&B: {summary.trouble}")
+        if summary.sent < summary.trials:
+            kept = f"{summary.written} of {summary.trials} trials are in offline files"
+            self._console.on_message(f"W&B: {kept}; send them: {command}")
+        elif summary.trials:
+            self._console.on_message(f"W&B: all {summary.trials} trials are sent.")
+
+    def _wake(self) -> None:
+        """Have the mirror read the run directories again; after a first failure do nothing."""
+        if self._start is None or self._problem is not None:
+            return
+        try:
+            if self._mirror is None:
+                self._mirror = self._start(self._folder)
+            self._mirror.trials_changed()
+        except Exception as error:  # no process can be started, the folder is not writable, ...
+            self._problem = f"{type(error).__name__}: {error}"
+
+
+def parse_command(text: str) -> list[str]:
+    """Split the command of `--notify` as a shell would, without running one.
+
+    Raises:
+        InputError: it is empty, its quotes do not match, or there is no such program.
+    """
+    try:
+        argv = shlex.split(text)
+    except ValueError as error:
+        raise InputError(f"--notify {text!r} cannot be split into words: {error}.") from None
+    if not argv:
+        raise InputError('--notify is empty. Example: --notify "mail -s pcan me@example.org"')
+    if shutil.which(argv[0]) is None:
+        raise InputError(
+            f'--notify names the program "{argv[0]}", which is not there or cannot be run.'
+        )
+    return argv
+
+
+class CommandReporter(Reporter):
+    """Runs the user's own command for verdicts, failures and the end: `launch --notify CMD`.
+
+    A sentence goes to its standard input, the facts as JSON into PCAN_EVENT. Commands run in a
+    thread of their own, one at a time, and can neither delay nor fail the launch.
+
+    Args:
+        console: prints one line if the command fails.
+        end: whether the end of the launch is an event; not for a job of a launch on a cluster.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        sweep: str,
+        console: Reporter,
+        end: bool = True,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        self._argv = argv
+        self._sweep = sweep
+        self._console = console
+        self._end = end
+        self._timeout_s = timeout_s
+        self._failed = False
+        self._events: queue.Queue[tuple[str, str] | None] = queue.Queue(MAX_QUEUED)
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def on_trial_result(
+        self, trial: RunningTrial, measurement: Measurement, verdict: Verdict
+    ) -> None:
+        if verdict.kind is not VerdictKind.GO:
+            text = epoch_text(trial.name, trial.epochs, measurement, verdict)
+            self.send("verdict", text, {"trial": trial.name, **verdict.record()})
+
+    def on_trial_complete(self, trial: ReportedTrial, outcome: Outcome, details: str = "") -> None:
+        if outcome.state == State.FAIL:
+            text = f"{trial.name} failed ({outcome.cause}): {outcome.reason}"
+            facts = {"trial": trial.name, "cause": outcome.cause, "reason": outcome.reason}
+            self.send("failure", text, facts)
+
+    def on_launch_end(self, result: LaunchResult) -> None:
+        if not self._end:
+            return
+        why = "interrupted; the same launch goes on" if result.interrupted else result.why
+        text = f"{self._sweep}: {why or 'stopped'} (exit code {result.exit_code})."
+        self.send("end", text, {"exit_code": result.exit_code, "failed": list(result.failed)})
+
+    def on_launch_error(self, error: PcanError) -> None:
+        self.send("failure", str(error), {})
+
+    def close(self) -> None:
+        """Give events that were not sent yet a moment."""
+        if not self._thread.is_alive():
+            return
+        with contextlib.suppress(queue.Full):
+            self._events.put(None, timeout=1)
+            self._thread.join(CLOSE_S)
+
+    def send(self, event: str, sentence: str, facts: Mapping[str, Any]) -> None:
+        """Queue an event: "verdict", "failure" or "end"."""
+        if not self._thread.is_alive():
+            self._thread.start()
+        record = {"schema": 1, "event": event, "sweep": self._sweep, "sentence": sentence, **facts}
+        try:
+            self._events.put_nowait((sentence, json.dumps(record)))
+        except queue.Full:
+            self._report_once("is too slow; some events are not sent")
+
+    def _work(self) -> None:
+        while (event := self._events.get()) is not None:
+            self._run(*event)
+
+    def _run(self, sentence: str, record: str) -> None:
+        env = {key: value for key, value in os.environ.items() if key not in SECRETS}
+        try:
+            done = subprocess.run(
+                self._argv,
+                input=f"{sentence}\n",
+                text=True,
+                env={**env, EVENT: record},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                timeout=self._timeout_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            self._report_once(f"took more than {self._timeout_s:g} s and was ended")
+        except (OSError, ValueError) as error:
+            self._report_once(f"could not be run: {error}")
+        else:
+            if done.returncode != 0:
+                last = (done.stderr.strip().splitlines() or ["no error message"])[-1]
+                self._report_once(f"ended with exit code {done.returncode}: {last[:200]}")
+
+    def _report_once(self, problem: str) -> None:
+        if not self._failed:
+            self._failed = True
+            self._console.on_message(f"--notify: {self._argv[0]} {problem}. The launch goes on.")

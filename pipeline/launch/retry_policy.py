@@ -6,6 +6,7 @@ from typing import Any
 from pipeline.job.exit_cause import Outcome
 from pipeline.launch.trial_runner import TrialRunner
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.states import Cause, State
 
 
 class RetryPolicy:
@@ -21,38 +22,40 @@ class RetryPolicy:
         self._fruitless: dict[str, int] = {}
         self._epochs: dict[str, int] = {}
 
-    def started(self, attempt: TrialRunner) -> int:
-        """Note a start; return which one of the trial it is, from 1."""
-        self._epochs[attempt.name] = len(attempt.history)
-        return attempt.lease.attempt + self._starts.get(attempt.name, 0)
+    def started(self, trial: TrialRunner) -> int:
+        """Record a start; return which one of the trial it is, from 1."""
+        self._epochs[trial.name] = len(trial.history)
+        return trial.lease.attempt + self._starts.get(trial.name, 0)
 
-    def allowed(self, attempt: TrialRunner, outcome: Outcome) -> bool:
-        """Whether another start may mend what ended this one.
+    def allowed(self, trial: TrialRunner, outcome: Outcome) -> bool:
+        """Whether another start may get past what ended this one.
 
-        A checkpoint that the job refused makes way for the one before, whatever the bounds.
+        A checkpoint that the job rejected makes way for the one before, whatever the bounds.
         """
-        if outcome.state != "FAIL" or attempt.ending is not None:
+        if outcome.state != State.FAIL or trial.ending is not None:
             return False
-        if outcome.cause == "bad_checkpoint":
-            return rejected_checkpoint(attempt.rundir, {"cause": outcome.cause}) is not None
-        if len(attempt.history) > self._epochs[attempt.name]:
-            self._fruitless[attempt.name] = 0
-        return self._fruitless.get(attempt.name, 0) < self.bounds.get(outcome.cause or "", 0)
+        if outcome.cause == Cause.BAD_CHECKPOINT:
+            return rejected_checkpoint(trial.rundir, {"cause": outcome.cause}) is not None
+        if len(trial.history) > self._epochs[trial.name]:
+            self._fruitless[trial.name] = 0
+        return self._fruitless.get(trial.name, 0) < self.bounds.get(outcome.cause or "", 0)
 
-    def next_start(self, attempt: TrialRunner) -> int:
+    def next_start(self, trial: TrialRunner) -> int:
         """Count another start; return its number."""
-        name = attempt.name
+        name = trial.name
         self._fruitless[name] = self._fruitless.get(name, 0) + 1
         self._starts[name] = self._starts.get(name, 0) + 1
-        return attempt.lease.attempt + self._starts[name]
+        return trial.lease.attempt + self._starts[name]
 
 
 def rejected_checkpoint(rundir: RunDir, earlier: Mapping[str, Any] | None) -> str | None:
-    """Return the checkpoint that the last start refused, if that is how it ended.
+    """Return the checkpoint that the last start rejected, if that is how it ended.
 
-    Its launcher was killed before it could try the one before.
+    Args:
+        earlier: the content of its `outcome.json`; after a restart of the launcher the one that
+            was killed before it could try an older checkpoint.
     """
-    if earlier is None or earlier.get("cause") != "bad_checkpoint":
+    if earlier is None or earlier.get("cause") != Cause.BAD_CHECKPOINT:
         return None
     spec = rundir.read_spec()
     return spec.resume if spec else None

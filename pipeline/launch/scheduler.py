@@ -1,60 +1,47 @@
-"""What to run next: the ladder, all variants, or those that were named."""
+"""What to run next: the ladder, all variants, those that were named, or a search."""
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 
 from pipeline.errors import InputError
-from pipeline.plan.ladder import LadderState, walk
+from pipeline.launch.context import LaunchContext
+from pipeline.launch.orders import RunOrder, Schedule
+from pipeline.launch.search import next_search
+from pipeline.plan.ladder import walk
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.states import Kind, Phase, State
 from pipeline.study.claim_request import ClaimRequest
 from pipeline.study.trial_rows import TrialRow, ended_recipes, recipe_row
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SearchOrder:
-    """What a search was asked for.
+def schedule(context: LaunchContext, rows: Sequence[TrialRow]) -> Schedule:
+    """Return what a launch is to run now.
 
     Args:
-        variant: whose space is searched.
-        trials: how many the search has in all, those of earlier commands too.
-        gpu_hours: what it may spend in all.
+        rows: the sweep's trials as the storage has them.
     """
+    sweep, search = context.sweep, context.order.search
+    starts = {v.warm_start.checkpoint for v in sweep.variants.values() if v.warm_start}
+    present = {path for path in starts if (context.project.root / path).is_file()}
+    if search is None:
+        return next_trials(sweep, context.order, rows, context.hashes, present)
+    makers = prerequisites(sweep, [search.variant], rows, context.hashes, present)
+    return makers or next_search(context, search, rows)
 
-    variant: str
-    trials: int
-    gpu_hours: float | None = None
 
+def variant_after(context: LaunchContext, variant: str) -> str | None:
+    """Return the variant that the ladder has reached after `variant` ended.
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RunOrder:
-    """What a launch was asked to run.
-
-    Args:
-        policy: "ladder" or "all"; ignored where variants are named.
-        variants: named variants, in order.
-        trials: trials per study; 1 is the recipe alone.
-        confirms: trials whose repetitions on other seeds are run, and nothing else.
-        search: search instead of the plan; everything else is ignored.
+    Raises:
+        StorageError: the storage cannot be read.
     """
-
-    policy: str = "ladder"
-    variants: tuple[str, ...] = ()
-    trials: int = 1
-    confirms: tuple[str, ...] = ()
-    search: SearchOrder | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """The trials wanted now, and why nothing more is wanted once they are done.
-
-    `beaten` are paused trials of a search that are to be ended.
-    """
-
-    wanted: tuple[ClaimRequest, ...]
-    why: str = ""
-    step: LadderState | None = None
-    beaten: tuple[TrialRow, ...] = ()
+    order = context.order
+    if order.search is not None or order.variants or order.confirms or order.policy != "ladder":
+        return None
+    step = schedule(context, context.rows()).step
+    if step is None or step.variant == variant:
+        return None
+    return step.variant
 
 
 def check_order(sweep: Sweep, order: RunOrder) -> None:
@@ -99,7 +86,7 @@ def weight_makers(
     """Return the variants that make the starting weights of these.
 
     Args:
-        present: checkpoints that are there already; nobody has to make those.
+        present: checkpoints that are there already and need not be made.
     """
     starts = [sweep.variants[name].warm_start for name in variants]
     made = [s.make for s in starts if s is not None and s.make and s.checkpoint not in present]
@@ -132,7 +119,7 @@ def next_trials(
     makers = prerequisites(sweep, chosen, rows, hashes, present)
     if makers is not None:
         return dataclasses.replace(makers, step=step)
-    wanted = tuple(_wanted(name, order.trials, hashes, order.confirms) for name in chosen)
+    wanted = tuple(_request(name, order.trials, hashes, order.confirms) for name in chosen)
     return Schedule(wanted=wanted, why=why, step=step)
 
 
@@ -152,62 +139,62 @@ def prerequisites(
     if failed is not None:
         why = f"{failed}, which makes the starting weights, did not complete"
         return Schedule(wanted=(), why=why)
-    return Schedule(wanted=tuple(_wanted(n, 1, hashes) for n in unmade))
+    return Schedule(wanted=tuple(_request(n, 1, hashes) for n in unmade))
 
 
 def claimable(
     sweep: Sweep, plan: Schedule, rows: Sequence[TrialRow], skip: Collection[int]
 ) -> bool:
-    """Whether a wanted trial is likely to be had; for less, no GPU has to be looked at.
+    """Whether a wanted trial can probably be claimed; if not, no GPU has to be checked.
 
     Args:
         skip: ids of trials that this launch has given back.
     """
-    for want in plan.wanted:
-        mine = _seen_by(want, rows)
-        short = sum(r.is_regular for r in mine) < want.trials and not want.confirms
-        if short and sweep.variants[want.variant].space:
+    for request in plan.wanted:
+        trials = _counted_by(request, rows)
+        short = sum(r.is_regular for r in trials) < request.trials and not request.confirms
+        if short and sweep.variants[request.variant].space:
             return True
-        if any(_may_run(r, want) and r.trial_id not in skip for r in mine):
+        if any(_may_run(r, request) and r.trial_id not in skip for r in trials):
             return True
     return False
 
 
 def count_unclaimed(sweep: Sweep, plan: Schedule, rows: Sequence[TrialRow]) -> int:
-    """Return how many wanted trials nobody runs: waiting, interrupted, or still to be drawn."""
+    """Return how many wanted trials no launch runs: waiting, interrupted, or to be drawn."""
     count = 0
-    for want in plan.wanted:
-        mine = _seen_by(want, rows)
-        left = [r for r in mine if _may_run(r, want)]
-        count += sum(r.attempt > 0 or r.recipe_hash in (None, want.recipe_hash) for r in left)
-        if sweep.variants[want.variant].space and not want.confirms:
-            count += max(0, want.trials - sum(r.is_regular for r in mine))
+    for request in plan.wanted:
+        trials = _counted_by(request, rows)
+        left = [r for r in trials if _may_run(r, request)]
+        count += sum(r.attempt > 0 or r.recipe_hash in (None, request.recipe_hash) for r in left)
+        if sweep.variants[request.variant].space and not request.confirms:
+            count += max(0, request.trials - sum(r.is_regular for r in trials))
     return count
 
 
 def running(plan: Schedule, rows: Sequence[TrialRow]) -> list[TrialRow]:
-    """Return the wanted trials that somebody runs."""
-    mine = [row for want in plan.wanted for row in _seen_by(want, rows)]
-    return [row for row in mine if row.phase == "running"]
+    """Return the wanted trials that a launch, this one or another, runs."""
+    trials = [row for request in plan.wanted for row in _counted_by(request, rows)]
+    return [row for row in trials if row.phase == Phase.RUNNING]
 
 
-def _seen_by(want: ClaimRequest, rows: Sequence[TrialRow]) -> list[TrialRow]:
+def _counted_by(request: ClaimRequest, rows: Sequence[TrialRow]) -> list[TrialRow]:
     """Return a variant's trials as a search, or a launch, counts them: each only its own."""
-    mine = [r for r in rows if r.variant == want.variant and not r.superseded]
-    mine = [r for r in mine if want.has(r.confirms)]
-    if want.confirms:
-        return mine
-    return [r for r in mine if bool(r.facts.get("search")) == (want.search is not None)]
+    trials = [r for r in rows if r.variant == request.variant and not r.superseded]
+    trials = [r for r in trials if request.has(r.confirms)]
+    if request.confirms:
+        return trials
+    return [r for r in trials if (r.kind is Kind.SEARCH) == (request.search is not None)]
 
 
-def _may_run(row: TrialRow, want: ClaimRequest) -> bool:
-    """Whether nobody runs a trial and it need not wait."""
-    if row.phase == "paused":
-        return want.search is not None and row.trial_id in want.search.going_on
-    return row.phase not in ("done", "running")
+def _may_run(row: TrialRow, request: ClaimRequest) -> bool:
+    """Whether no launch runs a trial and it need not wait."""
+    if row.phase == Phase.PAUSED:
+        return request.search is not None and row.trial_id in request.search.going_on
+    return row.phase not in (Phase.DONE, Phase.RUNNING)
 
 
-def _wanted(
+def _request(
     name: str, trials: int, hashes: Mapping[str, str], confirms: tuple[str, ...] = ()
 ) -> ClaimRequest:
     return ClaimRequest(variant=name, trials=trials, recipe_hash=hashes[name], confirms=confirms)
@@ -215,7 +202,7 @@ def _wanted(
 
 def _complete(rows: Sequence[TrialRow], variant: str, hashes: Mapping[str, str]) -> bool:
     row = recipe_row(rows, variant, hashes[variant])
-    return row is not None and row.state == "COMPLETE"
+    return row is not None and row.state == State.COMPLETE
 
 
 def _ended(rows: Sequence[TrialRow], variant: str, hashes: Mapping[str, str]) -> bool:

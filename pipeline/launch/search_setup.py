@@ -1,32 +1,31 @@
-"""Before a search: around which variant, with how many trials, and what is known already."""
+"""Set up a search: around which variant, with how many trials, and what is known already."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 from pipeline.errors import InputError
 from pipeline.job.resolve import ResolvedConfig
 from pipeline.launch.budget import Budget
-from pipeline.launch.scheduler import SearchOrder
-from pipeline.launch.search import counted, of_search, rule_of, trials_of
+from pipeline.launch.context import LaunchContext
+from pipeline.launch.orders import SearchOrder
+from pipeline.launch.reporters import Reporter
+from pipeline.launch.search import counted, rule_of, trials_of
 from pipeline.plan.config_diff import differences
 from pipeline.plan.recipe import recipe_values
 from pipeline.plan.search.rules import SyncHalving
 from pipeline.plan.search.space import rates_of
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.states import Kind, State
 from pipeline.study.gpu_hours import epoch_hours, hours_so_far
-from pipeline.study.known import PriorTrial, import_known, outside_space
+from pipeline.study.import_trials import PriorTrial, import_prior, outside_space
 from pipeline.study.trial_rows import TrialRow, recipe_row
 
-if TYPE_CHECKING:
-    from pipeline.launch.context import LaunchContext
-
-#: More than anybody runs; the hours end such a search.
+#: More than any search runs; its hours end it.
 UNLIMITED = 10_000
 
 
 def choose_variant(sweep: Sweep, rows: Sequence[TrialRow], named: str | None) -> str:
-    """Return the variant to search around: as named, as begun, as written, or the best.
+    """Return the variant to search around: as named, as begun, as configured, or the best.
 
     Raises:
         InputError: there is none with a `space`.
@@ -38,12 +37,14 @@ def choose_variant(sweep: Sweep, rows: Sequence[TrialRow], named: str | None) ->
             "Name the values to search under a variant (docs/search.md)."
         )
     if named is not None and named not in able:
-        problem = "has no `space`" if named in sweep.variants else "is no variant"
+        problem = "has no `space`" if named in sweep.variants else "is not a variant"
         raise InputError(
             f'"{named}" {problem} in {sweep.shown_path}; to search: {", ".join(able)}.'
         )
-    begun = [row.variant for row in rows if of_search(row) and row.variant in able]
-    recipes = [r for r in rows if r.recipe_hash and r.state == "COMPLETE" and r.variant in able]
+    begun = [row.variant for row in rows if row.kind is Kind.SEARCH and row.variant in able]
+    recipes = [
+        r for r in rows if r.recipe_hash and r.state == State.COMPLETE and r.variant in able
+    ]
     best = max(recipes, key=lambda row: row.best_top1 or 0.0, default=None)
     start = sweep.ladder.start
     fallback = start if start in able else able[0]
@@ -63,16 +64,16 @@ def make_order(
         trials = sweep.search.trials
     if trials is None and gpu_hours is None:
         raise InputError(
-            f"How much is to be searched? Say --trials N or --gpu-hours H, or write search: "
+            f"How much is to be searched? Give --trials N or --gpu-hours H, or write search: "
             f"{{trials: N}} in {sweep.shown_path}."
         )
     return SearchOrder(variant=variant, trials=trials or UNLIMITED, gpu_hours=gpu_hours)
 
 
 def start_search(
-    context: "LaunchContext", budget: Budget, say: Callable[[str], None]
-) -> tuple["LaunchContext", Budget]:
-    """Bring in what is known, settle how much is to be run, and say so.
+    context: LaunchContext, budget: Budget, reporter: Reporter
+) -> tuple[LaunchContext, Budget]:
+    """Add what is known to the study, settle how much is to be run, and report both.
 
     Returns:
         The context with the settled order, and the budget with what the search spent before.
@@ -80,23 +81,23 @@ def start_search(
     order, rows = context.order.search, context.rows()
     assert order is not None
     for line in add_prior_trials(context, order.variant, rows):
-        say(line)
+        reporter.on_message(line)
     order = dataclasses.replace(order, trials=settle_trials(context, order, rows))
-    mine = trials_of(rows, order.variant)
+    trials = trials_of(rows, order.variant)
     rule = rule_of(context, order.variant)
     much = counted(order.trials) if order.trials != UNLIMITED else "as many trials as fit"
     within = f" within {order.gpu_hours:g} GPU hours" if order.gpu_hours is not None else ""
     checks = ", ".join(str(check) for check in rule.checks)
     how = f"{rule.name}, checked after epoch {checks}" if checks else "no stopping rule"
-    so_far = f"; {len(mine)} of them begun before" if mine else ""
-    say(f"Searching around {order.variant}: {much}{within} ({how}){so_far}.")
-    spent = hours_so_far(context.sweep, mine)
+    so_far = f"; {len(trials)} of them begun before" if trials else ""
+    reporter.on_message(f"Searching around {order.variant}: {much}{within} ({how}){so_far}.")
+    spent = hours_so_far(context.sweep, trials)
     budget = Budget(budget.max_hours, order.gpu_hours, before=spent, whose="search")
     settled = dataclasses.replace(context.order, search=order)
     return dataclasses.replace(context, order=settled), budget
 
 
-def max_parallel(context: "LaunchContext", most: int) -> int:
+def max_parallel(context: LaunchContext, most: int) -> int:
     """Return how many jobs may run at once: as many as whole trials fit into a search's hours."""
     order, rows = context.order.search, context.rows()
     if order is None or order.gpu_hours is None:
@@ -109,7 +110,7 @@ def max_parallel(context: "LaunchContext", most: int) -> int:
     return max(1, min(most, int(left / (hours * int(epochs)))))
 
 
-def settle_trials(context: "LaunchContext", order: SearchOrder, rows: Sequence[TrialRow]) -> int:
+def settle_trials(context: LaunchContext, order: SearchOrder, rows: Sequence[TrialRow]) -> int:
     """Return how many trials the search has: of a ladder, as many as its hours pay for.
 
     A ladder halves a number that has to be known before its first check.
@@ -124,7 +125,7 @@ def settle_trials(context: "LaunchContext", order: SearchOrder, rows: Sequence[T
     if hours is None:
         raise InputError(
             "A ladder within GPU hours needs to know how long an epoch takes. Run a recipe of "
-            "the plan first, or set job.epoch_minutes, or say --trials N."
+            "the plan first, or set job.epoch_minutes, or give --trials N."
         )
     count = rule.least
     while rule.most_epochs(count + 1) * hours <= order.gpu_hours:
@@ -132,18 +133,16 @@ def settle_trials(context: "LaunchContext", order: SearchOrder, rows: Sequence[T
     return max(count, len(trials_of(rows, order.variant)))
 
 
-def add_prior_trials(
-    context: "LaunchContext", variant: str, rows: Sequence[TrialRow]
-) -> list[str]:
-    """Bring the plan's finished recipes into the study that is searched.
+def add_prior_trials(context: LaunchContext, variant: str, rows: Sequence[TrialRow]) -> list[str]:
+    """Add the plan's finished recipes to the study that is searched.
 
     Returns:
-        A line on what was brought, and one on each that could not be.
+        A line on what was added, and one on each that could not be.
     """
     known, lines = [], []
     for name in context.sweep.variants:
         row = recipe_row(rows, name, context.hashes[name])
-        if name == variant or row is None or row.state not in ("COMPLETE", "PRUNED"):
+        if name == variant or row is None or row.state not in (State.COMPLETE, State.PRUNED):
             continue
         if name in context.sweep.makers or row.best_top1 is None:
             continue
@@ -152,7 +151,7 @@ def add_prior_trials(
             known.append(PriorTrial(row=row, values=values))
         else:
             lines.append(f"{row.name} is not known to the search: {why}.")
-    added = import_known(context.sweep, context.study_storage, variant, known)
+    added = import_prior(context.sweep, context.study_storage, variant, known)
     if added:
         lines.insert(0, f"Known from the plan: {', '.join(added)}.")
     return lines
@@ -162,14 +161,14 @@ def as_search_point(
     sweep: Sweep, configs: Mapping[str, ResolvedConfig], variant: str, other: str
 ) -> tuple[dict[str, object], str | None]:
     """Return another recipe's values in a variant's space, and why it has none there."""
-    mine, theirs = sweep.variants[variant], sweep.variants[other]
-    if mine.warm_start != theirs.warm_start:
+    own = sweep.variants[variant]
+    if own.warm_start != sweep.variants[other].warm_start:
         return {}, f"{other} starts from other weights than {variant}"
-    values = recipe_values(mine)
+    values = recipe_values(own)
     rates = rates_of(configs[variant].facts.get("param_scheduler"))
-    for found in differences(configs[variant].changes, configs[other].changes):
-        if found.path in mine.space:
-            values[found.path] = found.new
-        elif found.path not in rates:
-            return {}, f"{other} also changes {found.path}, which is not searched"
+    for change in differences(configs[variant].changes, configs[other].changes):
+        if change.path in own.space:
+            values[change.path] = change.new
+        elif change.path not in rates:
+            return {}, f"{other} also changes {change.path}, which is not searched"
     return values, outside_space(sweep, variant, values)

@@ -1,6 +1,6 @@
 """Where the trials of a launch may run: its slots, and whether their GPUs are really free.
 
-A lock keeps launches off each other's GPUs; the driver says who else works there. After a trial
+A lock keeps launches off each other's GPUs; the driver shows who else works there. After a trial
 its GPUs stay locked until the driver shows them free, so that the next trial finds them whole.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pipeline.errors import NotReady
 from pipeline.job.gpus import Gpu, choose, list_gpus
 from pipeline.job.slots import Slot, cpu_slots, gpu_slots
+from pipeline.launch.reporters import Reporter
 from pipeline.plan.sweep import Sweep
 
 #: How long a driver may take to give the memory of ended processes back.
@@ -70,93 +71,95 @@ class SlotPool:
     """The slots of one launch.
 
     Args:
-        wait: GPUs that others use are waited for rather than refused.
-        say: prints one line.
-        look: asks the driver for the GPUs as they are now.
+        wait: wait for GPUs that others use rather than refuse to run.
+        query: asks the driver for the GPUs as they are now.
     """
 
     def __init__(
         self,
         slots: Sequence[Slot],
         wait: bool,
-        say: Callable[[str], None],
-        look: Callable[[], list[Gpu]] = list_gpus,
+        reporter: Reporter,
+        query: Callable[[], list[Gpu]] = list_gpus,
     ) -> None:
-        self.waiting = ""
+        #: After an `acquire` that returned None: who holds the GPUs that could be used.
+        self.blocked_by = ""
         self._slots = slots
         self._wait = wait
-        self._say = say
-        self._look = look
-        self._taken: set[int] = set()
-        self._clearing: dict[int, tuple[Slot, str, float]] = {}
-        self._looked: tuple[float, list[Gpu]] = (-POLL_S, [])
+        self._reporter = reporter
+        self._query = query
+        self._acquired: set[int] = set()
+        self._draining: dict[int, tuple[Slot, str, float]] = {}
+        self._gpus: tuple[float, list[Gpu]] = (-POLL_S, [])
 
     @property
     def draining(self) -> bool:
         """Whether GPUs of an ended trial are not known to be free yet."""
-        return bool(self._clearing)
+        return bool(self._draining)
 
     def acquire(self, trial: str) -> Slot | None:
-        """Hold a slot for a trial; None while there is none to be had.
-
-        `waiting` says, after a None, who holds the GPUs that could be used otherwise.
+        """Hold a slot for a trial; None while none is free.
 
         Raises:
             NotReady: others hold them all, nothing of ours runs, and waiting was not asked for.
         """
-        held = []
+        problems = []
         for slot in self._slots:
-            if slot.number in self._taken or slot.number in self._clearing:
+            if slot.number in self._acquired or slot.number in self._draining:
                 continue
-            problem = slot.acquire(trial) or self._in_use(slot)
+            problem = slot.acquire(trial) or self._foreign_usage(slot)
             if problem is None:
-                self._taken.add(slot.number)
-                self.waiting = ""
+                self._acquired.add(slot.number)
+                self.blocked_by = ""
                 return slot
             slot.release()
-            held.append(problem)
-        self.waiting = "; ".join(held)
-        if held and not self._taken and not self._clearing and not self._wait:
-            raise NotReady(f"{self.waiting}. Wait for them with --wait, or name others: --gpus")
+            problems.append(problem)
+        self.blocked_by = "; ".join(problems)
+        if problems and not self._acquired and not self._draining and not self._wait:
+            raise NotReady(f"{self.blocked_by}. Wait for them with --wait, or name others: --gpus")
         return None
 
     def release(self, slot: Slot, trial: str | None = None) -> None:
-        """Give a slot back; one whose job has run is watched until its GPUs are free."""
-        self._taken.discard(slot.number)
+        """Give a slot back.
+
+        Args:
+            trial: the trial whose job has run on it; its GPUs are watched until they are free.
+        """
+        self._acquired.discard(slot.number)
         if trial is None or not slot.gpus:
             slot.release()
             return
-        self._clearing[slot.number] = (slot, trial, time.monotonic())
+        self._draining[slot.number] = (slot, trial, time.monotonic())
 
     def poll(self) -> None:
-        """Look whether the GPUs of ended trials are free; say by name what is left on them."""
-        for number, (slot, trial, since) in list(self._clearing.items()):
+        """Release slots of ended trials whose GPUs are free; report what is left on others."""
+        for number, (slot, trial, since) in list(self._draining.items()):
             try:
-                left = self._in_use(slot)
+                left = self._foreign_usage(slot)
             except NotReady as error:  # a driver that is busy ends no launch
                 left = str(error)
             if left is not None and time.monotonic() - since < GPU_DRAIN_S:
                 continue
             if left is not None:
-                self._say(
+                self._reporter.on_message(
                     f"{left} {GPU_DRAIN_S:g} s after {trial} ended; not used until it is free."
                 )
             slot.release()
-            del self._clearing[number]
+            del self._draining[number]
 
     def close(self) -> None:
-        """Wait until the GPUs of all ended trials are free, or say what is left on them."""
-        while self._clearing:
+        """Wait until the GPUs of all ended trials are free, or report what is left on them."""
+        while self._draining:
             self.poll()
-            if self._clearing:
+            if self._draining:
                 time.sleep(0.2)
 
-    def _in_use(self, slot: Slot) -> str | None:
-        """Say who works on a slot's GPUs, None if nobody does."""
+    def _foreign_usage(self, slot: Slot) -> str | None:
+        """Return who works on a slot's GPUs, None if they are free."""
         if not slot.gpus:
             return None
-        looked, gpus = self._looked
-        if time.monotonic() - looked >= POLL_S:
-            gpus = self._look()
-            self._looked = (time.monotonic(), gpus)
+        queried, gpus = self._gpus
+        if time.monotonic() - queried >= POLL_S:
+            gpus = self._query()
+            self._gpus = (time.monotonic(), gpus)
         return slot.foreign_usage(gpus)

@@ -1,7 +1,7 @@
-"""Tell a job that hangs from one that is slow.
+"""Distinguish a job that hangs from one that is slow.
 
 The job writes where it is after every step (`progress.json`). How long a step takes is learnt for
-each phase; a job that makes no step for many times as long is taken for stuck. Only a clock that
+each phase; a job that makes no step for many times as long counts as stalled. Only a clock that
 never jumps is used, and only time in which this launcher itself was awake counts.
 """
 
@@ -13,15 +13,15 @@ from typing import Any
 
 from pipeline.env import stall_floor_s
 
-#: Where the pace is not known yet it may be so many times as long: the first step of a phase, ...
+#: Factors on the floor where the pace is not known yet: the first step of a phase, ...
 UNKNOWN = 2
 #: ... and the start, when data sets are read and models built.
 STARTING = 12
-#: A step may take so many times the median of its phase, ...
+#: A step may take this many times the median of its phase, ...
 MEDIANS = 30
-#: ... and so many times the longest one seen.
+#: ... and this many times the longest one seen.
 LONGEST = 4
-#: A pause between two looks of ours that is longer was our own sleep, not the job's.
+#: A longer pause between two checks was the launcher's own sleep, not the job's.
 AWAKE_S = 2.0
 
 
@@ -41,18 +41,18 @@ class Watchdog:
         self._gaps: dict[str, deque[float]] = {}
         self._place: tuple[Any, ...] = ()
         self._phase = "starting"
-        self._looked = clock()
-        self._quiet = 0.0  # seconds since the last step, as far as we were awake
+        self._checked = clock()
+        self._quiet = 0.0  # seconds since the last step, as far as the launcher was awake
 
     def check(self, progress: Mapping[str, Any]) -> str | None:
-        """Take in where the job is.
+        """Return None while the job makes steps, a sentence once it is stalled.
 
-        Returns:
-            None while it moves; a sentence once it is stuck.
+        Args:
+            progress: the content of `progress.json`, empty before the first step.
         """
         now = self._clock()
-        self._quiet += min(now - self._looked, AWAKE_S)
-        self._looked = now
+        self._quiet += min(now - self._checked, AWAKE_S)
+        self._checked = now
         place = tuple(progress.get(key) for key in ("epoch", "phase", "iter"))
         if progress and place != self._place:
             self._moved(place, progress)

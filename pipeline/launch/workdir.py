@@ -1,5 +1,6 @@
 """Write a trial's run directory, and choose the checkpoint it goes on from."""
 
+import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
@@ -11,24 +12,35 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import NotReady, StorageError
-from pipeline.job.resolve import ResolvedConfig
-from pipeline.launch.trial_lease import Held
+from pipeline.job.resolve import ResolvedConfig, resolve
+from pipeline.job.slots import Slot
+from pipeline.launch.context import LaunchContext
+from pipeline.launch.trial_lease import TrialLease
 from pipeline.plan.project import Project, relative
+from pipeline.plan.search.space import moved_with_lr
 from pipeline.plan.sweep import Sweep
-from pipeline.preflight.machine_overrides import apply_data_root
+from pipeline.preflight.machine_overrides import DATA_ROOT, apply_data_root
 from pipeline.shared.files import FormatError, write_json, write_text
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
+from pipeline.shared.states import Phase
 from pipeline.shared.store import StoreError, default_store, spec_data
 from pipeline.study.lease import Lease
-from pipeline.study.names import study_name
 from pipeline.study.owner import shown_host, this_host
+from pipeline.study.trial_rows import study_name
 
 #: How long an owner on another host may take to see that it was replaced.
 TAKEOVER_WAIT_S = 3.0
-#: After an epoch the job waits at most so long to hear whether it may go on.
+#: Longest time the job waits after an epoch for its verdict.
 JUDGE_WAIT_S = 10
 _VERSIONS = ("pcan", "torch", "mmengine", "mmaction2", "mmcv-lite", "mmcv", "numpy", "optuna")
+
+
+#: Of a trial's spec, what the storage keeps as well.
+_STORED = (
+    *("epochs", "seed", "data", "wandb", "device", "nproc"),
+    *("continues", "confirms", "imported", "search"),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,17 +68,55 @@ class TrialConfigs:
     placed: ResolvedConfig
 
 
+def write_workdir(context: LaunchContext, lease: TrialLease, slot: Slot, attempt: int) -> RunDir:
+    """Write the run directory for a start of a trial's job; see `prepare`."""
+    place = JobPlacement(
+        device=slot.device,
+        nproc=context.sweep.job.gpus,
+        data_root=context.data_root,
+        tracking=context.tracking,
+        slots=max(1, len(context.slots)),
+        named=list(context.sets),
+    )
+    configs = _trial_configs(context, lease)
+    return prepare(context.project, context.sweep, lease, configs, place, attempt)
+
+
+def _trial_configs(context: LaunchContext, lease: TrialLease) -> TrialConfigs:
+    """Resolve a trial's config, with and without this machine's facts."""
+    variant = context.sweep.variants[lease.variant]
+    machine = {key: value for key, value in context.sets.items() if key != DATA_ROOT}
+    drawn = lease.params if lease.searched else {}
+    if not drawn and not machine:
+        pure = context.resolution.configs[lease.variant]
+        return TrialConfigs(pure=pure, placed=pure)
+    recipe = {**variant.set, **drawn, **_coupled_rates(context, lease.variant, drawn)}
+    sets = {"pure": recipe, "placed": {**recipe, **machine}}
+    configs = resolve(context.sweep, context.project, sets).configs
+    return TrialConfigs(pure=configs["pure"], placed=configs["placed"])
+
+
+def _coupled_rates(
+    context: LaunchContext, variant: str, values: Mapping[str, Any]
+) -> dict[str, float]:
+    """Return the scheduler's rates that move with a drawn lr, by config path."""
+    if not context.sweep.search.couple:
+        return {}
+    facts = context.resolution.configs[variant].facts
+    return moved_with_lr(facts.get("param_scheduler"), facts.get("lr"), values)
+
+
 def prepare(
     project: Project,
     sweep: Sweep,
-    lease: Held,
+    lease: TrialLease,
     configs: TrialConfigs,
     place: JobPlacement,
     attempt: int,
 ) -> RunDir:
     """Make the run directory of a claimed trial ready for a start of its job.
 
-    A trial keeps the science it was first started with: where the sweep file or the base config
+    A trial keeps the recipe it was first started with: where the sweep file or the base config
     has changed since, the recorded config is run again.
 
     Returns:
@@ -99,7 +149,7 @@ def prepare(
 
 
 def _spec(
-    project: Project, sweep: Sweep, lease: Held, pure: ResolvedConfig, place: JobPlacement
+    project: Project, sweep: Sweep, lease: TrialLease, pure: ResolvedConfig, place: JobPlacement
 ) -> TrialSpec:
     """Return the specification of a trial that has not been started before."""
     variant = sweep.variants[lease.variant]
@@ -114,7 +164,7 @@ def _spec(
         values=dict(lease.params),
         overrides=overrides_of(pure),
         metric=sweep.objective.metric,
-        branches=dict(sweep.objective.branches),
+        branches={str(name): key for name, key in sweep.objective.branches.items()},
         goal=sweep.objective.goal,
         best_known=sweep.objective.best_known,
         seed=variant.seed,
@@ -124,12 +174,12 @@ def _spec(
         device=place.device,
         warm_start=_warm_start(project, variant.warm_start),
         judge_wait_s=JUDGE_WAIT_S,
-        gates=[dataclasses.asdict(gate) for gate in variant.gates],
-        bands=[dataclasses.asdict(band) for band in variant.bands],
+        gates=[gate.record() for gate in variant.gates],
+        bands=[band.model_dump() for band in variant.bands],
         wandb={"id": wandb_id(trial_key(lease), lease.number), **place.tracking},
         versions=versions(),
         created=_now(),
-        data={**dataclasses.asdict(sweep.data), **_store(project, sweep)},
+        data={**sweep.data.model_dump(), **_store(project, sweep)},
         loading={
             "slots": place.slots,
             "named": sorted({*place.named, *variant.set, *lease.params}),
@@ -155,17 +205,26 @@ def _carry_over(spec: TrialSpec, before: TrialSpec, kept: bool) -> TrialSpec:
     )
 
 
+def spec_facts(spec: TrialSpec) -> dict[str, Any]:
+    """Return what the storage keeps of a trial's specification."""
+    record = spec.to_json()
+    return {key: record[key] for key in _STORED if record.get(key) not in (None, {})}
+
+
 def take_ownership(project: Project, rundir: RunDir, lease: Lease) -> None:
-    """Make the run directory this lease's; an earlier owner that still lives sees it and ends."""
+    """Record this lease as the owner of the run directory.
+
+    A launcher that had the trial before, and still lives, reads that and ends its job.
+    """
     _private(project.runs, rundir.root)
     write_json(rundir.owner, {"token": lease.token, "host": shown_host(this_host())})
     before = lease.previous
-    if before["phase"] == "running" and before["host"] != this_host():
+    if before["phase"] == Phase.RUNNING and before["host"] != this_host():
         time.sleep(TAKEOVER_WAIT_S)
 
 
-def trial_key(lease: Held) -> str:
-    """Return what tells this trial from one of the same name in another storage."""
+def trial_key(lease: TrialLease) -> str:
+    """Return the trial's id, which differs from that of a trial of this name elsewhere."""
     return str(lease.previous["uid"])
 
 
@@ -181,12 +240,12 @@ def overrides_of(config: ResolvedConfig) -> dict[str, Any]:
 
 def epochs_of(config_text: str) -> int:
     """Return max_epochs of a resolved config."""
-    found = re.search(r"\bmax_epochs=(\d+)", config_text)
-    return int(found.group(1)) if found else 0
+    match = re.search(r"\bmax_epochs=(\d+)", config_text)
+    return int(match.group(1)) if match else 0
 
 
 def newest_checkpoint(rundir: RunDir) -> Path | None:
-    """Return the newest checkpoint that is whole as a file; the job checks its content."""
+    """Return the newest checkpoint whose file is complete; the job checks its content."""
     files = [
         (int(f.stem.removeprefix("epoch_")), f)
         for f in rundir.checkpoints.glob("epoch_*.pth")
@@ -196,7 +255,7 @@ def newest_checkpoint(rundir: RunDir) -> Path | None:
 
 
 def quarantine_checkpoint(rundir: RunDir, name: str) -> None:
-    """Rename a checkpoint that the job refused, so that the one before is taken."""
+    """Rename a checkpoint that the job rejected, so that the one before it is used."""
     file = rundir.root / name
     if file.exists():
         file.rename(file.with_suffix(".damaged"))
@@ -204,13 +263,11 @@ def quarantine_checkpoint(rundir: RunDir, name: str) -> None:
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages that matter, as this environment has them."""
-    found = {}
+    installed = {}
     for name in _VERSIONS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            installed[name] = importlib.metadata.version(name)
+    return installed
 
 
 def _private(top: Path, folder: Path) -> None:
@@ -241,7 +298,7 @@ def _above(top: Path, folder: Path) -> list[Path]:
 
 
 def _whole(file: Path) -> bool:
-    """Whether the archive's directory, which is written last, is there."""
+    """Whether the file has the archive's directory, which is written last."""
     try:
         with zipfile.ZipFile(file) as archive:
             return bool(archive.namelist())
@@ -260,7 +317,7 @@ def _store(project: Project, sweep: Sweep) -> dict[str, Any]:
 def _warm_start(project: Project, warm_start: Any) -> dict[str, Any] | None:
     if warm_start is None:
         return None
-    fields = dataclasses.asdict(warm_start)
+    fields: dict[str, Any] = warm_start.model_dump()
     fields["checkpoint"] = str(project.root / warm_start.checkpoint)
     return fields
 
@@ -269,7 +326,7 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def check_ownership(project: Project, rundir: RunDir, lease: Held) -> None:
+def check_ownership(project: Project, rundir: RunDir, lease: TrialLease) -> None:
     """Refuse a run directory that belongs to a trial of another storage.
 
     Raises:
@@ -284,13 +341,13 @@ def check_ownership(project: Project, rundir: RunDir, lease: Held) -> None:
     epochs = len(rundir.read_measurements())
     raise StorageError(
         f"{relative(rundir.root, project.root)} holds {epochs} epochs of a trial that this "
-        "storage does not know. Take it up: pcan doctor --rebuild. Or start anew with that folder "
-        "moved away."
+        "storage does not know. Add it to this storage: pcan doctor --rebuild. Or move that "
+        "folder away and start again."
     )
 
 
-def _refuse_to_start_over(project: Project, rundir: RunDir, lease: Held) -> None:
-    """Never train an epoch a second time without being told to."""
+def _refuse_to_start_over(project: Project, rundir: RunDir, lease: TrialLease) -> None:
+    """Refuse to train epochs again that were measured but have no checkpoint."""
     trained = [m.epoch for m in rundir.read_measurements() if m.epoch > 0]
     if not trained:
         return

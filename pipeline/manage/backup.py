@@ -5,7 +5,6 @@ import sqlite3
 from pathlib import Path
 
 from pipeline.errors import StorageError
-from pipeline.study.db.db_errors import translate_errors
 from pipeline.study.db.storage import Storage
 
 
@@ -32,7 +31,7 @@ def backup(storage: Storage, target: Path) -> int:
     part = target.with_name(f".{target.name}.part")
     try:
         os.close(os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, 0o600))
-        with translate_errors(storage):
+        with storage.errors_translated():
             _copy(file, part)
         os.replace(part, target)
     except OSError as error:

@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, NotReady
-from pipeline.launch.overruled import audit_stamp, overrule, records
+from pipeline.launch.overrulings import audit_stamp, overrule, records
 from pipeline.launch.workdir import newest_checkpoint, run_dir, wandb_id
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
+from pipeline.plan.verdict import NON_FINITE_RULES
 from pipeline.shared.files import write_json
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
+from pipeline.shared.states import Cause, Kind
+from pipeline.study.add_trial import add_continuation
 from pipeline.study.db.storage import Storage
-from pipeline.study.decisions import enqueue_again
 from pipeline.study.trial_rows import TrialRow, read_board
 
 #: How long a launcher may take to lift a stop, or the job to have stopped before it could.
@@ -50,6 +52,8 @@ def continue_trial(
     verdict = _stopping(row)
     if verdict is None:
         raise InputError(f"{row.name} {_why_not(sweep, row)}")
+    if verdict.get("rule") in NON_FINITE_RULES:
+        raise InputError(f"{row.name} {_refusal(row, verdict)}")
     rundir = _rundir(sweep, project, row)
     overrule(rundir, verdict, records(rundir))
     if row.phase != "running":
@@ -106,7 +110,7 @@ def _again(sweep: Sweep, project: Project, storage: Storage, row: TrialRow) -> s
         write_json(new.spec, spec.to_json())
         write_json(new.overruled, {"schema": 1, **decision})
 
-    number = enqueue_again(sweep, storage, row, history, decision, fill)
+    number = add_continuation(sweep, storage, row, history, decision, fill)
     return (
         f"{row.variant}/{number} goes on where {row.name} ended {_after(row)}; {row.name} stays "
         f"on record. Start it: {_launch(sweep, row)}"
@@ -168,7 +172,7 @@ def _why_not(sweep: Sweep, row: TrialRow) -> str:
 def _refusal(row: TrialRow, verdict: Mapping[str, Any] | None) -> str | None:
     if row.superseded:
         return "was never run: the recipe changed before."
-    if row.cause == "nan":
+    if row.cause == Cause.NAN or (verdict and verdict.get("rule") in NON_FINITE_RULES):
         return (
             "ended with a value that is not finite, so its weights are of no use. Lower the lr in "
             "a variant of its own and launch that."
@@ -183,7 +187,7 @@ def _after(row: TrialRow) -> str:
 
 
 def _launch(sweep: Sweep, row: TrialRow) -> str:
-    if row.facts.get("search"):
+    if row.kind is Kind.SEARCH:
         return f"pcan sweep search {sweep.name}"
     variant = sweep.variants.get(row.variant)
     named = "" if variant is None or variant.in_ladder else f" --variant {row.variant}"

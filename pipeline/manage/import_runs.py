@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.launch.overruled import audit_stamp
+from pipeline.launch.overrulings import audit_stamp
 from pipeline.launch.workdir import run_dir, wandb_id
 from pipeline.plan.earlier_run import EarlierRun
 from pipeline.plan.judge import best
@@ -22,8 +22,7 @@ from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.study.db.storage import Storage
 from pipeline.study.import_trials import ImportedRun, add_finished
-from pipeline.study.names import study_name
-from pipeline.study.trial_rows import TrialRow, read_board
+from pipeline.study.trial_rows import TrialRow, read_board, study_name
 
 #: The study of runs that no variant's recipe describes.
 OTHERS = "imported"

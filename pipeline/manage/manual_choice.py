@@ -7,8 +7,8 @@ from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.files import write_json
 from pipeline.shared.rundir import RunDir
+from pipeline.study.audit import record_manual_export
 from pipeline.study.db.storage import Storage
-from pipeline.study.decisions import record_manual_export
 from pipeline.study.trial_rows import TrialRow
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.errors import StorageError
 from pipeline.launch.registration import describe, register_all
-from pipeline.launch.taking_up import spec_facts
+from pipeline.launch.workdir import spec_facts
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
 from pipeline.preflight.plan_facts import resolve_and_check
@@ -14,7 +14,7 @@ from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.study.db.storage import Storage
-from pipeline.study.refill import NumberTaken, RecoveredTrial, adopt
+from pipeline.study.import_trials import NumberTaken, RecoveredTrial, recover
 
 
 def rebuild(sweep: Sweep, project: Project, storage: Storage) -> Iterator[str]:
@@ -59,7 +59,7 @@ def _one(sweep: Sweep, project: Project, storage: Storage, folder: Path) -> str:
         attempt=spec.attempt,
     )
     try:
-        lease = adopt(sweep, storage, lost)
+        lease = recover(sweep, storage, lost)
     except NumberTaken as other:
         return f"left alone, {other}"
     if lease is None:

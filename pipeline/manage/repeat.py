@@ -10,14 +10,14 @@ import shutil
 from collections.abc import Sequence
 
 from pipeline.errors import InputError, NoResult, NotReady
-from pipeline.launch.overruled import audit_stamp
+from pipeline.launch.overrulings import audit_stamp
 from pipeline.launch.workdir import run_dir, wandb_id
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.files import write_json
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
-from pipeline.study.add_trial import enqueue_repetition
+from pipeline.study.add_trial import add_repetition
 from pipeline.study.best import confirmations, eligible
 from pipeline.study.db.storage import Storage
 from pipeline.study.trial_rows import TrialRow, read_board
@@ -100,7 +100,7 @@ def _enqueue(sweep: Sweep, project: Project, storage: Storage, row: TrialRow, se
                 "Mend that, then run the same command."
             ) from None
 
-    enqueue_repetition(sweep, storage, row, seed, audit_stamp(), fill)
+    add_repetition(sweep, storage, row, seed, audit_stamp(), fill)
 
 
 def _fill(old: RunDir, new: RunDir, row: TrialRow, seed: int, number: int, uid: str) -> None:

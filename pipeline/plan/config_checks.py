@@ -1,10 +1,11 @@
-"""Check a plan against the resolved configs of its variants: what the file alone cannot tell."""
+"""Check a plan against the resolved configs of its variants: what the file alone cannot show."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.errors import SweepFileError
-from pipeline.plan.rates import check_rates
+from pipeline.plan.search.space import LR
 from pipeline.plan.sweep import Sweep
 
 
@@ -15,7 +16,7 @@ def check_against(sweep: Sweep, facts: Mapping[str, Mapping[str, Any]]) -> None:
         facts: by variant, `max_epochs` and `val_epochs` (the validated epochs, ascending).
 
     Raises:
-        SweepFileError: with file:line and the override that would mend it.
+        SweepFileError: with file:line and the override that would fix it.
     """
     for name, found in facts.items():
         epochs = found.get("max_epochs")
@@ -29,12 +30,12 @@ def check_against(sweep: Sweep, facts: Mapping[str, Mapping[str, Any]]) -> None:
                 f"{sweep.where('config')}: {sweep.config} does not validate, so nothing can be "
                 "judged. Give it val_dataloader, val_cfg and val_evaluator."
             )
-        check_rates(sweep, name, found)
+        _check_rates(sweep, name, found)
         _check_gates(sweep, name, epochs, found.get("val_epochs"))
 
 
 def ignored_settings(sweep: Sweep, facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Say what the jobs leave out of a base config, or do in its place.
+    """Return what the jobs leave out of a base config, or do in its place, a line each.
 
     Args:
         facts: by variant, as the configs were resolved.
@@ -67,8 +68,7 @@ def _check_gates(sweep: Sweep, name: str, epochs: int, validated: Any) -> None:
             raise SweepFileError(
                 f"{where}: a gate at epoch {gate.epoch}, but {name} has {epochs} epochs."
             )
-        wanted = {gate.epoch, *([gate.improve_on_epoch] if gate.improve_on_epoch else [])}
-        missed = sorted(wanted - set(validated)) if validated is not None else []
+        missed = sorted(gate.needs - set(validated)) if validated is not None else []
         if missed:
             raise SweepFileError(
                 f"{where}: the gate needs the validation of epoch {missed[0]}, which {name} does "
@@ -79,3 +79,58 @@ def _check_gates(sweep: Sweep, name: str, epochs: int, validated: Any) -> None:
 def _gate_line(sweep: Sweep, name: str, index: int) -> str:
     own: tuple[str | int, ...] = ("variants", name, "gates", index)
     return sweep.where(*own) if own in sweep.lines else sweep.where("gates", index)
+
+
+def _check_rates(sweep: Sweep, name: str, facts: Mapping[str, Any]) -> None:
+    """Refuse a variant's learning rate, its searched range or its schedulers' ends.
+
+    Args:
+        facts: `lr` and `param_scheduler` of the resolved config, as far as it has them.
+
+    Raises:
+        SweepFileError: a value is not a finite number above 0, or a schedule ends above its start.
+    """
+    lr = facts.get("lr")
+    if lr is not None and not _usable(lr):
+        raise SweepFileError(
+            f"{_where(sweep, name, LR)}: {name} trains with {LR} = {lr!r}. Write a finite number "
+            "above 0, such as 0.003."
+        )
+    space = sweep.variants[name].space.get(LR)
+    if space is not None and space.low is not None and space.low <= 0:
+        raise SweepFileError(
+            f"{sweep.where('variants', name, 'space', LR, 'low')}: {name} searches {LR} from "
+            f"{space.low:g}. A learning rate is above 0; write, say, low: 1.0e-5."
+        )
+    for path, end in _ends(facts.get("param_scheduler")):
+        if not isinstance(end, int | float) or not math.isfinite(end) or end < 0:
+            problem = f"{path} is {end!r}; it must be a number from 0 up to the starting rate"
+        elif lr is not None and end > lr:
+            problem = f"the schedule ends at {path} = {end:g}, above its start {LR} = {lr:g}"
+        else:
+            continue
+        raise SweepFileError(f"{_where(sweep, name, path)}: {name}: {problem}.")
+
+
+def _usable(lr: Any) -> bool:
+    number = isinstance(lr, int | float) and not isinstance(lr, bool)
+    return number and math.isfinite(lr) and lr > 0
+
+
+def _ends(schedulers: Any) -> Iterator[tuple[str, Any]]:
+    """Yield config path and value of each scheduler's last rate, where it names one."""
+    listed = schedulers if isinstance(schedulers, list | tuple) else [schedulers]
+    for i, scheduler in enumerate(listed):
+        if isinstance(scheduler, Mapping) and scheduler.get("eta_min") is not None:
+            at = f"param_scheduler.{i}" if listed is schedulers else "param_scheduler"
+            yield f"{at}.eta_min", scheduler["eta_min"]
+
+
+def _where(sweep: Sweep, name: str, path: str) -> str:
+    """Return the line that sets a path for a variant, which it may have from another."""
+    variant = sweep.variants[name]
+    while path not in variant.named and variant.like is not None:
+        variant = sweep.variants[variant.like]
+    if path in variant.named:
+        return sweep.where("variants", variant.name, "set", path)
+    return sweep.where("variants", name)

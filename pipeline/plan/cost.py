@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from pipeline.plan.sweep import Gate, Sweep, Variant
+from pipeline.plan.sweep import Sweep, Variant
 
 
 def gpu_hours(sweep: Sweep, epochs: int | None) -> float | None:
-    """Return the GPU hours of so many epochs, None if the plan does not say how long one is."""
+    """Return the GPU hours of these epochs, None if the plan does not say how long one takes."""
     minutes = sweep.job.epoch_minutes
     if minutes is None or epochs is None:
         return None
@@ -17,7 +17,7 @@ def worst_case_epochs(sweep: Sweep, epochs: Mapping[str, int]) -> int | None:
     """Return the most epochs the ladder can take, by rules alone.
 
     A variant that a gate stops costs the epochs up to that gate; the last one runs to its
-    end. A crash or a non-finite loss at a late epoch is no plan and not counted.
+    end. A crash or a non-finite loss at a late epoch is not planned and not counted.
 
     Args:
         epochs: number of epochs by variant, for those that leave it to the base config.
@@ -48,16 +48,11 @@ def worst_case_epochs(sweep: Sweep, epochs: Mapping[str, int]) -> int | None:
     return most(sweep.ladder.start, frozenset())
 
 
-def prunes(gate: Gate) -> bool:
-    """Whether a gate can stop a trial at all."""
-    return gate.floor is not None or gate.improve_on_epoch is not None
-
-
 def _cuts(sweep: Sweep, variant: Variant) -> list[tuple[int, tuple[str, ...]]]:
     """Return the epochs at which the ladder can leave a variant, and what may follow."""
-    gates = {gate.epoch: gate for gate in variant.gates if prunes(gate)}
+    stops = {gate.epoch for gate in variant.gates if gate.can_prune}
     return [
         (rule.epoch, rule.next)
         for rule in sweep.ladder.after
-        if rule.epoch is not None and rule.epoch in gates
+        if rule.epoch is not None and rule.epoch in stops
     ]

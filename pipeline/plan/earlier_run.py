@@ -1,4 +1,4 @@
-"""An earlier run as its log tells it: plain facts, whoever read them."""
+"""An earlier run as its log has it: plain facts."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -1,23 +1,25 @@
-"""The judge: what the plan's rules say about a trial, from its measurements alone.
+"""The judge: what the plan's rules decide about a trial, from its measurements alone.
 
-Pure functions without state. A trial that was interrupted and taken up again, a finished log
-and a simulated curve are all judged by the same code, so a restart can neither renew patience
-nor forget a gate.
+Pure functions without state. A trial that was interrupted and resumed, a finished log and a
+simulated curve are all judged by the same code, so a restart can neither renew patience nor
+forget a gate.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 
-from pipeline.plan.doubt import with_error
-from pipeline.plan.patience import patience_counts
+from pipeline.plan.gates import Gate
 from pipeline.plan.search import rung_judge
 from pipeline.plan.search.rung_judge import RungRules
-from pipeline.plan.sweep import Gate, Patience, Variant, WarmStart
-from pipeline.plan.verdict import Verdict, VerdictKind, percent
+from pipeline.plan.sweep import Patience, Variant, WarmStart
+from pipeline.plan.verdict import Verdict, VerdictKind, non_finite, percent, with_error
 from pipeline.shared.measurement import Measurement, by_epoch
+from pipeline.shared.states import Cause, State
 
-#: A logged lr further than this from the schedule's own (relative) is worth a word.
+#: A logged lr further than this from the schedule's own (relative) is reported.
 LR_TOLERANCE = 0.01
+PATIENCE = "patience"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,7 @@ class Rules:
         start: the warm start, for the check of epoch 0.
         true_lr: lr in force during epochs 1, 2, ... by the trial's own schedule, if known.
         clips: number of validation clips, for the standard error, if known.
-        overruled: verdicts that no longer stop this trial, by epoch and rule (`plan.overrule`).
+        overruled: verdicts that no longer stop this trial, by epoch and rule.
         search: the stopping rule of a search, for its trials; the gates then only warn.
     """
 
@@ -60,9 +62,13 @@ class Rules:
 def judge(history: Sequence[Measurement], rules: Rules) -> Verdict:
     """Decide whether a trial goes on after its latest epoch.
 
-    The rules speak in this order: non-finite metric, epoch 0 against the expected value, the
+    The rules are asked in this order: non-finite metric, epoch 0 against the expected value, the
     gate of this epoch, a search's stopping rule, patience; the first that stops wins, else the
     first that watches.
+
+    A gate or a start that was overruled no longer stops this trial; overruled patience counts
+    again from the epoch after. Everything else is judged as ever, so a trial that goes on meets
+    the next gate. A non-finite metric stops a trial whatever was overruled.
 
     Args:
         history: the measurements so far, at least one; each epoch counts once.
@@ -70,13 +76,22 @@ def judge(history: Sequence[Measurement], rules: Rules) -> Verdict:
     Source: training plan, "key monitoring points" 1-3 and correction 2 (patience).
     """
     measured = by_epoch(history)
-    latest = measured[-1]
-    noted: Verdict | None = None
-    for verdict in _verdicts(measured, rules):
-        if verdict.stops:
-            return with_error(verdict, rules.clips)
-        noted = _stronger(noted, verdict)
-    return with_error(noted or _go(latest, rules), rules.clips)
+    verdict = _decide(measured, rules)
+    lifted: Verdict | None = None
+    left = rules
+    while verdict.stops and _is_overruled(verdict, rules):
+        lifted = lifted or verdict
+        left = _without(left, verdict)
+        verdict = _decide(measured, left)
+    if lifted is None or verdict.stops:
+        return verdict
+    return dataclasses.replace(
+        lifted,
+        kind=VerdictKind.WATCH,
+        reason=f"{lifted.reason} (overruled)",
+        state=None,
+        cause=None,
+    )
 
 
 def judge_all(history: Sequence[Measurement], rules: Rules) -> list[Verdict]:
@@ -91,22 +106,71 @@ def judge_all(history: Sequence[Measurement], rules: Rules) -> list[Verdict]:
 
 
 def best(history: Sequence[Measurement]) -> Measurement | None:
-    """Return the best trained epoch (the first of equals); epoch 0 is no result."""
+    """Return the best trained epoch (the first of equals); epoch 0 is not a result."""
     trained = [m for m in by_epoch(history) if m.epoch > 0 and m.finite]
     return max(trained, key=lambda m: (m.top1, -m.epoch), default=None)
+
+
+@dataclasses.dataclass(frozen=True)
+class PatienceState:
+    """How patience stands after a value: the best so far, its place, and how many came since."""
+
+    best: float
+    place: int
+    waited: int
+
+
+def patience_counts(values: Iterable[float], min_delta: float) -> Iterator[PatienceState]:
+    """Count, after each value, how many in a row have stayed below best + min_delta.
+
+    The best moves only when it is beaten by at least min_delta, as in MMEngine's
+    EarlyStoppingHook 0.10 (its own `wait_count` is lost on resume; this has no state).
+    """
+    now = PatienceState(-math.inf, -1, 0)
+    for place, value in enumerate(values):
+        if not math.isfinite(value) or now.best + min_delta > value:
+            now = PatienceState(now.best, now.place, now.waited + 1)
+        else:
+            now = PatienceState(value, place, 0)
+        yield now
+
+
+def _is_overruled(verdict: Verdict, rules: Rules) -> bool:
+    if verdict.is_final:
+        return False
+    if verdict.rule == PATIENCE and rules.patience is not None:
+        overruled = [epoch for epoch, rule in rules.overruled if rule == PATIENCE]
+        return any(0 <= verdict.epoch - epoch < rules.patience.epochs for epoch in overruled)
+    return (verdict.epoch, verdict.rule) in rules.overruled
+
+
+def _without(rules: Rules, verdict: Verdict) -> Rules:
+    """Return the rules without the one that gave this verdict."""
+    if verdict.rule == PATIENCE:
+        return dataclasses.replace(rules, patience=None)
+    if verdict.epoch == 0:
+        return dataclasses.replace(rules, start=None)
+    if rung_judge.is_check(verdict.rule):
+        return dataclasses.replace(rules, search=None)
+    gates = tuple(gate for gate in rules.gates if gate.epoch != verdict.epoch)
+    return dataclasses.replace(rules, gates=gates)
+
+
+def _decide(measured: list[Measurement], rules: Rules) -> Verdict:
+    """Return the verdict of these rules, whatever was overruled."""
+    noted: Verdict | None = None
+    for verdict in _verdicts(measured, rules):
+        if verdict.stops:
+            return with_error(verdict, rules.clips)
+        noted = _stronger(noted, verdict)
+    return with_error(noted or _go(measured[-1], rules), rules.clips)
 
 
 def _verdicts(measured: list[Measurement], rules: Rules) -> Iterator[Verdict]:
     latest = measured[-1]
     if not latest.finite:
-        yield Verdict(
-            epoch=latest.epoch,
-            top1=latest.top1,
-            kind=VerdictKind.PRUNE,
-            rule="non-finite metric",
-            reason=f"epoch {latest.epoch}: the validation metric is {latest.top1}",
-            state="FAIL",
-            cause="nan",
+        yield non_finite(
+            latest.epoch, latest.top1, "metric", f"the validation metric is {latest.top1}"
         )
         return
     if latest.epoch == 0:
@@ -116,7 +180,7 @@ def _verdicts(measured: list[Measurement], rules: Rules) -> Iterator[Verdict]:
         yield from rung_judge.check_loss(latest)
     for gate in rules.gates:
         if gate.epoch == latest.epoch:
-            found = _gate(gate, measured)
+            found = gate.judge(measured)
             yield from map(rung_judge.downgrade, found) if rules.search is not None else found
     yield from _lr(latest, rules)
     if rules.search is not None:
@@ -126,7 +190,7 @@ def _verdicts(measured: list[Measurement], rules: Rules) -> Iterator[Verdict]:
 
 
 def _stronger(noted: Verdict | None, verdict: Verdict) -> Verdict:
-    """Return which verdict is told: the first, or a search's own with the warning."""
+    """Return which verdict is reported: the first, or a search's own with the warning."""
     if noted is None:
         return verdict
     if verdict.kind is not VerdictKind.GO:
@@ -154,51 +218,8 @@ def _start(latest: Measurement, start: WarmStart | None) -> Iterator[Verdict]:
             f"{percent(start.expect)} (tolerance {percent(start.tolerance)}): data, split, head "
             "or checkpoint do not belong together"
         ),
-        state="FAIL" if stops else None,
-        cause="start_mismatch" if stops else None,
-    )
-
-
-def _gate(gate: Gate, measured: list[Measurement]) -> Iterator[Verdict]:
-    latest = measured[-1]
-    name = f"epoch {gate.epoch}"
-    known = gate.floor_is_best_known
-    if gate.floor is not None and latest.top1 < gate.floor:
-        words = "the best known" if known else "the floor"
-        yield _prune(latest, f"{name} floor", gate.floor, f"is under {words} {{}}")
-        return
-    if gate.improve_on_epoch is not None:
-        yield from _improvement(gate, gate.improve_on_epoch, measured)
-    if known and latest.top1 == gate.floor:
-        yield _watch(latest, f"{name} floor", gate.floor, "is not above the start {}")
-    if gate.target is not None and latest.top1 < gate.target:
-        yield _watch(latest, f"{name} target", gate.target, "is under the target {}")
-
-
-def _improvement(gate: Gate, since: int, measured: list[Measurement]) -> Iterator[Verdict]:
-    """Prune if no epoch after `since` was better than it by at least min_delta."""
-    reference = next((m for m in measured if m.epoch == since), None)
-    if reference is None:
-        return
-    wanted = reference.top1 + gate.min_delta
-    later = [m.top1 for m in measured if m.epoch > since and m.finite]
-    if any(top1 >= wanted for top1 in later):
-        return
-    latest = measured[-1]
-    yield Verdict(
-        epoch=latest.epoch,
-        top1=latest.top1,
-        kind=VerdictKind.PRUNE,
-        rule=f"epoch {gate.epoch} no_improvement",
-        threshold=wanted,
-        reading=max(later),
-        reason=(
-            f"epoch {latest.epoch}: no epoch since {since} reached {percent(wanted)} "
-            f"({percent(reference.top1)} at epoch {since} + {percent(gate.min_delta)}); "
-            f"the best since is {percent(max(later))}"
-        ),
-        state="PRUNED",
-        cause="gate",
+        state=State.FAIL if stops else None,
+        cause=Cause.START_MISMATCH if stops else None,
     )
 
 
@@ -232,61 +253,27 @@ def _patience(measured: list[Measurement], patience: Patience) -> Iterator[Verdi
         epoch=latest.epoch,
         top1=latest.top1,
         kind=VerdictKind.STOP,
-        rule="patience",
+        rule=PATIENCE,
         threshold=count.best + patience.min_delta,
         reading=max((m.top1 for m in trained[count.place + 1 :] if m.finite), default=None),
         reason=(
             f"epoch {latest.epoch}: {count.waited} epochs in a row did not beat "
             f"{percent(count.best)} (epoch {best_epoch}) by {percent(patience.min_delta)}"
         ),
-        state="COMPLETE",
-        cause="patience",
+        state=State.COMPLETE,
+        cause=Cause.PATIENCE,
     )
-
-
-def _prune(latest: Measurement, rule: str, threshold: float, words: str) -> Verdict:
-    return Verdict(
-        epoch=latest.epoch,
-        top1=latest.top1,
-        kind=VerdictKind.PRUNE,
-        rule=rule,
-        threshold=threshold,
-        reason=_compared(latest, threshold, words),
-        state="PRUNED",
-        cause="gate",
-    )
-
-
-def _watch(latest: Measurement, rule: str, threshold: float | None, words: str) -> Verdict:
-    return Verdict(
-        epoch=latest.epoch,
-        top1=latest.top1,
-        kind=VerdictKind.WATCH,
-        rule=rule,
-        threshold=threshold,
-        reason=_compared(latest, threshold or 0.0, words),
-    )
-
-
-def _compared(latest: Measurement, threshold: float, words: str) -> str:
-    value = percent(latest.top1)
-    if value == percent(threshold) and latest.top1 != threshold:
-        value = percent(latest.top1, 4)  # so that "88.00 % is under 88.00 %" is never said
-    return f"epoch {latest.epoch}: top-1 {value} " + words.format(percent(threshold))
 
 
 def _go(latest: Measurement, rules: Rules) -> Verdict:
-    """Say what was passed, or that this epoch had nothing to pass."""
+    """Return the verdict for a trial that passed its gate, or that had none at this epoch."""
     value = f"epoch {latest.epoch}: top-1 {percent(latest.top1)}"
-    gate = next((g for g in rules.gates if g.epoch == latest.epoch), None)
-    if gate is None:
-        return Verdict(epoch=latest.epoch, top1=latest.top1, kind=VerdictKind.GO, reason=value)
-    passed = f"reaches the target {percent(gate.target)}" if gate.target else "passes the gate"
+    gate = next((gate for gate in rules.gates if gate.epoch == latest.epoch), None)
     return Verdict(
         epoch=latest.epoch,
         top1=latest.top1,
         kind=VerdictKind.GO,
-        rule=f"epoch {gate.epoch} gate",
-        threshold=gate.target,
-        reason=f"{value} {passed}",
+        rule=None if gate is None else f"epoch {gate.epoch} gate",
+        threshold=None if gate is None else gate.aim,
+        reason=value if gate is None else f"{value} {gate.passed()}",
     )

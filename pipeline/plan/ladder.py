@@ -1,14 +1,16 @@
 """The ladder: which variant follows what a trial ended with. Pure, and data of the sweep file.
 
 Each variant is run at most once in the ladder. A completed variant ends it; a failure other
-than a non-finite loss stops it, because no other recipe would mend a broken job.
+than a non-finite loss stops it, because no other recipe would fix a broken job.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from pipeline.plan.sweep import LadderRule, Sweep
+from pipeline.plan.verdict import Verdict
+from pipeline.shared.states import State
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,7 +18,7 @@ class VariantOutcome:
     """How the recipe of a variant ended, as far as the ladder cares.
 
     Args:
-        state: Optuna's state name; None while it runs, waits or is interrupted.
+        state: Optuna's; None while it runs, waits or is interrupted.
         verdict: the record of the verdict that stopped it, if one did.
         cause: the outcome's cause.
     """
@@ -24,6 +26,11 @@ class VariantOutcome:
     state: str | None
     verdict: Mapping[str, Any] | None = None
     cause: str | None = None
+
+    @classmethod
+    def of(cls, verdict: Verdict) -> Self:
+        """Return the outcome that a verdict which stops leads to."""
+        return cls(state=verdict.state, verdict=verdict.record(), cause=verdict.cause)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +69,7 @@ def walk(sweep: Sweep, ended: Mapping[str, VariantOutcome]) -> LadderState:
         outcome = ended.get(current)
         if outcome is None or outcome.state is None:
             return LadderState(variant=current, path=tuple(path), why="")
-        if outcome.state == "COMPLETE":
+        if outcome.state == State.COMPLETE:
             why = f"{current} is complete, which ends the ladder"
             return LadderState(variant=None, path=tuple(path), why=why)
         follower = next_variant(sweep, outcome, path)
@@ -77,7 +84,7 @@ def walk(sweep: Sweep, ended: Mapping[str, VariantOutcome]) -> LadderState:
 def _matches(rule: LadderRule, ended: VariantOutcome) -> bool:
     if rule.cause is not None:
         return ended.cause == rule.cause
-    if ended.state != "PRUNED" or ended.verdict is None:
+    if ended.state != State.PRUNED or ended.verdict is None:
         return False
     if ended.verdict.get("epoch") != rule.epoch:
         return False
@@ -91,6 +98,6 @@ def _why_none(sweep: Sweep, current: str, ended: VariantOutcome) -> str:
     rule = matching_rule(sweep, ended)
     if rule is not None:
         return f"{current} did not hold and every fallback ({', '.join(rule.next)}) was tried"
-    if ended.state == "FAIL":
-        return f"{current} failed ({ended.cause or 'no cause known'}), which no other recipe mends"
+    if ended.state == State.FAIL:
+        return f"{current} failed ({ended.cause or 'unknown cause'}), which no other recipe fixes"
     return f"{current} was stopped and the ladder names nothing that follows"

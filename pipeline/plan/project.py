@@ -59,7 +59,7 @@ class Project:
 
 
 def is_file(path: Path) -> bool:
-    """Tell whether there is such a file, also of a name that no file system would take."""
+    """Return whether the file exists; False for a name that no file system would accept."""
     try:
         return path.is_file()
     except OSError:
@@ -70,14 +70,14 @@ def find_project(start: Path | None = None) -> Project:
     """Return the project around a folder (the working directory by default).
 
     Raises:
-        InputError: the folder lies in no project.
+        InputError: the folder is not in a project.
     """
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
         if (folder / MARK).is_file() and (folder / "sweeps").is_dir():
             return Project(folder)
     raise InputError(
-        f"{here} is in no pcan project (a folder with {MARK} and sweeps/). "
+        f"{here} is not in a pcan project (a folder with {MARK} and sweeps/). "
         "Go to one, or make one: pcan init DIR"
     )
 

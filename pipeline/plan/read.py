@@ -1,7 +1,7 @@
 """Read and check a sweep file: YAML in, `Sweep` out, or one sentence with file:line.
 
-Checks all that the file alone can tell. What needs the base config (do the paths exist, is
-every gate's epoch validated) is checked by `against.py` once that config is resolved.
+Checks all that the file alone can show. What needs the base config (do the paths exist, is
+every gate's epoch validated) is checked by `config_checks.py` once that config is resolved.
 """
 
 import difflib
@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.errors import SweepFileError
-from pipeline.plan import schema
-from pipeline.plan.sweep import BEST_KNOWN, Sweep
+from pipeline.plan.sweep import Sweep, SweepFile
+from pipeline.plan.sweep_types import BEST_KNOWN, Strict
 from pipeline.plan.variants import Resolver
 from pipeline.plan.yaml_lines import MAX_BYTES, KeyPath, line_of, load
 
@@ -33,10 +33,19 @@ def read_sweep(path: Path, root: Path) -> Sweep:
     if not isinstance(value, dict):
         raise SweepFileError(f"{shown}:1: a sweep file is a mapping of keys, starting with name.")
     try:
-        model = schema.SweepModel.model_validate(value)
+        file = SweepFile.model_validate(value, context={BEST_KNOWN: _best_known(value)})
     except ValidationError as error:
         raise SweepFileError(_sentence(error, shown, lines)) from None
-    return Resolver(model, shown, lines).sweep(path, root)
+    return Resolver(file, shown, lines).sweep(path, root)
+
+
+def _best_known(value: dict[str, Any]) -> float | None:
+    """Return the objective's best known accuracy, 0 where it has another fault of its own."""
+    objective = value.get("objective")
+    if not isinstance(objective, dict) or objective.get(BEST_KNOWN) is None:
+        return None
+    known = objective[BEST_KNOWN]
+    return known if type(known) in (int, float) and 0 <= known <= 1 else 0.0
 
 
 def _text(path: Path, shown: str) -> str:
@@ -95,30 +104,13 @@ def _dotted(keys: KeyPath) -> str:
 
 
 def _meant(keys: KeyPath) -> str:
-    """Say which known key the unknown one resembles."""
-    known = {name for model in _MODELS for name in model.model_fields}
+    """Return which known key the unknown one resembles."""
+    # The models of the file itself; those derived from them hold what was resolved.
+    known = {name for model in Strict.__subclasses__() for name in model.model_fields}
     close = difflib.get_close_matches(str(keys[-1]), sorted(known), n=1)
     place = _dotted(keys[:-1])
     inside = f" in {place}" if place else ""
     return f"{inside} (did you mean {close[0]!r}?)" if close else inside
-
-
-_MODELS: tuple[type[schema.Strict], ...] = (
-    schema.SweepModel,
-    schema.ObjectiveModel,
-    schema.JobModel,
-    schema.WarmStartModel,
-    schema.DataModel,
-    schema.PatienceModel,
-    schema.GateModel,
-    schema.BandModel,
-    schema.SpaceModel,
-    schema.VariantModel,
-    schema.LadderRuleModel,
-    schema.LadderModel,
-    schema.SlurmModel,
-    schema.SearchModel,
-)
 
 
 def _shown(value: Any) -> str:
@@ -133,6 +125,7 @@ def _noun(kind: str) -> str:
         "bool_type": "true or false",
         "string_type": "text; put it in quotes",
         "list_type": "a list",
+        "tuple_type": "a list",
         "dict_type": "a mapping of keys",
         "model_type": "a mapping of keys",
     }.get(kind, f"of another type ({kind.removesuffix('_type')})")

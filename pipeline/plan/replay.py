@@ -12,7 +12,7 @@ from pipeline.plan.cost import gpu_hours
 from pipeline.plan.judge import Rules, judge_all
 from pipeline.plan.ladder import VariantOutcome, next_variant
 from pipeline.plan.sweep import LadderRule, Sweep, Variant
-from pipeline.plan.verdict import Verdict, VerdictKind
+from pipeline.plan.verdict import Verdict, non_finite
 from pipeline.shared.measurement import Measurement
 
 
@@ -40,7 +40,7 @@ class Replay:
         """Return the replay as `pcan gates replay --json` shows it, without the log's name."""
         verdicts = [verdict.record() for verdict in self.verdicts]
         for verdict in verdicts:
-            # JSON knows no NaN.
+            # JSON has no NaN.
             verdict["top1"] = verdict["top1"] if math.isfinite(verdict["top1"]) else None
         return {**dataclasses.asdict(self), "verdicts": verdicts}
 
@@ -59,17 +59,17 @@ def replay(
         history: what was measured; epochs without a validation are simply missing.
         epochs_logged: the last epoch the run reached, validated or not.
         nan_epoch: the first epoch with a non-finite training loss, which ends a job at once.
-        clips: size of the validation set, so that a close verdict can say how close it is.
+        clips: size of the validation set, so that a close verdict can show how close it is.
     """
     seen = [m for m in history if nan_epoch is None or m.epoch < nan_epoch]
     verdicts = judge_all(seen, Rules.of(variant, clips=clips)) if seen else []
-    ended = _ended(verdicts)
-    if ended is None and nan_epoch is not None:
-        verdicts.append(_nan(nan_epoch))
-        ended = _ended(verdicts)
-    stopped = verdicts[-1] if ended else None
-    follower = next_variant(sweep, ended, (variant.name,)) if ended else None
+    stopped = next((verdict for verdict in verdicts if verdict.stops), None)
+    if stopped is None and nan_epoch is not None:
+        problem = "the training loss is not finite, which ends a job at once"
+        stopped = non_finite(nan_epoch, math.nan, "loss", problem)
+        verdicts.append(stopped)
     if stopped is not None:
+        follower = next_variant(sweep, VariantOutcome.of(stopped), (variant.name,))
         stopped = dataclasses.replace(stopped, next=follower)
         verdicts[-1] = stopped
     saved = max(0, epochs_logged - stopped.epoch) if stopped else 0
@@ -79,7 +79,7 @@ def replay(
         verdicts=tuple(verdicts),
         stopped_epoch=stopped.epoch if stopped else None,
         stopped_by=stopped.cause if stopped else None,
-        next=follower,
+        next=stopped.next if stopped else None,
         silent_gates=tuple(
             g.epoch for g in variant.gates if g.epoch <= reached and g.epoch not in measured
         ),
@@ -96,44 +96,27 @@ def with_best_known(sweep: Sweep, best_known: float) -> Sweep:
     """
     old = sweep.objective.best_known
     variants = {
-        name: dataclasses.replace(
-            variant,
-            gates=tuple(
-                dataclasses.replace(g, floor=best_known) if g.floor_is_best_known else g
-                for g in variant.gates
-            ),
+        name: variant.model_copy(
+            update={
+                "gates": tuple(
+                    g.model_copy(update={"floor": best_known}) if g.floor_is_best_known else g
+                    for g in variant.gates
+                )
+            }
         )
         for name, variant in sweep.variants.items()
     }
     after = tuple(_moved(rule, old, best_known) for rule in sweep.ladder.after)
-    return dataclasses.replace(
-        sweep,
-        objective=dataclasses.replace(sweep.objective, best_known=best_known),
-        variants=variants,
-        ladder=dataclasses.replace(sweep.ladder, after=after),
+    return sweep.model_copy(
+        update={
+            "objective": sweep.objective.model_copy(update={"best_known": best_known}),
+            "variants": variants,
+            "ladder": sweep.ladder.model_copy(update={"after": after}),
+        }
     )
 
 
 def _moved(rule: LadderRule, old: float | None, new: float) -> LadderRule:
     if old is None or rule.below != old:
         return rule
-    return dataclasses.replace(rule, below=new)
-
-
-def _ended(verdicts: Sequence[Verdict]) -> VariantOutcome | None:
-    if not verdicts or not verdicts[-1].stops:
-        return None
-    last = verdicts[-1]
-    return VariantOutcome(state=last.state, verdict=last.record(), cause=last.cause)
-
-
-def _nan(epoch: int) -> Verdict:
-    return Verdict(
-        epoch=epoch,
-        top1=float("nan"),
-        kind=VerdictKind.PRUNE,
-        rule="non-finite loss",
-        reason=f"epoch {epoch}: the training loss is not finite, which ends a job at once",
-        state="FAIL",
-        cause="nan",
-    )
+    return rule.model_copy(update={"below": new})

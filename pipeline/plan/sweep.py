@@ -1,108 +1,98 @@
-"""What a sweep file says, as plain facts: the types that everything else works with.
+"""What a sweep file holds: its keys and their types, and the facts made of them.
 
-`read.py` makes them from YAML and checks them; nothing here reads a file or decides anything.
-Accuracies are fractions in [0, 1], epochs are 1-based, times are in the unit of the name.
+The models are both. `read.py` fills them from YAML, `variants.py` resolves what one key means for
+another; nothing here reads a file or decides anything. Accuracies are fractions in [0, 1], epochs
+are 1-based, times are in the unit of the name.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
-#: `gates: [{floor: best_known}]` means the objective's `best_known`.
-BEST_KNOWN = "best_known"
-#: Causes after which the same job may be tried again; the sweep file says how often.
-RETRIED = ("lost_worker", "port", "stall")
-#: Causes with which a trial can end, as a ladder may ask for them.
-CAUSES = (
-    *("gate", "patience", "nan", "start_mismatch", "no_metric", "warm_start"),
-    *("oom_cuda", "oom_host", "code_error", "bad_config", "bad_data", "bad_checkpoint"),
-    *RETRIED,
+from pydantic import BeforeValidator, Field, SkipValidation, model_validator
+
+from pipeline.plan.gates import Gate
+from pipeline.plan.sweep_types import (
+    Digest,
+    Duration,
+    Epoch,
+    Fraction,
+    JobLine,
+    LadderCause,
+    Level,
+    Name,
+    OneOrMore,
+    Pair,
+    Positive,
+    Retries,
+    Scalar,
+    Seed,
+    Several,
+    Share,
+    Strict,
+    finite,
 )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Objective:
+class Objective(Strict):
     """What is maximised, and the figures it is compared with."""
 
     metric: str
-    branches: Mapping[str, str]
-    goal: float | None = None
-    best_known: float | None = None
+    branches: dict[Literal["rgb", "pose"], str] = {}
+    goal: Fraction | None = None
+    best_known: Fraction | None = None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class JobSettings:
+class JobSettings(Strict):
     """How one trial's job is run."""
 
-    gpus: int = 2
-    epoch_minutes: float | None = None
+    gpus: Annotated[int, Field(ge=1, le=64)] = 2
+    epoch_minutes: Positive | None = None
     python: str | None = None
     code_root: str | None = None
-    stop_grace_s: float = 120.0
-    max_hours: float | None = None
-    retry: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    stop_grace_s: Positive = 120.0
+    max_hours: Positive | None = None
+    retry: Retries = {}
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class WarmStart:
+class WarmStart(Strict):
     """The weights a variant starts from (`load_from`, never a resumed run).
 
     `sha256`, where it is given, is the digest the file must have.
     """
 
     checkpoint: str
-    expect: float | None = None
-    tolerance: float = 0.003
-    on_mismatch: str = "stop"
-    min_matched: float = 0.95
-    make: str | None = None
-    sha256: str | None = None
+    expect: Fraction | None = None
+    tolerance: Fraction = 0.003
+    on_mismatch: Literal["stop", "warn", "skip"] = "stop"
+    min_matched: Fraction = 0.95
+    make: Name | None = None
+    sha256: Digest | None = None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Data:
+class Data(Strict):
     """Where the data lies and in which form the job reads it."""
 
-    store: str = "video"
+    store: Literal["video", "prepared"] = "video"
     root: str | None = None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Patience:
+class Patience(Strict):
     """Stop after `epochs` validations in a row below best + `min_delta`."""
 
-    epochs: int
-    min_delta: float
+    epochs: Epoch
+    min_delta: Fraction
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Gate:
-    """A check at one epoch: under `floor` prune, under `target` watch.
-
-    `improve_on_epoch` also prunes if no epoch since then was better by `min_delta`.
-    `floor_is_best_known` words the reason, and makes equality worth watching.
-    """
-
-    epoch: int
-    floor: float | None = None
-    target: float | None = None
-    improve_on_epoch: int | None = None
-    min_delta: float = 0.0
-    floor_is_best_known: bool = False
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Band:
+class Band(Strict):
     """The plan's expected course at one epoch: shown and checked, never a reason to stop."""
 
-    epoch: int
-    top1: tuple[float, float]
-    lr: float | None = None
+    epoch: Epoch
+    top1: Pair[Fraction]
+    lr: Positive | None = None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Space:
+class Space(Strict):
     """The range or the choices of one searched value.
 
     `when` maps paths that are searched before it to the choices for which it is drawn at all.
@@ -111,48 +101,42 @@ class Space:
     low: float | None = None
     high: float | None = None
     log: bool = False
-    step: float | None = None
-    choices: tuple[Any, ...] | None = None
-    when: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+    step: Positive | None = None
+    choices: Annotated[Several[Scalar], Field(min_length=1)] | None = None
+    when: dict[str, OneOrMore[Scalar]] = {}
+
+    @model_validator(mode="after")
+    def _is_a_range_or_choices(self) -> Self:
+        ranged = self.low is not None and self.high is not None
+        if ranged == (self.choices is not None):
+            raise ValueError("write low and high, or choices")
+        if self.low is not None and self.high is not None:
+            finite(self.low), finite(self.high)
+            if self.low >= self.high:
+                raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
+            if self.log and self.low <= 0:
+                raise ValueError(f"a logarithmic range needs low above 0, not {self.low:g}")
+            if self.log and self.step is not None:
+                raise ValueError("log and step exclude each other")
+        return self
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Variant:
-    """A named recipe: the base config plus fixed overrides, with its own checks.
-
-    `set` maps config paths to values and already holds what the variant inherits (`like`);
-    `named` holds only the paths that it names itself.
-    """
-
-    name: str
-    plan: str | None
-    like: str | None
-    set: Mapping[str, Any]
-    named: Mapping[str, Any]
-    space: Mapping[str, Space]
-    gates: tuple[Gate, ...]
-    bands: tuple[Band, ...]
-    patience: Patience | None
-    warm_start: WarmStart | None
-    in_ladder: bool = True
-    seed: int = 0
-
-    @property
-    def epochs(self) -> int | None:
-        """Return the number of epochs the variant sets, None if the base config decides."""
-        value = self.set.get("train_cfg.max_epochs")
-        return value if isinstance(value, int) else None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LadderRule:
+class LadderRule(Strict):
     """When a trial ended like this, the first of `next` that was not tried yet follows."""
 
-    next: tuple[str, ...]
-    epoch: int | None = None
-    below: float | None = None
-    rule: str | None = None
-    cause: str | None = None
+    next: Annotated[Several[Name], Field(min_length=1)]
+    epoch: Epoch | None = None
+    below: Level | None = None
+    rule: Literal["no_improvement"] | None = None
+    cause: LadderCause | None = None
+
+    @model_validator(mode="after")
+    def _has_one_condition(self) -> Self:
+        if sum(x is not None for x in (self.below, self.rule, self.cause)) != 1:
+            raise ValueError("write exactly one of below, rule, cause")
+        if (self.epoch is None) == (self.cause is None):
+            raise ValueError("below and rule need an epoch, cause has none")
+        return self
 
     def condition(self) -> str:
         """Return the condition in words, as the plan's tree shows it."""
@@ -163,38 +147,41 @@ class LadderRule:
         return f"epoch {self.epoch}: top-1 below {100 * (self.below or 0):.2f} %"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Ladder:
+class Ladder(Strict):
     """Which variant is run first, and which follows which verdict."""
 
-    start: str
-    after: tuple[LadderRule, ...] = ()
+    start: Name
+    after: Several[LadderRule] = ()
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Slurm:
+class Slurm(Strict):
     """What `launch --on slurm` asks the scheduler for; None leaves it to the cluster.
 
     `nodes` are the only ones that may be used, `signal_s` is how long before the time limit a job
-    is told, `shared` says that all nodes see the project's folder, `extra` goes into the script.
+    gets its signal, `shared` says that all nodes see the project's folder, `extra` goes into the
+    script.
     """
 
-    partition: str | None = None
-    account: str | None = None
-    time: str | None = None
-    nodes: tuple[str, ...] = ()
-    cpus: int | None = None
-    signal_s: int | None = None
+    partition: Annotated[str, Field(pattern=r"^[\w.-]+$")] | None = None
+    account: Annotated[str, Field(pattern=r"^[\w.@-]+$")] | None = None
+    time: Duration | None = None
+    nodes: Several[Annotated[str, Field(pattern=r"^[\w.-]+$")]] = ()
+    cpus: Annotated[int, Field(ge=1, le=4096)] | None = None
+    signal_s: Annotated[int, Field(ge=5, le=65_535)] | None = None
     shared: bool = False
-    extra: tuple[str, ...] = ()
+    extra: Several[JobLine] = ()
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Search:
+def _rule_name(value: Any) -> Any:
+    """Return the name that is stored for a stopping rule: `sync_halving` is `ladder`."""
+    return "ladder" if value == "sync_halving" else value
+
+
+class Search(Strict):
     """How `pcan sweep search` searches beyond the plan.
 
     Args:
-        rule: "halving", "ladder" or "none".
+        rule: the stopping rule; `sync_halving` is another name of `ladder`.
         trials: how many trials in all, where the command does not say.
         around: the variant whose space is searched; None: the best of those run so far.
         at: the rule's checks, as shares of a trial's epochs.
@@ -204,35 +191,86 @@ class Search:
         couple: whether a drawn lr moves its scheduler's rates.
     """
 
-    rule: str = "halving"
-    trials: int | None = None
-    around: str | None = None
-    at: tuple[float, ...] = (1 / 8, 1 / 4, 1 / 2)
-    keep: float = 0.5
-    finish: int = 3
-    seed: int = 0
+    rule: Annotated[Literal["halving", "ladder", "none"], BeforeValidator(_rule_name)] = "halving"
+    trials: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    around: Name | None = None
+    at: Annotated[Several[Share], Field(min_length=1)] = (1 / 8, 1 / 4, 1 / 2)
+    keep: Share = 0.5
+    finish: Annotated[int, Field(ge=1, le=1000)] = 3
+    seed: Seed = 0
     couple: bool = True
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Sweep:
-    """A checked sweep file."""
+class VariantEntry(Strict):
+    """A variant as the file has it: what is left out comes from elsewhere (`INHERITED`)."""
+
+    plan: str | None = None
+    like: Name | None = None
+    set: dict[str, Any] = {}
+    space: dict[str, Space] | None = None
+    gates: Several[Gate] | None = None
+    bands: Several[Band] | None = None
+    patience: Patience | None = None
+    warm_start: WarmStart | None = None
+    in_ladder: bool = True
+    seed: Seed | None = None
+
+
+#: What a variant takes from the one it is `like`, else from the file's top level, if it does not
+#: set it itself. `null` means that for the first four, and "none" for the last two.
+INHERITED = ("space", "gates", "bands", "seed", "patience", "warm_start")
+NULL_IS_A_VALUE = ("patience", "warm_start")
+
+
+class Variant(VariantEntry):
+    """A named recipe: the base config plus fixed overrides, with its own checks.
+
+    `set` maps config paths to values and already holds what the variant inherits (`like`);
+    `named` holds only the paths that it names itself.
+    """
+
+    name: str
+    named: dict[str, Any]
+    space: dict[str, Space] = {}
+    gates: Several[Gate] = ()
+    bands: Several[Band] = ()
+    seed: int = 0
+
+    @property
+    def epochs(self) -> int | None:
+        """The number of epochs the variant sets, None if the base config decides."""
+        value = self.set.get("train_cfg.max_epochs")
+        return value if isinstance(value, int) else None
+
+
+class SweepFile(Strict):
+    """A sweep file, before variants are resolved."""
+
+    name: Name
+    config: str
+    objective: Objective
+    job: JobSettings = JobSettings()
+    warm_start: WarmStart | None = None
+    data: Data = Data()
+    patience: Patience | None = None
+    gates: Several[Gate] = ()
+    bands: Several[Band] = ()
+    variants: Annotated[Mapping[Name, VariantEntry], Field(min_length=1, max_length=200)]
+    ladder: Ladder
+    slurm: Slurm = Slurm()
+    search: Search = Search()
+
+
+class Sweep(SweepFile):
+    """A checked sweep file. Gates, bands, patience and weights that count are the variants'."""
 
     path: Path
     root: Path
-    name: str
-    config: str
-    objective: Objective
-    job: JobSettings
-    data: Data
     variants: Mapping[str, Variant]
-    ladder: Ladder
-    slurm: Slurm = Slurm()
-    search: Search = dataclasses.field(default_factory=Search)
     #: where each key stands, for messages: key path -> line (1-based)
-    lines: Mapping[tuple[str | int, ...], int] = dataclasses.field(
-        default_factory=dict, repr=False, compare=False
-    )
+    lines: Annotated[
+        Mapping[tuple[str | int, ...], int], SkipValidation, Field(repr=False, exclude=True)
+    ] = {}
 
     def where(self, *keys: str | int) -> str:
         """Return `file:line` of the nearest key that stands in the file."""

@@ -1,29 +1,22 @@
 """From the keys of a sweep file to its variants: `like`, defaults, names, what must agree.
 
-Works on a file whose keys and types are right (`schema.py`); every error has its line.
+Works on a file whose keys and types are right; every error has its line.
 """
 
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import SweepFileError
-from pipeline.plan import schema
+from pipeline.plan.gates import Gate
 from pipeline.plan.recipe import MISSING, overlay, recipe_value
 from pipeline.plan.sweep import (
-    BEST_KNOWN,
-    Band,
-    Data,
-    Gate,
-    JobSettings,
-    Ladder,
-    LadderRule,
-    Objective,
-    Patience,
-    Search,
-    Slurm,
+    INHERITED,
+    NULL_IS_A_VALUE,
     Space,
     Sweep,
+    SweepFile,
     Variant,
-    WarmStart,
+    VariantEntry,
 )
 from pipeline.plan.yaml_lines import KeyPath, line_of
 
@@ -33,129 +26,72 @@ MOST_EPOCHS = 100_000
 
 
 class Resolver:
-    """Turn a checked model into a `Sweep`; raise SweepFileError with the line."""
+    """Turn a file into a `Sweep`; raise SweepFileError with the line."""
 
-    def __init__(self, model: schema.SweepModel, shown: str, lines: dict[KeyPath, int]) -> None:
-        self._model = model
+    def __init__(self, file: SweepFile, shown: str, lines: dict[KeyPath, int]) -> None:
+        self._file = file
         self._shown = shown
         self._lines = lines
         self._done: dict[str, Variant] = {}
 
     def sweep(self, path: Path, root: Path) -> Sweep:
-        m = self._model
-        variants = {name: self._variant(name, ()) for name in m.variants}
-        self._check_case(variants)
+        self._check_order(self._file.gates, ("gates",))
+        variants = {name: self._variant(name, ()) for name in self._file.variants}
+        self._check_case()
         for name, variant in variants.items():
             self._check_variant(name, variant)
-        return Sweep(
-            path=path,
-            root=root,
-            name=m.name,
-            config=m.config,
-            objective=Objective(**m.objective.model_dump()),
-            job=JobSettings(**m.job.model_dump()),
-            data=Data(**m.data.model_dump()),
-            variants=variants,
-            ladder=self._ladder(variants),
-            slurm=_slurm(m.slurm),
-            search=self._search(variants),
-            lines=self._lines,
-        )
+        self._check_ladder()
+        self._check_search(variants)
+        fields = {**dict(self._file), "variants": variants}
+        return Sweep(**fields, path=path, root=root, lines=self._lines)
 
     def _variant(self, name: str, stack: tuple[str, ...]) -> Variant:
         if name in self._done:
             return self._done[name]
-        model = self._model.variants[name]
-        base = self._base(name, model, stack)
-        named = dict(model.set)
-        given = model.model_fields_set
-        variant = Variant(
+        entry = self._file.variants[name]
+        base = self._base(name, entry, stack)
+        self._check_order(entry.gates or (), ("variants", name, "gates"))
+        inherited = {key: self._inherit(key, entry, base) for key in INHERITED}
+        self._done[name] = Variant(
             name=name,
-            plan=model.plan,
-            like=model.like,
-            set=overlay(base.set if base else {}, named),
-            named=named,
-            space=self._space(model, base),
-            gates=self._gates(name, model, base),
-            bands=self._bands(model, base),
-            patience=self._patience(model, base, given),
-            warm_start=self._warm_start(model, base, given),
-            in_ladder=model.in_ladder,
-            seed=model.seed if model.seed is not None else base.seed if base else 0,
+            plan=entry.plan,
+            like=entry.like,
+            set=overlay(base.set if base else {}, entry.set),
+            named=dict(entry.set),
+            in_ladder=entry.in_ladder,
+            **{key: value for key, value in inherited.items() if value is not None},
         )
-        self._done[name] = variant
-        return variant
+        return self._done[name]
 
-    def _base(
-        self, name: str, model: schema.VariantModel, stack: tuple[str, ...]
-    ) -> Variant | None:
-        if model.like is None:
+    def _inherit(self, key: str, entry: VariantEntry, base: Variant | None) -> Any:
+        """Return the entry's own value, else the base's, else that of the file's top level."""
+        value = getattr(entry, key)
+        if value is not None or (key in NULL_IS_A_VALUE and key in entry.model_fields_set):
+            return value
+        return getattr(base or self._file, key, None)
+
+    def _base(self, name: str, entry: VariantEntry, stack: tuple[str, ...]) -> Variant | None:
+        if entry.like is None:
             return None
-        if model.like not in self._model.variants:
-            raise self._error(("variants", name, "like"), self._unknown_variant(model.like))
-        if model.like in (*stack, name):
-            chain = " -> ".join((*stack, name, model.like))
+        if entry.like not in self._file.variants:
+            raise self._error(("variants", name, "like"), self._unknown_variant(entry.like))
+        if entry.like in (*stack, name):
+            chain = " -> ".join((*stack, name, entry.like))
             raise self._error(("variants", name, "like"), f"`like` goes round: {chain}")
-        return self._variant(model.like, (*stack, name))
+        return self._variant(entry.like, (*stack, name))
 
-    def _space(self, model: schema.VariantModel, base: Variant | None) -> dict[str, Space]:
-        if model.space is None:
-            return dict(base.space) if base else {}
-        return {path: _space(s) for path, s in model.space.items()}
-
-    def _gates(
-        self, name: str, model: schema.VariantModel, base: Variant | None
-    ) -> tuple[Gate, ...]:
-        if model.gates is not None:
-            return self._made_gates(model.gates, ("variants", name, "gates"))
-        if base is not None:
-            return base.gates
-        return self._made_gates(self._model.gates, ("gates",))
-
-    def _made_gates(self, gates: list[schema.GateModel], keys: KeyPath) -> tuple[Gate, ...]:
-        best_known = self._model.objective.best_known
-        made: list[Gate] = []
-        for i, gate in enumerate(gates):
-            if gate.floor == BEST_KNOWN and best_known is None:
-                problem = "floor is best_known, but objective.best_known is not given"
-                raise self._error((*keys, i), problem)
-            if made and gate.epoch <= made[-1].epoch:
+    def _check_order(self, gates: tuple[Gate, ...], keys: KeyPath) -> None:
+        for i, (before, gate) in enumerate(zip(gates, gates[1:], strict=False), start=1):
+            if gate.epoch <= before.epoch:
                 problem = (
-                    f"epoch {gate.epoch} comes after epoch {made[-1].epoch}; "
+                    f"epoch {gate.epoch} comes after epoch {before.epoch}; "
                     "write one gate an epoch, in order"
                 )
                 raise self._error((*keys, i), problem)
-            known = gate.floor == BEST_KNOWN
-            floor = best_known if isinstance(gate.floor, str) else gate.floor
-            fields = gate.model_dump(exclude={"floor"})
-            made.append(Gate(**fields, floor=floor, floor_is_best_known=known))
-        return tuple(made)
 
-    def _bands(self, model: schema.VariantModel, base: Variant | None) -> tuple[Band, ...]:
-        if model.bands is None and base is not None:
-            return base.bands
-        bands = self._model.bands if model.bands is None else model.bands
-        return tuple(Band(epoch=b.epoch, lr=b.lr, top1=(b.top1[0], b.top1[1])) for b in bands)
-
-    def _patience(
-        self, model: schema.VariantModel, base: Variant | None, given: set[str]
-    ) -> Patience | None:
-        if "patience" not in given and base is not None:
-            return base.patience
-        chosen = model.patience if "patience" in given else self._model.patience
-        return Patience(**chosen.model_dump()) if chosen else None
-
-    def _warm_start(
-        self, model: schema.VariantModel, base: Variant | None, given: set[str]
-    ) -> WarmStart | None:
-        if "warm_start" not in given and base is not None:
-            return base.warm_start
-        chosen = model.warm_start if "warm_start" in given else self._model.warm_start
-        return WarmStart(**chosen.model_dump()) if chosen else None
-
-    def _check_case(self, variants: dict[str, Variant]) -> None:
+    def _check_case(self) -> None:
         seen: dict[str, str] = {}
-        for name in variants:
+        for name in self._file.variants:
             other = seen.setdefault(name.lower(), name)
             if other != name:
                 problem = f'"{name}" and "{other}" differ in case only'
@@ -167,7 +103,7 @@ class Resolver:
         epochs = variant.epochs
         for gate in variant.gates:
             if epochs is not None and gate.epoch > epochs:
-                place = keys if self._model.variants[name].gates is None else (*keys, "gates")
+                place = keys if self._file.variants[name].gates is None else (*keys, "gates")
                 problem = f"a gate at epoch {gate.epoch}, but {name} has {epochs} epochs"
                 raise self._error(place, problem)
         for path, space in variant.space.items():
@@ -202,68 +138,37 @@ class Resolver:
                 problem = f'"when" names {other}, which is not searched before {path}'
                 raise self._error(("variants", name, "space", path), problem)
 
-    def _search(self, variants: dict[str, Variant]) -> Search:
-        model = self._model.search
-        if model.around is not None and model.around not in variants:
-            raise self._error(("search", "around"), self._unknown_variant(model.around))
-        if model.around is not None and not variants[model.around].space:
-            problem = f"{model.around} has no `space` to search"
-            raise self._error(("search", "around"), problem)
-        return Search(**{**model.model_dump(), "at": tuple(model.at)})
-
     def _check_maker(self, name: str, maker: str) -> None:
         keys: KeyPath = ("variants", name, "warm_start", "make")
         keys = keys if keys in self._lines else ("warm_start", "make")
-        if maker not in self._model.variants:
+        if maker not in self._file.variants:
             raise self._error(keys, self._unknown_variant(maker))
         if self._variant(maker, ()).warm_start is not None:
             problem = f'"{maker}" makes the starting weights, so it needs `warm_start: null`'
             raise self._error(keys, problem)
 
-    def _ladder(self, variants: dict[str, Variant]) -> Ladder:
-        model = self._model.ladder
-        if model.start not in variants:
-            raise self._error(("ladder", "start"), self._unknown_variant(model.start))
-        rules = []
-        for i, rule in enumerate(model.after):
+    def _check_search(self, variants: dict[str, Variant]) -> None:
+        around = self._file.search.around
+        if around is None:
+            return
+        if around not in variants:
+            raise self._error(("search", "around"), self._unknown_variant(around))
+        if not variants[around].space:
+            raise self._error(("search", "around"), f"{around} has no `space` to search")
+
+    def _check_ladder(self) -> None:
+        ladder = self._file.ladder
+        if ladder.start not in self._file.variants:
+            raise self._error(("ladder", "start"), self._unknown_variant(ladder.start))
+        for i, rule in enumerate(ladder.after):
             for j, name in enumerate(rule.next):
-                if name not in variants:
+                if name not in self._file.variants:
                     keys = ("ladder", "after", i, "next", j)
                     raise self._error(keys, self._unknown_variant(name))
-            below = rule.below
-            if below == BEST_KNOWN:
-                below = self._model.objective.best_known
-            assert not isinstance(below, str)
-            rules.append(
-                LadderRule(
-                    next=tuple(rule.next),
-                    epoch=rule.epoch,
-                    below=below,
-                    rule=rule.rule,
-                    cause=rule.cause,
-                )
-            )
-        return Ladder(start=model.start, after=tuple(rules))
 
     def _unknown_variant(self, name: str) -> str:
-        known = ", ".join(self._model.variants)
+        known = ", ".join(self._file.variants)
         return f'there is no variant "{name}"; the file has: {known}'
 
     def _error(self, keys: KeyPath, problem: str) -> SweepFileError:
         return SweepFileError(f"{self._shown}:{line_of(self._lines, keys)}: {problem}.")
-
-
-def _space(model: schema.SpaceModel) -> Space:
-    given = model.model_dump()
-    when = {
-        path: tuple(value) if isinstance(value, list) else (value,)
-        for path, value in model.when.items()
-    }
-    return Space(
-        **{**given, "choices": tuple(model.choices) if model.choices else None, "when": when}
-    )
-
-
-def _slurm(model: schema.SlurmModel) -> Slurm:
-    fields = model.model_dump()
-    return Slurm(**{**fields, "nodes": tuple(model.nodes), "extra": tuple(model.extra)})

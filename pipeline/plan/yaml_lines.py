@@ -1,6 +1,6 @@
 """Strict YAML with line numbers: what a sweep file may hold, and where each key stands.
 
-Stricter than YAML 1.1 where that loses meaning without a word: a key given twice, `3e-3` read
+Stricter than YAML 1.1 where that silently loses meaning: a key given twice, `3e-3` read
 as text, `no` read as false, `1:30` read as 90, dates, tags, anchors. Nothing is executed.
 """
 
@@ -19,7 +19,7 @@ KeyPath = tuple[str | int, ...]
 
 _INT = re.compile(r"[-+]?[0-9][0-9_]*\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?\Z")
-#: Never meant: they end a path early, or move the cursor of whoever reads the text.
+#: Never meant: they end a path early, or move the cursor of a terminal that shows the text.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SPECIAL = {
     "": None,

@@ -1,4 +1,4 @@
-"""What a check finds: one thing that is wrong, and what to do about it."""
+"""What the checks of `pcan doctor` get and return."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -11,12 +11,12 @@ from pipeline.plan.sweep import Sweep
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One finding.
+class CheckFinding:
+    """One thing that a check found.
 
     Args:
-        check: which check found it.
-        severity: "error" keeps a launch from succeeding, "warning" may, "note" is good to know.
+        check: the name of the check.
+        severity: "error" makes a launch fail, "warning" may, "note" does not.
         message: what is wrong, with the remedy, as the user reads it.
     """
 
@@ -25,18 +25,18 @@ class Finding:
     message: str
 
     def record(self) -> dict[str, Any]:
-        """Return the finding as `doctor --json` prints it."""
+        """Return what `doctor --json` prints of it."""
         return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(kw_only=True)
 class CheckContext:
-    """What is examined: a project and, if there is one, a sweep.
+    """What is checked: a project and, if one is named, a sweep.
 
     Args:
         storage_url: `--storage`.
-        data_root: `--set data_root`, None for what the config says.
-        resolution: the resolved variants once a check has made them.
+        data_root: `--set data_root`, None for the config's own.
+        resolution: the resolved variants, set by `check_plan`.
     """
 
     project: Project
@@ -48,28 +48,28 @@ class CheckContext:
     resolution: Resolution | None = None
 
 
-Check = Callable[[CheckContext], Iterator[Finding]]
+Check = Callable[[CheckContext], Iterator[CheckFinding]]
 
 
-def error(check: str, message: str) -> Finding:
-    return Finding(check=check, severity="error", message=message)
+def error(check: str, message: str) -> CheckFinding:
+    return CheckFinding(check=check, severity="error", message=message)
 
 
-def warning(check: str, message: str) -> Finding:
-    return Finding(check=check, severity="warning", message=message)
+def warning(check: str, message: str) -> CheckFinding:
+    return CheckFinding(check=check, severity="warning", message=message)
 
 
-def note(check: str, message: str) -> Finding:
-    return Finding(check=check, severity="note", message=message)
+def note(check: str, message: str) -> CheckFinding:
+    return CheckFinding(check=check, severity="note", message=message)
 
 
-def run_check(name: str, check: Check, patient: CheckContext) -> list[Finding]:
-    """Run one check; what it raises is a finding too, so that the others are still made."""
-    found: list[Finding] = []
+def run_check(name: str, check: Check, context: CheckContext) -> list[CheckFinding]:
+    """Return the findings of one check; an error that it raises is a finding too."""
+    findings: list[CheckFinding] = []
     try:
-        found.extend(check(patient))
+        findings.extend(check(context))
     except PcanError as problem:
-        found.append(error(name, str(problem)))
+        findings.append(error(name, str(problem)))
     except OSError as problem:
-        found.append(error(name, f"{problem.filename}: {problem.strerror}. Mend that first."))
-    return found
+        findings.append(error(name, f"{problem.filename}: {problem.strerror}. Fix that first."))
+    return findings

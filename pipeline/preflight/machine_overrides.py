@@ -1,7 +1,7 @@
-"""Machine facts of a launch: where the data lies and how many workers load it.
+"""Machine settings of a launch, `--set`: where the data lies and how many workers load it.
 
-They change a trial's config but not its recipe; everything that changes the science stays in the
-sweep file, so `--set` takes a known few keys only.
+They change a trial's config but not its recipe. Whatever changes the science belongs in the sweep
+file, so `--set` takes only the keys below.
 """
 
 import os
@@ -17,7 +17,7 @@ from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 
 DATA_ROOT = "data_root"
-#: Config paths whose last part (or whole) is a fact of the machine.
+#: A config path with one of these parts is a machine setting.
 _MACHINE_KEYS = (
     "num_workers",
     "persistent_workers",
@@ -33,9 +33,9 @@ def parse_sets(pairs: Sequence[str]) -> dict[str, Any]:
     """Parse `--set KEY=VALUE`.
 
     Raises:
-        InputError: no `=`, or a key that is not a fact of the machine.
+        InputError: no `=`, or a key that is not a machine setting.
     """
-    found: dict[str, Any] = {}
+    sets: dict[str, Any] = {}
     for pair in pairs:
         key, sign, text = pair.partition("=")
         if not sign or not key:
@@ -46,13 +46,13 @@ def parse_sets(pairs: Sequence[str]) -> dict[str, Any]:
         if key != DATA_ROOT and not any(part in _MACHINE_KEYS for part in parts):
             allowed = ", ".join((DATA_ROOT, *_MACHINE_KEYS))
             raise InputError(
-                f"--set {key} is no fact of this machine ({allowed}). A value that changes the "
-                "science belongs in the sweep file, where it leaves a record."
+                f"--set takes machine settings only ({allowed}); {key} is not one. A value that "
+                "changes the science belongs in the sweep file, where it is recorded."
             )
         if key == DATA_ROOT and not text.strip():
             raise InputError("--set data_root has no folder. Example: --set data_root=/data/ntu")
-        found[key] = _value(pair, text) if key != DATA_ROOT else text
-    return found
+        sets[key] = _value(pair, text) if key != DATA_ROOT else text
+    return sets
 
 
 def _value(pair: str, text: str) -> Any:
@@ -66,7 +66,7 @@ def _value(pair: str, text: str) -> Any:
 
 
 def data_root(sweep: Sweep, project: Project, sets: Mapping[str, Any]) -> str | None:
-    """Return where the data lies, None to leave it to the config.
+    """Return the folder of the data, None to keep the config's own.
 
     Raises:
         NotReady: the sweep file names an environment variable that is not set, or the folder
@@ -88,7 +88,7 @@ def data_root(sweep: Sweep, project: Project, sets: Mapping[str, Any]) -> str | 
 
 
 def apply_data_root(text: str, root: str | None) -> str:
-    """Move the paths of a resolved config below another data root."""
+    """Return a resolved config with its paths below another data root."""
     if root is None:
         return text
     old = data_root_of(text)

@@ -1,4 +1,4 @@
-"""Before the first trial: each config's model is built once and held against its data."""
+"""Before the first trial: build each config's model once and compare it with its data."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from pipeline.job.resolve import ModelProbe, Resolution, ResolvedConfig, placed_
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 
-#: A job never opens the test set, which may well not be on this machine.
+#: A job never opens the test set, which need not be on this machine.
 TRAINED_WITH = ("train_dataloader", "val_dataloader")
 
 
@@ -20,7 +20,7 @@ class DataPlacement:
     """Where the data lies on this machine.
 
     Args:
-        root: in place of the config's `data_root`, None to leave it to the config.
+        root: replaces the config's `data_root`, None to keep that.
         sets: machine facts by config path.
     """
 
@@ -38,11 +38,11 @@ def probe_models(
 ) -> dict[str, Sequence[float]]:
     """Refuse configs that no job could train; return each variant's true lr course.
 
-    Seconds the first time, nothing while configs and annotations stay as they are.
+    Takes seconds the first time and nothing while configs and annotations do not change.
 
     Args:
         say: prints one line.
-        placed: where the data lies; None leaves the data out.
+        placed: where the data lies; None to skip the data.
 
     Raises:
         InputError: all that is wrong with the configs, a line each.
@@ -50,28 +50,28 @@ def probe_models(
     """
     configs = {name: resolution.configs[name] for name in variants}
     courses: dict[str, Sequence[float]] = {}
-    wrong: list[str] = []
-    for name, found in probe_configs(sweep, project, configs).items():
-        wrong += [f"{name}: {problem}" for problem in found.problems]
-        if placed is not None and not found.problems:
-            problems = data_problems(project, configs[name], found, placed)
-            wrong += [f"{name}: {problem}" for problem in problems]
-        if found.lr is not None:
-            courses[name] = found.lr
-        elif found.lr_error:
-            say(f"{name}: the lr is not checked against the schedule. {found.lr_error}")
-    if wrong:
-        raise InputError("\n".join(wrong))
+    problems: list[str] = []
+    for name, probe in probe_configs(sweep, project, configs).items():
+        problems += [f"{name}: {problem}" for problem in probe.problems]
+        if placed is not None and not probe.problems:
+            found = data_problems(project, configs[name], probe, placed)
+            problems += [f"{name}: {problem}" for problem in found]
+        if probe.lr is not None:
+            courses[name] = probe.lr
+        elif probe.lr_error:
+            say(f"{name}: the lr is not checked against the schedule. {probe.lr_error}")
+    if problems:
+        raise InputError("\n".join(problems))
     return courses
 
 
 def data_problems(
     project: Project,
     config: ResolvedConfig,
-    found: ModelProbe,
+    probe: ModelProbe,
     placed: DataPlacement,
 ) -> Iterator[str]:
-    """Yield where a model's classes or joints do not fit the annotations it is to be trained on.
+    """Yield how a model's classes or joints do not fit the annotations it is trained on.
 
     Raises:
         NotReady: an annotation is missing.
@@ -85,10 +85,10 @@ def data_problems(
         path = project.root / str(named)
         if path.suffix != ".pkl":
             continue  # a list of videos: it has no joints, and its own loader reads its labels
-        yield from _against(loader, path, splits.get(loader) or ALL, found, project.cache)
+        yield from _against(loader, path, splits.get(loader) or ALL, probe, project.cache)
 
 
-def _against(loader: str, path: Path, split: str, found: ModelProbe, cache: Path) -> Iterator[str]:
+def _against(loader: str, path: Path, split: str, probe: ModelProbe, cache: Path) -> Iterator[str]:
     if not path.is_file():
         raise NotReady(
             f"The annotation is missing: {path} ({loader}). Put it there, or say where the data "
@@ -100,16 +100,16 @@ def _against(loader: str, path: Path, split: str, found: ModelProbe, cache: Path
         yield f'{loader}: {path} has no split "{split}". It has: {have}.'
         return
     highest, joints = facts[split]["highest_label"], facts[split]["joints"]
-    if found.classes is not None and highest >= found.classes:
+    if probe.classes is not None and highest >= probe.classes:
         yield (
             f"{loader}: {facts[split]['clip']} in {path} has label {highest}, but the head has "
-            f"{found.classes} classes (labels 0 to {found.classes - 1}). Set "
+            f"{probe.classes} classes (labels 0 to {probe.classes - 1}). Set "
             "model.cls_head.num_classes, or use the annotation that belongs to the head."
         )
-    if found.joints is not None and joints and joints != [found.joints]:
+    if probe.joints is not None and joints and joints != [probe.joints]:
         yield (
             f"{loader}: {path} has {_words(joints)} joints a person, but the pose pathway is "
-            f"built for {found.joints}. Set model.backbone.pose_pathway.in_channels, or use the "
+            f"built for {probe.joints}. Set model.backbone.pose_pathway.in_channels, or use the "
             "annotation that belongs to the model."
         )
 

@@ -10,21 +10,21 @@ from pipeline.data.video import VideoError, frames, video_path
 from pipeline.errors import InputError, PcanError
 from pipeline.job.resolve import probe_configs
 from pipeline.job.torch_tools import run_tool
-from pipeline.preflight.finding import CheckContext, Finding, error, note, warning
+from pipeline.preflight.finding import CheckContext, CheckFinding, error, note, warning
 from pipeline.preflight.launch_checks import checksum_mismatches, missing_checkpoints
 from pipeline.preflight.machine_overrides import DATA_ROOT, data_root
 from pipeline.preflight.plan_facts import resolve_and_check
 
-#: So many names of missing or bad samples are told; the number tells the rest.
+#: How many names of missing or bad samples a message lists beside their number.
 NAMED = 3
 
 
-def check_plan(patient: CheckContext) -> Iterator[Finding]:
-    """Do all variants resolve, and can the configs carry out the plan?"""
-    assert patient.sweep is not None
-    patient.resolution = resolve_and_check(patient.sweep, patient.project)
-    configs = patient.resolution.configs
-    for name, found in probe_configs(patient.sweep, patient.project, configs).items():
+def check_plan(context: CheckContext) -> Iterator[CheckFinding]:
+    """Check that all variants resolve and that their configs can carry out the plan."""
+    assert context.sweep is not None
+    context.resolution = resolve_and_check(context.sweep, context.project)
+    configs = context.resolution.configs
+    for name, found in probe_configs(context.sweep, context.project, configs).items():
         for problem in found.problems:
             yield error("plan", f"{name}: {problem}")
         if found.lr_error:
@@ -34,9 +34,9 @@ def check_plan(patient: CheckContext) -> Iterator[Finding]:
             )
 
 
-def check_weights(patient: CheckContext) -> Iterator[Finding]:
-    """Are the starting weights there, safe, whole, and of the model?"""
-    sweep, project = patient.sweep, patient.project
+def check_weights(context: CheckContext) -> Iterator[CheckFinding]:
+    """Check that the starting weights exist, are safe and finite, and fit the model."""
+    sweep, project = context.sweep, context.project
     assert sweep is not None
     for sentence in missing_checkpoints(sweep, project, list(sweep.variants)):
         yield error("weights", sentence)
@@ -47,13 +47,13 @@ def check_weights(patient: CheckContext) -> Iterator[Finding]:
         path = project.root / start.checkpoint
         if not path.is_file():
             continue
-        question = {
+        request = {
             "checkpoint": str(path),
             "config": str(project.root / sweep.config),
             "code_root": sweep.job.code_root,
             "min_matched": start.min_matched,
         }
-        answer = run_tool("inspect_checkpoint", question, sweep.job, project.cache, project.root)
+        answer = run_tool("inspect_checkpoint", request, sweep.job, project.root)
         if not answer["file"]["finite"]:
             yield error("weights", f"{start.checkpoint} holds numbers that are not finite.")
         fit, made = answer["fit"], answer["config"]
@@ -73,45 +73,43 @@ def check_weights(patient: CheckContext) -> Iterator[Finding]:
             )
 
 
-def check_data(patient: CheckContext) -> Iterator[Finding]:
-    """Are the annotations safe and right, and the videos there?"""
-    sweep, project = patient.sweep, patient.project
+def check_data(context: CheckContext) -> Iterator[CheckFinding]:
+    """Check that the annotations are safe and correct and that the videos exist."""
+    sweep, project = context.sweep, context.project
     assert sweep is not None
-    if patient.resolution is None:
+    if context.resolution is None:
         return
-    facts = patient.resolution.base
-    given = {DATA_ROOT: patient.data_root} if patient.data_root is not None else {}
+    facts = context.resolution.base
+    given = {DATA_ROOT: context.data_root} if context.data_root is not None else {}
     root = data_root(sweep, project, given)
     request = {"config": str(project.root / sweep.config), "data_root": root}
     try:
-        loaders = run_tool("data_facts", request, sweep.job, project.cache, project.root)[
-            "loaders"
-        ]
+        loaders = run_tool("data_facts", request, sweep.job, project.root)["loaders"]
     except InputError:
-        return  # a data set of another form: its own loader will tell
+        return  # a data set of another form: its own loader checks it
     files = list(dict.fromkeys(project.root / str(loader["ann_file"]) for loader in loaders))
-    absent = [file for file in files if not file.is_file()]
-    for file in absent:
+    missing = [file for file in files if not file.is_file()]
+    for file in missing:
         yield error(
             "data",
             f"The annotation is missing: {file}. Put it there, or say where the data lies: --set "
             "data_root=DIR",
         )
-    known: dict[str, Annotation] = {}
+    annotations: dict[str, Annotation] = {}
     for loader in loaders:
-        if project.root / str(loader["ann_file"]) in absent:
+        if project.root / str(loader["ann_file"]) in missing:
             continue
-        yield from _loader(loader, project.root, facts.get("num_classes"), known)
+        yield from _loader(loader, project.root, facts.get("num_classes"), annotations)
 
 
 def _loader(
-    loader: Mapping[str, Any], root: Path, classes: int | None, known: dict[str, Annotation]
-) -> Iterator[Finding]:
+    loader: Mapping[str, Any], root: Path, classes: int | None, annotations: dict[str, Annotation]
+) -> Iterator[CheckFinding]:
     try:
         path = root / str(loader["ann_file"])
-        if str(path) not in known:
-            known[str(path)] = load_annotation(path)
-        annotation = known[str(path)]
+        if str(path) not in annotations:
+            annotations[str(path)] = load_annotation(path)
+        annotation = annotations[str(path)]
         clips = annotation.split(loader["split"])
     except PcanError as problem:
         yield error("data", f"{loader['loader']}: {problem}")
@@ -125,8 +123,8 @@ def _loader(
 
 def label_findings(
     clips: list[dict[str, Any]], classes: int | None, where: str
-) -> Iterator[Finding]:
-    """Find labels that the model has no class for."""
+) -> Iterator[CheckFinding]:
+    """Yield a finding if clips have labels that the model has no class for."""
     bad = [c for c in clips if not _fits(c.get("label"), classes)]
     if bad:
         names = ", ".join(f"{clip_name(c)} (label {c.get('label')})" for c in bad[:NAMED])
@@ -138,8 +136,8 @@ def label_findings(
         )
 
 
-def joint_findings(clips: list[dict[str, Any]], where: str) -> Iterator[Finding]:
-    """Find clips without joints, or with joints that are no numbers."""
+def joint_findings(clips: list[dict[str, Any]], where: str) -> Iterator[CheckFinding]:
+    """Yield findings on clips without joints, or with joints that are NaN."""
     import numpy as np
 
     empty = [c for c in clips if "keypoint" not in c or not np.size(c["keypoint"])]
@@ -166,7 +164,7 @@ def _fits(label: Any, classes: int | None) -> bool:
 
 def _videos(
     loader: Mapping[str, Any], root: Path, clips: list[dict[str, Any]]
-) -> Iterator[Finding]:
+) -> Iterator[CheckFinding]:
     folder = str(root / str(loader["videos"]))
     paths = [video_path(folder, clip_name(clip)) for clip in clips]
     missing = [path for path in paths if not path.is_file()]
@@ -176,8 +174,8 @@ def _videos(
             f"{loader['loader']}: {len(missing)} of {len(paths)} videos are missing, first: "
             f"{missing[0]}. Put them there, or say where the data lies: --set data_root=DIR",
         )
-    there = [path for path in paths if path not in set(missing)]
-    for path in dict.fromkeys([*there[:1], *there[-1:]]):
+    present = [path for path in paths if path.is_file()]
+    for path in dict.fromkeys([*present[:1], *present[-1:]]):
         try:
             if not list(itertools.islice(frames(path), 1)):
                 yield error("data", f"{path} has no frames. Get it again.")

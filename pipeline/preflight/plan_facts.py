@@ -1,4 +1,4 @@
-"""What several commands ask of a plan's base config: each variant's config and true lr."""
+"""The resolved configs and true lr courses of a plan's variants."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from pipeline.plan.sweep import Sweep
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Resolved:
-    """The configs and schedules of a plan's variants, as far as they could be had.
+    """The configs and schedules of a plan's variants, as far as they could be resolved.
 
     Args:
         problems: why something is missing, in sentences for the user.
@@ -37,17 +37,17 @@ def resolve_and_check(sweep: Sweep, project: Project) -> Resolution:
 
 
 def resolved(sweep: Sweep, project: Project, only: str | None = None) -> Resolved:
-    """Resolve the variants of a plan; what fails is told, and the rest still comes.
+    """Resolve the variants of a plan; a failure becomes an entry of `problems`.
 
     Args:
-        only: ask for the schedule of this variant alone.
+        only: return the schedule of this variant alone.
     """
     try:
         resolution = resolve_variants(sweep, project)
     except PcanError as error:
         return Resolved(problems=(str(error),))
-    wanted = {n: c for n, c in resolution.configs.items() if only in (None, n)}
-    rates, problems = schedules(sweep, project, wanted)
+    chosen = {n: c for n, c in resolution.configs.items() if only in (None, n)}
+    rates, problems = schedules(sweep, project, chosen)
     return Resolved(
         base=resolution.base, configs=resolution.configs, true_lr=rates, problems=problems
     )
@@ -56,7 +56,7 @@ def resolved(sweep: Sweep, project: Project, only: str | None = None) -> Resolve
 def schedules(
     sweep: Sweep, project: Project, configs: Mapping[str, ResolvedConfig]
 ) -> tuple[dict[str, list[float]], tuple[str, ...]]:
-    """Return the true lr of each config, and what is wrong with a config, in sentences."""
+    """Return the true lr of each config, and sentences on what is wrong with a config."""
     try:
         found = probe_configs(sweep, project, configs)
     except PcanError as error:

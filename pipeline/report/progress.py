@@ -1,49 +1,18 @@
-"""How far a trial is: the gate ahead, the time it still needs, the GPU hours it has used.
+"""How far a trial is: the time it still needs, the GPU hours it has used.
 
-`status`, `watch`, the comparison page and the launcher's terminal take all three from here.
-GPU hours that a plan may cost are computed in `plan/cost.py`, those that a budget counts over
-many trials in the study.
+`status`, `watch`, the comparison page and the launcher's terminal take both from here; a gate
+says itself how far it is (`plan/gates.py`). GPU hours that a plan may cost are computed in
+`plan/cost.py`, those that a budget counts over many trials in the study.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.plan.sweep import Gate, Sweep
-from pipeline.plan.verdict import percent
+from pipeline.plan.sweep import Sweep
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.states import Phase
 from pipeline.study.gpu_hours import job_seconds
 from pipeline.study.trial_rows import TrialRow
-
-
-def next_gate(gates: Sequence[Gate], epoch: int) -> Gate | None:
-    """Return the first gate after `epoch`, None if there is none."""
-    return next((gate for gate in gates if gate.epoch > epoch), None)
-
-
-def gate_distance(gate: Gate, history: Sequence[Measurement]) -> str:
-    """Return what a gate asks for and how far the latest epoch is from it, in points."""
-    trained = [m for m in history if m.epoch > 0 and m.finite]
-    last = trained[-1].top1 if trained else None
-    bounds = [
-        _bound(word, value, last)
-        for word, value in (("floor", gate.floor), ("target", gate.target))
-        if value is not None
-    ]
-    since = gate.improve_on_epoch
-    reference = next((m for m in trained if m.epoch == since), None)
-    if reference is not None:
-        later = [m.top1 for m in trained if m.epoch > reference.epoch]
-        required = reference.top1 + gate.min_delta
-        bounds.append(_bound("must reach", required, max(later, default=None)))
-    elif since is not None:
-        bounds.append(f"must improve on epoch {since}")
-    return f"gate {gate.epoch}: {', '.join(bounds)}"
-
-
-def _bound(word: str, value: float, last: float | None) -> str:
-    off = "" if last is None else f" ({100 * (last - value):+.2f})"
-    return f"{word} {percent(value)}{off}"
 
 
 def total_epochs(row: TrialRow, sweep: Sweep) -> int | None:

@@ -89,3 +89,7 @@ class Cause(Word):
     LOST_CHECKPOINT = "lost_checkpoint"
     WARM_START = "warm_start"
     NO_METRIC = "no_metric"
+    # why a trial that was never run has ended in Optuna alone
+    NEVER_BEGUN = "never_begun"
+    TAKEN = "taken"
+    NO_RUN_DIRECTORY = "no_run_directory"

@@ -15,14 +15,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.states import Cause, Kind, Phase, State
+from pipeline.study import optuna_tables
 from pipeline.study.claim_request import (
     ClaimRequest,
     group_requests,
     kind_filter,
+    requested_rows,
     resumable_filter,
-    wanted_rows,
 )
-from pipeline.study.db.db_errors import translate_errors
 from pipeline.study.db.storage import Storage
 from pipeline.study.lease import Lease
 from pipeline.study.owner import (
@@ -33,13 +34,12 @@ from pipeline.study.owner import (
     this_host,
     this_process,
 )
-from pipeline.study.sampler import of_search, sample_trial
-from pipeline.study.tables import optuna_trials, trials
-from pipeline.study.taking import acquire, lease_of, take
-from pipeline.study.trial_rows import FINISHED
+from pipeline.study.sampler import distribution, sample_trial
+from pipeline.study.tables import FINISHED, joined_trials, optuna_trials, trials
+from pipeline.study.trial_rows import BESIDE, kind_of
 
 #: Phases of a trial that was started and has not ended.
-BEGUN = ("running", "interrupted", "paused")
+BEGUN = (Phase.RUNNING, Phase.INTERRUPTED, Phase.PAUSED)
 #: The columns that say who owns a trial.
 _OWNER = ("trial_id", "variant", "token", "host", "boot_id", "pid", "proc_start", "renewed_at")
 
@@ -49,10 +49,10 @@ TAKEOVER_CONFIRM_S = LEASE_S / 3
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunningElsewhere:
-    """A wanted trial that another launcher runs.
+    """A requested trial that another launcher runs.
 
     Args:
-        lapsed: its lease has run out; it can soon be taken up.
+        lapsed: its lease has run out; it can soon be taken over.
         job: the job of a scheduler that its launcher runs in, if it does.
     """
 
@@ -66,11 +66,11 @@ class RunningElsewhere:
 def claim(
     sweep: Sweep,
     storage: Storage,
-    wanted: Sequence[ClaimRequest],
+    requests: Sequence[ClaimRequest],
     me: ProcessIdentity | None = None,
     skip: Collection[int] = (),
 ) -> Lease | None:
-    """Claim the first trial that can be run, in the order of `wanted`.
+    """Claim the first trial that can be run, in the order of the requests.
 
     Within a variant a trial whose owner is gone or that was interrupted comes first, then its
     recipe, then newly drawn ones.
@@ -79,34 +79,30 @@ def claim(
         skip: ids of trials to leave alone, such as those this launcher has just given back.
 
     Returns:
-        The lease, or None when every wanted trial is finished or run by somebody.
+        The lease, or None when every requested trial is finished or run elsewhere.
     """
     me = me or this_process()
-    with translate_errors(storage):
-        for together in group_requests(sweep, wanted):
-            with storage.engine.begin() as connection:
-                seeking = _ClaimTransaction(sweep, storage, connection, me, skip)
-                lease = _started(seeking, together) or _waiting(seeking, together)
-            lease = lease or _new(sweep, storage, together[0], me)
-            if lease is not None:
-                return lease
+    for group in group_requests(sweep, requests):
+        with storage.transaction() as connection:
+            claiming = _ClaimTransaction(sweep, storage, connection, me, skip)
+            lease = _resume(claiming, group) or _start_waiting(claiming, group)
+        lease = lease or _draw(sweep, storage, group[0], me)
+        if lease is not None:
+            return lease
     return None
 
 
 def busy(sweep: Sweep, storage: Storage, variants: Sequence[str]) -> list[RunningElsewhere]:
     """Return the trials of these variants that a living owner runs."""
-    wanted = [ClaimRequest(variant=name, trials=1, recipe_hash="") for name in variants]
+    requests = [ClaimRequest(variant=name, trials=1, recipe_hash="") for name in variants]
     columns = [trials.c[name] for name in (*_OWNER, "number", "facts")]
-    held = trials.c.token.is_not(None) & (optuna_trials.c.state == "RUNNING")
-    with translate_errors(storage):
-        now = storage.now()
-        query = wanted_rows(sweep, wanted, columns).where(held)
-        with storage.engine.connect().execution_options(reading=True) as connection:
-            rows = [dict(row) for row in connection.execute(query).mappings()]
-        return [_busy(row, now) for row in rows if not _may_take(storage, row, now)]
+    held = trials.c.token.is_not(None) & (optuna_trials.c.state == State.RUNNING)
+    now = storage.now()
+    rows = storage.select(requested_rows(sweep, requests, columns).where(held))
+    return [_running_elsewhere(row, now) for row in rows if not _may_take(storage, row, now)]
 
 
-def _busy(row: Mapping[str, Any], now: float) -> RunningElsewhere:
+def _running_elsewhere(row: Mapping[str, Any], now: float) -> RunningElsewhere:
     return RunningElsewhere(
         variant=row["variant"],
         number=row["number"],
@@ -117,37 +113,26 @@ def _busy(row: Mapping[str, Any], now: float) -> RunningElsewhere:
 
 
 def _may_take(storage: Storage, row: Mapping[str, Any], now: float) -> bool:
-    """Whether a started trial's owner is gone for certain.
+    """Return whether a started trial's owner is gone for certain.
 
-    A clock that jumped, or a storage that nobody could reach for a while, makes every lease of
+    A clock that jumped, or a storage that was unreachable for a while, makes every lease of
     another host look old. So such a lease is watched first, by a clock that does not jump.
     """
     if not is_dead(row, now):
         return False
     if row["token"] is None or row["host"] == this_host():
         return True
-    seen = row["token"], row["renewed_at"]
-    since = storage.watched.get(row["trial_id"])
-    if since is None or since[0] != seen:
-        storage.watched[row["trial_id"]] = seen, time.monotonic()
+    lease = row["token"], row["renewed_at"]
+    watched = storage.watched.get(row["trial_id"])
+    if watched is None or watched[0] != lease:
+        storage.watched[row["trial_id"]] = lease, time.monotonic()
         return False
-    return time.monotonic() - since[1] >= TAKEOVER_CONFIRM_S
-
-
-def _rows(sweep: Sweep, storage: Storage, variants: Sequence[str]) -> list[Mapping[str, Any]]:
-    query = (
-        sa.select(trials, optuna_trials.c.state)
-        .join_from(trials, optuna_trials, trials.c.trial_id == optuna_trials.c.trial_id)
-        .where((trials.c.sweep == sweep.name) & trials.c.variant.in_(variants))
-        .order_by(trials.c.number)
-    )
-    with storage.engine.connect().execution_options(reading=True) as connection:
-        return [dict(row) for row in connection.execute(query).mappings()]
+    return time.monotonic() - watched[1] >= TAKEOVER_CONFIRM_S
 
 
 @dataclasses.dataclass(frozen=True)
 class _ClaimTransaction:
-    """A claim in its one transaction: what it looks through, for whom."""
+    """A claim in its one transaction."""
 
     sweep: Sweep
     storage: Storage
@@ -156,106 +141,167 @@ class _ClaimTransaction:
     skip: Collection[int]
 
 
-def _started(seeking: _ClaimTransaction, wanted: Sequence[ClaimRequest]) -> Lease | None:
-    """Take up a trial whose owner is gone, or that was given back."""
-    begun = trials.c.phase.in_(BEGUN) & (optuna_trials.c.state == "RUNNING")
+def _resume(claiming: _ClaimTransaction, requests: Sequence[ClaimRequest]) -> Lease | None:
+    """Claim a trial whose owner is gone, or that was released unfinished."""
+    begun = trials.c.phase.in_(BEGUN) & (optuna_trials.c.state == State.RUNNING)
     # Of the trials that other hosts run, only those whose lease has run out are looked at.
-    storage, clock = seeking.storage, seeking.storage.clock()
+    storage, clock = claiming.storage, claiming.storage.clock()
     silent = trials.c.renewed_at < clock - LEASE_S
     begun &= trials.c.token.is_(None) | (trials.c.host == this_host()) | silent
-    begun &= kind_filter(wanted) & ((trials.c.phase != "paused") | resumable_filter(wanted))
+    begun &= kind_filter(requests)
+    begun &= (trials.c.phase != Phase.PAUSED) | resumable_filter(requests)
     columns = [*(trials.c[name] for name in _OWNER), clock.label("now")]
-    query = wanted_rows(seeking.sweep, wanted, columns).where(begun)
-    for row in [dict(row) for row in seeking.connection.execute(query).mappings()]:
-        if row["trial_id"] in seeking.skip or not _may_take(storage, row, row["now"]):
+    query = requested_rows(claiming.sweep, requests, columns).where(begun)
+    for row in [dict(row) for row in claiming.connection.execute(query).mappings()]:
+        if row["trial_id"] in claiming.skip or not _may_take(storage, row, row["now"]):
             continue
-        seen = trials.c.token.is_not_distinct_from(row["token"])
-        seen &= trials.c.renewed_at.is_not_distinct_from(row["renewed_at"])
-        lease = _taken(seeking, (trials.c.trial_id == row["trial_id"]) & seen)
+        unchanged = trials.c.token.is_not_distinct_from(row["token"])
+        unchanged &= trials.c.renewed_at.is_not_distinct_from(row["renewed_at"])
+        lease = _claim_first(claiming, (trials.c.trial_id == row["trial_id"]) & unchanged)
         if lease is not None:
             return lease
     return None
 
 
-def _waiting(seeking: _ClaimTransaction, wanted: Sequence[ClaimRequest]) -> Lease | None:
-    """Take the first trial that has not been started."""
-    waiting = (trials.c.sweep == seeking.sweep.name) & (trials.c.phase == "waiting")
+def _start_waiting(claiming: _ClaimTransaction, requests: Sequence[ClaimRequest]) -> Lease | None:
+    """Claim the first trial that has not been started."""
+    waiting = (trials.c.sweep == claiming.sweep.name) & (trials.c.phase == Phase.WAITING)
     query = sa.select(trials.c.variant).where(waiting).distinct()
-    names = set(seeking.connection.scalars(query))
-    for want in (want for want in wanted if want.variant in names):
-        mine = trials.c.recipe_hash.is_(None) | (trials.c.recipe_hash == want.recipe_hash)
-        fit = waiting & (trials.c.variant == want.variant) & mine & kind_filter([want])
-        lease = _taken(seeking, fit & trials.c.trial_id.not_in(seeking.skip))
+    names = set(claiming.connection.scalars(query))
+    for request in (one for one in requests if one.variant in names):
+        same = trials.c.recipe_hash.is_(None) | (trials.c.recipe_hash == request.recipe_hash)
+        fit = waiting & (trials.c.variant == request.variant) & same & kind_filter([request])
+        lease = _claim_first(claiming, fit & trials.c.trial_id.not_in(claiming.skip))
         if lease is not None:
             return lease
     return None
 
 
-def _taken(seeking: _ClaimTransaction, fit: sa.ColumnElement[bool]) -> Lease | None:
-    """Take one trial; what others are just taking is passed over."""
-    sweep = seeking.sweep
+def _claim_first(claiming: _ClaimTransaction, fit: sa.ColumnElement[bool]) -> Lease | None:
+    """Claim one trial; those that other launchers are just claiming are passed over."""
     query = (
-        sa.select(trials, optuna_trials.c.state)
-        .join_from(trials, optuna_trials, trials.c.trial_id == optuna_trials.c.trial_id)
-        .where((trials.c.sweep == sweep.name) & fit & optuna_trials.c.state.not_in(FINISHED))
-        .order_by(trials.c.number)
+        joined_trials(claiming.sweep.name)
+        .where(fit & optuna_trials.c.state.not_in(FINISHED))
         .limit(1)
         .with_for_update(skip_locked=True)  # SQLite writes one at a time in any case
     )
-    row = seeking.connection.execute(query).mappings().first()
+    row = claiming.connection.execute(query).mappings().first()
     if row is None:
         return None
-    return acquire(sweep, seeking.storage, seeking.connection, dict(row), seeking.me)
+    return _acquire(claiming.sweep, claiming.storage, claiming.connection, dict(row), claiming.me)
 
 
-def _new(sweep: Sweep, storage: Storage, want: ClaimRequest, me: ProcessIdentity) -> Lease | None:
-    """Have Optuna draw another trial; one launcher at a time."""
-    if not sweep.variants[want.variant].space:
+def _draw(
+    sweep: Sweep, storage: Storage, request: ClaimRequest, me: ProcessIdentity
+) -> Lease | None:
+    """Have Optuna draw another trial, if more are requested; one launcher at a time."""
+    if request.confirms or not sweep.variants[request.variant].space:
         return None
     storage.rdb  # noqa: B018  opened before the lock, which opening takes too
     with storage.lock():
-        row = _drawn(sweep, storage, want)
-        return None if row is None else take(sweep, storage, row, me)
+        query = joined_trials(sweep.name).where(trials.c.variant == request.variant)
+        rows = storage.select(query)
+        if sum(_counts(row, request) for row in rows) >= request.trials:
+            return None
+        row = sample_trial(sweep, storage, request.variant, rows, request.search)
+        return take(sweep, storage, row, me)
 
 
-def _drawn(sweep: Sweep, storage: Storage, want: ClaimRequest) -> Mapping[str, Any] | None:
-    """Draw another trial of the variant's space, if more are wanted."""
-    rows = _rows(sweep, storage, [want.variant])
-    mine = [r for r in rows if of_search(r) == (want.search is not None)]
-    counted = [r for r in mine if r["cause"] != "superseded" and not _beside(r)]
-    if len(counted) >= want.trials or want.confirms:
-        return None
-    return sample_trial(sweep, storage, want.variant, rows, want.search)
+def _counts(row: Mapping[str, Any], request: ClaimRequest) -> bool:
+    """Return whether a trial is one of the number that a request asks for."""
+    kind = kind_of(row["facts"], row["recipe_hash"])
+    if row["cause"] == Cause.SUPERSEDED or kind in BESIDE:
+        return False
+    return (kind is Kind.SEARCH) == (request.search is not None)
 
 
-def _beside(row: Mapping[str, Any]) -> bool:
-    """Whether a trial was neither planned nor searched: imported, or a repetition."""
-    facts = row["facts"] or {}
-    return bool(facts.get("imported") or facts.get("confirms"))
+def take(sweep: Sweep, storage: Storage, row: Mapping[str, Any], me: ProcessIdentity) -> Lease:
+    """Claim this trial, in a transaction of its own.
+
+    Args:
+        row: the trial's row, with Optuna's `state`.
+    """
+    with storage.transaction() as connection:
+        return _acquire(sweep, storage, connection, row, me)
+
+
+def _acquire(
+    sweep: Sweep,
+    storage: Storage,
+    connection: sa.Connection,
+    row: Mapping[str, Any],
+    me: ProcessIdentity,
+) -> Lease:
+    """Set a trial RUNNING in Optuna and write its lease."""
+    token = secrets.token_hex(16)
+    attempt = int(row["attempt"]) + 1
+    if row["state"] == State.WAITING:
+        optuna_tables.start(connection, row["trial_id"])
+        optuna_tables.set_params(connection, row["trial_id"], _recipe_params(sweep, row))
+    now = storage.clock()
+    connection.execute(
+        sa.update(trials)
+        .where(trials.c.trial_id == row["trial_id"])
+        .values(
+            token=token,
+            attempt=attempt,
+            renewed_at=now,
+            phase=Phase.RUNNING,
+            started_at=now if row["started_at"] is None else row["started_at"],
+            cause=None,
+            reason=None,
+            **dataclasses.asdict(me),
+        )
+    )
+    return _lease_of(storage, row, token, attempt)
+
+
+def _lease_of(storage: Storage, row: Mapping[str, Any], token: str, attempt: int) -> Lease:
+    return Lease(
+        storage=storage,
+        trial_id=row["trial_id"],
+        variant=row["variant"],
+        number=row["number"],
+        attempt=attempt,
+        token=token,
+        params=dict(row["params"] or {}),
+        searched=row["recipe_hash"] is None,
+        run_dir=row["run_dir"],
+        previous=dict(row),
+    )
+
+
+def _recipe_params(sweep: Sweep, row: Mapping[str, Any]) -> dict[str, tuple[float, str]]:
+    """Return what a recipe has at the paths of its space, as Optuna stores it."""
+    from optuna.distributions import distribution_to_json
+
+    fixed, stored = row["params"] or {}, {}
+    for path, space in sweep.variants[row["variant"]].space.items():
+        if path in fixed:
+            kind = distribution(space)
+            stored[path] = float(kind.to_internal_repr(fixed[path])), distribution_to_json(kind)
+    return stored
 
 
 def claim_to_prune(
     sweep: Sweep, storage: Storage, trial_id: int, me: ProcessIdentity | None = None
 ) -> Lease | None:
-    """Claim a paused trial only to end it; None if it is not paused any more.
+    """Claim a paused trial only to end it; None if it is no longer paused.
 
-    It is no start, and stays paused if this process is killed before it ends the trial.
+    It does not count as a start, and the trial stays paused if this process is killed before it
+    ends the trial.
     """
     me = me or this_process()
     token = secrets.token_hex(16)
-    with storage.lock(), translate_errors(storage):
-        rows = {r["trial_id"]: r for r in _rows(sweep, storage, list(sweep.variants))}
-        row = rows.get(trial_id)
-        if row is None or row["phase"] != "paused" or row["state"] != "RUNNING":
+    paused = (trials.c.trial_id == trial_id) & (trials.c.phase == Phase.PAUSED)
+    with storage.lock():
+        rows = storage.select(joined_trials(sweep.name).where(paused))
+        if not rows or rows[0]["state"] != State.RUNNING:
             return None
+        (row,) = rows
         if not _may_take(storage, row, storage.now()):
             return None
-        owner = {"host": me.host, "boot_id": me.boot_id, "pid": me.pid}
-        paused = (trials.c.trial_id == trial_id) & (trials.c.phase == "paused")
-        with storage.engine.begin() as connection:
-            done = connection.execute(
-                sa.update(trials)
-                .where(paused)
-                .values(token=token, proc_start=me.proc_start, renewed_at=storage.clock(), **owner)
-            )
-    return lease_of(storage, row, token, int(row["attempt"])) if done.rowcount == 1 else None
+        lease = {"token": token, "renewed_at": storage.clock(), **dataclasses.asdict(me)}
+        with storage.transaction() as connection:
+            done = connection.execute(sa.update(trials).where(paused).values(**lease))
+    return _lease_of(storage, row, token, int(row["attempt"])) if done.rowcount == 1 else None

@@ -1,4 +1,4 @@
-"""What a launcher wants to run, and which rows of the trials' table that is."""
+"""Which trials a launcher asks for, and the rows of the trials' table that match."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from pipeline.plan.sweep import Sweep
 from pipeline.study.sampler import SamplerOptions
-from pipeline.study.tables import optuna_trials, trials
+from pipeline.study.tables import joined_trials, trials
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,52 +27,50 @@ class ClaimRequest:
     search: SamplerOptions | None = None
 
     def has(self, confirms: str | None) -> bool:
-        """Whether a trial is of the wanted kind, by the trial it confirms."""
+        """Return whether a trial is of the requested kind, by the trial it confirms."""
         return confirms in self.confirms if self.confirms else not confirms
 
 
-def group_requests(sweep: Sweep, wanted: Sequence[ClaimRequest]) -> list[list[ClaimRequest]]:
+def group_requests(sweep: Sweep, requests: Sequence[ClaimRequest]) -> list[list[ClaimRequest]]:
     """Return the variants in order, those side by side that one query can look through.
 
     One with a space comes alone, since drawing from it comes before the next variant.
     """
     groups: list[list[ClaimRequest]] = []
-    for want in wanted:
-        alone = bool(sweep.variants[want.variant].space)
+    for request in requests:
+        alone = bool(sweep.variants[request.variant].space)
         if alone or not groups or sweep.variants[groups[-1][0].variant].space:
-            groups.append([want])
+            groups.append([request])
         else:
-            groups[-1].append(want)
+            groups[-1].append(request)
     return groups
 
 
-def kind_filter(wanted: Sequence[ClaimRequest]) -> sa.ColumnElement[bool]:
-    """Repetitions of the named trials where those are wanted, else a search's or the plan's."""
+def kind_filter(requests: Sequence[ClaimRequest]) -> sa.ColumnElement[bool]:
+    """Return the filter: repetitions of the named trials if any, else a search's or the plan's."""
     confirms = trials.c.facts["confirms"].as_string()
-    names = {name for want in wanted for name in want.confirms}
+    names = {name for request in requests for name in request.confirms}
     if names:
         repetitions: sa.ColumnElement[bool] = confirms.in_(names)
         return repetitions
     search = trials.c.facts["search"].as_string()
-    searching = any(want.search is not None for want in wanted)
+    searching = any(request.search is not None for request in requests)
     kind = search.is_not(None) if searching else search.is_(None)
-    found: sa.ColumnElement[bool] = confirms.is_(None) & kind
-    return found
+    regular: sa.ColumnElement[bool] = confirms.is_(None) & kind
+    return regular
 
 
-def resumable_filter(wanted: Sequence[ClaimRequest]) -> sa.ColumnElement[bool]:
-    """Paused trials that may go on."""
-    ids = [i for want in wanted if want.search is not None for i in want.search.going_on]
+def resumable_filter(requests: Sequence[ClaimRequest]) -> sa.ColumnElement[bool]:
+    """Return the filter: paused trials that may go on."""
+    ids = [
+        i for request in requests if request.search is not None for i in request.search.going_on
+    ]
     return trials.c.trial_id.in_(ids)
 
 
-def wanted_rows(
-    sweep: Sweep, wanted: Sequence[ClaimRequest], columns: Sequence[sa.ColumnElement[Any]]
+def requested_rows(
+    sweep: Sweep, requests: Sequence[ClaimRequest], columns: Sequence[sa.ColumnElement[Any]]
 ) -> "sa.Select[Any]":
-    names = [want.variant for want in wanted]
-    return (
-        sa.select(*columns)
-        .join_from(trials, optuna_trials, trials.c.trial_id == optuna_trials.c.trial_id)
-        .where((trials.c.sweep == sweep.name) & trials.c.variant.in_(names))
-        .order_by(trials.c.number)
-    )
+    """Return the query for these columns of all trials of the requested variants, by number."""
+    names = [request.variant for request in requests]
+    return joined_trials(sweep.name, columns).where(trials.c.variant.in_(names))

@@ -1,4 +1,4 @@
-"""A claimed trial: everything its owner writes to the storage, each write fenced by the token."""
+"""A claimed trial: what its owner writes to the storage, each write fenced by its token."""
 
 import contextlib
 import dataclasses
@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from pipeline.errors import PcanError
 from pipeline.plan.judge import best
 from pipeline.shared.measurement import Measurement
+from pipeline.shared.states import Phase, State
 from pipeline.study import optuna_tables
-from pipeline.study.db.db_errors import translate_errors
 from pipeline.study.db.storage import Storage
 from pipeline.study.tables import trials
 
@@ -56,22 +56,22 @@ class Lease:
         self._update(run_dir=run_dir, gpus=gpus, facts={**facts, **started})
 
     def renew(self) -> None:
-        """Say that the owner lives."""
+        """Renew the lease: the owner is alive."""
         self._update()
 
     def report(
         self, history: Sequence[Measurement], verdicts: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Report to our table, and to Optuna every epoch that it has not heard of.
+        """Report to our table, and to Optuna every epoch that this owner has not reported yet.
 
-        After the storage was away, or the launcher before this one was killed, that may be more
-        than the latest; a value that is already there is the same one.
+        After the storage was unreachable, or the launcher before this one was killed, that may be
+        more than the latest; a value that is already there is the same one.
 
         Args:
             verdicts: the records worth keeping so far.
         """
-        with self._mine(verdicts=[dict(v) for v in verdicts], **_figures(history)) as connection:
-            optuna_tables.add_values(connection, self.trial_id, self._unheard(history))
+        with self._fenced(verdicts=[dict(v) for v in verdicts], **figures(history)) as connection:
+            optuna_tables.add_values(connection, self.trial_id, self._unreported(history))
         self._reported |= {m.epoch for m in history}
 
     def tell(
@@ -90,25 +90,24 @@ class Lease:
             state: COMPLETE, PRUNED or FAIL.
             seconds: job time of this attempt.
         """
-        told_why = {"cause": cause, "reason": reason, "verdicts": [dict(v) for v in verdicts]}
-        row = {**self._ended("done", seconds), **told_why, **_figures(history)}
-        with self._unless_done(), self._mine(**row) as connection:
-            optuna_tables.add_values(connection, self.trial_id, self._unheard(history))
-            optuna_tables.end(
-                connection, self.trial_id, state, final_values(state, history), told_why
-            )
+        why = {"cause": cause, "reason": reason, "verdicts": [dict(v) for v in verdicts]}
+        row = {**self._ended(Phase.DONE, seconds), **why, **figures(history)}
+        with self._unless_done(), self._fenced(**row) as connection:
+            optuna_tables.add_values(connection, self.trial_id, self._unreported(history))
+            values = final_values(state, history)
+            optuna_tables.end(connection, self.trial_id, state, values, why)
 
     def release(self, phase: str, *, cause: str | None, reason: str, seconds: float) -> None:
-        """Give the trial back unfinished; the next launch takes it up again.
+        """Release the trial unfinished; the next launch resumes it.
 
         Args:
-            phase: "interrupted" or "paused".
+            phase: INTERRUPTED or PAUSED.
         """
         with self._unless_done():
             self._update(**self._ended(phase, seconds), cause=cause, reason=reason)
 
-    def _unheard(self, history: Sequence[Measurement]) -> dict[int, float]:
-        """Return the values that Optuna has not been told by this owner."""
+    def _unreported(self, history: Sequence[Measurement]) -> dict[int, float]:
+        """Return the values that this owner has not reported to Optuna."""
         return {m.epoch: m.top1 for m in history if m.epoch > 0 and m.epoch not in self._reported}
 
     def _ended(self, phase: str, seconds: float) -> dict[str, Any]:
@@ -121,34 +120,30 @@ class Lease:
 
     @contextlib.contextmanager
     def _unless_done(self) -> Iterator[None]:
-        """Let an end pass that was written before, by a call that heard of no success."""
+        """Ignore a lost lease if our own earlier commit ended the trial (its reply was lost)."""
         try:
             yield
         except LeaseLost:
             query = sa.select(trials.c.token, trials.c.attempt)
-            with translate_errors(self.storage), self.storage.engine.connect() as connection:
-                found = connection.execute(query.where(trials.c.trial_id == self.trial_id)).first()
-            if found is None or tuple(found) != (None, self.attempt):
+            rows = self.storage.select(query.where(trials.c.trial_id == self.trial_id))
+            if rows != [{"token": None, "attempt": self.attempt}]:
                 raise
 
     def _update(self, **values: Any) -> None:
-        with self._mine(**values):
+        with self._fenced(**values):
             pass
 
     @contextlib.contextmanager
-    def _mine(self, **values: Any) -> Iterator[sa.Connection]:
-        """Write our row and what else belongs to it in one transaction.
+    def _fenced(self, **values: Any) -> Iterator[sa.Connection]:
+        """Update our row, and let the block write what belongs to it, in one transaction.
 
         Raises:
             LeaseLost: the trial is another owner's now; nothing is written.
         """
-        mine = (trials.c.trial_id == self.trial_id) & (trials.c.token == self.token)
-        now = self.storage.clock()
-        with translate_errors(self.storage), self.storage.engine.begin() as connection:
-            found = connection.execute(
-                sa.update(trials).where(mine).values(renewed_at=now, **values)
-            )
-            if found.rowcount != 1:
+        held = (trials.c.trial_id == self.trial_id) & (trials.c.token == self.token)
+        update = sa.update(trials).where(held).values(renewed_at=self.storage.clock(), **values)
+        with self.storage.transaction() as connection:
+            if connection.execute(update).rowcount != 1:
                 raise LeaseLost(
                     f"{self.name} was taken up by another launcher (its lease is no longer ours); "
                     "this job ends without writing a result."
@@ -156,7 +151,7 @@ class Lease:
             yield connection
 
 
-def _figures(history: Sequence[Measurement]) -> dict[str, Any]:
+def figures(history: Sequence[Measurement]) -> dict[str, Any]:
     """Return our columns for the latest epoch; none before the first."""
     if not history:
         return {}
@@ -172,9 +167,9 @@ def _figures(history: Sequence[Measurement]) -> dict[str, Any]:
 
 def final_values(state: str, history: Sequence[Measurement]) -> list[float] | None:
     """Return Optuna's value: the best epoch of a finished run, the last of a pruned one."""
-    if state == "COMPLETE":
+    if state == State.COMPLETE:
         top = best(history)
         return [top.top1] if top else None
-    if state == "PRUNED" and history and history[-1].finite:
+    if state == State.PRUNED and history and history[-1].finite:
         return [history[-1].top1]
     return None

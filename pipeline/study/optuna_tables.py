@@ -1,7 +1,7 @@
-"""What a trial's owner writes into Optuna's own tables, inside one transaction with our row.
+"""Writes to Optuna's own tables, inside one transaction with our row.
 
-Optuna's calls open a transaction each and know nothing of our token, so an owner that was
-replaced could still end a trial between two of them. These few statements leave the rows as
+Optuna's calls open a transaction each and ignore our token, so an owner that was replaced could
+still end a trial between two of them. These few statements leave the rows as
 Optuna's storage would; `tests/study/test_conformance.py` reads them back through Optuna.
 """
 
@@ -14,8 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from pipeline.study.tables import optuna_trials
-from pipeline.study.trial_rows import FINISHED
+from pipeline.shared.states import State
+from pipeline.study.tables import FINISHED, optuna_trials
 
 _INSERT: Mapping[str, Any] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 _optuna = sa.MetaData()
@@ -55,15 +55,15 @@ _attributes = sa.Table(
 
 def start(connection: sa.Connection, trial_id: int) -> None:
     """Set a waiting trial RUNNING."""
-    waiting = (optuna_trials.c.trial_id == trial_id) & (optuna_trials.c.state == "WAITING")
-    values = {"state": "RUNNING", "datetime_start": _now()}
+    waiting = (optuna_trials.c.trial_id == trial_id) & (optuna_trials.c.state == State.WAITING)
+    values = {"state": State.RUNNING, "datetime_start": _now()}
     connection.execute(sa.update(optuna_trials).where(waiting).values(**values))
 
 
 def set_params(
     connection: sa.Connection, trial_id: int, params: Mapping[str, tuple[float, str]]
 ) -> None:
-    """Record parameters: Optuna's inner value of each, and its distribution as JSON."""
+    """Record parameters, each as Optuna's internal value and its distribution as JSON."""
     for name, (value, distribution) in params.items():
         row = {"trial_id": trial_id, "param_name": name, "param_value": value}
         statement = _INSERT[connection.dialect.name](_params)
@@ -72,7 +72,7 @@ def set_params(
 
 
 def add_values(connection: sa.Connection, trial_id: int, values: Mapping[int, float]) -> None:
-    """Add intermediate values by step; one that is there already stays."""
+    """Add intermediate values by step; a value that is there already stays."""
     if not values:
         return
     rows = [

@@ -16,12 +16,13 @@ from pipeline.errors import InputError
 from pipeline.plan.recipe import MISSING, recipe_value
 from pipeline.plan.search.space import applicable
 from pipeline.plan.sweep import Sweep, Variant
-from pipeline.study.db.db_errors import translate_errors
+from pipeline.shared.states import Cause, Phase
+from pipeline.study.add_trial import fail_in_optuna, insert_row
+from pipeline.study.audit import META, write_meta
 from pipeline.study.db.storage import Storage
-from pipeline.study.names import study_name
 from pipeline.study.tables import trials
+from pipeline.study.trial_rows import study_name
 
-META = "pcan"
 DIRECTION = "maximize"
 
 
@@ -78,7 +79,7 @@ def register(
         StorageError: the storage cannot be used.
     """
     rdb = storage.rdb
-    with storage.lock(), translate_errors(storage):
+    with storage.lock():
         known = {s.study_name: s for s in rdb.get_all_studies()}
         return [
             _register_one(sweep, name, recipe, storage, known.get(study_name(sweep, name)))
@@ -113,7 +114,7 @@ def _register_one(
         if before:
             what = [*changed, *(["recipe"] if new_recipe else [])]
             history = [*history, {"time": _now(), "changed": what}]
-        rdb.set_study_user_attr(study_id, META, {**now, "history": history})
+        write_meta(storage, study_id, {**now, "history": history})
     return Registered(
         variant=variant,
         study=name,
@@ -129,11 +130,11 @@ def _facts(sweep: Sweep, variant: str, recipe: RegisteredRecipe) -> dict[str, An
         "metric": sweep.objective.metric,
         "recipe_hash": recipe.hash,
         "plan": v.plan,
-        "gates": [dataclasses.asdict(gate) for gate in v.gates],
-        "bands": [{**dataclasses.asdict(band), "top1": list(band.top1)} for band in v.bands],
-        "patience": dataclasses.asdict(v.patience) if v.patience else None,
+        "gates": [gate.record() for gate in v.gates],
+        "bands": [{**band.model_dump(), "top1": list(band.top1)} for band in v.bands],
+        "patience": v.patience.model_dump() if v.patience else None,
         "space": {
-            path: {k: w for k, w in dataclasses.asdict(s).items() if w not in (None, (), {})}
+            path: {k: w for k, w in s.model_dump().items() if w not in (None, (), {})}
             for path, s in v.space.items()
         },
         "ladder": [
@@ -165,27 +166,21 @@ def _enqueue(
 
     A registration that was cut off is completed, not repeated.
     """
-    rdb = storage.rdb
     newest = _newest_recipe(sweep, variant, storage)
     if newest is not None and newest["recipe_hash"] == recipe.hash and newest["attempt"] == 0:
         return
     _withdraw_unstarted(sweep, variant, storage)
     trial_id = _waiting_trial(recipe, storage, study_id)
-    number = rdb.get_trial(trial_id).number
-    with storage.engine.begin() as connection:
-        connection.execute(
-            sa.insert(trials).values(
-                trial_id=trial_id,
-                sweep=sweep.name,
-                variant=variant,
-                number=number,
-                recipe_hash=recipe.hash,
-                params=dict(recipe.values),
-                phase="waiting",
-                attempt=0,
-                epoch=0,
-                seconds=0.0,
-            )
+    number = storage.rdb.get_trial(trial_id).number
+    with storage.transaction() as connection:
+        insert_row(
+            connection,
+            sweep,
+            variant,
+            trial_id,
+            number,
+            recipe_hash=recipe.hash,
+            params=recipe.values,
         )
 
 
@@ -197,17 +192,14 @@ def _newest_recipe(sweep: Sweep, variant: str, storage: Storage) -> Mapping[str,
         .order_by(trials.c.number.desc())
         .limit(1)
     )
-    with storage.engine.connect().execution_options(reading=True) as connection:
-        found = connection.execute(query).mappings().first()
-    return dict(found) if found is not None else None
+    return next(iter(storage.select(query)), None)
 
 
 def _waiting_trial(recipe: RegisteredRecipe, storage: Storage, study_id: int) -> int:
-    """Return the recipe's WAITING trial in Optuna: one that we do not know yet, or a new one."""
+    """Return the recipe's WAITING trial in Optuna: one without a row of ours yet, or a new one."""
     from optuna.trial import TrialState, create_trial
 
-    with storage.engine.connect().execution_options(reading=True) as connection:
-        known = set(connection.execute(sa.select(trials.c.trial_id)).scalars())
+    known = {row["trial_id"] for row in storage.select(sa.select(trials.c.trial_id))}
     for trial in storage.rdb.get_all_trials(study_id, False, (TrialState.WAITING,)):
         if trial._trial_id not in known and trial.user_attrs.get("recipe_hash") == recipe.hash:
             return trial._trial_id
@@ -222,19 +214,17 @@ def _waiting_trial(recipe: RegisteredRecipe, storage: Storage, study_id: int) ->
 def _withdraw_unstarted(sweep: Sweep, variant: str, storage: Storage) -> None:
     """End recipes that are still waiting; the file has replaced them.
 
-    First in our table, which decides who may claim: nobody can take one after that.
+    First in our table, which decides who may claim: no launcher can claim one after that.
     """
-    from optuna.trial import TrialState
-
-    mine = (trials.c.sweep == sweep.name) & (trials.c.variant == variant)
-    waiting = mine & trials.c.recipe_hash.is_not(None) & (trials.c.attempt == 0)
-    waiting &= trials.c.phase == "waiting"
-    why = {"cause": "superseded", "reason": "the recipe changed before it was run"}
-    with storage.engine.begin() as connection:
-        done = sa.update(trials).where(waiting).values(phase="done", **why)
+    this = (trials.c.sweep == sweep.name) & (trials.c.variant == variant)
+    waiting = this & trials.c.recipe_hash.is_not(None) & (trials.c.attempt == 0)
+    waiting &= trials.c.phase == Phase.WAITING
+    why = {"cause": Cause.SUPERSEDED, "reason": "the recipe changed before it was run"}
+    with storage.transaction() as connection:
+        done = sa.update(trials).where(waiting).values(phase=Phase.DONE, **why)
         ids = list(connection.execute(done.returning(trials.c.trial_id)).scalars())
     for trial_id in ids:
-        storage.rdb.set_trial_state_values(trial_id, TrialState.FAIL)
+        fail_in_optuna(storage, trial_id)
 
 
 def _now() -> str:

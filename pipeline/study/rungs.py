@@ -1,8 +1,8 @@
 """How far each trial of a study has got, for a search's stopping rule: two queries, no Optuna.
 
-Every trial with values counts: those of the search, the plan's recipes, and runs that were
-imported; not the repetitions of a good one on other seeds, which would raise the cut. Only those
-of the search can still be on their way.
+Every trial with values counts: those of the search, the plan's recipes, and imported runs; not
+the repetitions of a good one on other seeds, which would raise the cut. Only those of the search
+can still reach a later check.
 """
 
 import json
@@ -12,12 +12,12 @@ from typing import Any
 
 from pipeline.plan.search.rules import AsyncHalving, Reachability, TrialProgress
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.states import Kind, State
 from pipeline.study.db.storage import Storage
-from pipeline.study.names import study_name
-from pipeline.study.trial_rows import FINISHED
+from pipeline.study.trial_rows import kind_of, study_name
 
 _TRIALS = """
-SELECT t.trial_id, t.number, CAST(t.state AS VARCHAR(20)) AS state, p.facts
+SELECT t.trial_id, t.number, CAST(t.state AS VARCHAR(20)) AS state, p.facts, p.recipe_hash
 FROM trials AS t JOIN studies AS s ON s.study_id = t.study_id
 LEFT JOIN pcan_trials AS p ON p.trial_id = t.trial_id
 WHERE s.study_name = :study ORDER BY t.number
@@ -42,8 +42,11 @@ def read_standings(
     study = study_name(sweep, variant)
     curves = read_curves(study, storage)
     rows = storage.read(_TRIALS, study=study)
-    counted = [row for row in rows if not _facts(row).get("confirms")]
-    return [_standing(row, curves.get(row["trial_id"], {}), rule) for row in counted]
+    return [
+        _standing(row, curves.get(row["trial_id"], {}), rule)
+        for row in rows
+        if _kind(row) is not Kind.REPEAT
+    ]
 
 
 def read_curves(study: str, storage: Storage) -> dict[int, dict[int, float]]:
@@ -55,9 +58,9 @@ def read_curves(study: str, storage: Storage) -> dict[int, dict[int, float]]:
     return curves
 
 
-def _facts(row: Mapping[str, Any]) -> Mapping[str, Any]:
+def _kind(row: Mapping[str, Any]) -> Kind:
     facts = json.loads(row["facts"]) if isinstance(row["facts"], str) else row["facts"]
-    return facts or {}
+    return kind_of(facts, row["recipe_hash"])
 
 
 def _standing(
@@ -67,7 +70,7 @@ def _standing(
         number=int(row["number"]),
         epoch=max(curve, default=0),
         bests=_bests(curve, rule.checks),
-        way=_way(str(row["state"]), bool(_facts(row).get("search"))),
+        way=_reachability(State(row["state"]), _kind(row)),
     )
 
 
@@ -81,7 +84,7 @@ def _bests(curve: Mapping[int, float], checks: Sequence[int]) -> dict[int, float
     return bests
 
 
-def _way(state: str, searched: bool) -> Reachability:
-    if not searched or state == "PRUNED":
+def _reachability(state: State, kind: Kind) -> Reachability:
+    if kind is not Kind.SEARCH or state is State.PRUNED:
         return Reachability.OUT
-    return Reachability.ENDED if state in FINISHED else Reachability.OPEN
+    return Reachability.ENDED if state.finished else Reachability.OPEN

@@ -6,19 +6,17 @@ leaves out. In the copy both are pruned trials: by the values they had, or as th
 """
 
 import dataclasses
-import secrets
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
 from pipeline.plan.search.space import applicable
 from pipeline.plan.search.space import draw as draw_values
 from pipeline.plan.sweep import Space, Sweep
+from pipeline.shared.states import Cause, Kind, Phase, State
+from pipeline.study.add_trial import add_trial, fail_in_optuna
 from pipeline.study.db.storage import Storage
-from pipeline.study.names import study_name
-from pipeline.study.tables import trials
+from pipeline.study.trial_rows import kind_of, study_name
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -26,22 +24,17 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplerOptions:
-    """How a search claims, beside how many trials it wants.
+    """How a search claims, beside its number of trials.
 
     Args:
         seed: of the sampler; the n-th trial of a search is drawn alike after a restart.
-        first: values of the search's first trial: the recipe's, where nobody has run it.
+        first: values of the search's first trial: the recipe's, where it has not been run.
         going_on: ids of paused trials that may go on.
     """
 
     seed: int
     first: Mapping[str, Any] | None = None
     going_on: frozenset[int] = frozenset()
-
-
-def of_search(row: Mapping[str, Any]) -> bool:
-    """Whether a row of our table is a trial of a search."""
-    return bool((row["facts"] or {}).get("search"))
 
 
 def sample_trial(
@@ -56,44 +49,33 @@ def sample_trial(
     Args:
         rows: all of the variant's trials.
         search: None: a trial of `launch --trials`.
+
+    Returns:
+        The new trial's row, with Optuna's `state`.
     """
     import optuna
 
     study = optuna.load_study(study_name=study_name(sweep, variant), storage=storage.rdb)
-    _end_unborn(storage, study, {r["trial_id"] for r in rows})
+    _end_unclaimed(storage, study, {r["trial_id"] for r in rows})
     space = sweep.variants[variant].space
     drawn = [r for r in rows if r["recipe_hash"] is None]
     # Looked at under the lock: several slots, or jobs, may each hope to be the first.
-    begun = any(of_search(r) for r in rows)
+    begun = any(kind_of(r["facts"], r["recipe_hash"]) is Kind.SEARCH for r in rows)
     if search is not None and search.first is not None and not begun:
         values = applicable(space, search.first)
     else:
-        values = _ask(
-            study, space, rows, _seed(search.seed if search else sweep.search.seed, drawn)
-        )
+        seed = search.seed if search else sweep.search.seed
+        values = _ask(study, space, rows, _seed(seed, drawn))
     template = optuna.trial.create_trial(
         state=optuna.trial.TrialState.RUNNING,
         params=values,
         distributions={path: distribution(space[path]) for path in values},
     )
-    trial_id = int(storage.rdb.create_new_trial(study._study_id, template))
-    row = {
-        "trial_id": trial_id,
-        "uid": secrets.token_hex(16),
-        "sweep": sweep.name,
-        "variant": variant,
-        "number": int(storage.rdb.get_trial(trial_id).number),
-        "recipe_hash": None,
-        "params": values,
-        "phase": "waiting",
-        "attempt": 0,
-        "epoch": 0,
-        "seconds": 0.0,
-        "facts": {"search": sweep.search.rule} if search is not None else {},
-    }
-    with storage.engine.begin() as connection:
-        connection.execute(sa.insert(trials).values(**row))
-    return {**row, "state": "RUNNING", "run_dir": None, "started_at": None}
+    facts = {"search": sweep.search.rule} if search is not None else {}
+    row = add_trial(
+        sweep, storage, variant, template, recipe_hash=None, params=values, facts=facts
+    )
+    return {**row, "state": State.RUNNING, "run_dir": None, "started_at": None}
 
 
 def _seed(seed: int, drawn: Sequence[object]) -> int:
@@ -110,23 +92,24 @@ def _ask(
     copy = optuna.create_study(direction="maximize", sampler=sampler)
     known = {r["trial_id"]: r for r in rows}
     for trial in study.get_trials(deepcopy=True):
-        seen = _as_seen(trial, known.get(trial._trial_id))
-        if seen is not None:
-            copy.add_trial(seen)
+        shown = _shown_to_tpe(trial, known.get(trial._trial_id))
+        if shown is not None:
+            copy.add_trial(shown)
     trial = copy.ask()
     return draw_values(space, lambda path, one: _suggest(trial, path, one))
 
 
-def _as_seen(trial: Any, row: Mapping[str, Any] | None) -> Any:
-    """Return a trial as TPE is to see it, None for one that tells nothing."""
+def _shown_to_tpe(trial: Any, row: Mapping[str, Any] | None) -> Any:
+    """Return a trial as TPE is to see it, None for one that has no information yet."""
     from optuna.trial import TrialState, create_trial
 
     state, values = trial.state, trial.intermediate_values
+    phase, cause = (row["phase"], row["cause"]) if row is not None else (None, None)
     if state is TrialState.WAITING:
         return None
-    if state is TrialState.RUNNING and row is not None and row["phase"] == "paused" and values:
+    if state is TrialState.RUNNING and phase == Phase.PAUSED and values:
         state = TrialState.PRUNED
-    elif state is TrialState.FAIL and row is not None and row["cause"] == "nan":
+    elif state is TrialState.FAIL and cause == Cause.NAN:
         state, values = TrialState.PRUNED, {}
     return create_trial(
         state=state,
@@ -137,17 +120,16 @@ def _as_seen(trial: Any, row: Mapping[str, Any] | None) -> Any:
     )
 
 
-def _end_unborn(storage: Storage, study: Any, known: Collection[int]) -> None:
-    """End trials that were drawn for a launcher killed before it could write its lease.
+def _end_unclaimed(storage: Storage, study: Any, known: Collection[int]) -> None:
+    """Fail trials whose launcher died before it wrote their row.
 
-    We hold the lock that drawing takes, so nobody else is between the two now.
+    We hold the lock that drawing takes, so no other launcher is between the two now.
     """
     from optuna.trial import TrialState
 
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if trial._trial_id not in known:
-            storage.rdb.set_trial_user_attr(trial._trial_id, "cause", "never_begun")
-            storage.rdb.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            fail_in_optuna(storage, trial._trial_id, cause=Cause.NEVER_BEGUN)
 
 
 def _suggest(trial: Any, path: str, space: Space) -> Any:
@@ -157,7 +139,7 @@ def _suggest(trial: Any, path: str, space: Space) -> Any:
 
 
 def distribution(space: Space) -> "BaseDistribution":
-    """Return Optuna's word for a searched value."""
+    """Return the distribution of a searched value for Optuna."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     if space.choices is not None:

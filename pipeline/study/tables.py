@@ -1,17 +1,27 @@
-"""Our one table beside Optuna's: who runs each trial, and its latest figures.
+"""Our tables beside Optuna's: who runs each trial and its latest figures, and their version.
 
-Optuna's tables stay the truth for studies, values and states. This one decides who may run a
+Optuna's tables stay the truth for studies, values and states. `pcan_trials` decides who may run a
 trial (the lease) and lets `status` answer without loading a study.
 """
 
 import secrets
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import sqlalchemy as sa
+
+from pipeline.shared.states import Phase, State
+from pipeline.study.db.schema_version import (
+    SCHEMA_VERSION,
+    TRIALS_TABLE,
+    VERSION_TABLE,
+    refuse_newer,
+)
 
 metadata = sa.MetaData()
 
 trials = sa.Table(
-    "pcan_trials",
+    TRIALS_TABLE,
     metadata,
     sa.Column("trial_id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("sweep", sa.String(100), nullable=False, index=True),
@@ -31,8 +41,7 @@ trials = sa.Table(
     sa.Column("renewed_at", sa.Float),  # seconds since 1970 by the database's clock
     sa.Column("gpus", sa.String(300)),
     sa.Column("run_dir", sa.String(1000)),
-    # waiting | running | interrupted | paused | done
-    sa.Column("phase", sa.String(20), nullable=False, default="waiting"),
+    sa.Column("phase", sa.String(20), nullable=False, default=Phase.WAITING),
     # Latest figures.
     sa.Column("epoch", sa.Integer, nullable=False, default=0),
     sa.Column("last_top1", sa.Float),
@@ -50,8 +59,15 @@ trials = sa.Table(
 )
 
 #: Finds what waits among thousands that are done.
-waiting_index = sa.Index(
+_waiting_index = sa.Index(
     "ix_pcan_trials_phase", trials.c.sweep, trials.c.phase, trials.c.variant, trials.c.number
+)
+
+#: One row; a storage from before this table has none.
+_version = sa.Table(
+    VERSION_TABLE,
+    metadata,
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
 )
 
 #: Optuna's own table of trials, as far as it is used here (schema of Optuna 5).
@@ -61,9 +77,56 @@ optuna_trials = sa.Table(
     sa.Column("trial_id", sa.Integer),
     sa.Column("study_id", sa.Integer),
     sa.Column("number", sa.Integer),
-    sa.Column(
-        "state", sa.Enum("RUNNING", "COMPLETE", "PRUNED", "FAIL", "WAITING", name="trialstate")
-    ),
+    sa.Column("state", sa.Enum(*(state.value for state in State), name="trialstate")),
     sa.Column("datetime_start", sa.DateTime),
     sa.Column("datetime_complete", sa.DateTime),
 )
+
+#: Optuna's states of a trial that has ended.
+FINISHED = [state for state in State if state.finished]
+
+
+def joined_trials(sweep: str, columns: Sequence[sa.ColumnElement[Any]] = ()) -> "sa.Select[Any]":
+    """Return the query for a sweep's trials by number, with Optuna's state beside our columns.
+
+    Args:
+        columns: what to select; nothing: all of ours and `state`.
+    """
+    query = sa.select(*columns) if columns else sa.select(trials, optuna_trials.c.state)
+    return (
+        query.join_from(trials, optuna_trials, trials.c.trial_id == optuna_trials.c.trial_id)
+        .where(trials.c.sweep == sweep)
+        .order_by(trials.c.number)
+    )
+
+
+def _add_waiting_index(connection: sa.Connection) -> None:
+    _waiting_index.create(connection, checkfirst=True)
+
+
+#: The k-th brings tables of version k to version k + 1.
+_UPGRADES: tuple[Callable[[sa.Connection], None], ...] = (_add_waiting_index,)
+
+
+def upgrade(engine: sa.Engine, shown: str) -> None:
+    """Make our tables, or bring older ones to the present version; the storage's lock is held.
+
+    Args:
+        shown: the storage's URL without secrets.
+
+    Raises:
+        StorageError: a newer pcan has written the storage.
+    """
+    with engine.begin() as connection:
+        existing = set(sa.inspect(connection).get_table_names())
+        version = 0 if TRIALS_TABLE in existing else SCHEMA_VERSION
+        if VERSION_TABLE in existing:
+            version = connection.scalar(sa.select(_version.c.version)) or version
+            refuse_newer(version, shown)
+            if version == SCHEMA_VERSION and TRIALS_TABLE in existing:
+                return
+        metadata.create_all(connection)
+        for step in _UPGRADES[version:]:
+            step(connection)
+        connection.execute(sa.delete(_version))
+        connection.execute(sa.insert(_version).values(version=SCHEMA_VERSION))

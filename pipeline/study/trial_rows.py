@@ -1,4 +1,4 @@
-"""The board: all trials of a sweep in one query, without Optuna's classes.
+"""All trials of a sweep in one query, without Optuna's classes and without SQLAlchemy.
 
 Loading a study through Optuna reads every epoch of every trial; a few rows answer `status`,
 `watch`, `best` and the ladder.
@@ -12,11 +12,12 @@ from typing import Any
 
 from pipeline.plan.ladder import VariantOutcome
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.states import Cause, Kind, Phase, State
 from pipeline.study.db.storage import Storage
 from pipeline.study.owner import is_dead, shown_host, this_host
 
-FINISHED = ("COMPLETE", "PRUNED", "FAIL")
-#: Our table (`table.py`) beside the states of Optuna's.
+_FINISHED = tuple(state for state in State if state.finished)
+#: Our table (`tables.py`) beside the states of Optuna's.
 _BOARD = """
 SELECT p.*, CAST(t.state AS VARCHAR(20)) AS state
 FROM pcan_trials AS p JOIN trials AS t ON t.trial_id = p.trial_id
@@ -31,8 +32,8 @@ class TrialRow:
     trial_id: int
     variant: str
     number: int
-    state: str
-    phase: str
+    state: State
+    phase: Phase
     recipe_hash: str | None
     params: Mapping[str, Any]
     attempt: int
@@ -79,31 +80,65 @@ class TrialRow:
     @property
     def finished(self) -> bool:
         """Whether Optuna counts the trial as ended."""
-        return self.state in FINISHED
+        return self.state in _FINISHED
 
     @property
     def superseded(self) -> bool:
         """Whether the recipe changed before this trial was ever run."""
-        return self.cause == "superseded"
+        return self.cause == Cause.SUPERSEDED
 
     @property
-    def imported(self) -> bool:
-        """Whether the trial is an earlier run, known from its log alone."""
-        return bool(self.facts.get("imported"))
+    def kind(self) -> Kind:
+        """Why the trial exists."""
+        return kind_of(self.facts, self.recipe_hash)
 
     @property
     def confirms(self) -> str | None:
         """The trial that this one repeats on another seed."""
-        name = self.facts.get("confirms")
-        return str(name) if name else None
+        return self.facts.get("confirms") or None
+
+    @property
+    def continues(self) -> str | None:
+        """The stopped trial that this one goes on from."""
+        return self.facts.get("continues") or None
+
+    @property
+    def imported(self) -> bool:
+        """Whether the trial is an earlier run, known from its log alone."""
+        return self.kind is Kind.IMPORTED
 
     @property
     def is_regular(self) -> bool:
-        """Whether the trial is one of those that a plan or a search asked for."""
-        return not (self.superseded or self.imported or self.confirms)
+        """Whether a plan or a search asked for the trial, and still does."""
+        return not self.superseded and self.kind not in BESIDE
+
+
+#: Kinds of trials that neither a plan nor a search asked for.
+BESIDE = (Kind.IMPORTED, Kind.REPEAT)
+
+
+def kind_of(facts: Mapping[str, Any] | None, recipe_hash: str | None) -> Kind:
+    """Return why a trial exists, from two columns of its row.
+
+    A continued trial of a search is still one of the search.
+    """
+    facts = facts or {}
+    marks = (
+        ("imported", Kind.IMPORTED),
+        ("confirms", Kind.REPEAT),
+        ("search", Kind.SEARCH),
+        ("continues", Kind.CONTINUATION),
+    )
+    default = Kind.DRAWN if recipe_hash is None else Kind.RECIPE
+    return next((kind for key, kind in marks if facts.get(key)), default)
 
 
 _FIELDS = [field.name for field in dataclasses.fields(TrialRow) if field.name != "read_at"]
+
+
+def study_name(sweep: Sweep, variant: str) -> str:
+    """Return the Optuna name of a variant's study."""
+    return f"{sweep.name}/{variant}"
 
 
 def read_board(sweep_name: str, storage: Storage) -> list[TrialRow]:
@@ -128,8 +163,8 @@ def sweeps_in(storage: Storage) -> dict[str, int]:
 
 def recipe_row(rows: Sequence[TrialRow], variant: str, recipe_hash: str) -> TrialRow | None:
     """Return the trial of a variant's present recipe, if it is registered."""
-    mine = [r for r in rows if r.variant == variant and r.recipe_hash == recipe_hash]
-    return mine[-1] if mine else None
+    same = [r for r in rows if r.variant == variant and r.recipe_hash == recipe_hash]
+    return same[-1] if same else None
 
 
 def ended_recipes(
@@ -151,7 +186,10 @@ def ended_recipes(
 
 
 def _row(row: Mapping[str, Any], now: float) -> TrialRow:
-    fields = {name: row[name] for name in _FIELDS}
+    fields: dict[str, Any] = {
+        name: row.get(name) for name in _FIELDS
+    }  # an older storage may lack a column
+    fields["state"] = State(row["state"])
     fields["phase"] = _phase(row, now)
     fields["params"] = _json(row["params"]) or {}
     fields["verdicts"] = _json(row["verdicts"]) or []
@@ -160,14 +198,15 @@ def _row(row: Mapping[str, Any], now: float) -> TrialRow:
 
 
 def _json(value: Any) -> Any:
-    """Return a JSON column's value; SQLite hands out its text."""
+    """Return a JSON column's value; SQLite returns its text."""
     return json.loads(value) if isinstance(value, str) else value
 
 
-def _phase(row: Mapping[str, Any], now: float) -> str:
+def _phase(row: Mapping[str, Any], now: float) -> Phase:
     """Return the phase, which a dead owner could not write itself."""
-    if row["state"] in FINISHED:
-        return "done"
-    if row["phase"] == "running" and is_dead(row, now):
-        return "interrupted"
-    return str(row["phase"])
+    if State(row["state"]).finished:
+        return Phase.DONE
+    phase = Phase(row["phase"])
+    if phase is Phase.RUNNING and is_dead(row, now):
+        return Phase.INTERRUPTED
+    return phase

@@ -1,4 +1,7 @@
-"""`python -m pipeline.track RUNS/SWEEP --mode offline|live|sync`: the process that runs wandb.
+"""The process that runs wandb for a launch, or for `pcan sweep sync`.
+
+    python -m pipeline.track RUNS/SWEEP --mode offline|live|sync
+    python -m pipeline.track RUNDIR KIND=FILE... --mode attach
 
 Started by `mirror` (with a pipe as standard input) and by `sync`. Standard output carries one
 JSON object a line; standard input wakes it up, and its end, or the line "close", ends it.
@@ -13,13 +16,15 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import TrackingError
-from pipeline.track import sync_state
-from pipeline.track.mirror_loop import MirrorLoop
-from pipeline.track.run_payload import WandbTarget
+from pipeline.track import run_payload, sync_state
+from pipeline.track.mirror_loop import MirrorLoop, Send
+from pipeline.track.run_payload import WandbTarget, read_trial
+from pipeline.track.writer import RunWriter
 
 POLL_S = 2.0
 #: How long it may still write after the launcher is gone.
@@ -27,25 +32,25 @@ ORPHAN_S = 25.0
 
 
 class CommandPipe:
-    """What the launcher wants, read from standard input without waiting for it."""
+    """The launcher's commands, read from standard input without blocking."""
 
     def __init__(self) -> None:
         self.closing = False
-        signal.signal(signal.SIGTERM, self._orphaned)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's to answer
+        signal.signal(signal.SIGTERM, self._end_soon)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the launcher
 
     def wait(self) -> None:
-        """Sleep until woken, told to close, or POLL_S has passed."""
+        """Sleep until woken, asked to close, or POLL_S has passed."""
         ready, _, _ = select.select([sys.stdin], [], [], POLL_S)
         if not ready:
             return
-        told = os.read(sys.stdin.fileno(), 65536)
-        if not told:
-            self._orphaned()
-        self.closing = self.closing or b"close" in told
+        received = os.read(sys.stdin.fileno(), 65536)
+        if not received:
+            self._end_soon()
+        self.closing = self.closing or b"close" in received
 
-    def _orphaned(self, *_: object) -> None:
-        """End by itself, since nobody is left who would end it."""
+    def _end_soon(self, *_: object) -> None:
+        """Close, and exit after ORPHAN_S at the latest: the launcher is gone."""
         if not self.closing:
             self.closing = True
             timer = threading.Timer(ORPHAN_S, os._exit, (4,))
@@ -54,58 +59,83 @@ class CommandPipe:
 
 
 def main() -> int:
-    """Follow a sweep until told to close."""
+    """Mirror a sweep until asked to close, or attach files to one run."""
     parser = argparse.ArgumentParser(prog="pipeline.track")
-    parser.add_argument("sweep_dir", type=Path)
-    parser.add_argument("--mode", choices=["offline", "live", "sync"], required=True)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("files", nargs="*")
+    parser.add_argument("--mode", choices=["offline", "live", "sync", "attach"], required=True)
     parser.add_argument("--project", default=None)
     parser.add_argument("--entity", default=None)
-    asked = parser.parse_args()
-    tell = _own_stdout()
+    args = parser.parse_args()
+    target = WandbTarget(project=args.project, entity=args.entity)
+    if args.mode == "attach":
+        return _attach(args.folder, args.files, target)
+    return _mirror(args.folder, args.mode, target)
+
+
+def _mirror(sweep_dir: Path, mode: str, target: WandbTarget) -> int:
+    send = _own_stdout()
     os.nice(10)  # training comes first
-    role = "tracker-offline" if asked.mode == "offline" else "tracker-sending"
+    role = "tracker-offline" if mode == "offline" else "tracker-sending"
     try:
-        with sync_state.exclusive(asked.sweep_dir, role, wait_s=30.0):
-            target = WandbTarget(project=asked.project, entity=asked.entity)
-            follower = MirrorLoop(asked.sweep_dir, asked.mode, target, tell)
-            return _run(follower, asked.mode == "sync", tell)
-    except Exception as error:  # whatever wandb raises: said in one line, mended by a new start
+        with sync_state.exclusive(sweep_dir, role, wait_s=30.0):
+            return _run(MirrorLoop(sweep_dir, mode, target, send), mode == "sync", send)
+    except Exception as error:  # whatever wandb raises: sent in one line, cured by a restart
         traceback.print_exc()
-        said = str(error) if isinstance(error, TrackingError) else f"W&B failed: {_line(error)}"
-        tell({"event": "trouble", "message": said})
+        known = isinstance(error, TrackingError)
+        send(
+            {"event": "trouble", "message": str(error) if known else f"W&B failed: {_line(error)}"}
+        )
         os._exit(3)  # wandb's exit hooks would wait for its dead core process
 
 
-def _run(follower: MirrorLoop, once: bool, tell: Any) -> int:
+def _run(loop: MirrorLoop, once: bool, send: Send) -> int:
     if once:
-        follower.sync_once(closing=True)
+        loop.sync_once(closing=True)
         return 0
     _die_with_parent()
-    orders = CommandPipe()
-    while not orders.closing:
-        follower.sync_once()
-        tell({"event": "alive"})
-        orders.wait()
-    follower.sync_once(closing=True)
+    commands = CommandPipe()
+    while not commands.closing:
+        loop.sync_once()
+        send({"event": "alive"})
+        commands.wait()
+    loop.sync_once(closing=True)
     return 0
 
 
-def _own_stdout() -> Any:
-    """Keep the pipe for events alone; what wandb prints goes to standard error."""
+def _attach(folder: Path, files: Sequence[str], target: WandbTarget) -> int:
+    """Open the trial's run again, add the files as artifacts, end it as it was."""
+
+    trial = read_trial(folder)
+    if trial is None:
+        print(f"{folder} is not a run directory.", file=sys.stderr)
+        return 2
+    filed = run_payload.identity(trial, sync_state.read_local(trial).id, target)
+    writer = RunWriter(trial, filed, "online")
+    for argument in files:
+        kind, _, file = argument.partition("=")
+        writer.attach(Path(file), kind)
+    writer.update_summary(trial)
+    writer.finish()
+    return 0
+
+
+def _own_stdout() -> Send:
+    """Reserve the pipe for events; what wandb prints goes to standard error."""
     pipe = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
-    def tell(event: dict[str, Any]) -> None:
+    def send(event: dict[str, Any]) -> None:
         try:
             print(json.dumps(event), file=pipe, flush=True)
         except (BrokenPipeError, ValueError):
-            return  # nobody listens any more
+            return  # the launcher is gone
 
-    return tell
+    return send
 
 
 def _die_with_parent() -> None:
-    """Ask Linux for SIGTERM when the launcher dies; elsewhere the closed pipe says it."""
+    """Ask Linux for SIGTERM when the launcher dies; elsewhere the closed pipe shows it."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM)

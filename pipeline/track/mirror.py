@@ -1,7 +1,7 @@
-"""The launcher's side of W&B: start the child processes, keep them going, end them in time.
+"""The launcher's side of W&B: start the child processes, restart them, end them in time.
 
 Standard library only: the launcher never imports wandb. Whatever W&B does (hang, crash, refuse,
-fill the disk) happens in a child that training and judging do not know of.
+fill the disk) happens in a child, and training and judging do not depend on it.
 """
 
 import contextlib
@@ -15,19 +15,20 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline.errors import InputError
+from pipeline.shared.files import FormatError
 from pipeline.track import sync_state
-from pipeline.track.child_env import clean_environment
 from pipeline.track.run_payload import WandbTarget, read_trial
+from pipeline.track.wandb_process import clean_environment
 
 MODES = ("offline", "live", "disabled")
-#: A child that says nothing for so long hangs; finish and init have shorter deadlines.
+#: A child silent for longer than this hangs; finish and init have shorter deadlines.
 SILENCE_S = 120.0
 BACKOFF_S = (2.0, 10.0, 30.0, 120.0, 300.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What the end of `launch` says about W&B."""
+    """How W&B stands at the end of a launch."""
 
     trials: int = 0
     written: int = 0  # complete in offline files
@@ -37,19 +38,19 @@ class Summary:
 
 @dataclass
 class _Child:
-    """One supervised process; started again with growing pauses when it dies or hangs."""
+    """One supervised process; restarted with growing pauses when it dies or hangs."""
 
     sweep_dir: Path
     mode: str
     target: WandbTarget
     process: subprocess.Popen[str] | None = None
-    heard: float = 0.0
+    last_event: float = 0.0
     starts: int = 0
     not_before: float = 0.0
     troubles: list[str] = field(default_factory=list)
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "pipeline.track", str(self.sweep_dir)]
+        command = [sys.executable, "-P", "-m", "pipeline.track", str(self.sweep_dir)]
         with _log(self.sweep_dir) as log:
             self.process = subprocess.Popen(
                 [*command, "--mode", self.mode, *self.target.argv()],
@@ -59,17 +60,17 @@ class _Child:
                 text=True,
                 cwd=self.sweep_dir,
                 env=clean_environment(with_key=self.mode != "offline"),
-                start_new_session=True,  # Ctrl-C is meant for the launcher, not for wandb's core
+                start_new_session=True,  # Ctrl-C is for the launcher, not for wandb's core
             )
         self.starts += 1
-        self.heard = time.monotonic()
+        self.last_event = time.monotonic()
         thread = threading.Thread(target=self._listen, args=(self.process.stdout,), daemon=True)
         thread.start()
 
     def _listen(self, stream: IO[str]) -> None:
         with stream:
             for line in stream:
-                self.heard = time.monotonic()
+                self.last_event = time.monotonic()
                 event = _event(line)
                 if event.get("event") == "trouble":
                     self.troubles.append(str(event.get("message")))
@@ -78,7 +79,7 @@ class _Child:
         """Start it if it is not running; kill it if it hangs."""
         now = time.monotonic()
         if self.process is not None and self.process.poll() is None:
-            if now - self.heard < SILENCE_S:
+            if now - self.last_event < SILENCE_S:
                 return
             self.troubles.append(f"W&B hangs ({self.mode}); it is started again.")
             self.end(0.0)
@@ -89,8 +90,8 @@ class _Child:
         if now >= self.not_before:
             self.start()
 
-    def say(self, word: str) -> None:
-        """Wake the child, or tell it to close."""
+    def command(self, word: str) -> None:
+        """Send a command: "changed" wakes the child, "close" ends it."""
         try:
             if self.process is not None and self.process.stdin is not None:
                 self.process.stdin.write(word + "\n")
@@ -99,7 +100,7 @@ class _Child:
             return  # it has died; keep_going sees that
 
     def end(self, deadline_s: float) -> None:
-        """Wait for the child at most so long, then kill it."""
+        """Wait for the child until the deadline, then kill it."""
         if self.process is None:
             return
         try:
@@ -123,24 +124,24 @@ class Mirror:
 
     @property
     def trouble(self) -> str | None:
-        """The first thing that went wrong; worth saying once, in passing."""
-        said = [text for child in self.children for text in child.troubles]
-        return self._refused or (said[0] if said else None)
+        """The first thing that went wrong, None if nothing did."""
+        troubles = [text for child in self.children for text in child.troubles]
+        return self._refused or (troubles[0] if troubles else None)
 
     def trials_changed(self) -> None:
-        """Say that a run directory changed; also the time at which a dead child is restarted."""
+        """Wake the children after a change of a run directory; restart those that have died."""
         self._supervise()
         for child in self.children:
-            child.say("changed")
+            child.command("changed")
 
     def close(self, deadline_s: float = 60.0) -> Summary:
-        """Let everything be written and sent, for at most so many seconds."""
+        """Let everything be written and sent for at most `deadline_s` seconds, then end."""
         until = time.monotonic() + deadline_s
         for child in self.children:
-            child.not_before = 0.0  # one that has just died gets its last chance now
+            child.not_before = 0.0  # one that has just died is started a last time
         self._supervise()
         for child in self.children:
-            child.say("close")
+            child.command("close")
         for child in self.children:
             child.end(max(0.0, until - time.monotonic()))
         return self._summary()
@@ -153,14 +154,14 @@ class Mirror:
             self._refused = f"W&B cannot be started ({error}). Later: pcan sweep sync"
 
     def _summary(self) -> Summary:
-        found = [read_trial(folder) for folder in sync_state.trial_folders(self.sweep_dir)]
-        trials = [trial for trial in found if trial is not None]
-        return Summary(
-            trials=len(trials),
-            written=sum(sync_state.read_local(t).rows == len(t.measurements) for t in trials),
-            sent=sum(sync_state.is_sent(t) for t in trials),
-            trouble=self.trouble,
-        )
+        try:
+            read = map(read_trial, sync_state.trial_folders(self.sweep_dir))
+            trials = [trial for trial in read if trial is not None]
+            written = sum(sync_state.read_local(t).rows == len(t.measurements) for t in trials)
+            sent = sum(sync_state.is_sent(t) for t in trials)
+        except FormatError as error:
+            return Summary(trouble=str(error))
+        return Summary(trials=len(trials), written=written, sent=sent, trouble=self.trouble)
 
 
 def start_mirror(
@@ -169,7 +170,7 @@ def start_mirror(
     """Mirror every trial below `sweep_runs_dir` as one W&B run.
 
     Args:
-        sweep_runs_dir: `runs/<sweep>`; made if it is missing.
+        sweep_runs_dir: `runs/<sweep>`; created if it is missing.
         mode: "offline" writes files, "live" also sends them, "disabled" starts nothing.
         project: where runs go whose spec names no project (else "pcan").
         entity: likewise the user or team.

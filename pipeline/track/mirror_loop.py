@@ -3,17 +3,19 @@
 It only reads what the job and the control side write. Two modes share one loop:
     offline   writes W&B's offline files below each run directory
     live      sends to the server, going on where the server's rows end
-What has to reach the launcher goes to `tell`, one event at a time. A fault of one trial sets
-that trial aside for a while; a fault of wandb's own process ends this one, to be started anew.
+What has to reach the launcher goes to `send`, one event at a time. A fault of one trial sets
+that trial aside for a while; a fault of wandb's own process ends this one, to be started again.
 """
 
+import abc
 import shutil
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pipeline.errors import TrackingError
+from pipeline.shared.files import FormatError
 from pipeline.shared.rundir import RunDir
 from pipeline.track import run_payload, sync_state, wandb_server
 from pipeline.track.run_payload import TrialFiles, WandbTarget, read_trial
@@ -24,40 +26,45 @@ ASIDE_S = 60.0
 PAUSE_S = 30.0
 CONFIRM_S = 20.0
 
-Tell = Callable[[dict[str, Any]], None]
+#: Receives one event at a time.
+Send = Callable[[dict[str, Any]], None]
 
 
-class Session(Protocol):
-    """A trial's W&B run while it is open."""
+class Session(abc.ABC):
+    """A trial's W&B run while it is open; rows are written in order, each once."""
+
+    def __init__(self, writer: RunWriter, first: int) -> None:
+        self.writer = writer
+        #: The number of rows written so far.
+        self.next = first
 
     def advance(self, trial: TrialFiles) -> None:
-        """Write what is new."""
+        """Write the rows that are new, and the summary."""
+        rows = run_payload.rows(trial)
+        self.writer.log(rows[self.next :])
+        self.next = max(self.next, len(rows))
+        self.writer.update_summary(trial)
 
+    @abc.abstractmethod
     def close(self, trial: TrialFiles) -> None:
-        """End the run and note what it holds."""
+        """End the run and record what it holds."""
 
     def abandon(self) -> None:
-        """Let the run go after a fault, so that it can be opened again."""
+        """Drop the run after a fault, so that it can be opened again."""
+        self.writer.abandon()
 
 
-class OfflineSession:
+class OfflineSession(Session):
     """Write the rest of a trial's rows as one more offline fragment."""
 
     def __init__(self, trial: TrialFiles, target: WandbTarget) -> None:
         self.local = sync_state.read_local(trial)
         sync_state.drop_unverified(trial, self.local)
-        self.next = self.local.rows
         filed = run_payload.identity(trial, self.local.id, target)
-        self.writer = RunWriter(trial, filed, "offline")
+        super().__init__(RunWriter(trial, filed, "offline"), self.local.rows)
         self.fragment = Fragment(folder=self.writer.folder.name, first=self.next)
         self.local.fragments.append(self.fragment)
         sync_state.write_state(trial, self.local)
-
-    def advance(self, trial: TrialFiles) -> None:
-        rows = run_payload.rows(trial)
-        self.writer.log(rows[self.next :])
-        self.next = max(self.next, len(rows))
-        self.writer.update_summary(trial)
 
     def close(self, trial: TrialFiles) -> None:
         self.writer.finish()
@@ -66,11 +73,8 @@ class OfflineSession:
         self.local.status = trial.status
         sync_state.write_state(trial, self.local)
 
-    def abandon(self) -> None:
-        self.writer.abandon()
 
-
-class LiveSession:
+class LiveSession(Session):
     """Send a trial's rows, beginning behind those the server already holds."""
 
     def __init__(self, trial: TrialFiles, target: WandbTarget, mode: str) -> None:
@@ -78,34 +82,14 @@ class LiveSession:
         self.sent.id, self.sent.mode = sync_state.read_local(trial).id, mode
         self.sent.server = wandb_server.base_url()
         self.filed = run_payload.identity(trial, self.sent.id, target)
-        self.check(trial, self.ask())
-        self.writer = RunWriter(trial, self.filed, "online")
-        self.next = self.writer.held
-        self.sent.url = self.writer.url
-
-    def ask(self) -> wandb_server.ServerRun:
-        return wandb_server.held(self.filed["entity"], self.filed["project"], self.sent.id)
-
-    def check(self, trial: TrialFiles, held: wandb_server.ServerRun) -> None:
-        """Refuse to add to a run that is not a beginning of this trial."""
-        known = [m.epoch for m in trial.measurements]
-        expected = known[held.rows - 1] if 0 < held.rows <= len(known) else None
-        told = held.last_epoch if held.last_epoch is not None else expected
-        if held.rows > len(known) or (held.rows and told != expected):
-            raise TrackingError(
-                f"{trial.name}: W&B holds {held.rows} rows of run {self.sent.id} that are not "
-                f"the {len(known)} of the run directory. Make a new run: pcan sweep sync --rebuild"
-            )
-
-    def advance(self, trial: TrialFiles) -> None:
-        rows = run_payload.rows(trial)
-        self.writer.log(rows[self.next :])
-        self.next = max(self.next, len(rows))
-        self.writer.update_summary(trial)
+        self._check(trial, self._query())
+        writer = RunWriter(trial, self.filed, "online")
+        super().__init__(writer, writer.held)
+        self.sent.url = writer.url
 
     def close(self, trial: TrialFiles) -> None:
         self.writer.finish()
-        held = self.confirmed()
+        held = self._confirmed()
         self.sent.rows, self.sent.status = held.rows, trial.status
         sync_state.write_state(trial, self.sent)
         if held.rows != self.next:
@@ -117,13 +101,25 @@ class LiveSession:
         # What wandb kept while sending repeats the run directory.
         shutil.rmtree(self.writer.folder, ignore_errors=True)
 
-    def abandon(self) -> None:
-        self.writer.abandon()
+    def _query(self) -> wandb_server.ServerRun:
+        return wandb_server.held(self.filed["entity"], self.filed["project"], self.sent.id)
 
-    def confirmed(self) -> wandb_server.ServerRun:
+    def _check(self, trial: TrialFiles, held: wandb_server.ServerRun) -> None:
+        """Refuse to add to a run whose rows are not the first of this trial."""
+        epochs = [m.epoch for m in trial.measurements]
+        expected = epochs[held.rows - 1] if 0 < held.rows <= len(epochs) else None
+        last = held.last_epoch if held.last_epoch is not None else expected
+        if held.rows > len(epochs) or (held.rows and last != expected):
+            raise TrackingError(
+                f"{trial.name}: W&B holds {held.rows} rows of run {self.sent.id} that are not "
+                f"the {len(epochs)} of the run directory. Make a new run: "
+                "pcan sweep sync --rebuild"
+            )
+
+    def _confirmed(self) -> wandb_server.ServerRun:
         """Ask until the server has what was sent; finish() also returns when it was refused."""
         deadline = time.monotonic() + CONFIRM_S
-        while (held := self.ask()).rows < self.next and time.monotonic() < deadline:
+        while (held := self._query()).rows < self.next and time.monotonic() < deadline:
             time.sleep(0.5)
         return held
 
@@ -134,12 +130,12 @@ class MirrorLoop:
     Args:
         sweep_dir: `runs/<sweep>`.
         mode: "offline", "live", or "sync" (live for trials that are not at work).
-        target: where runs go whose spec does not say.
-        tell: receives one event at a time.
+        target: where runs go if their spec does not name a project.
+        send: receives one event at a time, for the launcher.
     """
 
-    def __init__(self, sweep_dir: Path, mode: str, target: WandbTarget, tell: Tell) -> None:
-        self.sweep_dir, self.mode, self.target, self.tell = sweep_dir, mode, target, tell
+    def __init__(self, sweep_dir: Path, mode: str, target: WandbTarget, send: Send) -> None:
+        self.sweep_dir, self.mode, self.target, self.send = sweep_dir, mode, target, send
         self.open: dict[Path, Session] = {}
         self.seen: dict[Path, tuple[Any, ...]] = {}
         self.aside: dict[Path, float] = {}
@@ -159,10 +155,10 @@ class MirrorLoop:
                 self.aside.clear()
                 self.paused_until = time.monotonic() + PAUSE_S
                 return
-            except (TrackingError, OSError) as error:
+            except (TrackingError, FormatError, OSError) as error:
                 self._set_aside(folder, error)
             except (ValueError, TypeError, LookupError, AttributeError) as error:
-                # A file of this trial that says something unexpected must not stop the others.
+                # An unexpected value in a file of this trial must not stop the others.
                 problem = f"its files cannot be read ({type(error).__name__}: {error})"
                 self._set_aside(folder, TrackingError(problem))
 
@@ -174,21 +170,21 @@ class MirrorLoop:
         if self.seen.get(folder) == stamp and not (closing and session):
             return
         trial = read_trial(folder)
-        if trial is None or (session is None and not self._wants(trial)):
+        if trial is None or (session is None and not self._is_behind(trial)):
             self.seen[folder] = stamp
             return
-        self.tell({"event": "at", "trial": trial.name})
+        self.send({"event": "at", "trial": trial.name})
         session = session or self._start(trial)
         self.open[folder] = session
         session.advance(trial)
         if trial.ended or closing or self.mode == "sync":
             self.open.pop(folder)
             session.close(trial)
-            self.tell({"event": "done", "trial": trial.name, "rows": len(trial.measurements)})
+            self.send({"event": "done", "trial": trial.name, "rows": len(trial.measurements)})
         self.seen[folder] = stamp
 
-    def _wants(self, trial: TrialFiles) -> bool:
-        """Whether anything of the trial is not yet where this mode brings it."""
+    def _is_behind(self, trial: TrialFiles) -> bool:
+        """Whether anything of the trial is not yet written or sent, as the mode asks."""
         if self.mode == "sync":
             return not sync_state.is_sent(trial)
         if not trial.ended:
@@ -209,13 +205,13 @@ class MirrorLoop:
         self.aside[folder] = time.monotonic() + ASIDE_S
         self.seen.pop(folder, None)
         name = f"{folder.parent.name}/{folder.name}"
-        said = str(error) if name in str(error) else f"{name}: {error}"
-        said = str(error) if isinstance(error, wandb_server.NoServer) else said
-        self.tell({"event": "trouble", "trial": name, "message": said})
+        general = isinstance(error, wandb_server.NoServer) or name in str(error)
+        message = str(error) if general else f"{name}: {error}"
+        self.send({"event": "trouble", "trial": name, "message": message})
 
 
 def _stamp(folder: Path) -> tuple[Any, ...]:
-    """What changes when there is something new to tell."""
+    """Return what changes when a trial has something new to write."""
     run = RunDir(folder)
     return tuple(_size_and_time((run.measurements, run.verdicts, run.outcome, run.spec)))
 
@@ -223,7 +219,7 @@ def _stamp(folder: Path) -> tuple[Any, ...]:
 def _size_and_time(files: Iterable[Path]) -> Iterable[tuple[int, int] | None]:
     for file in files:
         try:
-            found = file.stat()
-            yield found.st_size, found.st_mtime_ns
+            stat = file.stat()
+            yield stat.st_size, stat.st_mtime_ns
         except OSError:
             yield None

@@ -1,7 +1,7 @@
-"""What must not leave the machine, taken out of everything that is told to W&B.
+"""Remove what must not leave the machine from everything that is sent to W&B.
 
 One function for config, summary, notes and tables. It goes by key names, by the form of known
-credentials, and by paths; it cannot know a secret that looks like an ordinary word.
+credentials, and by paths; a secret that looks like an ordinary word is not recognised.
 """
 
 import re
@@ -35,7 +35,7 @@ def redact(value: Any, key: str = "") -> Any:
 
 
 def _words(key: str) -> str:
-    """`dbPassword` and `db.password` read alike."""
+    """Return the key with camel case parted: `dbPassword` -> `db_Password`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key)
 
 

@@ -1,7 +1,7 @@
-"""What W&B is told about a trial, derived from its run directory alone. Pure but for reading.
+"""What is sent to W&B about a trial, derived from its run directory alone. Only reads.
 
-The rows are a fixed sequence: row k is the k-th measurement. So "how many rows does W&B hold"
-is all one has to know to go on after any interruption.
+The rows are a fixed sequence: row k is the k-th measurement. So the number of rows that W&B holds
+is enough to resume after any interruption.
 """
 
 import datetime
@@ -18,29 +18,34 @@ from pipeline.shared.files import read_json
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
+from pipeline.shared.states import Cause, Phase, State
 from pipeline.track.redact import redact
 
 #: What W&B shows as status; Optuna's state where the trial has ended.
-STATUS = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+STATUS: Mapping[str | None, str] = {
+    State.COMPLETE: "complete",
+    State.PRUNED: "pruned",
+    State.FAIL: "failed",
+}
 VERDICT_COLUMNS = ("epoch", "top1", "verdict", "rule", "threshold", "reason", "next")
 
 
 @dataclass(frozen=True, kw_only=True)
 class WandbTarget:
-    """Where runs go whose spec does not say."""
+    """Where runs go if their spec does not name a project or an entity."""
 
     project: str | None = None
     entity: str | None = None
 
     def argv(self) -> list[str]:
-        """The same for a child process."""
+        """Return the options that pass the target to a child process."""
         given = {"--project": self.project, "--entity": self.entity}
         return [word for flag, value in given.items() if value for word in (flag, value)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialFiles:
-    """One run directory as it stands."""
+    """The files of one run directory at one moment."""
 
     folder: Path
     spec: TrialSpec
@@ -54,17 +59,18 @@ class TrialFiles:
 
     @property
     def ended(self) -> bool:
-        """Whether no job is at work on it: it is done, or was interrupted."""
+        """Whether no job runs it: it is done, or was interrupted."""
         return self.outcome is not None
 
     @property
     def status(self) -> str:
         """running, interrupted, paused, complete, pruned or failed."""
         if self.outcome is None:
-            return "running"
-        if self.outcome.get("state") is None and self.outcome.get("cause") == "paused":
-            return "paused"
-        return STATUS.get(str(self.outcome.get("state")), "interrupted")
+            return Phase.RUNNING.value
+        state = self.outcome.get("state")
+        if state is None and self.outcome.get("cause") == Cause.PAUSED:
+            return Phase.PAUSED.value
+        return STATUS.get(state, Phase.INTERRUPTED.value)
 
     @property
     def best(self) -> Measurement | None:
@@ -74,7 +80,7 @@ class TrialFiles:
 
 
 def read_trial(folder: Path) -> TrialFiles | None:
-    """Read a run directory; None as long as it has no spec."""
+    """Return a run directory's files; None as long as it has no spec."""
     run = RunDir(folder)
     spec = run.read_spec()
     if spec is None:
@@ -92,15 +98,15 @@ def run_id(sweep: str, variant: str, number: int | str, created: str) -> str:
     """Return the W&B run id of a trial: readable, stable, and new for a new sweep of that name.
 
     Args:
-        created: the spec's `created`; tells a sweep from an earlier one that was deleted.
+        created: the spec's `created`; distinguishes a sweep from a deleted one of its name.
     """
-    told = f"{sweep}/{variant}/{number}"
-    digest = hashlib.sha256(f"{told}@{created}".encode()).hexdigest()[:10]
-    return f"{re.sub('[^A-Za-z0-9_]+', '-', told).strip('-')[:48]}-{digest}"
+    name = f"{sweep}/{variant}/{number}"
+    digest = hashlib.sha256(f"{name}@{created}".encode()).hexdigest()[:10]
+    return f"{re.sub('[^A-Za-z0-9_]+', '-', name).strip('-')[:48]}-{digest}"
 
 
 def id_of(spec: TrialSpec) -> str:
-    """The id that the spec carries, or the one it would have been given."""
+    """Return the id that the spec carries, or the one it would have been given."""
     given = spec.wandb.get("id")
     if given:
         return str(given)
@@ -108,10 +114,10 @@ def id_of(spec: TrialSpec) -> str:
 
 
 def rows(trial: TrialFiles) -> list[dict[str, Any]]:
-    """Return one W&B row a measurement, with the plan's course beside it."""
+    """Return one W&B row a measurement, with the plan's values for its epoch."""
     plan = PlanSeries(trial.spec)
     best = math.nan
-    found = []
+    table = []
     for m in trial.measurements:
         if m.epoch > 0 and m.finite:
             best = m.top1 if math.isnan(best) else max(best, m.top1)
@@ -128,8 +134,8 @@ def rows(trial: TrialFiles) -> list[dict[str, Any]]:
             **plan.at(m.epoch),
             "_timestamp": _unix(m.time),  # W&B's own: when it was measured, not when it was sent
         }
-        found.append({key: value for key, value in row.items() if value is not None})
-    return found
+        table.append({key: value for key, value in row.items() if value is not None})
+    return table
 
 
 def _unix(time: str | None) -> float | None:
@@ -151,9 +157,9 @@ class PlanSeries:
         self.high = [(int(b["epoch"]), float(b["top1"][1])) for b in bands]
 
     def at(self, epoch: int) -> dict[str, float | None]:
-        """Return the series' values at an epoch; a gate stands from the one before up to its own.
+        """Return the series' values at an epoch; a gate counts from the one before up to its own.
 
-        Between two epochs of the band the course is drawn straight.
+        Between two epochs of the band the values are interpolated.
         """
         return {
             "plan/goal": self.goal,
@@ -168,25 +174,25 @@ def config(trial: TrialFiles) -> dict[str, Any]:
     """Return the flat, redacted config: what one filters, groups and compares by."""
     spec = trial.spec
     plain = ("sweep", "variant", "number", "plan", "epochs", "metric", "goal", "best_known")
-    told = {key: getattr(spec, key) for key in (*plain, "seed", "nproc", "device", "config_hash")}
+    flat = {key: getattr(spec, key) for key in (*plain, "seed", "nproc", "device", "config_hash")}
     warm = spec.warm_start or {}
-    told["warm_start"] = Path(str(warm["checkpoint"])).name if warm.get("checkpoint") else None
+    flat["warm_start"] = Path(str(warm["checkpoint"])).name if warm.get("checkpoint") else None
     data = spec.data or {}
-    told["data"] = data.get("store")
-    told |= {f"data_{key}": data[key] for key in ("profile", "digest") if data.get(key)}
-    told |= {f"versions.{name}": value for name, value in spec.versions.items()}
-    told |= _flat(spec.overrides)
-    told |= _flat(spec.values)
-    cleaned: dict[str, Any] = redact(told)
+    flat["data"] = data.get("store")
+    flat |= {f"data_{key}": data[key] for key in ("profile", "digest") if data.get(key)}
+    flat |= {f"versions.{name}": value for name, value in spec.versions.items()}
+    flat |= _flat(spec.overrides)
+    flat |= _flat(spec.values)
+    cleaned: dict[str, Any] = redact(flat)
     return cleaned
 
 
 def summary(trial: TrialFiles) -> dict[str, Any]:
-    """Return the figures a table of runs is sorted by, and how the trial stands."""
+    """Return the figures a table of runs is sorted by, and the trial's status."""
     best, last = trial.best, (trial.measurements[-1] if trial.measurements else None)
     outcome = trial.outcome or {}
     judged = trial.verdicts[-1] if trial.verdicts else {}
-    told: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "status": trial.status,
         "reason": outcome.get("reason") or judged.get("reason"),
         "cause": outcome.get("cause"),
@@ -197,7 +203,7 @@ def summary(trial: TrialFiles) -> dict[str, Any]:
         "gate": judged.get("rule"),
         "verdict": judged.get("verdict"),
     }
-    cleaned: dict[str, Any] = redact(told)
+    cleaned: dict[str, Any] = redact(figures)
     return cleaned
 
 
@@ -232,7 +238,7 @@ def _cell(value: Any) -> Any:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Spread nested mappings into dotted keys; W&B compares columns, not trees."""
+    """Return nested mappings as dotted keys; W&B compares columns, not trees."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -254,7 +260,7 @@ def _levels(gates: Any, kind: str, best_known: Any) -> list[tuple[int, float]]:
 
 
 def _ahead(levels: Sequence[tuple[int, float]], epoch: int) -> float | None:
-    """The level of the first gate not behind `epoch`; after the last, the last one's."""
+    """Return the level of the first gate at or after `epoch`, else the last gate's."""
     if not levels:
         return None
     return next((level for at, level in levels if at >= epoch), levels[-1][1])

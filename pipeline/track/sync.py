@@ -1,12 +1,14 @@
-"""`pcan sweep sync`: bring to the W&B server whatever it does not hold yet.
+"""`pcan sweep sync`: send to the W&B server what it does not hold yet.
 
 What is sent comes from the run directories, beginning where the server's rows end, so it may be
 repeated and interrupted at will. Only where an offline file holds more than the run directory
 (the GPU charts of a trial on a GPU) is W&B's own `wandb sync` used for it.
 """
 
+import contextlib
 import json
 import re
+import select
 import subprocess
 import sys
 import time
@@ -16,20 +18,23 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, TrackingError
-from pipeline.shared.files import read_json
+from pipeline.shared.files import check_schema, read_json
 from pipeline.shared.rundir import RunDir
 from pipeline.track import run_payload, sync_state, wandb_server
-from pipeline.track.child_env import clean_environment
 from pipeline.track.run_payload import TrialFiles, WandbTarget, read_trial
+from pipeline.track.wandb_process import clean_environment, last_line, run_module
 
-#: A killed uploader loses nothing; a silent one holds up the others.
+#: A silent uploader is killed, which loses nothing: it would delay the other trials.
 SILENCE_S = 120.0
 CHARTS_S = 120.0
+ATTACH_S = 3600.0
+#: The newest `best.json` that is read here.
+EXPORT_SCHEMA = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """How one trial stands with the server after a sync."""
+    """What the server has of one trial after a sync."""
 
     trial: str
     id: str
@@ -38,35 +43,35 @@ class Report:
     synced: bool
     new: bool  # whether this call brought it there
     url: str | None
-    message: str | None  # why it is not there, or what is worth knowing
+    message: str | None  # why it is not there, or a remark
 
     def line(self) -> str:
-        """Say it in one line."""
+        """Return the report in one line."""
         if self.synced:
             how = "sent" if self.new else "was complete"
-            told = f"{self.trial}: {how}, {self.epochs} epochs, {self.url or self.id}"
+            text = f"{self.trial}: {how}, {self.epochs} epochs, {self.url or self.id}"
         else:
-            told = f"{self.trial}: {self.sent} of {self.epochs} epochs are there"
-        return f"{told}. {self.message}" if self.message else told
+            text = f"{self.trial}: {self.sent} of {self.epochs} epochs are there"
+        return f"{text}. {self.message}" if self.message else text
 
 
 def sync_sweep(
     sweep_dir: Path,
     target: WandbTarget,
     rebuild: bool = False,
-    progress: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], None] | None = None,
 ) -> list[Report]:
-    """Send what is left of a sweep.
+    """Send what the server lacks of a sweep.
 
     Args:
         sweep_dir: `runs/<sweep>`.
-        target: where runs go whose spec does not say.
+        target: where runs go if their spec does not name a project.
         rebuild: make new W&B runs from the measurements, for trials whose runs were damaged or
             deleted on the server.
-        progress: is told the name of each trial as it is sent.
+        progress: called with the name of each trial as it is sent.
 
     Raises:
-        NoServer: nothing can be sent at all now.
+        NoServer: the server cannot be used now.
     """
     if not sweep_dir.is_dir():
         raise InputError(f"{sweep_dir} has no trial yet. Start one: pcan sweep launch")
@@ -80,7 +85,7 @@ def sync_sweep(
         for trial in waiting:
             _send_charts(trial, target)
         if waiting:
-            notes |= _send(sweep_dir, target, progress)
+            notes |= _send(sweep_dir, target, progress or (lambda _: None))
         return [_report(t, before[t.name], notes) for t in _trials(sweep_dir)]
 
 
@@ -98,6 +103,8 @@ def send_files(
     winner = read_json(export / "best.json") if export else None
     if export and winner is None:
         raise InputError(f"{export} holds no exported winner. Make it first: pcan sweep best")
+    if export and winner:
+        check_schema(winner, EXPORT_SCHEMA, export / "best.json")
     for trial in _trials(sweep_dir):
         files = [f"config={RunDir(trial.folder).config}"] if configs else []
         if export and winner and trial.name == f"{winner['variant']}/{winner['number']}":
@@ -107,34 +114,30 @@ def send_files(
 
 
 def _attach(trial: TrialFiles, target: WandbTarget, files: Sequence[str]) -> None:
-    command = [sys.executable, "-m", "pipeline.track.attach", str(trial.folder), *target.argv()]
     _reach(trial, target)
-    done = subprocess.run(
-        [*command, *files],
-        env=clean_environment(with_key=True),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=3600,
-    )
+    args = [str(trial.folder), *files, "--mode", "attach", *target.argv()]
+    done = run_module("pipeline.track", args, ATTACH_S)
     if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise TrackingError(f"{trial.name}: W&B did not take the files ({last[:300]}).")
+        raise TrackingError(f"{trial.name}: W&B did not take the files ({last_line(done)}).")
 
 
 def _trials(sweep_dir: Path) -> list[TrialFiles]:
-    found = [read_trial(folder) for folder in sync_state.trial_folders(sweep_dir)]
-    return [trial for trial in found if trial is not None]
+    trials = map(read_trial, sync_state.trial_folders(sweep_dir))
+    return [trial for trial in trials if trial is not None]
 
 
 def _reach(trial: TrialFiles, target: WandbTarget) -> wandb_server.ServerRun:
-    """Ask the server about a trial's run; raise NoServer at once if it cannot be used."""
+    """Return what the server holds of a trial's run; NoServer if it cannot be used."""
     filed = run_payload.identity(trial, sync_state.read_local(trial).id, target)
     return wandb_server.held(filed["entity"], filed["project"], filed["id"])
 
 
 def _rebuild(trials: Sequence[TrialFiles], target: WandbTarget) -> dict[str, str]:
-    """Forget what was written and sent; a run the server knows gets a new id."""
+    """Discard the record of what was written and sent; a run the server knows gets a new id.
+
+    Returns:
+        A remark on each trial whose old run stays on the server, by trial.
+    """
     notes = {}
     for trial in trials:
         local = sync_state.read_local(trial)
@@ -150,56 +153,43 @@ def _rebuild(trials: Sequence[TrialFiles], target: WandbTarget) -> dict[str, str
 
 
 def next_id(run_id: str) -> str:
-    """W&B takes no deleted id again, and a run's rows cannot be replaced: `x` -> `x-r2`."""
+    """Return the id for a rebuilt run: `x` -> `x-r2` -> `x-r3`.
+
+    W&B does not accept a deleted id again, and the rows of a run cannot be replaced.
+    """
     match = re.fullmatch(r"(.*)-r(\d+)", run_id)
     return f"{match[1]}-r{int(match[2]) + 1}" if match else f"{run_id}-r2"
 
 
 def _send_charts(trial: TrialFiles, target: WandbTarget) -> None:
-    """Upload the offline files of a GPU trial; whatever is missing afterwards is sent as rows."""
+    """Upload the offline files of a GPU trial; what is missing afterwards is sent as rows."""
     local = sync_state.read_local(trial)
     folders = [RunDir(trial.folder).wandb / f.folder for f in local.fragments if f.closed]
     if trial.spec.device != "cuda" or not trial.ended or not folders:
         return
     whole = local.rows <= len(trial.measurements) and local.status == trial.status
-    if not whole or _reach(trial, target).rows > 0 or not _proven(folders, trial):
+    if not whole or _reach(trial, target).rows > 0 or not _complete(folders, trial):
         return
     filed = run_payload.identity(trial, local.id, target)
     where = ["--project", filed["project"]]
     where += ["--entity", filed["entity"]] if filed["entity"] else []
-    command = [sys.executable, "-m", "wandb", "sync", "--yes", *where, *map(str, folders)]
-    try:
-        subprocess.run(
-            command,
-            env=clean_environment(with_key=True),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=CHARTS_S,
-        )
-    except subprocess.TimeoutExpired:
-        return
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        run_module("wandb", ["sync", "--yes", *where, *map(str, folders)], CHARTS_S)
 
 
-def _proven(folders: Sequence[Path], trial: TrialFiles) -> bool:
+def _complete(folders: Sequence[Path], trial: TrialFiles) -> bool:
     """Whether the files hold exactly the trial's first epochs (a full disk leaves holes)."""
     epochs = [epoch for folder in folders for epoch in offline_epochs(folder)]
     return epochs == [m.epoch for m in trial.measurements][: len(epochs)] and bool(epochs)
 
 
 def offline_epochs(folder: Path) -> list[int]:
-    """Read the epochs in an offline folder with W&B's own reader."""
+    """Return the epochs in an offline folder, read with W&B's own reader."""
     epochs = []
     for file in folder.glob("run-*.wandb"):
-        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
-        told = subprocess.run(
-            command,
-            env=clean_environment(with_key=False),
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        for line in told.stdout.splitlines():
+        args = ["leet", "inspect", "--json", str(file)]
+        done = run_module("wandb", args, 60, with_key=False)
+        for line in done.stdout.splitlines():
             entry = json.loads(line)
             if entry.get("type") == "history":
                 epochs.append(int(entry["history"]["item"]["epoch"]))
@@ -207,11 +197,11 @@ def offline_epochs(folder: Path) -> list[int]:
 
 
 def _send(sweep_dir: Path, target: WandbTarget, progress: Callable[[str], None]) -> dict[str, str]:
-    """Run the sending child to its end; return what it says about trials that failed."""
-    command = [sys.executable, "-m", "pipeline.track", str(sweep_dir.resolve()), "--mode", "sync"]
+    """Run the sending child to its end; return the messages on trials that failed, by trial."""
+    command = [sys.executable, "-P", "-m", "pipeline.track", str(sweep_dir.resolve())]
     with (sweep_dir / "tracker.log").open("ab") as log:
         child = subprocess.Popen(
-            [*command, *target.argv()],
+            [*command, "--mode", "sync", *target.argv()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -228,8 +218,6 @@ def _send(sweep_dir: Path, target: WandbTarget, progress: Callable[[str], None])
 
 
 def _listen(child: "subprocess.Popen[bytes]", progress: Callable[[str], None]) -> dict[str, str]:
-    import select
-
     notes: dict[str, str] = {}
     at, heard, buffer = "", time.monotonic(), b""
     assert child.stdout is not None

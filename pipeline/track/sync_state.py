@@ -1,4 +1,4 @@
-"""What is known on disk about a trial's W&B run. Imports no wandb, so `status` may ask.
+"""The record on disk of a trial's W&B run. Imports no wandb, so `status` may ask.
 
 Two small files below RUNDIR/wandb, each with one writer:
     pcan_sync.json   what the offline files hold (fragments), the id in use   by the mirror
@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from pipeline.errors import TrackingError
-from pipeline.shared.files import read_json, write_json
+from pipeline.shared.files import check_schema, read_json, write_json
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.track.run_payload import TrialFiles, id_of, read_trial
 
+SCHEMA = 1
 LOCAL = "pcan_sync.json"
 SENT = "pcan_sent.json"
 
@@ -38,14 +39,14 @@ class Fragment:
 class OfflineState:
     """What the offline files of a trial hold."""
 
-    schema: int = 1
+    schema: int = SCHEMA
     id: str = ""
     fragments: list[Fragment] = field(default_factory=list)
-    status: str | None = None  # how the trial stood when the last fragment was closed
+    status: str | None = None  # of the trial when the last fragment was closed
 
     @property
     def rows(self) -> int:
-        """Rows that certainly are on disk."""
+        """Rows that are certainly on disk."""
         return sum(f.rows for f in self.fragments if f.closed)
 
 
@@ -53,7 +54,7 @@ class OfflineState:
 class ServerState:
     """What a server has confirmed."""
 
-    schema: int = 1
+    schema: int = SCHEMA
     id: str = ""
     rows: int = 0
     status: str | None = None
@@ -65,12 +66,16 @@ class ServerState:
 
 def trial_folders(sweep_dir: Path) -> list[Path]:
     """Return the run directories of a sweep, by variant and number."""
-    found = [spec.parent for spec in sweep_dir.glob("*/*/spec.json")]
-    return sorted(found, key=lambda p: (p.parent.name, len(p.name), p.name))
+    folders = [spec.parent for spec in sweep_dir.glob("*/*/spec.json")]
+    return sorted(folders, key=lambda p: (p.parent.name, len(p.name), p.name))
 
 
 def read_local(trial: TrialFiles) -> OfflineState:
-    """Return what the offline files hold; an empty record for a new trial."""
+    """Return what the offline files hold; an empty record for a new trial.
+
+    Raises:
+        FormatError: a newer version wrote it.
+    """
     return _local(_folder(trial), trial.spec)
 
 
@@ -87,13 +92,19 @@ def _local(folder: Path, spec: TrialSpec) -> OfflineState:
 
 def _record(folder: Path, name: str) -> dict[str, Any]:
     try:
-        return read_json(folder / name) or {}
-    except OSError:  # unreadable is as good as none: everything can be written anew
+        record = read_json(folder / name) or {}
+    except OSError:  # unreadable counts as missing: everything can be written again
         return {}
+    check_schema(record, SCHEMA, folder / name)
+    return record
 
 
 def read_sent(trial: TrialFiles) -> ServerState:
-    """Return what the server has confirmed for the run id in use."""
+    """Return what the server has confirmed for the run id in use.
+
+    Raises:
+        FormatError: a newer version wrote it.
+    """
     return _sent(_folder(trial), read_local(trial))
 
 
@@ -106,7 +117,7 @@ def _sent(folder: Path, local: OfflineState) -> ServerState:
 
 
 def write_state(trial: TrialFiles, state: OfflineState | ServerState) -> None:
-    """Put a record beside the offline files."""
+    """Write a record beside the offline files."""
     folder = _folder(trial)
     folder.mkdir(exist_ok=True)
     if isinstance(state, ServerState):
@@ -115,13 +126,13 @@ def write_state(trial: TrialFiles, state: OfflineState | ServerState) -> None:
 
 
 def is_sent(trial: TrialFiles) -> bool:
-    """Whether the server has confirmed all of the trial as it stands."""
+    """Whether the server has confirmed everything that the trial has so far."""
     sent = read_sent(trial)
     return sent.rows == len(trial.measurements) and sent.status == trial.status
 
 
 def untracked() -> dict[str, Any]:
-    """Return what `wandb_state` says of a trial that it cannot see, or that was not tracked."""
+    """Return `wandb_state` of a trial that was not tracked, or is on another host."""
     return {"id": None, "mode": "disabled", "synced": False, "url": None}
 
 
@@ -156,21 +167,21 @@ def wandb_state(folder: Path) -> dict[str, Any]:
 
 
 def drop_unverified(trial: TrialFiles, local: OfflineState) -> None:
-    """Delete offline folders that cannot prove what they hold; their rows are written anew.
+    """Delete offline folders whose rows cannot be verified; their rows are written again.
 
-    A killed writer leaves a fragment that lost up to its last seconds without a trace. The run
-    directory has every row, so a doubtful fragment is worth nothing.
+    A killed writer leaves a fragment that silently lost up to its last seconds. The run directory
+    has every row, so an unverified fragment is not needed.
     """
-    proven: list[Fragment] = []
+    verified: list[Fragment] = []
     for fragment in local.fragments:
-        follows_on = fragment.first == sum(f.rows for f in proven)
+        follows_on = fragment.first == sum(f.rows for f in verified)
         if fragment.closed and follows_on and (_folder(trial) / fragment.folder).is_dir():
-            proven.append(fragment)
-    local.fragments = proven
-    keep = {f.folder for f in proven}
-    for found in _folder(trial).glob("offline-run-*"):
-        if found.is_dir() and found.name not in keep:
-            shutil.rmtree(found, ignore_errors=True)
+            verified.append(fragment)
+    local.fragments = verified
+    keep = {f.folder for f in verified}
+    for folder in _folder(trial).glob("offline-run-*"):
+        if folder.is_dir() and folder.name not in keep:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _folder(trial: TrialFiles) -> Path:
@@ -178,7 +189,7 @@ def _folder(trial: TrialFiles) -> Path:
 
 
 def mark_synced(trial: TrialFiles, local: OfflineState) -> None:
-    """Tell W&B's own `wandb sync` that it has nothing to send, so that no row comes twice."""
+    """Mark the offline files as sent for W&B's own `wandb sync`, so that no row comes twice."""
     for fragment in local.fragments:
         for file in (_folder(trial) / fragment.folder).glob("run-*.wandb"):
             Path(f"{file}.synced").touch()
@@ -186,25 +197,29 @@ def mark_synced(trial: TrialFiles, local: OfflineState) -> None:
 
 @contextmanager
 def exclusive(folder: Path, name: str, wait_s: float) -> Iterator[None]:
-    """Hold a lock file that ends with the process.
+    """Hold a lock file for the block; the kernel releases it when the process dies.
+
+    `filelock` would do the same, but its import takes 0.2 s, and on a file system without flock
+    it falls back to a marker file, which a killed process leaves behind.
 
     Raises:
-        TrackingError: if another process still has it after `wait_s` seconds.
+        TrackingError: another process still has it after `wait_s` seconds.
     """
+    deadline = time.monotonic() + wait_s
     with (folder / f".{name}.lock").open("w") as stream:
-        _wait_for(stream, name, time.monotonic() + wait_s)
-        yield
-
-
-def _wait_for(stream: TextIO, name: str, deadline: float) -> None:
-    while True:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
+        while not _locked(stream):
             if time.monotonic() > deadline:
                 raise TrackingError(
                     f"Another process is already sending this sweep to W&B ({name}). "
                     "Wait for it to end, or stop that launch: pcan sweep stop"
-                ) from None
+                )
             time.sleep(0.2)
+        yield
+
+
+def _locked(stream: TextIO) -> bool:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,6 +1,6 @@
-"""One question to the W&B server, asked by ourselves: how many rows of a run does it hold?
+"""Ask the W&B server, without wandb, how many rows of a run it holds.
 
-wandb's own client takes up to 100 seconds to say that nobody answers, and reports success when
+wandb's own client takes up to 100 seconds to report a dead server, and reports success when
 an upload was refused. One plain request with a short deadline settles both. Standard library only.
 """
 
@@ -30,7 +30,7 @@ query RunRows($entity: String, $project: String, $name: String!) {
 
 
 class NoServer(TrackingError):
-    """The server cannot be used at all now; asking about another run would end the same."""
+    """The server cannot be used at all now; other runs would fail the same way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def base_url() -> str:
 
 
 def find_key() -> str | None:
-    """Return the API key of the environment or of ~/.netrc, without asking anybody."""
+    """Return the API key of the environment or of ~/.netrc, without a prompt."""
     if key := os.environ.get("WANDB_API_KEY"):
         return key
     file = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
@@ -74,10 +74,10 @@ def key_present() -> bool:
 
 
 def held(entity: str | None, project: str, run_id: str, timeout_s: float = 10.0) -> ServerRun:
-    """Ask what the server has of a run.
+    """Return what the server has of a run.
 
     Raises:
-        NoServer: nobody answers, the key is missing or refused, or the server fails.
+        NoServer: it does not answer or fails, or the key is missing or refused.
     """
     given = {
         "entity": entity or os.environ.get("WANDB_ENTITY"),
@@ -106,7 +106,7 @@ def default_entity(timeout_s: float = 10.0) -> str | None:
 
 
 def _last_epoch(tail: Any) -> int | None:
-    """The epoch of the last row; the tail is a JSON list of JSON strings."""
+    """Return the epoch of the last row; the tail is a JSON list of JSON strings."""
     try:
         row = json.loads(json.loads(tail)[-1])
         return int(row["epoch"])
@@ -145,7 +145,7 @@ def _ask(question: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         cause = getattr(error, "reason", None) or error
         raise NoServer(f"The W&B server {parts.netloc} does not answer ({cause}).") from None
     if not isinstance(answer, dict):
-        raise NoServer(f"The W&B server {parts.netloc} answers in a form nobody knows.")
+        raise NoServer(f"The W&B server {parts.netloc} returned an unexpected response.")
     return answer
 
 

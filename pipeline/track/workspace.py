@@ -1,4 +1,4 @@
-"""The saved W&B view of a sweep: curves against the gates, bars, what differs, what was searched.
+"""The saved W&B view of a sweep: curves with gates, bars, differences, searched values.
 
 Needs the optional package wandb-workspaces. `python -m pipeline.track.workspace SWEEP_DIR` is the
 child process that saves it; `save` is what the command calls. The view's id is kept in the
@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, TrackingError
-from pipeline.shared.files import read_json, write_json
+from pipeline.shared.files import check_schema, read_json, write_json
 from pipeline.track import sync_state, wandb_server
-from pipeline.track.child_env import clean_environment
 from pipeline.track.run_payload import TrialFiles, WandbTarget, read_trial
+from pipeline.track.wandb_process import last_line, run_module
 
+SCHEMA = 1
 KEPT = "wandb_workspace.json"
 DEADLINE_S = 90.0
 GATES = ["plan/floor", "plan/target", "plan/goal"]
@@ -26,7 +27,7 @@ BAND = ["plan/band_low", "plan/band_high"]
 
 
 def save(sweep_dir: Path, target: WandbTarget) -> str:
-    """Create or update the sweep's workspace and return its address.
+    """Create or update the sweep's workspace in a child process; return its address.
 
     Raises:
         InputError: the optional package is missing, or there is nothing to show.
@@ -37,7 +38,7 @@ def save(sweep_dir: Path, target: WandbTarget) -> str:
             "compare --wandb needs a package that is not installed. "
             "Install it: pip install 'pcan[workspace]'"
         )
-    trials = [t for t in map(read_trial, sync_state.trial_folders(sweep_dir)) if t is not None]
+    trials = _trials(sweep_dir)
     if not trials:
         raise InputError(f"{sweep_dir} has no trial yet. Start one: pcan sweep launch")
     given = trials[0].spec.wandb
@@ -45,22 +46,18 @@ def save(sweep_dir: Path, target: WandbTarget) -> str:
         project=given.get("project") or target.project or "pcan",
         entity=given.get("entity") or target.entity or wandb_server.default_entity(),
     )
-    command = [sys.executable, "-m", "pipeline.track.workspace", str(sweep_dir), *target.argv()]
     try:
-        done = subprocess.run(
-            command,
-            env=clean_environment(with_key=True),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-        )
+        done = run_module("pipeline.track.workspace", [str(sweep_dir), *target.argv()], DEADLINE_S)
     except subprocess.TimeoutExpired:
         raise TrackingError("The W&B server did not answer in time. Try again later.") from None
     if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise TrackingError(f"W&B did not take the workspace ({last[:300]}).")
+        raise TrackingError(f"W&B did not take the workspace ({last_line(done)}).")
     return str(json.loads(done.stdout.strip().splitlines()[-1])["url"])
+
+
+def _trials(sweep_dir: Path) -> list[TrialFiles]:
+    trials = map(read_trial, sync_state.trial_folders(sweep_dir))
+    return [trial for trial in trials if trial is not None]
 
 
 def build(trials: list[TrialFiles], target: WandbTarget) -> Any:
@@ -70,46 +67,25 @@ def build(trials: list[TrialFiles], target: WandbTarget) -> Any:
         trials: decide which searched values become axes.
         target: project and entity, both known.
     """
-    import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
 
     sweep = str(trials[0].spec.wandb.get("group") or trials[0].spec.sweep)
-
-    def lines(title: str, keys: list[str], **more: Any) -> Any:
-        return wr.LinePlot(title=title, x="epoch", y=keys, **more)
-
-    by_variant: dict[str, Any] = {"groupby": wr.Config("variant"), "groupby_aggfunc": "mean"}
-    axes = [wr.ParallelCoordinatesPlotColumn(metric=wr.Config(path)) for path in searched(trials)]
-    result = wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric("best_top1"))
-    panels = {
-        "Top-1 against the plan": [
-            lines("Top-1, fused, with gates", ["val/top1", *GATES]),
-            lines("Top-1, fused, with the expected band", ["val/top1", *BAND]),
-            lines("Top-1 by variant", ["val/top1"], groupby_rangefunc="minmax", **by_variant),
-            lines("Best so far", ["val/best_top1", "plan/goal"]),
-        ],
-        "Branches": [
-            lines("RGB", ["val/rgb_top1"], groupby_rangefunc="minmax", **by_variant),
-            lines("Pose", ["val/pose_top1"], groupby_rangefunc="minmax", **by_variant),
-        ],
-        "Training": [
-            lines("Learning rate", ["train/lr"], log_y=True),
-            lines("Loss", ["train/loss"]),
-        ],
-        "Outcome": [
-            wr.BarPlot(title="Best top-1", metrics=[wr.SummaryMetric("best_top1")]),
-            wr.BarPlot(title="Epochs run", metrics=[wr.SummaryMetric("epochs_done")]),
-            wr.RunComparer(diff_only=True),
-            *([wr.ParallelCoordinatesPlot(columns=[*axes, result])] if axes else []),
-        ],
-    }
     columns = ["status", "best_top1", "best_epoch", "final_top1", "gate", "reason"]
+    sections = {
+        "Top-1 against the plan": _top1_panels(),
+        "Branches": _branch_panels(),
+        "Training": [
+            _lines("Learning rate", ["train/lr"], log_y=True),
+            _lines("Loss", ["train/loss"]),
+        ],
+        "Outcome": _outcome_panels(searched(trials)),
+    }
     return ws.Workspace(
         entity=str(target.entity),
         project=str(target.project),
         name=f"pcan {sweep}",
         sections=[
-            ws.Section(name=name, panels=made, is_open=True) for name, made in panels.items()
+            ws.Section(name=name, panels=panels, is_open=True) for name, panels in sections.items()
         ],
         settings=ws.WorkspaceSettings(x_axis="epoch", max_runs=50),
         runset_settings=ws.RunsetSettings(
@@ -121,13 +97,56 @@ def build(trials: list[TrialFiles], target: WandbTarget) -> Any:
     )
 
 
+def _lines(title: str, keys: list[str], **options: Any) -> Any:
+    import wandb_workspaces.reports.v2 as wr
+
+    return wr.LinePlot(title=title, x="epoch", y=keys, **options)
+
+
+def _by_variant(title: str, keys: list[str]) -> Any:
+    """Return the mean of each variant's trials, with their range."""
+    import wandb_workspaces.reports.v2 as wr
+
+    by = {"groupby": wr.Config("variant"), "groupby_aggfunc": "mean"}
+    return _lines(title, keys, groupby_rangefunc="minmax", **by)
+
+
+def _top1_panels() -> list[Any]:
+    return [
+        _lines("Top-1, fused, with gates", ["val/top1", *GATES]),
+        _lines("Top-1, fused, with the expected band", ["val/top1", *BAND]),
+        _by_variant("Top-1 by variant", ["val/top1"]),
+        _lines("Best so far", ["val/best_top1", "plan/goal"]),
+    ]
+
+
+def _branch_panels() -> list[Any]:
+    return [_by_variant("RGB", ["val/rgb_top1"]), _by_variant("Pose", ["val/pose_top1"])]
+
+
+def _outcome_panels(paths: list[str]) -> list[Any]:
+    """Return bars, the run comparer and, where values were searched, their coordinates."""
+    import wandb_workspaces.reports.v2 as wr
+
+    panels = [
+        wr.BarPlot(title="Best top-1", metrics=[wr.SummaryMetric("best_top1")]),
+        wr.BarPlot(title="Epochs run", metrics=[wr.SummaryMetric("epochs_done")]),
+        wr.RunComparer(diff_only=True),
+    ]
+    if paths:
+        metrics = [*map(wr.Config, paths), wr.SummaryMetric("best_top1")]
+        axes = [wr.ParallelCoordinatesPlotColumn(metric=metric) for metric in metrics]
+        panels.append(wr.ParallelCoordinatesPlot(columns=axes))
+    return panels
+
+
 def searched(trials: list[TrialFiles]) -> list[str]:
     """Return the config paths whose searched values differ between trials."""
     values: dict[str, set[str]] = {}
     for trial in trials:
         for path, value in trial.spec.values.items():
             values.setdefault(path, set()).add(json.dumps(value))
-    return sorted(path for path, found in values.items() if len(found) > 1)
+    return sorted(path for path, texts in values.items() if len(texts) > 1)
 
 
 def main() -> int:
@@ -136,20 +155,18 @@ def main() -> int:
     parser.add_argument("sweep_dir", type=Path)
     parser.add_argument("--project", required=True)
     parser.add_argument("--entity", required=True)
-    asked = parser.parse_args()
-    trials = [
-        t for t in map(read_trial, sync_state.trial_folders(asked.sweep_dir)) if t is not None
-    ]
-    target = WandbTarget(project=asked.project, entity=asked.entity)
-    workspace = build(trials, target)
-    kept = read_json(asked.sweep_dir / KEPT) or {}
+    args = parser.parse_args()
+    target = WandbTarget(project=args.project, entity=args.entity)
+    workspace = build(_trials(args.sweep_dir), target)
+    kept = read_json(args.sweep_dir / KEPT) or {}
+    check_schema(kept, SCHEMA, args.sweep_dir / KEPT)
     if kept.get("entity") == target.entity and kept.get("project") == target.project:
         # wandb-workspaces 0.4 has no public way to save over a view that was made earlier.
         workspace._internal_name, workspace._internal_id = kept["name"], kept["id"]
     workspace.save()
     record = {"entity": target.entity, "project": target.project}
     names = {"name": workspace._internal_name, "id": workspace._internal_id}
-    write_json(asked.sweep_dir / KEPT, {"schema": 1, **record, **names, "url": workspace.url})
+    write_json(args.sweep_dir / KEPT, {"schema": SCHEMA, **record, **names, "url": workspace.url})
     print(json.dumps({"url": workspace.url}))
     return 0
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from pipeline.errors import TrackingError
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.states import State
 from pipeline.track import run_payload
-from pipeline.track.run_payload import TrialFiles
+from pipeline.track.run_payload import STATUS, TrialFiles
 
 #: wandb reports success on a full disk; below this nothing is written.
 FREE_BYTES = 20 * 1024 * 1024
@@ -23,12 +24,12 @@ FINISH_TIMEOUT_S = 30
 
 
 def private_settings(charts: bool) -> dict[str, Any]:
-    """Return settings that tell W&B nothing but what `record` derives.
+    """Return settings that send W&B nothing but what `run_payload` derives.
 
     No argv, host, user, git state, code, package list or console output; system charts only where
     asked (a trial on a GPU).
     """
-    wanted = {
+    settings = {
         "disable_git": True,
         "disable_code": True,
         "disable_job_creation": True,
@@ -60,7 +61,7 @@ def private_settings(charts: bool) -> dict[str, Any]:
     import wandb
 
     known = set(wandb.Settings.model_fields)
-    return {key: value for key, value in wanted.items() if key in known}
+    return {key: value for key, value in settings.items() if key in known}
 
 
 class RunWriter:
@@ -68,7 +69,7 @@ class RunWriter:
 
     Args:
         trial: whose run it is.
-        filed: its id (the same one takes the run up again), name, group and so on.
+        filed: its id (the same id resumes the run), name, group and so on.
         mode: "offline" writes below the run directory, "online" sends.
     """
 
@@ -89,7 +90,7 @@ class RunWriter:
         )
         self.folder = Path(self.run.settings.sync_dir)
         if RunDir(trial.folder).wandb.resolve() not in self.folder.resolve().parents:
-            # An unwritable directory makes wandb move to the system's temporary folder, silently.
+            # wandb moves to the system's temporary folder, silently, if it cannot write here.
             self.run.finish(exit_code=1)
             shutil.rmtree(self.folder, ignore_errors=True)
             raise TrackingError(f"W&B cannot write below {trial.folder}. Check its permissions.")
@@ -114,7 +115,7 @@ class RunWriter:
             self.run.log(dict(row))
 
     def update_summary(self, trial: TrialFiles) -> None:
-        """Bring the summary to how the trial stands."""
+        """Set the summary to the trial's present state."""
         self.trial = trial
         self.run.summary.update(run_payload.summary(trial))
 
@@ -127,10 +128,10 @@ class RunWriter:
             columns = list(run_payload.VERDICT_COLUMNS)
             self.run.summary["verdicts"] = wandb.Table(columns=columns, data=table)
         self.run.tags = (*(self.run.tags or ()), self.trial.status)
-        self.run.finish(exit_code=1 if self.trial.status == "failed" else 0)
+        self.run.finish(exit_code=1 if self.trial.status == STATUS[State.FAIL] else 0)
 
     def abandon(self) -> None:
-        """Close the run after a fault of it; whatever that raises changes nothing any more."""
+        """Close the run after a fault; what that raises no longer matters."""
         with contextlib.suppress(Exception):
             self.run.finish(exit_code=0)
 
@@ -144,13 +145,13 @@ class RunWriter:
 
 
 def _of_agent(trial: TrialFiles) -> dict[str, str]:
-    """Keep a run that `wandb agent` opened in its W&B sweep."""
+    """Return the setting that keeps a run of `wandb agent` in its W&B sweep."""
     sweep = trial.spec.wandb.get("sweep")
     return {"sweep_id": str(sweep)} if sweep else {}
 
 
 def require_space(folder: Path) -> None:
-    """Raise TrackingError before W&B would lose rows on a full disk without saying so."""
+    """Raise TrackingError on a nearly full disk, where W&B would lose rows silently."""
     free = shutil.disk_usage(folder).free
     if free < FREE_BYTES:
         raise TrackingError(

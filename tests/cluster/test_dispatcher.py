@@ -5,7 +5,8 @@ from typing import Any
 
 from pipeline.cluster.dispatcher import Dispatcher
 from pipeline.cluster.executor import ClusterJob, JobPhase
-from pipeline.launch.scheduler import Schedule
+from pipeline.launch.orders import Schedule
+from pipeline.launch.reporters import LineReporter
 
 RUNNING = ClusterJob(id="1", phase=JobPhase.RUNNING, state="RUNNING")
 FAILED = ClusterJob(id="1", phase=JobPhase.ENDED, state="FAILED", exit_code=1, exited=True)
@@ -16,7 +17,7 @@ def made(said: list[str]) -> Any:
     sweep = types.SimpleNamespace(job=types.SimpleNamespace(retry={}))
     context: Any = types.SimpleNamespace(sweep=sweep)
     stops: Any = types.SimpleNamespace(requested=False)
-    found: Any = Dispatcher(executor, context, stops, ["pcan"], {}, 4, said.append)
+    found: Any = Dispatcher(executor, context, stops, ["pcan"], {}, 4, LineReporter(said.append))
     found._jobs = {"1": RUNNING}
     return found
 

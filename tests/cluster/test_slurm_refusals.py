@@ -1,6 +1,5 @@
 """What a cluster could never run is refused before anything is submitted."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -136,7 +135,7 @@ def test_a_job_asks_for_its_share_and_the_sites_own_lines_come_last(
     assert "#SBATCH --account=lab" in lines and "#SBATCH --exclude=n2,c1" in lines
     assert "#SBATCH --signal=B:USR1@1140" in lines  # 1.2 epochs of 15 min and a minute
     assert lines[-3:] == ["#SBATCH --mem=64G", "module load cuda", "exec python -m x 'a b'"]
-    other = dataclasses.replace(sweep, name="t")
+    other = sweep.model_copy(update={"name": "t"})
     assert SlurmExecutor(other, Project(tmp_path)).job_name != engine.job_name
 
 

@@ -11,6 +11,6 @@ def test_a_job_is_handed_no_secret_of_the_launcher(tmp_path: Path, monkeypatch) 
     monkeypatch.setenv("PCAN_STORAGE", "postgresql+psycopg://me:canary@host/db")
     monkeypatch.setenv("PGPASSWORD", "canary")
     monkeypatch.setenv("NCCL_DEBUG", "INFO")
-    env = job_env(JobSettings(), tmp_path, tmp_path)
+    env = job_env(JobSettings(), tmp_path)
     assert not [name for name, value in env.items() if "canary" in value]
     assert env["NCCL_DEBUG"] == "INFO"

@@ -46,7 +46,7 @@ def test_a_link_planted_for_the_kept_part_is_not_followed(tmp_path: Path) -> Non
     (tmp_path / "rank0.log.1").symlink_to(victim)
     assert rotate(log, most=10, kept=10)
     assert victim.read_text() == "mine"
-    LogRotator([tmp_path / "absent.log", log]).look()
+    LogRotator([tmp_path / "absent.log", log]).check()
 
 
 def grown(log: Path, size: int) -> None:

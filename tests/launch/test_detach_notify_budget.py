@@ -17,7 +17,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.launch.budget import Budget
-from pipeline.launch.notify import Notifier, notifying, parse_command
+from pipeline.launch.reporters import CommandReporter, LineReporter, Reporter, parse_command
 
 SLOW = (
     "  baseline: {set: {train_cfg.max_epochs: 40, model.sleep: 0.25, "
@@ -145,9 +145,10 @@ def test_a_budget_counts_what_has_ended() -> None:
 
 
 def test_a_command_is_told_each_event(command: list[str]) -> None:
-    with notifying(command, "demo", print) as notice:
-        notice("verdict", "baseline/0 pruned", {"trial": "baseline/0"})
-        notice("end", "all done", {"exit_code": 0})
+    reporter = CommandReporter(command, "demo", Reporter())
+    reporter.send("verdict", "baseline/0 pruned", {"trial": "baseline/0"})
+    reporter.send("end", "all done", {"exit_code": 0})
+    reporter.close()
     first, sentence, second, last = Path(command[2]).read_text().splitlines()
     assert (sentence, last) == ("baseline/0 pruned", "all done")
     assert json.loads(first) == {
@@ -170,10 +171,10 @@ def test_a_command_is_told_each_event(command: list[str]) -> None:
 )
 def test_a_bad_command_is_said_once_and_harms_nothing(argv, problem) -> None:
     said: list[str] = []
-    notifier = Notifier(argv, "demo", said.append, timeout_s=0.2)
-    notifier("verdict", "one", {})
-    notifier("verdict", "two", {})
-    notifier.close()
+    reporter = CommandReporter(argv, "demo", LineReporter(said.append), timeout_s=0.2)
+    reporter.send("verdict", "one", {})
+    reporter.send("verdict", "two", {})
+    reporter.close()
     assert len(said) == 1 and problem in said[0]
 
 

@@ -16,6 +16,7 @@ from pipeline.errors import InputError, NotReady
 from pipeline.job.gpus import choose, list_gpus
 from pipeline.job.slots import Slot, gpu_slots
 from pipeline.launch import slot_pool
+from pipeline.launch.reporters import LineReporter, Reporter
 from pipeline.launch.slot_pool import SlotPool, find_slots
 
 BASELINE = (
@@ -113,11 +114,11 @@ def test_a_busy_slot_is_passed_over_waited_for_and_taken_when_free(
 ) -> None:
     monkeypatch.setattr(slot_pool, "POLL_S", 0.0)
     slots = gpu_slots(list_gpus(), 2, None)
-    mine = SlotPool(slots, True, print)
+    mine = SlotPool(slots, True, Reporter())
     first = mine.acquire("a/0")
     assert first is not None and first.shown == "2,3"
-    assert mine.acquire("a/1") is None and "GPU 1 has 20.0 of 80.0 GiB" in mine.waiting
-    other = SlotPool(gpu_slots(list_gpus(), 2, None), False, print)
+    assert mine.acquire("a/1") is None and "GPU 1 has 20.0 of 80.0 GiB" in mine.blocked_by
+    other = SlotPool(gpu_slots(list_gpus(), 2, None), False, Reporter())
     with pytest.raises(NotReady, match=r"GPU 1 has 20.0.*GPU 2 is used by pcan trial a/0"):
         other.acquire("b/0")
     stranger.kill()
@@ -134,7 +135,9 @@ def test_what_is_left_on_the_gpus_of_an_ended_trial_is_named(
     monkeypatch.setattr(slot_pool, "POLL_S", 0.0)
     monkeypatch.setattr(slot_pool, "GPU_DRAIN_S", 0.0)
     said: list[str] = []
-    mine = SlotPool([Slot(number=0, gpus=tuple(list_gpus()[:1]))], False, said.append)
+    mine = SlotPool(
+        [Slot(number=0, gpus=tuple(list_gpus()[:1]))], False, LineReporter(said.append)
+    )
     slot = mine.acquire("a/0")
     fake_gpus.use(driver, stranger.pid, ["GPU-0"], name="left-over")
     mine.release(slot, "a/0")

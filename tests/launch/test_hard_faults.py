@@ -63,7 +63,7 @@ def test_ranks_that_ignore_term_are_killed_and_it_is_said(project, until) -> Non
     until(lambda: log.exists() and "this rank is deaf" in log.read_text(), "the ranks are up")
     text = stop_at_once(launch)
     assert launch.returncode == 130, text
-    assert "its processes are told to end, in 10 s they are killed" in text
+    assert "its processes get SIGTERM now and are killed in 10 s" in text
     assert project.job_pids() == []
     assert project.status()["baseline/0"]["phase"] == "interrupted"
 

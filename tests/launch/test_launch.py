@@ -113,7 +113,7 @@ def test_kill_of_the_launch_leaves_no_process_and_the_trial_is_taken_up(
     assert project.status()["baseline/0"]["phase"] == "interrupted"
     second = project.launch()
     assert second.returncode == 0, second.stderr
-    assert "is gone; it is taken up again as the same trial" in second.stderr
+    assert "is gone; it is resumed as the same trial" in second.stderr
     assert project.epochs("baseline/0") == [1, 2, 3, 4]
     assert project.status()["baseline/0"]["attempts"] == 2
 

@@ -5,11 +5,13 @@ from pathlib import Path
 
 from pipeline.job.exit_cause import Outcome
 from pipeline.job.slots import Slot
-from pipeline.launch.overruled import overrule, overruled
-from pipeline.launch.standalone import NullLease
+from pipeline.launch.overrulings import overrule, overruled
+from pipeline.launch.reporters import LineReporter
+from pipeline.launch.trial_lease import NullLease
 from pipeline.launch.trial_runner import TrialRunner
+from pipeline.plan.gates import Gate
 from pipeline.plan.judge import Rules
-from pipeline.plan.sweep import Gate
+from pipeline.plan.verdict import Verdict
 from pipeline.shared.files import append_line
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
@@ -57,18 +59,31 @@ def lines_up_to(process, text: str) -> list[str]:
     return lines
 
 
+class OneFloor:
+    """The rules of a trial with one gate, as far as it is not overruled."""
+
+    def __init__(self, rundir: RunDir) -> None:
+        self.rundir = rundir
+
+    def rules(self) -> Rules:
+        gate = Gate(epoch=1, floor=0.88)
+        return Rules(gates=(gate,), overruled=overruled(self.rundir))
+
+    def next_variant(self, verdict: Verdict) -> None:
+        return None
+
+
 def test_an_overruled_verdict_takes_the_stop_of_a_running_job_back(tmp_path: Path) -> None:
     rundir, said = RunDir(tmp_path), []
     append_line(rundir.measurements, Measurement(epoch=1, top1=0.8).to_line())
     attempt = TrialRunner(
         NullLease(variant="baseline", number="0", token="t", params={}),
         rundir,
-        lambda: Rules(gates=(Gate(epoch=1, floor=0.88),), overruled=overruled(rundir)),
+        OneFloor(rundir),
         Slot(number=0, gpus=()),
         epochs=30,
         grace_s=10,
-        next_of=lambda verdict: None,
-        say=said.append,
+        reporter=LineReporter(said.append),
     )
     assert attempt.ending is not None
     attempt.request_stop(Outcome(state="PRUNED", cause="gate", reason="under the floor"), 10)

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.job.exit_cause import Outcome
 from pipeline.launch.retry_policy import RetryPolicy
-from pipeline.plan.sweep import CAUSES, RETRIED
+from pipeline.plan.sweep_types import CAUSES, RETRIED
 from pipeline.shared.rundir import RunDir
 
 BOUNDS = {"lost_worker": 2, "port": 1, "stall": 0}

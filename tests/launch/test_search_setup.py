@@ -13,7 +13,8 @@ from pipeline.job.exit_cause import Outcome
 from pipeline.job.resolve import Change, ResolvedConfig
 from pipeline.launch.budget import Budget
 from pipeline.launch.completion import CompletionQueue
-from pipeline.launch.scheduler import RunOrder, SearchOrder
+from pipeline.launch.orders import RunOrder, SearchOrder
+from pipeline.launch.reporters import Reporter
 from pipeline.launch.search import _passed, next_search, other_launches_gpu_hours
 from pipeline.launch.search_setup import (
     as_search_point,
@@ -89,7 +90,7 @@ def test_a_search_goes_around_the_named_the_begun_or_the_best(sweep: Sweep) -> N
     assert choose_variant(sweep, begun, "pose") == "pose"
     with pytest.raises(InputError, match='"wide" has no `space`'):
         choose_variant(sweep, [], "wide")
-    with pytest.raises(InputError, match='"none" is no variant'):
+    with pytest.raises(InputError, match='"none" is not a variant'):
         choose_variant(sweep, [], "none")
 
 
@@ -195,15 +196,17 @@ def failing(name: str, epochs: int) -> Any:
 
 def test_a_search_whose_trials_all_fail_at_once_ends(sweep: Sweep) -> None:
     search = types.SimpleNamespace(search=SearchOrder(variant="base", trials=9))
-    endings = CompletionQueue(types.SimpleNamespace(order=search), None, print)  # type: ignore[arg-type]
+    current: Any = types.SimpleNamespace(value=types.SimpleNamespace(order=search))
+    stops: Any = None
+    queue = CompletionQueue(current, stops, Reporter())
     bad = Outcome(state="FAIL", cause="bad_data", reason="r")
     nan = Outcome(state="FAIL", cause="nan", reason="r")
-    said = [endings.add(failing(f"base/{n}", 0), bad) for n in range(2)]
-    said += [endings.add(failing("base/2", 0), nan), endings.add(failing("base/3", 1), bad)]
-    said += [endings.add(failing(f"base/{n}", 0), bad) for n in range(4, 6)]
+    said = [queue.add(failing(f"base/{n}", 0), bad) for n in range(2)]
+    said += [queue.add(failing("base/2", 0), nan), queue.add(failing("base/3", 1), bad)]
+    said += [queue.add(failing(f"base/{n}", 0), bad) for n in range(4, 6)]
     assert said == [None] * 6
     assert "last 3 trials failed before their first epoch (bad_data)" in str(
-        endings.add(failing("base/6", 0), bad)
+        queue.add(failing("base/6", 0), bad)
     )
 
 

@@ -4,6 +4,7 @@ from pipeline.errors import NotReady
 from pipeline.job.gpus import Gpu
 from pipeline.job.slots import Slot
 from pipeline.launch import slot_pool
+from pipeline.launch.reporters import LineReporter
 from pipeline.launch.slot_pool import SlotPool
 
 
@@ -13,13 +14,13 @@ def test_a_driver_that_fails_after_a_trial_is_told_not_thrown(tmp_path, monkeypa
 
     def look() -> list[Gpu]:
         if not answers:
-            raise NotReady("nvidia-smi does not answer. Is the GPU driver well?")
+            raise NotReady("nvidia-smi does not answer. Check the driver: nvidia-smi")
         return answers.pop()  # type: ignore[return-value]
 
     said: list[str] = []
     gpu = Gpu(index=0, uuid="GPU-aa", name="H100", total_mib=100, used_mib=0)
     monkeypatch.setattr(slot_pool, "POLL_S", 0.0)
-    found = SlotPool([Slot(number=0, gpus=(gpu,))], False, said.append, look)
+    found = SlotPool([Slot(number=0, gpus=(gpu,))], False, LineReporter(said.append), look)
     slot = found.acquire("baseline/0")
     assert slot is not None
     found.release(slot, "baseline/0")

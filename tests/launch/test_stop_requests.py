@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.launch.reporters import LineReporter
 from pipeline.launch.stop_requests import STOP_FILE, StopRequests
 from pipeline.shared.files import write_json
 
@@ -27,18 +28,18 @@ def poll(stops: StopRequests) -> int:
 
 def test_a_request_from_before_the_launch_means_nothing(tmp_path: Path, said) -> None:
     ask(tmp_path)
-    assert poll(StopRequests(tmp_path, 5, said.append)) == 0
+    assert poll(StopRequests(tmp_path, 5, LineReporter(said.append))) == 0
 
 
 def test_a_clock_that_was_set_back_hides_no_request(tmp_path: Path, said) -> None:
     ask(tmp_path)
-    stops = StopRequests(tmp_path, 5, said.append)
+    stops = StopRequests(tmp_path, 5, LineReporter(said.append))
     ask(tmp_path, when=time.time() - 3600)
     assert poll(stops) == 1 and stops.exit_code == 75
 
 
 def test_now_after_a_patient_request_is_heard(tmp_path: Path, said) -> None:
-    stops = StopRequests(tmp_path, 5, said.append)
+    stops = StopRequests(tmp_path, 5, LineReporter(said.append))
     ask(tmp_path)
     assert poll(stops) == 1 and stops.grace_s is None
     ask(tmp_path, now=True)
@@ -46,7 +47,7 @@ def test_now_after_a_patient_request_is_heard(tmp_path: Path, said) -> None:
 
 
 def test_signals_raise_the_level_and_are_told_outside_the_handler(tmp_path: Path, said) -> None:
-    stops = StopRequests(tmp_path, 5, said.append)
+    stops = StopRequests(tmp_path, 5, LineReporter(said.append))
     with stops.signal_handlers():
         for level in (1, 2, 3, 3):
             os.kill(os.getpid(), signal.SIGINT)
@@ -58,7 +59,7 @@ def test_signals_raise_the_level_and_are_told_outside_the_handler(tmp_path: Path
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_term_and_hangup_ask_once_with_a_grace(tmp_path: Path, said, number) -> None:
-    stops = StopRequests(tmp_path, 5, said.append)
+    stops = StopRequests(tmp_path, 5, LineReporter(said.append))
     before = signal.signal(number, signal.SIG_DFL)  # the tests themselves may run under nohup
     try:
         with stops.signal_handlers():

@@ -157,7 +157,7 @@ def test_a_dead_hosts_trial_is_taken_up_by_the_one_that_waits(
     first.kill()
     first.wait()
     assert second.wait(timeout=300) == 0, beta.said()
-    assert "taken up again as the same trial" in beta.said()
+    assert "resumed as the same trial" in beta.said()
     ended_once(beta, attempts=2)
     assert beta.trial()["host"] == "beta"
 
@@ -177,7 +177,7 @@ def test_a_host_that_was_cut_off_ends_its_job_and_writes_no_result(
     second = beta.start()
     until(lambda: "baseline/0 starts on" in beta.said(), "beta takes the trial up")
     until(lambda: not alpha.jobs(), "alpha's job has ended", limit_s=30)
-    assert "was taken up by a launch on beta" in alpha.said()
+    assert "was taken over by a launch on beta" in alpha.said()
     cable.mend()
     first.wait(timeout=120)
     assert second.wait(timeout=300) == 0, beta.said()
@@ -232,7 +232,7 @@ def test_a_trial_whose_run_directory_is_elsewhere_is_left_to_its_host(
     stopped = beta.run("sweep", "stop", "tiny")
     assert stopped.returncode == 0 and "Nothing of tiny is running" in stopped.stderr
     best = beta.run("sweep", "best", "tiny", "--trial", "baseline/0")
-    assert best.returncode == 3 and "it lies on alpha" in best.stderr
+    assert best.returncode == 3 and "it is on alpha" in best.stderr
     assert not project.job_pids() and not list(project.root.glob("runs/tiny/*/*"))
 
 

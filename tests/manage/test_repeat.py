@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError, NoResult
-from pipeline.launch.overruled import audit_stamp
-from pipeline.launch.scheduler import RunOrder, candidates, claimable, next_trials
+from pipeline.launch.orders import RunOrder
+from pipeline.launch.overrulings import audit_stamp
+from pipeline.launch.scheduler import candidates, claimable, next_trials
 from pipeline.manage.manual_choice import record_manual_choice
 from pipeline.manage.repeat import enqueue_confirmations
 from pipeline.plan.project import Project

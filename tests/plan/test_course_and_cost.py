@@ -17,7 +17,7 @@ COSINE = [1e-5 + (3e-3 - 1e-5) * (1 + math.cos(math.pi * e / 30)) / 2 for e in r
     ("epoch", "true"),
     [(1, 0.00300), (5, 0.00287), (10, 0.00238), (15, 0.00166), (20, 0.00090), (30, 0.000018)],
 )
-def test_the_plans_own_cosine(plan: Sweep, epoch: int, true: float) -> None:
+def test_the_plans_own_cosine(epoch: int, true: float) -> None:
     assert COSINE[epoch - 1] == pytest.approx(true, rel=0.012)
 
 
@@ -56,8 +56,8 @@ def test_the_worst_case_of_the_ladder_is_40_gpu_hours(plan: Sweep) -> None:
 
 
 def test_a_plan_that_names_no_length_has_no_worst_case(plan: Sweep) -> None:
-    job = dataclasses.replace(plan.job, epoch_minutes=None)
-    assert gpu_hours(dataclasses.replace(plan, job=job), 30) is None
+    job = plan.job.model_copy(update={"epoch_minutes": None})
+    assert gpu_hours(plan.model_copy(update={"job": job}), 30) is None
 
 
 @dataclasses.dataclass

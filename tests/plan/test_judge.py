@@ -133,7 +133,7 @@ def test_a_nan_metric_ends_the_trial_and_is_never_best(rules: Rules) -> None:
     assert found is not None and found.epoch == 1
 
 
-def test_starting_weights_are_checked_at_epoch_0(plan: Sweep, rules: Rules) -> None:
+def test_starting_weights_are_checked_at_epoch_0(rules: Rules) -> None:
     ok = judge([Measurement(epoch=0, top1=0.8890)], rules)
     off = judge([Measurement(epoch=0, top1=0.8123)], rules)
     assert ok.kind is VerdictKind.GO

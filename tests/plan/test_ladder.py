@@ -11,7 +11,7 @@ from pipeline.shared.measurement import Measurement
 def ended(plan: Sweep, variant: str, *top1: float) -> VariantOutcome:
     history = [Measurement(epoch=i, top1=v) for i, v in enumerate(top1, start=1)]
     last = judge_all(history, Rules.of(plan.variants[variant]))[-1]
-    return VariantOutcome(state=last.state, verdict=last.record(), cause=last.cause)
+    return VariantOutcome.of(last)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,16 @@
 """Overruled verdicts: the named one no longer stops, every other rule still does."""
 
 import dataclasses
+import math
 
-from pipeline.plan.judge import Rules
-from pipeline.plan.overrule import judge
-from pipeline.plan.sweep import Gate, Patience
-from pipeline.plan.verdict import VerdictKind
+import pytest
+
+from pipeline.plan.gates import Gate
+from pipeline.plan.judge import Rules, judge
+from pipeline.plan.search.rules import AsyncHalving
+from pipeline.plan.search.rung_judge import RungRules
+from pipeline.plan.sweep import Patience
+from pipeline.plan.verdict import NON_FINITE_RULES, VerdictKind
 from pipeline.shared.measurement import Measurement
 
 RULES = Rules(gates=(Gate(epoch=1, floor=0.88), Gate(epoch=2, floor=0.89)))
@@ -44,3 +49,17 @@ def test_another_rule_of_the_same_epoch_still_stops() -> None:
     rules = dataclasses.replace(PATIENT, gates=(Gate(epoch=3, floor=0.95),))
     verdict = judge(course(0.9, 0.9, 0.9), with_(rules, (3, "epoch 3 floor")))
     assert verdict.stops and verdict.rule == "patience"
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_value_that_is_not_finite_cannot_be_overruled(epoch: int) -> None:
+    rules = with_(RULES, (epoch, "non-finite metric"), (epoch, "non-finite loss"))
+    verdict = judge([Measurement(epoch=epoch, top1=math.nan)], rules)
+    assert verdict.stops and verdict.is_final and verdict.cause == "nan"
+
+
+def test_neither_can_a_loss_that_is_not_finite_in_a_search() -> None:
+    search = RungRules(rule=AsyncHalving(8), number=0, field=lambda _: None)
+    rules = dataclasses.replace(RULES, search=search, overruled=((1, "non-finite loss"),))
+    verdict = judge([Measurement(epoch=1, top1=0.9, loss=math.inf)], rules)
+    assert verdict.stops and verdict.rule in NON_FINITE_RULES

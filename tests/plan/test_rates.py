@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import SweepFileError
-from pipeline.plan.config_checks import check_against
-from pipeline.plan.rates import LR
+from pipeline.plan.config_checks import LR, check_against
 from pipeline.plan.read import read_sweep
 
 TEXT = f"""\

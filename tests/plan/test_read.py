@@ -129,6 +129,32 @@ def test_each_mistake_is_told_with_its_place(
     assert told in error(tmp_path, old, new)
 
 
+def test_a_gate_without_a_known_best_names_the_gate_that_asks_for_it(tmp_path: Path) -> None:
+    with pytest.raises(SweepFileError, match=r"s\.yaml:6: gates\.1\.floor: floor is best_known"):
+        read(tmp_path, TEXT.replace(", best_known: 0.8", ""))
+
+
+@pytest.mark.parametrize("key", ["floor_is_best_known: true", "named: {}"])
+def test_what_is_resolved_from_the_file_is_not_a_key_of_it(tmp_path: Path, key: str) -> None:
+    place = "epoch: 3, " if "floor" in key else "plan: B, "
+    assert 'unknown key "' in error(tmp_path, place, f"{place}{key}, ")
+
+
+def test_a_variant_takes_what_it_leaves_out_from_another_or_the_top(tmp_path: Path) -> None:
+    text = TEXT.replace("gates:", "patience: {epochs: 3, min_delta: 0.1}\ngates:", 1)
+    text = text.replace(
+        "slower: {", "none: {like: baseline, patience: null, seed: 7}\n  slower: {"
+    )
+    text += "  \n"
+    sweep = read(tmp_path, text)
+    slower, none = sweep.variants["slower"], sweep.variants["none"]
+    assert slower.patience is not None
+    assert slower.patience == sweep.variants["baseline"].patience
+    assert (none.patience, none.seed, slower.seed) == (None, 7, 0)
+    assert none.space == sweep.variants["baseline"].space and slower.space == {}
+    assert none.gates == sweep.gates and none.gates[1].floor_is_best_known
+
+
 def test_yaml_runs_no_code(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     error(tmp_path, "plan: B", f"plan: !!python/object/apply:os.system ['touch {canary}']")

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from pipeline.plan.gates import Gate
 from pipeline.plan.judge import Rules, judge
 from pipeline.plan.search.rules import (
     AsyncHalving,
@@ -15,7 +16,7 @@ from pipeline.plan.search.rules import (
     make_rule,
 )
 from pipeline.plan.search.rung_judge import RungRules
-from pipeline.plan.sweep import Gate, Patience, Search
+from pipeline.plan.sweep import Patience, Search
 from pipeline.plan.verdict import VerdictKind
 from pipeline.shared.measurement import Measurement
 
@@ -105,7 +106,7 @@ def searching(field: Rung | None, rule=None, passed: frozenset[int] = frozenset(
         gates=(Gate(epoch=1, floor=0.88),),
         patience=Patience(epochs=3, min_delta=0.0005),
         search=RungRules(
-            rule=rule or AsyncHalving(16), number=9, field=lambda check: field, passed=passed
+            rule=rule or AsyncHalving(16), number=9, field=lambda _: field, passed=passed
         ),
     )
 
@@ -167,5 +168,6 @@ def test_the_last_epoch_is_never_stopped_by_the_rule() -> None:
 
 def test_the_file_chooses_the_rule() -> None:
     assert make_rule(Search(rule="ladder", finish=2), 8) == SyncHalving(8, least=2)
+    assert Search.model_validate({"rule": "sync_halving"}) == Search(rule="ladder")
     assert make_rule(Search(), 8) == AsyncHalving(8)
     assert make_rule(Search(rule="none"), 8).checks == () == NoRule(8).checks

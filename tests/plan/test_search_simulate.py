@@ -180,7 +180,7 @@ def _fractions(file: Path) -> list[list[float]]:
 
 
 @pytest.fixture(scope="session")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+def reference() -> ModuleType:
     """The reference simulator, which knows the same rules by another's hand."""
     file = _beside_data("tools") / "prune_sim.py"
     if not file.is_file():

@@ -9,7 +9,7 @@ from pipeline.data.demo import make_demo
 from pipeline.job.resolve import Resolution
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
-from pipeline.preflight.finding import CheckContext, Finding
+from pipeline.preflight.finding import CheckContext, CheckFinding
 from pipeline.preflight.plan_checks import check_data
 
 
@@ -20,14 +20,14 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def findings(root: Path, data: Path) -> list[Finding]:
-    patient = CheckContext(
+def findings(root: Path, data: Path) -> list[CheckFinding]:
+    context = CheckContext(
         project=Project(root),
         sweep=read_sweep(root / "sweeps" / "demo.yaml", root),
         data_root=str(data),
         resolution=Resolution(base={"num_classes": 8}, configs={}),
     )
-    return list(check_data(patient))
+    return list(check_data(context))
 
 
 def test_all_that_is_wrong_with_the_data_is_told_at_once(root: Path, demo: Path) -> None:

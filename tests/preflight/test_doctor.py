@@ -78,8 +78,8 @@ def test_a_check_that_fails_is_a_finding_and_stops_no_other(tmp_path: Path) -> N
         yield error("x", "first")
         raise InputError("second")
 
-    patient = CheckContext(project=Project(tmp_path), sweep=None)
-    assert [f.message for f in run_check("x", fails, patient)] == ["first", "second"]
+    context = CheckContext(project=Project(tmp_path), sweep=None)
+    assert [f.message for f in run_check("x", fails, context)] == ["first", "second"]
 
 
 @pytest.fixture
@@ -141,11 +141,11 @@ def test_a_torch_with_known_holes_is_warned_of(tmp_path: Path, monkeypatch) -> N
 
     needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     assert any(line.startswith("torch>=2.10,") for line in needed)
-    patient = CheckContext(project=Project(tmp_path), sweep=None)
+    context = CheckContext(project=Project(tmp_path), sweep=None)
     for version, holes in (("2.5.1+cu121", True), ("1.13.1", True), ("2.10.0", False)):
         answer = {"problems": {}, "versions": {"torch": version}}
         monkeypatch.setattr(machine_checks, "run_tool", lambda *_, answer=answer: answer)
-        found = [f for f in machine_checks.check_environment(patient) if f.severity == "warning"]
+        found = [f for f in machine_checks.check_environment(context) if f.severity == "warning"]
         assert bool(found) == holes
         assert not holes or f"torch {version} has known holes" in found[0].message
 

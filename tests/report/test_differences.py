@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.plan.doubt import standard_error
+from pipeline.plan.verdict import standard_error
 from pipeline.report.compare.compare_record import collect
 from pipeline.report.stats.differences import differences
 from pipeline.report.stats.readings import read

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from pipeline.report.progress import gate_distance, shown_time
+from pipeline.report.progress import shown_time
 from pipeline.report.status.live import TrialSnapshot, changes
 from pipeline.shared.measurement import Measurement
 
@@ -23,7 +23,7 @@ def course(*top1: float) -> list[Measurement]:
     ],
 )
 def test_the_distance_to_the_next_gate_is_in_points(plan, gate, history, said) -> None:
-    assert gate_distance(plan.variants["baseline"].gates[gate], course(*history)) == said
+    assert plan.variants["baseline"].gates[gate].distance(course(*history)) == said
 
 
 @pytest.fixture

@@ -179,16 +179,16 @@ def test_a_changed_recipe_makes_a_new_trial(sweep: Sweep, storage: Storage) -> N
 
 
 def test_another_metric_is_refused(sweep: Sweep, storage: Storage) -> None:
-    objective = dataclasses.replace(sweep.objective, metric="acc/other")
+    objective = sweep.objective.model_copy(update={"metric": "acc/other"})
     with pytest.raises(InputError, match='made for the metric "acc/top1"'):
-        register_all(dataclasses.replace(sweep, objective=objective), storage)
+        register_all(sweep.model_copy(update={"objective": objective}), storage)
 
 
 def test_a_changed_gate_is_recorded_with_its_date(sweep: Sweep, storage: Storage) -> None:
     from pipeline.plan.sweep import Patience
 
-    v0 = dataclasses.replace(sweep.variants["v0"], patience=Patience(epochs=3, min_delta=0.0))
-    changed = dataclasses.replace(sweep, variants={**sweep.variants, "v0": v0})
+    v0 = sweep.variants["v0"].model_copy(update={"patience": Patience(epochs=3, min_delta=0.0)})
+    changed = sweep.model_copy(update={"variants": {**sweep.variants, "v0": v0}})
     register_all(changed, storage)
     stored = {s.study_name: s for s in storage.rdb.get_all_studies()}["many/v0"]
     history = stored.user_attrs["pcan"]["history"]

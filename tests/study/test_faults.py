@@ -18,7 +18,7 @@ from pipeline.study import claim as claiming
 from pipeline.study import optuna_tables
 from pipeline.study.claim import claim
 from pipeline.study.claim_request import ClaimRequest
-from pipeline.study.db.filesystem import network_kind
+from pipeline.study.db.sqlite import network_kind
 from pipeline.study.db.storage import Storage, open_storage
 from pipeline.study.owner import this_process
 from pipeline.study.register import recipe_of, register
@@ -211,7 +211,7 @@ def test_sqlite_is_told_from_a_network_file_system(path: str, kind: str | None) 
 def test_sqlite_on_a_network_file_system_is_refused(tmp_path: Path, monkeypatch) -> None:
     fake = tmp_path / "mounts"
     fake.write_text(f"1 0 8:1 / {tmp_path} rw - nfs4 server:/home rw\n")
-    monkeypatch.setattr("pipeline.study.db.filesystem.MOUNTS", fake)
+    monkeypatch.setattr("pipeline.study.db.sqlite.MOUNTS", fake)
     with pytest.raises(StorageError, match=r"network file system \(nfs4\).*postgresql"):
         open_storage(None, tmp_path / "runs")
 

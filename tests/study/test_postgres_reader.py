@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import StorageError
-from pipeline.study.db.postgres_reader import is_plain
 from pipeline.study.db.storage import Storage, open_storage
+from pipeline.study.db.urls import is_plain
 
 QUERY = "SELECT CAST(:one AS integer) AS n, CAST('{\"a\": [1.5]}' AS json) AS facts, NULL AS token"
 

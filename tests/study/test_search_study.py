@@ -1,8 +1,7 @@
-"""A search in the storage: what is drawn, what is known, who may go on; and the Optuna pruner."""
+"""A search in the storage: what is drawn, what is known, who may go on."""
 
 import dataclasses
 import math
-import random
 from pathlib import Path
 
 import optuna
@@ -10,16 +9,14 @@ import pytest
 
 from pipeline.plan.read import read_sweep
 from pipeline.plan.search.rules import AsyncHalving, Reachability, SyncHalving
-from pipeline.plan.search.simulate import LearningCurve, simulate
-from pipeline.plan.sweep import Patience, Sweep
+from pipeline.plan.sweep import Sweep
 from pipeline.shared.measurement import Measurement
 from pipeline.study.claim import claim, claim_to_prune
 from pipeline.study.claim_request import ClaimRequest
 from pipeline.study.db.storage import Storage, open_storage
-from pipeline.study.known import ORIGIN, PriorTrial, import_known, outside_space
+from pipeline.study.import_trials import ORIGIN, PriorTrial, import_prior, outside_space
 from pipeline.study.lease import Lease
 from pipeline.study.owner import this_process
-from pipeline.study.pruner import HalvingPruner
 from pipeline.study.register import recipe_of, register
 from pipeline.study.rungs import read_standings
 from pipeline.study.sampler import SamplerOptions
@@ -156,8 +153,8 @@ def test_the_plans_recipes_become_known_once(sweep, storage) -> None:
     end(lease, "COMPLETE", 0.4, 0.8, 0.7)
     row = next(r for r in read_board("s", storage) if r.name == "other/0")
     known = [PriorTrial(row=row, values={"lr": 2e-3, "opt": "adam", "momentum": 0.9})]
-    assert import_known(sweep, storage, "base", known) == ["other/0"]
-    assert import_known(sweep, storage, "base", known) == []
+    assert import_prior(sweep, storage, "base", known) == ["other/0"]
+    assert import_prior(sweep, storage, "base", known) == []
     study = optuna.load_study(study_name="s/base", storage=storage.rdb)
     (found,) = [t for t in study.trials if t.user_attrs.get(ORIGIN)]
     assert (found.value, found.params) == (0.8, {"lr": 2e-3, "opt": "adam"})
@@ -183,61 +180,3 @@ def test_how_far_everybody_is(sweep, storage) -> None:
     assert (found[2].bests, found[2].way) == ({1: 0.6}, Reachability.ENDED)
     assert (found[3].bests, found[3].way) == ({1: 0.1}, Reachability.OUT)
     assert (found[4].epoch, found[4].way) == (0, Reachability.OPEN)
-
-
-def by_pruner(rows: list[list[float]], patience: Patience) -> list[int]:
-    """Run one sweep by ask, report and should_prune alone; return the epochs of each trial."""
-    pruner = HalvingPruner(len(rows[0]), patience=patience)
-    sampler = optuna.samplers.RandomSampler(seed=0)
-    study = optuna.create_study(direction="maximize", pruner=pruner, sampler=sampler)
-    trained = []
-    for row in rows:
-        trial = study.ask()
-        for epoch, value in enumerate(row, 1):
-            trial.report(value, epoch)
-            if trial.should_prune():
-                break
-        trained.append(epoch)
-        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-    return trained
-
-
-def made_up(count: int, seed: int, epochs: int = 24) -> list[list[float]]:
-    """Return curves that rise and cross; one in five diverges."""
-    rng = random.Random(seed)
-    rows = []
-    for _ in range(count):
-        top, speed = rng.uniform(0.3, 0.9), rng.uniform(0.5, 8)
-        row = [round(top * (1 - math.exp(-e / speed)), 3) for e in range(1, epochs + 1)]
-        broken = rng.randrange(epochs) if rng.random() < 0.2 else epochs
-        rows.append(row[:broken] + [math.nan] * (epochs - broken))
-    return rows
-
-
-def check_pruner(sweeps: int) -> None:
-    patience = Patience(epochs=6, min_delta=0.002)
-    for seed in range(sweeps):
-        rows = made_up(20, seed)
-        curves = [LearningCurve.of(row, patience=patience) for row in rows]
-        assert list(simulate(curves, AsyncHalving(24)).trained) == by_pruner(rows, patience), seed
-
-
-def test_the_pruner_decides_as_the_simulator() -> None:
-    check_pruner(10)
-
-
-@pytest.mark.slow
-def test_the_pruner_decides_as_the_simulator_on_10_000_trials() -> None:
-    check_pruner(500)
-
-
-def test_the_pruner_minimises_too() -> None:
-    study = optuna.create_study(direction="minimize", pruner=HalvingPruner(16))
-    pruned = []
-    for value in (0.5, 0.4, 0.9, 0.3):
-        trial = study.ask()
-        trial.report(value, 1)
-        trial.report(value, 2)
-        pruned.append(trial.should_prune())
-        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-    assert pruned == [False, False, True, False]

@@ -8,7 +8,7 @@ from pipeline.plan.read import read_sweep
 from pipeline.plan.search.rules import make_rule
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.measurement import Measurement
-from pipeline.study.add_trial import enqueue_repetition
+from pipeline.study.add_trial import add_repetition
 from pipeline.study.best import best_row, eligible
 from pipeline.study.claim import claim
 from pipeline.study.claim_request import ClaimRequest
@@ -57,7 +57,7 @@ def end(lease, top1: float) -> str:
 
 def repeat(sweep: Sweep, storage: Storage, seed: int) -> int:
     row = next(r for r in read_board(sweep.name, storage) if r.name == "v/0")
-    return enqueue_repetition(sweep, storage, row, seed, {"by": "me"}, lambda number, uid: None)
+    return add_repetition(sweep, storage, row, seed, {"by": "me"}, lambda number, uid: None)
 
 
 def add(sweep: Sweep, storage: Storage, digest: str = "a", **changed) -> tuple[str, bool]:
@@ -107,7 +107,7 @@ def test_a_repetition_cut_off_half_made_is_ended_by_the_next_that_draws(place) -
         raise Killed
 
     with pytest.raises(Killed):
-        enqueue_repetition(sweep, storage, row, 1, {}, killed)
+        add_repetition(sweep, storage, row, 1, {}, killed)
     assert [r.name for r in read_board(sweep.name, storage)] == ["v/0"]
     assert claim(sweep, storage, [want(trials=2)]).name == "v/2"
 

@@ -184,7 +184,7 @@ def test_a_hanging_tracker_is_killed_and_started_again(job, sweep_dir, until, mo
     mirror = start_mirror(sweep_dir, "offline")
     child = mirror.children[0]
     first = child.process
-    assert until(lambda: child.heard > 0 and opened_any(sweep_dir))
+    assert until(lambda: child.last_event > 0 and opened_any(sweep_dir))
     os.kill(first.pid, signal.SIGSTOP)
     monkeypatch.setattr("pipeline.track.mirror.SILENCE_S", 0.5)
     time.sleep(0.8)

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from pipeline.errors import TrackingError
-from pipeline.shared.files import write_json
+from pipeline.shared.files import FormatError, write_json
 from pipeline.track import sync_state
 from pipeline.track.run_payload import read_trial
 from pipeline.track.sync_state import Fragment, OfflineState, ServerState
@@ -41,6 +41,15 @@ def test_a_damaged_record_is_as_none(job):
     assert sync_state.read_local(read_trial(run.folder)) == OfflineState(id=run.id)
 
 
+@pytest.mark.parametrize("name", [sync_state.LOCAL, sync_state.SENT])
+def test_a_record_of_a_newer_version_is_refused(job, name):
+    run = job()
+    (run.folder / "wandb").mkdir()
+    write_json(run.folder / "wandb" / name, {"schema": 2, "id": run.id})
+    with pytest.raises(FormatError, match=f"{name} was written by a newer pcan"):
+        sync_state.read_sent(read_trial(run.folder))
+
+
 def test_only_an_unbroken_row_of_closed_fragments_is_kept(job):
     run = job()
     wandb = run.folder / "wandb"
@@ -64,7 +73,9 @@ def test_two_processes_do_not_send_at_the_same_time(tmp_path):
                 pass
 
 
-@pytest.mark.parametrize("module", ["state", "mirror", "sync", "server", "agent", "project"])
+@pytest.mark.parametrize(
+    "module", ["sync_state", "mirror", "sync", "wandb_server", "tracking", "run_payload"]
+)
 def test_the_control_side_never_imports_wandb(module):
     code = f"import pipeline.track.{module}, sys; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

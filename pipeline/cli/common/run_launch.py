@@ -15,8 +15,9 @@ from pipeline.errors import InputError
 
 if TYPE_CHECKING:
     from pipeline.launch.budget import Budget
-    from pipeline.launch.launch import LaunchRequest, LaunchResult
-    from pipeline.launch.scheduler import RunOrder
+    from pipeline.launch.launch import LaunchRequest
+    from pipeline.launch.orders import RunOrder
+    from pipeline.launch.reporters import LaunchResult
     from pipeline.study.db.storage import Storage
     from pipeline.track.tracking import Tracking
 
@@ -41,7 +42,7 @@ def run_launch(
     if result is None:
         return 0
     if result.why:
-        request.show.line(f"{result.why[0].upper()}{result.why[1:]}.")
+        request.reporter.on_message(f"{result.why[0].upper()}{result.why[1:]}.")
     return result.exit_code
 
 
@@ -54,16 +55,16 @@ def run_repeats(
         given: the options of `pcan sweep best`.
     """
     from pipeline.launch.launch import launch
-    from pipeline.launch.scheduler import RunOrder
+    from pipeline.launch.orders import RunOrder
 
     def order(_: "Storage") -> RunOrder:
         return RunOrder(confirms=tuple(names))
 
     with _request(opened, given, order, storage) as (request, tracking):
         slots = _slots(request, given)
-        result = launch(request, slots, wait=given["wait"], mirror=tracking.mirror)
+        result = launch(request, slots, wait=given["wait"])
     if result.interrupted:
-        request.show.line("Interrupted; the same command goes on.")
+        request.reporter.on_message("Interrupted; the same command goes on.")
     return result.exit_code
 
 
@@ -80,7 +81,7 @@ def _request(
     """
     from pipeline.cli.common.terminal import Terminal
     from pipeline.launch.launch import LaunchRequest
-    from pipeline.launch.notify import parse_command
+    from pipeline.launch.reporters import CommandReporter, Reporters, WandbReporter, parse_command
     from pipeline.preflight.machine_overrides import parse_sets
     from pipeline.study.db.storage import open_storage
     from pipeline.track.tracking import Tracking
@@ -90,7 +91,14 @@ def _request(
     tracking = Tracking.of(opened.project, opened.sweep.name, given["wandb_mode"])
     with contextlib.ExitStack() as stack:
         terminal = Terminal()
-        stack.callback(terminal.close)
+        reporter = Reporters(terminal)
+        stack.callback(reporter.close)
+        if given.get("on", "local") == "local":
+            folder = opened.project.runs / opened.sweep.name
+            reporter.add(WandbReporter(folder, tracking.mirror, terminal))
+        if notify is not None:
+            end = not given["in_job"]  # one job of many does not end the launch
+            reporter.add(CommandReporter(notify, opened.sweep.name, terminal, end))
         if storage is None:
             storage = open_storage(given["storage"], opened.project.runs)
             stack.callback(storage.close)
@@ -101,8 +109,7 @@ def _request(
             order=order(storage),
             sets=sets,
             tracking=tracking.spec(),
-            show=terminal,
-            notify=notify,
+            reporter=reporter,
         )
         yield request, tracking
 
@@ -112,7 +119,9 @@ def _slots(request: "LaunchRequest", given: Mapping[str, Any], patience_s: float
     from pipeline.launch.slot_pool import find_slots
 
     chosen = (given["device"], given["gpus"], given["slots"])
-    return find_slots(request.sweep, *chosen, request.show.line, given["wait"], patience_s)
+    return find_slots(
+        request.sweep, *chosen, request.reporter.on_message, given["wait"], patience_s
+    )
 
 
 def _launch_here(
@@ -130,10 +139,10 @@ def _launch_here(
         _detach(ctx, request.make_folder(), request.sweep.name)
         return None
     for line in tracking.hints():
-        request.show.line(line)
+        request.reporter.on_message(line)
     job = JobEnvironment.detect(request.sweep) if given["in_job"] else None
     wait = given["wait"]
-    return launch(request, slots, wait=wait, budget=budget, mirror=tracking.mirror, inside=job)
+    return launch(request, slots, wait=wait, budget=budget, enclosing=job)
 
 
 def _launch_on_cluster(
@@ -156,14 +165,14 @@ def _launch_on_cluster(
         for name in candidates(sweep, request.order):
             click.echo(f"{sweep.name}/{name}")
         script = executor.describe(_job_words(ctx, request.order))
-        request.show.line(f"As jobs of {executor.title}, each by this script:\n{script}")
+        request.reporter.on_message(f"As jobs of {executor.title}, each by this script:\n{script}")
         return None
     if given["detach"]:
         executor.check()
         _detach(ctx, request.make_folder(), sweep.name)
         return None
     for line in tracking.hints():
-        request.show.line(line)
+        request.reporter.on_message(line)
     return launch_on(
         executor,
         request,
@@ -201,7 +210,7 @@ def _job_words(ctx: click.Context, order: "RunOrder") -> list[str]:
         decided = [f"--variant={order.search.variant}", f"--trials={order.search.trials}"]
     words = [*_given_argv(ctx, leave), *decided]
     device = [] if ctx.params["device"] else ["--device=cuda"]
-    python = [sys.executable, "-m", "pipeline.cli.main"]
+    python = [sys.executable, "-P", "-m", "pipeline.cli.main"]
     return [*python, "sweep", str(ctx.info_name), *words, *device, "--slots=1", "--in-job"]
 
 

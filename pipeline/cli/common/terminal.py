@@ -9,15 +9,18 @@ from rich.live import Live
 from rich.text import Text
 
 from pipeline.errors import printable
-from pipeline.launch.trial_runner import TrialRunner, read_progress
+from pipeline.launch.reporters import LineReporter, RunningTrial
+from pipeline.launch.trial_runner import read_progress
+from pipeline.plan.gates import next_gate
 from pipeline.plan.verdict import percent
-from pipeline.report.progress import gate_distance, next_gate, seconds_left, shown_time
+from pipeline.report.progress import seconds_left, shown_time
 
 
-class Terminal:
+class Terminal(LineReporter):
     """Lines to stderr; below them, on a terminal, where each running job is."""
 
     def __init__(self) -> None:
+        super().__init__(self.line)
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._live: Live | None = None
         self._refreshed = 0.0
@@ -26,7 +29,8 @@ class Terminal:
         with contextlib.suppress(OSError):  # the terminal is gone, the trials are not
             self._console.print(Text(printable(text)))
 
-    def live(self, attempts: Sequence[TrialRunner]) -> None:
+    def on_step_end(self, trials: Sequence[RunningTrial]) -> None:
+        """Draw the running jobs again, at most four times a second."""
         if not self._console.is_terminal or time.monotonic() - self._refreshed < 0.25:
             return
         self._refreshed = time.monotonic()
@@ -34,7 +38,7 @@ class Terminal:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
         with contextlib.suppress(OSError):
-            self._live.update(Text("\n".join(job_line(a) for a in attempts)), refresh=True)
+            self._live.update(Text("\n".join(job_line(trial) for trial in trials)), refresh=True)
 
     def close(self) -> None:
         """Give the terminal back."""
@@ -43,27 +47,27 @@ class Terminal:
             self._live = None
 
 
-def job_line(attempt: TrialRunner) -> str:
+def job_line(trial: RunningTrial) -> str:
     """Return one line on a running job: where it is, the next gate, time left."""
-    now = read_progress(attempt)
-    if attempt.stopping is not None:
-        return f"  {attempt.name}: stopping ({attempt.stopping.reason})"
+    now = read_progress(trial.rundir)
+    if trial.stopping is not None:
+        return f"  {trial.name}: stopping ({trial.stopping.reason})"
     if not now:
-        return f"  {attempt.name}: starting"
+        return f"  {trial.name}: starting"
     epoch, iters = int(now.get("epoch", 0)), int(now.get("iters") or 0)
-    parts = [f"  {attempt.name}: epoch {epoch}/{attempt.epochs} {now.get('phase', '')}"]
+    parts = [f"  {trial.name}: epoch {epoch}/{trial.epochs} {now.get('phase', '')}"]
     if iters:
         parts.append(f"{now.get('iter', 0)}/{iters}")
     if now.get("lr") is not None:
         parts.append(f"lr {now['lr']:.3g}")
     if now.get("loss") is not None:
         parts.append(f"loss {now['loss']:.3f}")
-    if attempt.history:
-        parts.append(f"last {percent(attempt.history[-1].top1)}")
-    gate = next_gate(attempt.rules.gates, epoch - 1)
+    if trial.history:
+        parts.append(f"last {percent(trial.history[-1].top1)}")
+    gate = next_gate(trial.rules.gates, epoch - 1)
     if gate is not None:
-        parts.append(gate_distance(gate, attempt.history))
-    left = seconds_left(attempt.epochs, attempt.history, now)
+        parts.append(gate.distance(trial.history))
+    left = seconds_left(trial.epochs, trial.history, now)
     if left is not None:
         parts.append(f"{shown_time(left)} left")
     return " | ".join(parts)

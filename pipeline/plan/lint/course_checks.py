@@ -10,53 +10,49 @@ from pipeline.plan.verdict import percent
 _LR = "optim_wrapper.optimizer.lr"
 
 
-def gate_inside_band(subject: LintContext) -> Iterator[LintFinding]:
+def gate_inside_band(plan: LintContext) -> Iterator[LintFinding]:
     """A run just as expected would be watched, or even stopped."""
-    for variant, place in subject.own("gates"):
+    for variant, place in plan.own("gates"):
         for i, gate in enumerate(variant.gates):
             band = expected(variant.bands, gate.epoch)
             if band is None:
                 continue
             low, high = band
-            where = subject.sweep.where(*place, i)
+            where = plan.sweep.where(*place, i)
             if gate.floor is not None and gate.floor > low:
-                yield LintFinding(
-                    id="floor_inside_band",
-                    severity="error",
-                    where=where,
-                    message=f"the floor {percent(gate.floor)} of epoch {gate.epoch} lies above "
+                yield LintFinding.error(
+                    "floor_inside_band",
+                    where,
+                    f"the floor {percent(gate.floor)} of epoch {gate.epoch} lies above "
                     f"the expected {percent(low)}-{percent(high)}'s lower end",
                     why="a run that goes as expected is stopped",
                     instead=f"a floor of at most {low:g}",
                 )
             if gate.target is not None and low < gate.target <= high:
-                yield LintFinding(
-                    id="target_inside_band",
-                    severity="note",
-                    where=where,
-                    message=f"the target {percent(gate.target)} of epoch {gate.epoch} lies inside "
+                yield LintFinding.note(
+                    "target_inside_band",
+                    where,
+                    f"the target {percent(gate.target)} of epoch {gate.epoch} lies inside "
                     f"the expected {percent(low)}-{percent(high)}",
                     why="a run can be as expected and below its target at once",
-                    instead="nothing, if the reading is right",
                     resolved="in the band but below the target is watched, never more",
                 )
 
 
-def table_against_schedule(subject: LintContext) -> Iterator[LintFinding]:
+def table_against_schedule(plan: LintContext) -> Iterator[LintFinding]:
     """The plan's lr column is not what its schedule gives."""
-    for variant, place in subject.own("bands"):
-        true_lr = subject.true_lr.get(variant.name)
+    for variant, place in plan.own("bands"):
+        true_lr = plan.true_lr.get(variant.name)
         if not true_lr:
             continue
         different = table_differences(variant.bands, true_lr)
         if not different:
             continue
         shown = ", ".join(f"epoch {d.epoch}: {d.shown:g} / {d.true:.3g}" for d in different)
-        yield LintFinding(
-            id="table_lr_differs",
-            severity="note",
-            where=subject.sweep.where(*place),
-            message=f"the lr in the table is not the schedule's at {len(different)} epochs "
+        yield LintFinding.note(
+            "table_lr_differs",
+            plan.sweep.where(*place),
+            f"the lr in the table is not the schedule's at {len(different)} epochs "
             f"(table / true: {shown})",
             why="a healthy run would look wrong beside the table",
             instead="nothing, or the true values",
@@ -64,26 +60,24 @@ def table_against_schedule(subject: LintContext) -> Iterator[LintFinding]:
         )
 
 
-def fallback_at_the_blamed_rate(subject: LintContext) -> Iterator[LintFinding]:
+def fallback_at_the_blamed_rate(plan: LintContext) -> Iterator[LintFinding]:
     """A fallback trains at the rate at which a variant that is out of the ladder started."""
-    fallbacks = {name for rule in subject.sweep.ladder.after for name in rule.next}
-    for blamed in subject.sweep.variants.values():
+    fallbacks = {name for rule in plan.sweep.ladder.after for name in rule.next}
+    for blamed in plan.sweep.variants.values():
         start = _warm_up_start(blamed)
         if blamed.in_ladder or start is None:
             continue
         for name in sorted(fallbacks):
-            rate = subject.sweep.variants[name].set.get(_LR)
-            warm = _warm_up_start(subject.sweep.variants[name]) is not None
+            rate = plan.sweep.variants[name].set.get(_LR)
+            warm = _warm_up_start(plan.sweep.variants[name]) is not None
             if warm or not isinstance(rate, float) or abs(rate - start) > 1e-9:
                 continue
-            yield LintFinding(
-                id="fallback_at_the_blamed_rate",
-                severity="note",
-                where=subject.sweep.where("variants", name),
-                message=f"{name} trains at {rate:g}, the rate at which {blamed.name}, which is "
+            yield LintFinding.note(
+                "fallback_at_the_blamed_rate",
+                plan.sweep.where("variants", name),
+                f"{name} trains at {rate:g}, the rate at which {blamed.name}, which is "
                 "kept out of the ladder, begins its warm-up",
                 why="if that rate was too small there, it reads as too small here",
-                instead="nothing, if the reading is right",
                 resolved="a rate is never blamed for its value alone: there it was small beside "
                 "the run's own later rate, here it is the plan's choice for weights that bear no "
                 "more",

@@ -2,77 +2,74 @@
 
 from collections.abc import Iterator
 
-from pipeline.plan.doubt import standard_error
+from pipeline.plan.gates import Gate
 from pipeline.plan.lint.lint_finding import FAR_BELOW_ERROR, Check, LintContext, LintFinding
-from pipeline.plan.sweep import Gate, Variant
-from pipeline.plan.verdict import percent
+from pipeline.plan.sweep import Variant
+from pipeline.plan.verdict import percent, standard_error
 
 Placed = tuple[Variant, Gate, str]
 
 
-def _gates(subject: LintContext) -> Iterator[Placed]:
+def _gates(plan: LintContext) -> Iterator[Placed]:
     """Yield every gate once, with its variant and its place in the file."""
-    for variant, place in subject.own("gates"):
+    for variant, place in plan.own("gates"):
         for i, gate in enumerate(variant.gates):
-            yield variant, gate, subject.sweep.where(*place, i)
+            yield variant, gate, plan.sweep.where(*place, i)
 
 
-def floor_above_target(subject: LintContext) -> Iterator[LintFinding]:
+def floor_above_target(plan: LintContext) -> Iterator[LintFinding]:
     """A run that reaches the target would be stopped all the same."""
-    for _, gate, where in _gates(subject):
+    for _, gate, where in _gates(plan):
         if gate.floor is not None and gate.target is not None and gate.floor > gate.target:
-            yield LintFinding(
-                id="floor_above_target",
-                severity="error",
-                where=where,
-                message=f"the floor {gate.floor:g} of epoch {gate.epoch} is above its "
+            yield LintFinding.error(
+                "floor_above_target",
+                where,
+                f"the floor {gate.floor:g} of epoch {gate.epoch} is above its "
                 f"target {gate.target:g}",
-                why="a run that reaches the target is stopped, so the target never speaks",
+                why="a run that reaches the target is stopped, so the target never matters",
                 instead=f"floor: {gate.target:g}, target: {gate.floor:g}",
             )
 
 
-def floor_above_best_known(subject: LintContext) -> Iterator[LintFinding]:
+def floor_above_best_known(plan: LintContext) -> Iterator[LintFinding]:
     """A floor above everything that was ever reached stops every run that was ever seen."""
-    known = subject.sweep.objective.best_known
-    for _, gate, where in _gates(subject):
+    known = plan.sweep.objective.best_known
+    for _, gate, where in _gates(plan):
         if known is not None and gate.floor is not None and gate.floor > known:
-            yield LintFinding(
-                id="floor_above_best_known",
-                severity="warning",
-                where=where,
-                message=f"the floor {gate.floor:g} of epoch {gate.epoch} is above the best "
+            yield LintFinding.warning(
+                "floor_above_best_known",
+                where,
+                f"the floor {gate.floor:g} of epoch {gate.epoch} is above the best "
                 f"known {known:g}",
                 why="no run so far would have passed it",
                 instead=f"a floor of at most {known:g}, and {gate.floor:g} as the target",
             )
 
 
-def target_above_goal(subject: LintContext) -> Iterator[LintFinding]:
+def target_above_goal(plan: LintContext) -> Iterator[LintFinding]:
     """A gate asks for more than the whole plan does."""
-    goal = subject.sweep.objective.goal
-    for _, gate, where in _gates(subject):
+    goal = plan.sweep.objective.goal
+    for _, gate, where in _gates(plan):
         level = gate.target if gate.target is not None else gate.floor
         if goal is not None and level is not None and level > goal:
-            yield LintFinding(
-                id="target_above_goal",
-                severity="warning",
-                where=where,
-                message=f"the gate of epoch {gate.epoch} asks for {level:g}, the goal is {goal:g}",
+            yield LintFinding.warning(
+                "target_above_goal",
+                where,
+                f"the gate of epoch {gate.epoch} asks for {level:g}, the goal is {goal:g}",
                 why="a run that reaches the goal would still be watched or stopped",
                 instead=f"at most {goal:g}",
             )
 
 
-def gate_never_judged(subject: LintContext) -> Iterator[LintFinding]:
+def gate_never_judged(plan: LintContext) -> Iterator[LintFinding]:
     """A gate after the last epoch, or at an epoch that is not validated."""
-    for variant in subject.sweep.variants.values():
-        epochs = subject.epochs_of(variant)
-        validated = subject.validated.get(variant.name)
+    for variant in plan.sweep.variants.values():
+        epochs = plan.epochs_of(variant)
+        validated = plan.validated.get(variant.name)
         for i, gate in enumerate(variant.gates):
-            where = subject.sweep.where("variants", variant.name, "gates", i)
-            if ("variants", variant.name, "gates") not in subject.sweep.lines:
-                where = subject.sweep.where("gates", i)
+            where = plan.sweep.where("variants", variant.name, "gates", i)
+            if ("variants", variant.name, "gates") not in plan.sweep.lines:
+                where = plan.sweep.where("gates", i)
             if epochs is not None and gate.epoch > epochs:
                 what, then = f"{variant.name} has {epochs} epochs", f"an epoch up to {epochs}"
             elif validated is not None and gate.epoch not in validated:
@@ -81,23 +78,22 @@ def gate_never_judged(subject: LintContext) -> Iterator[LintFinding]:
                 then = f"epoch {near}, or train_cfg.val_interval: 1 in the variant's set"
             else:
                 continue
-            yield LintFinding(
-                id="gate_never_judged",
-                severity="error",
-                where=where,
-                message=f"a gate at epoch {gate.epoch}, but {what}",
-                why="the gate never speaks, and nothing would say so",
+            yield LintFinding.error(
+                "gate_never_judged",
+                where,
+                f"a gate at epoch {gate.epoch}, but {what}",
+                why="the gate is never judged, and nothing would show it",
                 instead=then,
             )
 
 
-def min_delta_too_fine(subject: LintContext) -> Iterator[LintFinding]:
+def min_delta_too_fine(plan: LintContext) -> Iterator[LintFinding]:
     """A min_delta below one clip, or lost in the error of the validation set."""
-    clips, known = subject.clips, subject.sweep.objective.best_known
+    clips, known = plan.clips, plan.sweep.objective.best_known
     if not clips:
         return
     error = standard_error(known if known is not None else 0.5, clips) or 0.0
-    for what, min_delta, where in _deltas(subject):
+    for what, min_delta, where in _deltas(plan):
         if min_delta < 1 / clips:
             message = f"min_delta {min_delta:g} of {what} is less than one of {clips} clips"
             why, severity = "any gain at all counts, as with min_delta 0", "warning"
@@ -119,42 +115,39 @@ def min_delta_too_fine(subject: LintContext) -> Iterator[LintFinding]:
         )
 
 
-def _deltas(subject: LintContext) -> Iterator[tuple[str, float, str]]:
-    for variant, place in subject.own("patience"):
+def _deltas(plan: LintContext) -> Iterator[tuple[str, float, str]]:
+    for variant, place in plan.own("patience"):
         if variant.patience is not None:
-            yield "patience", variant.patience.min_delta, subject.sweep.where(*place)
-    for _, gate, where in _gates(subject):
+            yield "patience", variant.patience.min_delta, plan.sweep.where(*place)
+    for _, gate, where in _gates(plan):
         if gate.improve_on_epoch is not None:
             yield f"the epoch {gate.epoch} gate", gate.min_delta, where
 
 
-def patience_never_ends(subject: LintContext) -> Iterator[LintFinding]:
+def patience_never_ends(plan: LintContext) -> Iterator[LintFinding]:
     """Patience as long as the training can never run out."""
-    for variant, place in subject.own("patience"):
-        epochs, patience = subject.epochs_of(variant), variant.patience
+    for variant, place in plan.own("patience"):
+        epochs, patience = plan.epochs_of(variant), variant.patience
         if patience is None or epochs is None or patience.epochs < epochs:
             continue
-        yield LintFinding(
-            id="patience_never_ends",
-            severity="warning",
-            where=subject.sweep.where(*place),
-            message=f"patience {patience.epochs} cannot run out in the {epochs} epochs of "
-            f"{variant.name}",
+        yield LintFinding.warning(
+            "patience_never_ends",
+            plan.sweep.where(*place),
+            f"patience {patience.epochs} cannot run out in the {epochs} epochs of {variant.name}",
             why="it stops nothing",
             instead=f"fewer than {epochs} epochs, or patience: null to say so",
         )
 
 
-def watch_zone(subject: LintContext) -> Iterator[LintFinding]:
+def watch_zone(plan: LintContext) -> Iterator[LintFinding]:
     """Between floor and target a run is neither good nor stopped."""
-    for _, gate, where in _gates(subject):
+    for _, gate, where in _gates(plan):
         if gate.floor is None or gate.target is None or gate.floor >= gate.target:
             continue
-        yield LintFinding(
-            id="watch_zone",
-            severity="note",
-            where=where,
-            message=f"epoch {gate.epoch}: {percent(gate.floor)} to below {percent(gate.target)} "
+        yield LintFinding.note(
+            "watch_zone",
+            where,
+            f"epoch {gate.epoch}: {percent(gate.floor)} to below {percent(gate.target)} "
             "is neither as expected nor a reason to stop",
             why="a person reading the rule may decide either way",
             instead="nothing, if watching is meant; else one number for both",
@@ -162,39 +155,36 @@ def watch_zone(subject: LintContext) -> Iterator[LintFinding]:
         )
 
 
-def improvement_and_target(subject: LintContext) -> Iterator[LintFinding]:
+def improvement_and_target(plan: LintContext) -> Iterator[LintFinding]:
     """One gate asks for progress and for a level; only one of them may stop."""
-    for _, gate, where in _gates(subject):
+    for _, gate, where in _gates(plan):
         if gate.improve_on_epoch is None or gate.target is None:
             continue
         since = gate.improve_on_epoch
-        yield LintFinding(
-            id="improvement_and_target",
-            severity="note",
-            where=where,
-            message=f"epoch {gate.epoch} asks for {percent(gate.target)} and for an improvement "
+        yield LintFinding.note(
+            "improvement_and_target",
+            where,
+            f"epoch {gate.epoch} asks for {percent(gate.target)} and for an improvement "
             f"on epoch {since}; a run may do one without the other",
             why='"no improvement" does not say since when, nor what a slow rise is worth',
-            instead="nothing, if the reading is right",
             resolved=f"without any epoch {since + 1}-{gate.epoch} better than epoch {since} by "
             "min_delta it is pruned; improving but below the target it is watched",
         )
 
 
-def floor_is_the_start(subject: LintContext) -> Iterator[LintFinding]:
+def floor_is_the_start(plan: LintContext) -> Iterator[LintFinding]:
     """The best known value as a floor: equal is neither above nor below."""
-    for variant, gate, where in _gates(subject):
+    for variant, gate, where in _gates(plan):
         start = variant.warm_start.expect if variant.warm_start else None
         if not gate.floor_is_best_known or gate.floor != start:
             continue
-        yield LintFinding(
-            id="floor_is_the_start",
-            severity="note",
-            where=where,
-            message=f"epoch {gate.epoch} has to exceed {percent(gate.floor or 0.0)}, which the "
-            "starting weights reach by themselves; nothing is said of a run that does not",
+        yield LintFinding.note(
+            "floor_is_the_start",
+            where,
+            f"epoch {gate.epoch} has to exceed {percent(gate.floor or 0.0)}, which the "
+            "starting weights reach by themselves; the rule leaves open what happens to a run "
+            "that does not",
             why="a run that gained nothing in all these epochs could go on or stop",
-            instead="nothing, if the reading is right",
             resolved="below it is pruned; exactly at it is watched, as not above the start",
         )
 

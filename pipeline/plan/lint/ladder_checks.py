@@ -2,32 +2,32 @@
 
 from collections.abc import Iterator
 
+from pipeline.plan.gates import Gate
 from pipeline.plan.lint.lint_finding import Check, LintContext, LintFinding
-from pipeline.plan.sweep import Gate, LadderRule, Sweep, Variant
+from pipeline.plan.sweep import LadderRule, Sweep, Variant
+from pipeline.shared.states import Cause
 
 
-def overlapping_rules(subject: LintContext) -> Iterator[LintFinding]:
+def overlapping_rules(plan: LintContext) -> Iterator[LintFinding]:
     """Two rules match the same value: the order decides, or the later one is dead."""
-    for i, j, first, second in _pairs(subject.sweep):
+    for i, j, first, second in _pairs(plan.sweep):
         if first.below is None or second.below is None or first.epoch != second.epoch:
             continue
-        where = subject.sweep.where("ladder", "after", j)
+        where = plan.sweep.where("ladder", "after", j)
         if second.below <= first.below:
-            yield LintFinding(
-                id="rule_unreachable",
-                severity="error",
-                where=where,
-                message=f"epoch {second.epoch}: below {second.below:g} comes after below "
+            yield LintFinding.error(
+                "rule_unreachable",
+                where,
+                f"epoch {second.epoch}: below {second.below:g} comes after below "
                 f"{first.below:g}, which matches all of it",
                 why="the first match wins, so this rule never does",
                 instead=f"put it before rule {i + 1}",
             )
         elif first.next != second.next:
-            yield LintFinding(
-                id="rules_overlap",
-                severity="note",
-                where=where,
-                message=f"epoch {first.epoch}: a value below {first.below:g} is also below "
+            yield LintFinding.note(
+                "rules_overlap",
+                where,
+                f"epoch {first.epoch}: a value below {first.below:g} is also below "
                 f"{second.below:g}, and the two name different variants "
                 f"({first.next[0]} and {second.next[0]})",
                 why="read as two independent sentences, both apply at once",
@@ -37,82 +37,75 @@ def overlapping_rules(subject: LintContext) -> Iterator[LintFinding]:
             )
 
 
-def repeated_rules(subject: LintContext) -> Iterator[LintFinding]:
+def repeated_rules(plan: LintContext) -> Iterator[LintFinding]:
     """The same condition twice: the second never matches."""
-    for i, j, first, second in _pairs(subject.sweep):
+    for i, j, first, second in _pairs(plan.sweep):
         same = (first.rule, first.cause) == (second.rule, second.cause)
         if not same or first.below is not None or first.epoch != second.epoch:
             continue
         if second.below is not None:
             continue
-        yield LintFinding(
-            id="rule_unreachable",
-            severity="error",
-            where=subject.sweep.where("ladder", "after", j),
-            message=f"the condition of rule {i + 1} again: {second.condition()}",
+        yield LintFinding.error(
+            "rule_unreachable",
+            plan.sweep.where("ladder", "after", j),
+            f"the condition of rule {i + 1} again: {second.condition()}",
             why="the first match wins, so this rule never does",
             instead="one rule with one list of variants",
         )
 
 
-def rule_without_gate(subject: LintContext) -> Iterator[LintFinding]:
+def rule_without_gate(plan: LintContext) -> Iterator[LintFinding]:
     """A rule waits for a stop that no gate can cause."""
-    for i, rule in enumerate(subject.sweep.ladder.after):
+    for i, rule in enumerate(plan.sweep.ladder.after):
         if rule.epoch is None:
             continue
-        gates = [g for v in _in_ladder(subject.sweep) for g in v.gates if g.epoch == rule.epoch]
-        where = subject.sweep.where("ladder", "after", i)
-        if rule.rule == "no_improvement":
-            if not any(gate.improve_on_epoch is not None for gate in gates):
+        gates = [g for v in _in_ladder(plan.sweep) for g in v.gates if g.epoch == rule.epoch]
+        where = plan.sweep.where("ladder", "after", i)
+        if rule.rule is not None:
+            if not any(kind.name == rule.rule for gate in gates for kind in gate.kinds):
                 yield _no_gate(where, rule, "has improve_on_epoch")
             continue
-        stopping = [g for g in gates if g.floor is not None or g.improve_on_epoch is not None]
-        if not stopping:
+        stops = [gate.stops_below for gate in gates if gate.stops_below is not None]
+        if not stops:
             yield _no_gate(where, rule, "can stop a run")
-            continue
-        floors = [gate.floor for gate in stopping if gate.floor is not None]
-        improving = any(gate.improve_on_epoch is not None for gate in stopping)
-        if floors and not improving and rule.below is not None and rule.below > max(floors):
-            yield LintFinding(
-                id="rule_partly_dead",
-                severity="warning",
-                where=where,
-                message=f"epoch {rule.epoch}: the ladder says below {rule.below:g}, but only "
-                f"below {max(floors):g} is a run stopped there",
-                why=f"from {max(floors):g} to below {rule.below:g} the run goes on and the rule "
+        elif rule.below is not None and rule.below > max(stops):
+            yield LintFinding.warning(
+                "rule_partly_dead",
+                where,
+                f"epoch {rule.epoch}: the ladder says below {rule.below:g}, but only "
+                f"below {max(stops):g} is a run stopped there",
+                why=f"from {max(stops):g} to below {rule.below:g} the run goes on and the rule "
                 "does nothing",
-                instead=f"below: {max(floors):g}, or floor: {rule.below:g} in the gate",
+                instead=f"below: {max(stops):g}, or floor: {rule.below:g} in the gate",
             )
 
 
 def _no_gate(where: str, rule: LadderRule, lacking: str) -> LintFinding:
-    return LintFinding(
-        id="rule_unreachable",
-        severity="error",
-        where=where,
-        message=f"{rule.condition()}, but no gate at epoch {rule.epoch} {lacking}",
+    return LintFinding.error(
+        "rule_unreachable",
+        where,
+        f"{rule.condition()}, but no gate at epoch {rule.epoch} {lacking}",
         why="only a trial that a gate stopped moves the ladder on",
         instead=f"a gate at epoch {rule.epoch} that stops it, or no such rule",
     )
 
 
-def stop_without_next(subject: LintContext) -> Iterator[LintFinding]:
+def stop_without_next(plan: LintContext) -> Iterator[LintFinding]:
     """A gate stops a run and the ladder has nothing that follows."""
-    rules = subject.sweep.ladder.after
+    rules = plan.sweep.ladder.after
     seen: set[tuple[int, str]] = set()
-    for variant in _in_ladder(subject.sweep):
+    for variant in _in_ladder(plan.sweep):
         for i, gate in enumerate(variant.gates):
             gap = _gap(gate, rules)
             if gap is None or (gate.epoch, gap) in seen:
                 continue
             seen.add((gate.epoch, gap))
             own = ("variants", variant.name, "gates", i)
-            place = own if own in subject.sweep.lines else ("gates", i)
-            yield LintFinding(
-                id="stop_without_next",
-                severity="warning",
-                where=subject.sweep.where(*place),
-                message=f"epoch {gate.epoch}: {gap}, and no rule of the ladder matches",
+            place = own if own in plan.sweep.lines else ("gates", i)
+            yield LintFinding.warning(
+                "stop_without_next",
+                plan.sweep.where(*place),
+                f"epoch {gate.epoch}: {gap}, and no rule of the ladder matches",
                 why="the sweep ends there without trying a fallback",
                 instead="a rule in ladder.after for it, or a comment that this is meant",
             )
@@ -121,60 +114,50 @@ def stop_without_next(subject: LintContext) -> Iterator[LintFinding]:
 def _gap(gate: Gate, rules: tuple[LadderRule, ...]) -> str | None:
     here = [rule for rule in rules if rule.epoch == gate.epoch]
     covered = max((rule.below for rule in here if rule.below is not None), default=None)
-    if gate.floor is not None and (covered is None or covered < gate.floor):
-        low = f"{covered:g} to " if covered is not None else ""
-        return f"a run at {low}below the floor {gate.floor:g} is stopped"
-    # A stop for lack of improvement may come at any value up to 1.
-    if gate.improve_on_epoch is not None and not any(rule.rule for rule in here):
-        return "a run without improvement is stopped"
-    return None
+    return gate.unanswered(covered, [rule.rule for rule in here if rule.rule is not None])
 
 
-def nan_without_next(subject: LintContext) -> Iterator[LintFinding]:
+def nan_without_next(plan: LintContext) -> Iterator[LintFinding]:
     """A non-finite loss has no fallback."""
-    rules = subject.sweep.ladder.after
-    if not rules or any(rule.cause == "nan" for rule in rules):
+    rules = plan.sweep.ladder.after
+    if not rules or any(rule.cause == Cause.NAN for rule in rules):
         return
-    yield LintFinding(
-        id="nan_without_next",
-        severity="note",
-        where=subject.sweep.where("ladder", "after"),
-        message="no rule for a trial that ends with a non-finite loss",
+    yield LintFinding.note(
+        "nan_without_next",
+        plan.sweep.where("ladder", "after"),
+        "no rule for a trial that ends with a non-finite loss",
         why="the ladder stops there, as for any other failure",
         instead="- {cause: nan, next: [the variant with the lower lr]}",
     )
 
 
-def variants_and_ladder(subject: LintContext) -> Iterator[LintFinding]:
+def variants_and_ladder(plan: LintContext) -> Iterator[LintFinding]:
     """Variants that are never reached, named in vain, or named though left out."""
-    sweep, reached = subject.sweep, _reachable(subject.sweep)
+    sweep, reached = plan.sweep, _reachable(plan.sweep)
     for name, variant in sweep.variants.items():
         where = sweep.where("variants", name)
         if variant.in_ladder and name not in reached and name not in sweep.makers:
-            yield LintFinding(
-                id="variant_never_reached",
-                severity="warning",
-                where=where,
-                message=f"no way through the ladder leads to {name}",
+            yield LintFinding.warning(
+                "variant_never_reached",
+                where,
+                f"no way through the ladder leads to {name}",
                 why="it is only run when named or with --policy all",
                 instead=f"{name} in a rule's next, or in_ladder: false to say so",
             )
         if not variant.in_ladder and name in reached:
-            yield LintFinding(
-                id="left_out_but_named",
-                severity="error",
-                where=where,
-                message=f"{name} has in_ladder: false, but the ladder names it",
+            yield LintFinding.error(
+                "left_out_but_named",
+                where,
+                f"{name} has in_ladder: false, but the ladder names it",
                 why="one of the two is not meant",
                 instead="take it out of next, or drop in_ladder: false",
             )
     for i, rule in enumerate(sweep.ladder.after):
         if sweep.ladder.start in rule.next:
-            yield LintFinding(
-                id="ladder_loop",
-                severity="warning",
-                where=sweep.where("ladder", "after", i, "next"),
-                message=f"rule {i + 1} leads back to {sweep.ladder.start}, the ladder's start",
+            yield LintFinding.warning(
+                "ladder_loop",
+                sweep.where("ladder", "after", i, "next"),
+                f"rule {i + 1} leads back to {sweep.ladder.start}, the ladder's start",
                 why="each variant is run at most once, so it is passed over",
                 instead="leave it out",
             )

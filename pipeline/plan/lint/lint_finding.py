@@ -1,8 +1,8 @@
-"""What a check of a plan looks at, and what it says."""
+"""What a check of a plan looks at, and what it finds."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from pipeline.plan.sweep import Sweep, Variant
 
@@ -30,6 +30,40 @@ class LintFinding:
     why: str
     instead: str
     resolved: str | None = None
+
+    @classmethod
+    def error(cls, id: str, where: str, message: str, *, why: str, instead: str) -> Self:
+        """Return the finding that a rule cannot work."""
+        return cls(id=id, severity="error", where=where, message=message, why=why, instead=instead)
+
+    @classmethod
+    def warning(cls, id: str, where: str, message: str, *, why: str, instead: str) -> Self:
+        """Return the finding that a rule does probably not do what was meant."""
+        return cls(
+            id=id, severity="warning", where=where, message=message, why=why, instead=instead
+        )
+
+    @classmethod
+    def note(
+        cls,
+        id: str,
+        where: str,
+        message: str,
+        *,
+        why: str,
+        instead: str = "nothing, if the reading is right",
+        resolved: str | None = None,
+    ) -> Self:
+        """Return a finding that is good to know."""
+        return cls(
+            id=id,
+            severity="note",
+            where=where,
+            message=message,
+            why=why,
+            instead=instead,
+            resolved=resolved,
+        )
 
     def record(self) -> dict[str, Any]:
         """Return the finding as JSON shows it."""
@@ -78,7 +112,7 @@ class LintContext:
 Check = Callable[[LintContext], Iterator[LintFinding]]
 
 
-def subject(
+def lint_context(
     sweep: Sweep,
     base: Mapping[str, Any],
     true_lr: Mapping[str, Sequence[float]],

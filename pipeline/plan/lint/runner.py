@@ -1,6 +1,6 @@
-"""Read a plan as its worst reader would: what overlaps, leaves a gap, or can never happen.
+"""Check a plan for what overlaps, leaves a gap, or can never happen.
 
-Reading the file refuses what is plainly wrong; here is what a file may say and its author
+Reading the file refuses what is plainly wrong; here is what a file may hold and its author
 would regret. A finding that the plan itself brought along, and that a reading settles, is
 marked resolved and names the reading.
 """

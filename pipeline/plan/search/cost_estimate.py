@@ -1,18 +1,27 @@
-"""What a search may cost before it starts: its rule on earlier curves, sweep after sweep."""
+"""What a search may cost before it starts: its rule on earlier curves, sweep after sweep.
+
+Where too few curves were measured, made-up reference curves stand in. Each rises towards its own
+end at its own speed, so that curves cross; the late ones gain with a falling rate, a few never
+learn, a few diverge. How they compare with real ones: docs/search.md.
+"""
 
 import dataclasses
+import math
 import random
 from collections.abc import Sequence
 
 from pipeline.plan.search.rules import RULES, make_rule
 from pipeline.plan.search.simulate import LearningCurve, Simulated, simulate
-from pipeline.plan.search.synthetic_curves import reference_curves
 from pipeline.plan.sweep import Patience, Search
 
-#: Fewer complete curves than this say too little; the reference shapes stand in.
+#: Fewer complete curves than this show too little; the reference shapes stand in.
 ENOUGH = 8
 SHAPES = 200
 SWEEPS = 200
+#: Ends of the good reference runs, how their speeds differ, and the noise of one reading.
+TOP, SPREAD, SPEED, NOISE = 0.90, 0.05, (0.04, 0.25), 0.003
+#: The shares of them that never learn, and that diverge.
+WEAK, DIVERGED = 0.25, 0.05
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +54,7 @@ def estimate(
     draws = [_draw(ended, trials, random.Random(f"{seed}/{i}")) for i in range(SWEEPS)]
     found = []
     for name in RULES:
-        rule = make_rule(dataclasses.replace(search, rule=name), ended[0].epochs)
+        rule = make_rule(search.model_copy(update={"rule": name}), ended[0].epochs)
         found.append(_summed(name, [simulate(picked, rule) for picked in draws]))
     return found
 
@@ -74,3 +83,27 @@ def _summed(rule: str, found: Sequence[Simulated]) -> Estimate:
         share=(costs[tenth], sum(costs) / len(costs), costs[-1 - tenth]),
         miss=sum(one.missed for one in found) / len(found),
     )
+
+
+def reference_curves(count: int, epochs: int, seed: int = 0) -> list[list[float]]:
+    """Return made-up curves, as fractions; NaN where a run has diverged."""
+    rng = random.Random(f"shapes/{seed}")
+    return [_curve(rng, epochs) for _ in range(count)]
+
+
+def _curve(rng: random.Random, epochs: int) -> list[float]:
+    end = TOP - abs(rng.gauss(0, SPREAD))
+    if rng.random() < WEAK:
+        end *= rng.uniform(0.3, 0.9)
+    start = end * rng.uniform(0.2, 0.7)
+    speed = math.exp(rng.uniform(*map(math.log, SPEED))) * epochs
+    broken = rng.randint(1, epochs) if rng.random() < DIVERGED else epochs + 1
+    return [
+        math.nan if epoch >= broken else _value(rng, start, end, epoch, speed)
+        for epoch in range(1, epochs + 1)
+    ]
+
+
+def _value(rng: random.Random, start: float, end: float, epoch: int, speed: float) -> float:
+    value = end - (end - start) * math.exp(-epoch / speed) + rng.gauss(0, NOISE)
+    return min(1.0, max(0.0, value))

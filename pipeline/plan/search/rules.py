@@ -1,11 +1,11 @@
 """Stopping rules of a search: halving and the ladder. Pure, without state.
 
 Both check a trial at a few epochs and let the better half of all that ever got there go on, by the
-best value so far, which is what the trial would export. Halving decides at once against whoever
-got there before. The ladder lets a trial wait, paused, until everybody has arrived or ended.
+best value so far, which is what the trial would export. Halving decides at once, against those
+that got there before. The ladder pauses a trial until all others have arrived or ended.
 
-One class serves the launcher, the Optuna pruner and the simulator: all that it knows of the others
-is a `Field`, and where that comes from is the caller's matter.
+One class serves the launcher and the simulator: all that it knows of the other trials is a `Rung`,
+which the caller gathers.
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pipeline.plan.sweep import Search
 from pipeline.plan.verdict import VerdictKind
+from pipeline.shared.states import Cause
 
 #: Where the checks lie, as shares of all epochs, and which share of the trials goes on.
 CHECKS_AT = (1 / 8, 1 / 4, 1 / 2)
@@ -62,7 +63,7 @@ class Rung:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What a rule says at a check, with the figures it is made of.
+    """What a rule decides at a check, with the figures behind it.
 
     Args:
         rank: 1 is the best.
@@ -97,7 +98,7 @@ class AsyncHalving:
     keep: float = KEEP
     least: int = 1
 
-    name = "halving"
+    name = Cause.HALVING.value
 
     @property
     def checks(self) -> tuple[int, ...]:
@@ -109,7 +110,7 @@ class AsyncHalving:
     def due(self, epoch: int, passed: Collection[int] = ()) -> int | None:
         """Return the check to be decided after `epoch`, None if there is none.
 
-        A check that nobody could decide in its time is decided later, by what was measured then.
+        A check that could not be decided in its time is decided later, by what was measured then.
 
         Args:
             passed: checks that the trial has been let through.
@@ -122,7 +123,7 @@ class AsyncHalving:
         return max((c for c in self.checks if c < check), default=0)
 
     def field(self, standings: Iterable[TrialProgress], check: int, undrawn: int = 0) -> Rung:
-        """Gather who is to be compared at a check.
+        """Return the trials to be compared at a check.
 
         Args:
             undrawn: trials that the search will still begin.
@@ -158,7 +159,7 @@ class AsyncHalving:
 
 @dataclasses.dataclass(frozen=True)
 class SyncHalving(AsyncHalving):
-    """The same halvings with a barrier: whoever gets to a check is paused until all are there.
+    """The same halvings with a barrier: a trial is paused at a check until all are there.
 
     Trials that ended on their way there count as having set out, so a run of bad luck does not
     tighten the cut. Of equal trials the lower number goes first: exactly the allowed number goes
@@ -167,10 +168,10 @@ class SyncHalving(AsyncHalving):
 
     least: int = 3
 
-    name = "ladder"
+    name = Cause.LADDER.value
 
     def most_epochs(self, trials: int) -> int:
-        """Return what so many trials cost if none ends on its way."""
+        """Return the epochs that a number of trials costs if none ends on its way."""
         going, before, epochs = trials, 0, 0
         for check in (*self.checks, self.epochs):
             epochs += going * (check - before)
@@ -247,7 +248,7 @@ def _waiting(
 
 
 def _points(one: float, other: float) -> tuple[str, str]:
-    """Return two fractions in points, with as many digits as it takes to tell them apart."""
+    """Return two fractions in points, with as many digits as it takes to see that they differ."""
     for digits in (1, 2, 4):
         texts = f"{100 * one:.{digits}f}", f"{100 * other:.{digits}f}"
         if texts[0] != texts[1] or one == other:
@@ -262,7 +263,7 @@ RULES: Mapping[str, type[AsyncHalving]] = {
 
 
 def make_rule(search: Search, epochs: int) -> AsyncHalving:
-    """Return the rule that a sweep file asks for, for trials of so many epochs."""
+    """Return the rule that a sweep file asks for, for trials of this length."""
     kind = RULES[search.rule]
     least = search.finish if kind is SyncHalving else 1
     return kind(epochs, at=search.at, keep=search.keep, least=least)

@@ -9,8 +9,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from pipeline.plan.search.rules import RULES, AsyncHalving, Decision, Rung
-from pipeline.plan.verdict import Verdict, VerdictKind
+from pipeline.plan.verdict import Verdict, VerdictKind, non_finite
 from pipeline.shared.measurement import Measurement
+from pipeline.shared.states import Cause, State
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,10 +20,10 @@ class RungRules:
 
     Args:
         number: the trial's.
-        field: who else got to a check; None while nobody can tell, then it is asked again after
-            the next epoch.
+        field: the trials that got to a check; None while that is unknown, then it is asked again
+            after the next epoch.
         passed: checks that an earlier verdict let the trial through; such a verdict stands,
-            whoever came later.
+            whatever came later.
     """
 
     rule: AsyncHalving
@@ -32,18 +33,10 @@ class RungRules:
 
 
 def check_loss(latest: Measurement) -> Iterator[Verdict]:
-    """End a trial whose training loss is not finite: its accuracy may look sound for ever."""
+    """End a trial whose training loss is not finite: its accuracy may look sound to the end."""
     if latest.loss is None or math.isfinite(latest.loss):
         return
-    yield Verdict(
-        epoch=latest.epoch,
-        top1=latest.top1,
-        kind=VerdictKind.PRUNE,
-        rule="non-finite loss",
-        reason=f"epoch {latest.epoch}: the training loss is {latest.loss}",
-        state="FAIL",
-        cause="nan",
-    )
+    yield non_finite(latest.epoch, latest.top1, "loss", f"the training loss is {latest.loss}")
 
 
 def check(measured: Sequence[Measurement], searching: RungRules) -> Iterator[Verdict]:
@@ -69,16 +62,17 @@ def best_until(measured: Sequence[Measurement], epoch: int) -> float | None:
 
 def verdict_of(decision: Decision, latest: Measurement, rule: str) -> Verdict:
     """Return a rule's decision as a verdict on the trial's latest epoch."""
+    prunes, pauses = decision.kind is VerdictKind.PRUNE, decision.kind is VerdictKind.PAUSE
     return Verdict(
         epoch=latest.epoch,
         top1=latest.top1,
         kind=decision.kind,
         rule=rule_name(decision.check, rule),
-        threshold=None if decision.kind is VerdictKind.PAUSE else decision.cut,
+        threshold=None if pauses else decision.cut,
         reading=decision.best,
         reason=decision.reason,
-        state="PRUNED" if decision.kind is VerdictKind.PRUNE else None,
-        cause={VerdictKind.PRUNE: rule, VerdictKind.PAUSE: "paused"}.get(decision.kind),
+        state=State.PRUNED if prunes else None,
+        cause=Cause(rule) if prunes else Cause.PAUSED if pauses else None,
     )
 
 
@@ -93,7 +87,7 @@ def is_check(rule: str | None) -> bool:
 
 
 def downgrade(verdict: Verdict) -> Verdict:
-    """Turn a gate's stop into a word of warning."""
+    """Turn a gate's stop into a warning."""
     if not verdict.stops:
         return verdict
     reason = f"{verdict.reason} (below plan; in a search the plan's gates only warn)"

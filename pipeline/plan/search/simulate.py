@@ -1,7 +1,7 @@
 """Replay complete learning curves as sweeps: what a stopping rule costs, and what it loses.
 
 The rules decide here exactly as they do about running trials. A sweep takes its curves in random
-order on so many workers, each trial with its own speed; a trial's score is its best value, which
+order on its workers, each trial with its own speed; a trial's score is its best value, which
 is what would be exported. Between two decisions nothing can happen to a trial, so time jumps.
 """
 
@@ -11,10 +11,11 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 
-from pipeline.plan.patience import patience_counts
+from pipeline.plan.judge import patience_counts
 from pipeline.plan.search.rules import AsyncHalving, Reachability, Rung, TrialProgress
 from pipeline.plan.sweep import Patience
 from pipeline.plan.verdict import VerdictKind
+from pipeline.shared.states import Phase, State
 
 #: A sweep has lost something when what may be exported is this far below its best curve.
 MISS = 0.005
@@ -29,12 +30,12 @@ class LearningCurve:
     Args:
         bests: best value so far after epochs 1, 2, ...; NaN before the first finite one.
         end: the last epoch that is trained.
-        state: what it ends as, Optuna's name.
+        state: what it ends as.
     """
 
     bests: Sequence[float]
     end: int
-    state: str
+    state: State
 
     @classmethod
     def of(
@@ -51,9 +52,9 @@ class LearningCurve:
         if guard and broken is not None:
             converged = _patience_end(values[: broken - 1], patience)
             if converged is None:
-                return cls(bests, broken, "FAIL")
-            return cls(bests, converged, "COMPLETE")
-        return cls(bests, _patience_end(values, patience) or len(values), "COMPLETE")
+                return cls(bests, broken, State.FAIL)
+            return cls(bests, converged, State.COMPLETE)
+        return cls(bests, _patience_end(values, patience) or len(values), State.COMPLETE)
 
     @property
     def epochs(self) -> int:
@@ -73,7 +74,7 @@ class Simulated:
     """
 
     trained: tuple[int, ...]
-    states: tuple[str, ...]
+    states: tuple[State | Phase, ...]
     cost: float
     regret: float
 
@@ -106,7 +107,7 @@ class _Trial:
     speed: float
     epoch: int = 0
     way: Reachability = Reachability.OPEN
-    state: str = "WAITING"
+    state: State | Phase = Phase.WAITING
 
 
 class _Sweep:
@@ -158,44 +159,44 @@ class _Sweep:
 
     def _fill(self, now: float) -> None:
         while self._free:
-            trial = next((t for t in self.trials if t.state == "READY"), None)
+            trial = next((t for t in self.trials if t.state is Phase.INTERRUPTED), None)
             if trial is None and self._fresh:
                 trial = self._fresh.pop()
             if trial is None:
                 return
-            trial.state = "RUNNING"
+            trial.state = Phase.RUNNING
             self._free -= 1
             self._push(trial, now)
 
     def _goes_on(self, trial: _Trial) -> bool:
         """Decide about a trial that has got to its target: the guard, the rule, patience."""
         at_end = trial.epoch == trial.curve.end
-        if at_end and trial.curve.state == "FAIL":
-            return self._end(trial, "FAIL")
+        if at_end and trial.curve.state is State.FAIL:
+            return self._end(trial, State.FAIL)
         if trial.epoch in self.rule.checks:
             kind = self._decide(trial)
             if kind is VerdictKind.PRUNE:
-                return self._end(trial, "PRUNED")
+                return self._end(trial, State.PRUNED)
             if kind is VerdictKind.PAUSE:
-                trial.state = "PAUSED"
+                trial.state = Phase.PAUSED
                 return False
-        return not at_end or self._end(trial, "COMPLETE")
+        return not at_end or self._end(trial, State.COMPLETE)
 
     def _settle(self) -> None:
         """Let paused trials go on, or end them, once their check can be decided."""
-        paused = [t for t in self.trials if t.state == "PAUSED"]
+        paused = [t for t in self.trials if t.state is Phase.PAUSED]
         kinds = [(t, self._decide(t)) for t in paused]
         for trial, kind in kinds:
             if kind is VerdictKind.PRUNE:
-                self._end(trial, "PRUNED")
+                self._end(trial, State.PRUNED)
             elif kind is VerdictKind.GO and trial.epoch == trial.curve.end:
-                self._end(trial, "COMPLETE")
+                self._end(trial, State.COMPLETE)
             elif kind is VerdictKind.GO:
-                trial.state = "READY"
+                trial.state = Phase.INTERRUPTED  # until a worker is free
 
-    def _end(self, trial: _Trial, state: str) -> bool:
+    def _end(self, trial: _Trial, state: State) -> bool:
         trial.state = state
-        trial.way = Reachability.OUT if state == "PRUNED" else Reachability.ENDED
+        trial.way = Reachability.OUT if state is State.PRUNED else Reachability.ENDED
         return False
 
     def _decide(self, trial: _Trial) -> VerdictKind:
@@ -209,7 +210,7 @@ class _Sweep:
         return self.rule.field(standings, check)
 
     def _standing(self, trial: _Trial, check: int) -> TrialProgress:
-        broke_there = trial.state == "FAIL" and trial.epoch == check
+        broke_there = trial.state is State.FAIL and trial.epoch == check
         there = trial.epoch >= check and not broke_there
         there = there and math.isfinite(trial.curve.bests[check - 1])
         bests = {check: trial.curve.bests[check - 1]} if there else {}
@@ -218,7 +219,7 @@ class _Sweep:
     def _result(self) -> Simulated:
         final = [t.curve.bests[-1] for t in self.trials]
         target = max(v for v in final if math.isfinite(v))
-        kept = [t.curve.bests[t.epoch - 1] for t in self.trials if t.state == "COMPLETE"]
+        kept = [t.curve.bests[t.epoch - 1] for t in self.trials if t.state is State.COMPLETE]
         kept = [v for v in kept if math.isfinite(v)]
         if not kept:
             seen = [t.curve.bests[t.epoch - 1] for t in self.trials if t.epoch]

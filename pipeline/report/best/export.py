@@ -92,7 +92,7 @@ class _Source:
         spec = run.read_spec()
         if spec is None:
             raise NoResult(
-                f"{row.name} has no run directory here ({row.run_dir}); it lies on "
+                f"{row.name} has no run directory here ({row.run_dir}); it is on "
                 f"{row.host or 'another machine'}. Export it there."
             )
         checkpoint = run.checkpoints / f"epoch_{row.best_epoch}.pth"
@@ -111,7 +111,7 @@ def _write_model(
     """Write weights and config into the folder; return the record that belongs to them."""
     row, spec = winner.row, source.spec
     request = {"checkpoint": str(source.checkpoint), "out": str(folder / WEIGHTS)}
-    weights = run_tool("export_weights", request, sweep.job, project.cache, project.root)
+    weights = run_tool("export_weights", request, sweep.job, project.root)
     # Resolved again, without what belongs to this machine.
     overrides = {"export": spec.overrides}
     config = resolve(sweep, project, overrides).configs["export"]
@@ -223,7 +223,7 @@ def _measure(
         "weights": str(folder / WEIGHTS),
         "splits": ["val", "test"],
     }
-    answer = run_tool("evaluate", request, sweep.job, project.cache, project.root)
+    answer = run_tool("evaluate", request, sweep.job, project.root)
     metric = sweep.objective.metric
     values = {split: metrics.get(metric) for split, metrics in answer["metrics"].items()}
     if answer["same"]:

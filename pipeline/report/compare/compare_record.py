@@ -4,7 +4,6 @@ It comes from the sweep file and the run directories; of trials whose run direct
 hosts it has what the storage knows. Reads only.
 """
 
-import dataclasses
 import datetime
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,8 @@ from typing import Any
 
 from pipeline.plan.ladder import VariantOutcome, walk
 from pipeline.plan.project import Project
-from pipeline.plan.sweep import BEST_KNOWN, Sweep, Variant
+from pipeline.plan.sweep import Sweep, Variant
+from pipeline.plan.sweep_types import BEST_KNOWN
 from pipeline.plan.verdict import VerdictKind
 from pipeline.report.progress import gpu_hours, gpu_hours_of_row
 from pipeline.report.stats.differences import differences
@@ -214,8 +214,8 @@ def _planned(variant: Variant) -> dict[str, Any]:
         "plan": variant.plan,
         "epochs": variant.epochs,
         "in_ladder": variant.in_ladder,
-        "gates": [dataclasses.asdict(gate) for gate in variant.gates],
-        "bands": [dataclasses.asdict(band) for band in variant.bands],
+        "gates": [gate.record() for gate in variant.gates],
+        "bands": [band.model_dump() for band in variant.bands],
     }
 
 
@@ -291,7 +291,7 @@ def _distant_trial(
         "clips": None,
         "predictions": False,
         "imported": None,
-        "confirms": row.facts.get("confirms"),
+        "confirms": row.confirms,
         "cause": row.cause,
         "reason": f"run directory on {host}{reason}",
         "planned": row.facts.get("epochs"),

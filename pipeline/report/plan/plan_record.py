@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.plan.config_diff import ChangeLike, Difference, beyond, differences
-from pipeline.plan.cost import gpu_hours, prunes, worst_case_epochs
+from pipeline.plan.cost import gpu_hours, worst_case_epochs
 from pipeline.plan.course import LrDifference, table_differences
 from pipeline.plan.lint.lint_finding import LintContext, LintFinding
 from pipeline.plan.lint.runner import lint
@@ -85,8 +85,8 @@ def record(view: PlanView) -> dict[str, Any]:
         "schema": 1,
         "sweep": sweep.name,
         "variants": [_variant_record(v) for v in view.variants],
-        "gates": [dataclasses.asdict(gate) for gate in first.gates],
-        "patience": dataclasses.asdict(first.patience) if first.patience else None,
+        "gates": [gate.record() for gate in first.gates],
+        "patience": first.patience.model_dump() if first.patience else None,
         "ladder": [
             {"after": _applies_to(sweep, rule), "when": rule.condition(), "next": list(rule.next)}
             for rule in sweep.ladder.after
@@ -154,11 +154,10 @@ def _named_only(sweep: Sweep, changes: Mapping[str, Iterable[ChangeLike]]) -> li
         extra = beyond(changed or (), variant.named)
         if extra:
             findings.append(
-                LintFinding(
-                    id="changes_more_than_named",
-                    severity="error",
-                    where=sweep.where("variants", name),
-                    message=f"{name} is to differ from {variant.like} in "
+                LintFinding.error(
+                    "changes_more_than_named",
+                    sweep.where("variants", name),
+                    f"{name} is to differ from {variant.like} in "
                     f"{', '.join(variant.named) or 'nothing'}, but also differs in "
                     f"{', '.join(extra)}",
                     why="its result could not be put down to the one change",
@@ -175,7 +174,9 @@ def _applies_to(sweep: Sweep, rule: LadderRule) -> list[str]:
         name
         for name, variant in sweep.variants.items()
         if name in named
-        and (rule.epoch is None or any(prunes(g) and g.epoch == rule.epoch for g in variant.gates))
+        and (
+            rule.epoch is None or any(g.can_prune and g.epoch == rule.epoch for g in variant.gates)
+        )
     ]
 
 

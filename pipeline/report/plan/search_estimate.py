@@ -1,6 +1,5 @@
 """What a search will do and may cost: `pcan sweep plan --search`, as record and text."""
 
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,9 +12,8 @@ from pipeline.plan.sweep import Space, Sweep
 from pipeline.shared.states import State
 from pipeline.study.db.storage import Storage
 from pipeline.study.gpu_hours import epoch_hours
-from pipeline.study.names import study_name
 from pipeline.study.rungs import read_curves
-from pipeline.study.trial_rows import TrialRow
+from pipeline.study.trial_rows import TrialRow, study_name
 
 #: Trials where neither the command nor the file names a number.
 USUAL_TRIALS = 20
@@ -85,7 +83,7 @@ def _measured(sweep: Sweep, storage: Storage, rows: Sequence[TrialRow]) -> list[
 
 
 def _space(space: Space) -> dict[str, Any]:
-    fields = dataclasses.asdict(space)
+    fields = space.model_dump()
     return {key: value for key, value in fields.items() if value not in (None, (), {}, False)}
 
 

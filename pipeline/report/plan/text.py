@@ -7,11 +7,11 @@ lr beside the plan's table, the expected band.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipeline.plan.cost import gpu_hours, prunes
+from pipeline.plan.cost import gpu_hours
 from pipeline.plan.course import expected
 from pipeline.plan.lint.lint_finding import LintFinding
 from pipeline.plan.replay import Replay
-from pipeline.plan.sweep import Gate, LadderRule, Sweep, Variant
+from pipeline.plan.sweep import LadderRule, Sweep, Variant
 from pipeline.plan.verdict import Verdict, percent
 from pipeline.report.plan.plan_record import PlanView, VariantView
 from pipeline.shared.states import Cause
@@ -92,7 +92,7 @@ def _variant(view: VariantView) -> Iterator[str]:
         yield f"  differs from {against} in:"
         yield from (f"    {c.path}: {_short(c.old)} -> {_short(c.new)}" for c in view.changes)
     yield f"  starts from: {_start(variant)}"
-    yield from (f"  gate, {_gate(gate)}" for gate in variant.gates)
+    yield from (f"  gate, {gate.describe()}" for gate in variant.gates)
     if variant.patience is not None:
         patience = variant.patience
         yield f"  patience: {patience.epochs} epochs, min_delta {patience.min_delta:g}"
@@ -105,17 +105,6 @@ def _start(variant: Variant) -> str:
         return "random weights (or what the base config loads)"
     expect = f", validated {percent(start.expect)}" if start.expect is not None else ""
     return f"{start.checkpoint}{expect}"
-
-
-def _gate(gate: Gate) -> str:
-    parts = []
-    if gate.floor is not None:
-        parts.append(f"below {percent(gate.floor)} stop")
-    if gate.improve_on_epoch is not None:
-        parts.append(f"no gain of {gate.min_delta:g} on epoch {gate.improve_on_epoch} stop")
-    if gate.target is not None:
-        parts.append(f"below {percent(gate.target)} watch")
-    return f"epoch {gate.epoch}: {'; '.join(parts)}" + ("" if prunes(gate) else " (never stops)")
 
 
 def _course(view: VariantView) -> Iterator[str]:

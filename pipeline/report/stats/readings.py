@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.plan.doubt import standard_error
 from pipeline.plan.judge import best
+from pipeline.plan.verdict import standard_error
 from pipeline.shared.files import read_json
 from pipeline.shared.predictions import Predictions
 from pipeline.shared.rundir import RunDir

@@ -7,13 +7,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.plan.gates import next_gate
 from pipeline.plan.judge import best
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import VerdictKind, shown_reading
 from pipeline.report.progress import (
-    gate_distance,
-    next_gate,
     seconds_left,
     seconds_left_of_row,
     shown_time,
@@ -137,7 +136,7 @@ def _snapshot(row: TrialRow, sweep: Sweep, project: Project) -> TrialSnapshot:
 def _next_gate(row: TrialRow, sweep: Sweep, history: Sequence[Measurement], epoch: int) -> str:
     variant = sweep.variants.get(row.variant)
     gate = next_gate(variant.gates, epoch) if variant is not None else None
-    return gate_distance(gate, history) if gate is not None else ""
+    return gate.distance(history) if gate is not None else ""
 
 
 def _seconds_left(

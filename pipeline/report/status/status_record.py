@@ -1,21 +1,20 @@
 """Where a sweep stands, as one record: what `pcan sweep status --json` prints. Reads only."""
 
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.plan.gates import Gate, next_gate
 from pipeline.plan.project import Project
-from pipeline.plan.sweep import Gate, Sweep
-from pipeline.report.progress import gpu_hours_of_row, next_gate, seconds_left_of_row
+from pipeline.plan.sweep import Sweep
+from pipeline.report.progress import gpu_hours_of_row, seconds_left_of_row
 from pipeline.report.stats.readings import clips_of, incomparable_rows, reading_error, store_of
-from pipeline.shared.states import Phase
+from pipeline.shared.states import Kind, Phase
 from pipeline.study.best import Confirmation, best_row, settled
 from pipeline.study.db.storage import Storage
-from pipeline.study.names import study_name
 from pipeline.study.owner import shown_host
-from pipeline.study.trial_rows import TrialRow, read_board
+from pipeline.study.trial_rows import TrialRow, read_board, study_name
 from pipeline.track.sync_state import untracked, wandb_state
 
 
@@ -81,14 +80,14 @@ def _trial(row: TrialRow, sweep: Sweep, project: Project, seen: bool) -> dict[st
         "reason": row.reason,
         "cause": row.cause,
         "verdicts": [dict(v) for v in row.verdicts],
-        "next_gate": dataclasses.asdict(gate) if gate is not None else None,
+        "next_gate": gate.record() if gate is not None else None,
         "eta_s": seconds_left_of_row(row, sweep),
         "gpu_hours": round(gpu_hours_of_row(row), 4),
         "host": shown_host(row.host) if row.host else None,
         "gpus": row.gpus,
         "attempts": row.attempt,
         "job": row.facts.get("job"),
-        "continues": row.facts.get("continues"),
+        "continues": row.continues,
         "search": row.facts.get("search"),
         **{f"data_{key}": value for key, value in store_of(row.facts.get("data")).items()},
         "confirms": row.confirms,
@@ -104,7 +103,7 @@ def _trial(row: TrialRow, sweep: Sweep, project: Project, seen: bool) -> dict[st
 def _next_gate(row: TrialRow, sweep: Sweep) -> Gate | None:
     """Return the gate ahead; a trial of a search is judged by the search's own rule."""
     variant = sweep.variants.get(row.variant)
-    if variant is None or row.phase == Phase.DONE or row.facts.get("search"):
+    if variant is None or row.phase == Phase.DONE or row.kind is Kind.SEARCH:
         return None
     return next_gate(variant.gates, row.epoch)
 

@@ -1,59 +1,49 @@
-"""What the database layer raises, in one sentence for the user."""
+"""Re-raise errors of the database layers as one sentence with a remedy."""
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
 from pipeline.errors import StorageError
-from pipeline.study.db.server_errors import postgres_remedy
 from pipeline.study.db.urls import mask
 
-if TYPE_CHECKING:
-    from pipeline.study.db.storage import Storage
+#: What to do where the error itself gives no hint.
+DEFAULT_REMEDY = "Check the URL and the server, or name another storage: --storage URL"
 
 
 @contextlib.contextmanager
-def translate_errors(storage: "Storage") -> Iterator[None]:
-    """Turn what the database layer raises into one sentence of ours."""
+def translate_errors(shown: str, remedy: Callable[[str], str]) -> Iterator[None]:
+    """Re-raise errors of sqlite3, psycopg, SQLAlchemy and Optuna's storage as StorageError.
+
+    Args:
+        shown: the storage's URL without secrets.
+        remedy: returns what to do about an error, given its text in lower case.
+    """
     try:
-        storage.check_file_identity()
         yield
     except StorageError:
         raise
-    except sqlite3.Error as error:
-        raise StorageError(_sentence(storage, error)) from error
     except RuntimeError as error:
         if "version" not in str(error):
             raise
         raise StorageError(
-            f"The storage {storage.shown} was made by another Optuna: {error} "
+            f"The storage {shown} was made by another Optuna: {error} "
             "Make a copy first: pcan sweep backup"
         ) from error
     except Exception as error:
-        if type(error).__name__ == "StorageInternalError":
-            raise StorageError(_sentence(storage, error.__cause__ or error)) from error
-        if type(error).__module__.partition(".")[0] in ("sqlalchemy", "psycopg"):
-            raise StorageError(_sentence(storage, error)) from error
-        raise
+        cause = _database_error(error)
+        if cause is None:
+            raise
+        text = mask(" ".join(str(getattr(cause, "orig", None) or cause).split()))
+        raise StorageError(
+            f"The storage {shown} cannot be used: {text[:300]}. {remedy(text.lower())}."
+        ) from error
 
 
-def _sentence(storage: "Storage", error: BaseException) -> str:
-    text = mask(" ".join(str(getattr(error, "orig", None) or error).split()))
-    lowered = text.lower()
-    remedy = "Check the URL and the server, or name another storage: --storage URL"
-    if storage.sqlite_file is None:
-        problem = f"The storage {storage.shown} cannot be used: {text[:300]}."
-        return f"{problem} {postgres_remedy(lowered)}."
-    if "locked" in lowered or "busy" in lowered:
-        remedy = (
-            f"Another process has held it for {storage.patience_s:g} s; if that one hangs, end it"
-        )
-    elif "readonly" in lowered or "read-only" in lowered:
-        remedy = "It is read-only; mend its permissions or name another storage: --storage URL"
-    elif "full" in lowered or "no space" in lowered:
-        remedy = "The disk is full; make room, then run again"
-    elif "no such table" in lowered:
-        remedy = "It is empty or another one; refill it from the run directories with "
-        remedy += "pcan doctor --rebuild"
-    return f"The storage {storage.shown} cannot be used: {text[:300]}. {remedy}."
+def _database_error(error: Exception) -> BaseException | None:
+    """Return what explains the database's failure, None for an error of another kind."""
+    if type(error).__name__ == "StorageInternalError":
+        return error.__cause__ or error
+    library = type(error).__module__.partition(".")[0]
+    known = isinstance(error, sqlite3.Error) or library in ("sqlalchemy", "psycopg")
+    return error if known else None

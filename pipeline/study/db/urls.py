@@ -1,13 +1,19 @@
 """Storage URLs: which can be used, and how they are shown without their secrets."""
 
 import importlib.util
-import os
 import re
 from pathlib import Path
 
 from pipeline.errors import StorageError
-from pipeline.study.db.filesystem import network_kind
-from pipeline.study.db.postgres_reader import is_plain
+
+_PLAIN = re.compile(
+    r"postgresql\+psycopg://(?:[\w.~%-]+(?::[\w.~%!*-]*)?@)?[\w.-]*(?::\d{1,5})?/[\w.-]+"
+)
+
+
+def is_plain(url: str) -> bool:
+    """Return whether libpq and SQLAlchemy read a URL alike: no options, no host in brackets."""
+    return _PLAIN.fullmatch(url) is not None
 
 
 def mask(text: str) -> str:
@@ -17,7 +23,7 @@ def mask(text: str) -> str:
 
 
 def check_url(url: str) -> None:
-    """Refuse a URL that names no storage of a kind we can use.
+    """Refuse a URL that does not name a file or a server that can hold a storage.
 
     Raises:
         StorageError: in words that name the part that is wrong.
@@ -28,7 +34,7 @@ def check_url(url: str) -> None:
 
     try:
         made = sa.make_url(url)
-    except (sa.exc.ArgumentError, ValueError):  # the latter for a port that is no number
+    except (sa.exc.ArgumentError, ValueError):  # the latter for a port that is not a number
         raise StorageError(
             f'"{mask(url)}" is not a storage URL. For a file write sqlite:///{Path(url).name}; '
             "for a server postgresql+psycopg://USER@HOST/DATABASE."
@@ -49,39 +55,3 @@ def check_url(url: str) -> None:
             f'There is no driver for "{made.drivername}". For PostgreSQL: '
             "pip install 'pcan[postgres]' and a URL that begins with postgresql+psycopg://"
         ) from None
-
-
-def check_sqlite(file: Path, shown: str) -> None:
-    """Refuse a file that cannot be, or become, our SQLite database.
-
-    Raises:
-        StorageError: the folder is missing or on a network, the file is no database or read-only.
-    """
-    folder = file.parent
-    kind = network_kind(file)
-    if kind is not None:
-        raise StorageError(
-            f"{shown} lies on a network file system ({kind}), where SQLite's locks do not hold "
-            "and launches would overwrite each other. Use a local folder or a server: --storage "
-            "postgresql+psycopg://USER@HOST/DATABASE"
-        )
-    if not folder.is_dir():
-        if not folder.exists():
-            raise StorageError(
-                f'The folder "{folder}" of the storage {shown} does not exist. Make it, or '
-                "name another: --storage URL"
-            )
-        raise StorageError(f'"{folder}", which should hold the storage, is not a folder.')
-    try:
-        if not file.exists():
-            return
-        with file.open("rb") as stream:
-            head = stream.read(16)
-    except OSError as error:
-        raise StorageError(
-            f"{shown} cannot be opened: {error.strerror}. Mend it, or name another: --storage URL"
-        ) from None
-    if head and head != b"SQLite format 3\x00":
-        raise StorageError(f"{file} is not an SQLite database; name another: --storage URL")
-    if not os.access(file, os.W_OK, effective_ids=True):
-        raise StorageError(f"{file} is read-only. Mend its permissions, or name another storage.")

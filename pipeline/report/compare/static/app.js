@@ -14,7 +14,7 @@ function best(count) {
   return [...state.data.trials].filter((t) => bestTop1(t) !== null).sort((a, b) => bestTop1(b) - bestTop1(a)).slice(0, count);
 }
 
-/* At first: each variant's own recipe (what the ladder tried), else the best; never a crowd. */
+/* At first: each variant's own recipe (what the ladder tried), else the best five. */
 function firstPicks() {
   const recipes = state.data.trials.filter((t) => t.recipe && t.epochs.length).slice(0, 6);
   return (recipes.length ? [...recipes, ...best(2)] : best(5)).map((t) => t.id);
@@ -22,11 +22,11 @@ function firstPicks() {
 
 function picked() { return state.data.trials.filter((t) => state.picked.has(t.id)); }
 
-function say(words) { byId("news").textContent = words; }
+function announce(words) { byId("news").textContent = words; }
 
 function pick(id) {
   state.picked.has(id) ? state.picked.delete(id) : state.picked.add(id);
-  say(`${state.picked.size} runs picked`);
+  announce(`${state.picked.size} runs picked`);
   render();
   const box = [...document.querySelectorAll("[data-pick]")].find((b) => b.dataset.pick === id);
   if (box && document.activeElement === document.body) box.focus();
@@ -52,7 +52,7 @@ function standing() {
   return `${trials}${parts.length ? ` (${parts.join(", ")})` : ""}.${so}${goal}${apart}`;
 }
 
-/* Says in words where a run did not train at the rate its schedule gives. */
+/* Returns a sentence on runs that did not train at the rate their schedule gives. */
 function lrNote(trials) {
   const off = [];
   for (const t of trials) {
@@ -151,7 +151,12 @@ async function follow() {
       if (reply.status === 200) {
         tag = reply.headers.get("ETag");
         const known = new Set(state.data.trials.map((t) => t.id));
-        state.data = await reply.json();
+        const data = await reply.json();
+        if (data.schema > state.data.schema) {
+          announce("The server now runs a newer pcan; reload this page.");
+          return;
+        }
+        state.data = data;
         for (const t of state.data.trials) if (!known.has(t.id) && t.recipe) state.picked.add(t.id);
         renderColumns();
         render();

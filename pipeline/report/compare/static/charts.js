@@ -160,20 +160,20 @@ function drawTop1(data, picked, others, options) {
     ...picked.map((t) => runSeries(data, t, "top1", note(t))),
     endSeries(data, picked),
   ];
-  const told = picked.map((t) => `${t.id} ${STATES[t.state] || t.state}, best ${percent(bestTop1(t))}`).join("; ");
+  const text = picked.map((t) => `${t.id} ${STATES[t.state] || t.state}, best ${percent(bestTop1(t))}`).join("; ");
   draw("chart-top1", {
     ...axes(data, "top-1, fused", { ...span, axisLabel: { color: css("--soft"), formatter: (v) => `${Number((100 * v).toFixed(1))} %` } }),
     tooltip: tooltip((points) => tip(points, percent)), series,
-  }, `Top-1 accuracy over epochs. ${told || "No run is picked."}`);
+  }, `Top-1 accuracy over epochs. ${text || "No run is picked."}`);
 }
 
 function drawBranch(data, picked, key) {
   const has = picked.filter((t) => t[key].some((v) => v !== null));
-  const told = has.map((t) => `${t.id} ends at ${percent(t[key][t[key].length - 1])}`).join("; ");
+  const text = has.map((t) => `${t.id} ends at ${percent(t[key][t[key].length - 1])}`).join("; ");
   draw(`chart-${key}`, {
     ...axes(data, "top-1", { axisLabel: { color: css("--soft"), formatter: (v) => `${Number((100 * v).toFixed(1))} %` } }),
     tooltip: tooltip((points) => tip(points, percent)), series: has.map((t) => runSeries(data, t, key)),
-  }, `Top-1 of the ${key} branch over epochs. ${told || "No picked run has it."}`);
+  }, `Top-1 of the ${key} branch over epochs. ${text || "No picked run has it."}`);
 }
 
 function drawLr(data, picked, logarithmic) {

@@ -138,11 +138,11 @@ function drawImportances(data) {
 }
 
 function ladderStep(data, variant, index, trial) {
-  const told = trial ? stateOf(trial) : "next";
+  const shown = trial ? stateOf(trial) : "next";
   const best = trial && bestTop1(trial) !== null ? ` · best ${percent(bestTop1(trial))} in ${trial.epochs[trial.epochs.length - 1]} epochs` : "";
   const reason = trial ? trial.reason || (latestVerdict(trial) || {}).reason : null;
   return el("li", {}, el("b", {}, variant.name, variant.plan ? el("span", { class: "badge" }, ` plan ${variant.plan}`) : null),
-    el("span", { class: `state s-${trial ? trial.state : "WAITING"}` }, told), el("span", { class: "badge" }, best), reason ? el("small", {}, reason) : null);
+    el("span", { class: `state s-${trial ? trial.state : "WAITING"}` }, shown), el("span", { class: "badge" }, best), reason ? el("small", {}, reason) : null);
 }
 
 function drawLadder(data) {
