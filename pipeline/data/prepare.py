@@ -70,22 +70,17 @@ def plan(
             "Prepare them one by one: pcan data prepare --ann FILE --videos DIR"
         )
     found: dict[Path, Annotation] = {}
-    packs: dict[str, Task] = {}
+    by_video: dict[Path, Task] = {}
     for source in sources:
         annotation = found.setdefault(source.ann_file, load_annotation(source.ann_file))
         codec = PROFILES[profile] if source.kind == "train" else "webp"
         recipe = Recipe(codec, source.clip_len, source.compact, fixed=source.kind == "val")
         for clip in annotation.split(source.split)[:limit]:
-            name = clip_name(clip)
-            if os.path.isabs(name) or ".." in Path(name).parts:
-                raise InputError(
-                    f'{source.ann_file}: the clip "{name}" lies outside its folder, which no data '
-                    "set needs. Nothing was written."
-                )
+            name = _safe_name(clip, source)
             video = video_path(source.videos, name)
-            task = packs.setdefault(f"{video}", Task(name, clip, video, {}))
+            task = by_video.setdefault(video, Task(name, clip, video, {}))
             task.packs[pack_path(root, source.kind, name)] = recipe
-    tasks = list(packs.values())
+    tasks = list(by_video.values())
     return Plan(
         root=root,
         profile=profile,
@@ -95,6 +90,17 @@ def plan(
         annotation_sha256={path.name: _sha256(path) for path in found},
         limit=limit,
     )
+
+
+def _safe_name(clip: dict[str, Any], source: Source) -> str:
+    """Return a clip's name; raise InputError if it leads out of the folder of its data set."""
+    name = clip_name(clip)
+    if os.path.isabs(name) or ".." in Path(name).parts:
+        raise InputError(
+            f'{source.ann_file}: the clip "{name}" lies outside its folder, which no data set '
+            "needs. Nothing was written."
+        )
+    return name
 
 
 def unfinished(task: Task, in_full: bool = False) -> Task:
