@@ -41,7 +41,7 @@ def run(
     queue = iter(tasks)
     crew: list[_Worker] = []
     try:
-        crew = [_Worker(function, limit_s, start, expected) for _ in range(workers)]
+        crew = [_Worker(limit_s, function, start, expected) for _ in range(workers)]
         idle, busy = list(crew), dict[Connection, _Worker]()
         while True:
             while idle:
@@ -64,7 +64,7 @@ def run(
                 done = worker.take(pipe in ready)
                 if not worker.alive:
                     crew.remove(worker)
-                    worker = _Worker(function, limit_s, start, expected)
+                    worker = _Worker(limit_s, function, start, expected)
                     crew.append(worker)
                 idle.append(worker)
                 yield done
@@ -76,8 +76,8 @@ def run(
 class _Worker:
     """One process and the pipe to it."""
 
-    def __init__(self, *job: Any) -> None:
-        self._limit_s = job[1]
+    def __init__(self, limit_s: float, *job: Any) -> None:
+        self._limit_s = limit_s
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, *job), daemon=True)
@@ -118,7 +118,6 @@ class _Worker:
 def _serve(
     pipe: Connection,
     function: Callable[[Any], Any],
-    limit_s: float,
     start: Callable[[], None] | None,
     expected: tuple[type[Exception], ...],
 ) -> None:

@@ -166,7 +166,7 @@ def prepare(
     todo: Plan,
     workers: int,
     max_bad: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
     limit_s: float = LIMIT_S,
 ) -> dict[str, Any]:
     """Make the missing packs and write the manifest.

@@ -43,7 +43,7 @@ def main(arguments: List[str]) -> int:
         if failure is not None:
             give_reason(rundir, attempt, rank, failure)
         leave_at_once(1)
-    leave_at_once(0)
+    return leave_at_once(0)
 
 
 def read_spec(rundir: RunDir) -> TrialSpec:

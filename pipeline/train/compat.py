@@ -8,6 +8,7 @@ file into place before its bytes are written. On a fresh account the second rank
 file, and a process killed at that moment leaves one that fails every later import.
 """
 
+import contextlib
 import importlib.util
 import os
 import pickle
@@ -54,10 +55,9 @@ def _forget_grammar() -> None:
     for folder, _, names in os.walk(user_cache_dir("YAPF", "Google")):
         for name in names:
             if "Grammar" in name and name.endswith(".pickle"):
-                try:
+                # Another process was faster, or may not write there: the import shows which.
+                with contextlib.suppress(OSError):
                     os.remove(os.path.join(folder, name))
-                except OSError:
-                    pass  # Another process was faster, or may not write there: the import tells.
 
 
 def _has_drn() -> bool:

@@ -43,7 +43,7 @@ def classify_error(error: BaseException, stage: str) -> Optional[JobFailure]:
         return JobFailure("disk_full", f"The disk is full: {_one_line(full)}.")
     if _worker_died(text) or _peer_lost(error):
         return None
-    if _reading_data(error, text):
+    if _reading_data(error):
         return JobFailure("bad_data", f"A sample or annotation cannot be read: {text}.")
     if stage in ("config", "build") and isinstance(error, Exception):
         return JobFailure("bad_config", f"The config cannot be carried out: {text}.")
@@ -87,7 +87,7 @@ def _from_worker(text: str) -> bool:
     return text.startswith("Caught ") and "in DataLoader worker process" in text
 
 
-def _reading_data(error: BaseException, text: str) -> bool:
+def _reading_data(error: BaseException) -> bool:
     if _from_worker(str(error)):
         return True
     frames = traceback.extract_tb(error.__traceback__)

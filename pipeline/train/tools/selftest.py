@@ -17,7 +17,7 @@ _PACKAGES = ("numpy", "torch", "mmengine", "mmcv", "mmaction", "cv2", "decord")
 _OPTIONAL = ("decord",)
 
 
-def answer(question: Dict[str, Any]) -> Dict[str, Any]:
+def answer(_question: Dict[str, Any]) -> Dict[str, Any]:
     """Import, save, load; every failure becomes a sentence."""
     versions: Dict[str, str] = {}
     problems: Dict[str, str] = {}
