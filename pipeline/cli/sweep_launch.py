@@ -72,7 +72,7 @@ def launch(
     check_order(opened.sweep, order)
     if dry_run and ctx.params["on"] == "local":
         return _show_plan(opened, order, ctx.params)
-    return run_launch(ctx, opened, lambda storage: order, Budget(max_hours, gpu_hours))
+    return run_launch(ctx, opened, lambda _: order, Budget(max_hours, gpu_hours))
 
 
 def _show_plan(opened: Opened, order: "RunOrder", given: dict[str, Any]) -> int:

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.diagnose.evidence import EarlierRun
 from pipeline.errors import InputError
 from pipeline.launch.overrulings import audit_stamp
 from pipeline.launch.workdir import run_dir, wandb_id
-from pipeline.plan.earlier_run import EarlierRun
 from pipeline.plan.judge import best
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep

@@ -10,10 +10,10 @@ from pipeline.track.run_payload import read_trial
 from pipeline.track.sync_state import Fragment, OfflineState, ServerState
 
 
-def test_a_trial_nobody_tracked_is_disabled(job):
+def test_an_untracked_trial_is_disabled(job):
     run = job()
-    told = sync_state.wandb_state(run.folder)
-    assert told == {"id": run.id, "mode": "disabled", "synced": False, "url": None}
+    state = sync_state.wandb_state(run.folder)
+    assert state == {"id": run.id, "mode": "disabled", "synced": False, "url": None}
 
 
 def test_synced_means_that_the_server_confirmed_the_trial_as_it_stands(job):
@@ -67,10 +67,13 @@ def test_only_an_unbroken_row_of_closed_fragments_is_kept(job):
 
 
 def test_two_processes_do_not_send_at_the_same_time(tmp_path):
-    with sync_state.exclusive(tmp_path, "sync", 0.0):
-        with pytest.raises(TrackingError, match="already sending"):
-            with sync_state.exclusive(tmp_path, "sync", 0.3):
-                pass
+    second = sync_state.exclusive(tmp_path, "sync", 0.3)
+    with (
+        sync_state.exclusive(tmp_path, "sync", 0.0),
+        pytest.raises(TrackingError, match="already sending"),
+        second,
+    ):
+        pass
 
 
 @pytest.mark.parametrize(
