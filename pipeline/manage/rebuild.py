@@ -72,8 +72,8 @@ def _one(sweep: Sweep, project: Project, storage: Storage, folder: Path) -> str:
         lease.report(history, verdicts)
     outcome = read_json(rundir.outcome) or {}
     cause, reason = outcome.get("cause"), str(outcome.get("reason") or "")
-    state = str(outcome.get("state"))
-    if state in State.__members__ and State(state).finished:
+    if outcome.get("state") in (State.COMPLETE, State.PRUNED, State.FAIL):
+        state = str(outcome["state"])
         lease.tell(state, history, cause=cause, reason=reason, verdicts=verdicts, seconds=0.0)
         return f"{state.lower()} after {len(history)} epochs"
     lease.release(Phase.INTERRUPTED, cause=cause, reason=reason or "rebuilt", seconds=0.0)
