@@ -137,7 +137,7 @@ def _export(
     as_json: bool,
 ) -> None:
     from pipeline.launch.overrulings import audit_stamp
-    from pipeline.manage.manual_choice import record_manual_choice
+    from pipeline.manage.repeat import record_manual_choice
     from pipeline.report.best.export import export
     from pipeline.report.best.text import best_lines, runner_up_difference
     from pipeline.report.stats.repetitions import confirmation_record

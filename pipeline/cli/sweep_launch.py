@@ -77,6 +77,7 @@ def launch(
 
 def _show_plan(opened: Opened, order: "RunOrder", given: dict[str, Any]) -> int:
     """Print what would be run, and where."""
+    from pipeline.launch.reporters import LineReporter
     from pipeline.launch.scheduler import candidates
     from pipeline.launch.slot_pool import find_slots
     from pipeline.preflight.machine_overrides import parse_sets
@@ -87,7 +88,7 @@ def _show_plan(opened: Opened, order: "RunOrder", given: dict[str, Any]) -> int:
         given["device"],
         given["gpus"],
         given["slots"],
-        echo_err,
+        LineReporter(echo_err),
         given["wait"],
     )
     for name in candidates(opened.sweep, order):

@@ -51,7 +51,7 @@ def train(
     terminal = Terminal()
     folder = opened.project.runs / opened.sweep.name
     mirror = WandbReporter(folder, tracking.mirror, terminal)
-    slots = find_slots(opened.sweep, device, gpus, 1, terminal.line, wait)
+    slots = find_slots(opened.sweep, device, gpus, 1, terminal, wait)
     try:
         request = LaunchRequest(
             sweep=opened.sweep,

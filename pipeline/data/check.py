@@ -34,7 +34,7 @@ def check(sources: Sequence[Source], decode: int, workers: int = 1) -> list[Data
     """Check everything that needs no training code.
 
     Args:
-        decode: so many videos of each source are decoded, evenly spread.
+        decode: how many videos of each source are decoded, evenly spread.
 
     Raises:
         InputError, NotReady: an annotation cannot be read at all, or lacks a split.
@@ -76,7 +76,7 @@ def check_split(source: Source, annotation: Annotation, clips: Clips) -> Rows:
 
 
 def check_labels(_source: Source, _annotation: Annotation, clips: Clips) -> Rows:
-    """Labels that are no class numbers, and classes without clips."""
+    """Labels that are not class numbers, and classes without clips."""
     wrong = [
         c for c in clips if not isinstance(c.get("label"), int | np.integer) or c["label"] < 0
     ]

@@ -13,18 +13,19 @@ from pipeline.preflight.plan_facts import resolve_and_check
 from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
+from pipeline.shared.states import Phase, State
 from pipeline.study.db.storage import Storage
 from pipeline.study.import_trials import NumberTaken, RecoveredTrial, recover
 
 
 def rebuild(sweep: Sweep, project: Project, storage: Storage) -> Iterator[str]:
-    """Register the sweep, then bring every run directory into the storage; safe to repeat.
+    """Register the sweep, then add every run directory to the storage; safe to repeat.
 
     Yields:
         A line for the user about each trial.
 
     Raises:
-        StorageError: there is nothing to rebuild from.
+        StorageError: there is no run directory.
     """
     folders = run_directories(project.runs / sweep.name)
     if not folders:
@@ -38,9 +39,9 @@ def rebuild(sweep: Sweep, project: Project, storage: Storage) -> Iterator[str]:
 
 
 def run_directories(folder: Path) -> list[Path]:
-    """Return the run directories of studies below `runs/<sweep>`, each study's by number."""
-    found = [f.parent for f in folder.glob("*/*/spec.json") if f.parent.name.isdigit()]
-    return sorted(found, key=lambda f: (f.parent.name, int(f.name)))
+    """Return the run directories of studies below `runs/<sweep>`, by study and number."""
+    folders = [f.parent for f in folder.glob("*/*/spec.json") if f.parent.name.isdigit()]
+    return sorted(folders, key=lambda f: (f.parent.name, int(f.name)))
 
 
 def _one(sweep: Sweep, project: Project, storage: Storage, folder: Path) -> str:
@@ -71,16 +72,16 @@ def _one(sweep: Sweep, project: Project, storage: Storage, folder: Path) -> str:
         lease.report(history, verdicts)
     outcome = read_json(rundir.outcome) or {}
     cause, reason = outcome.get("cause"), str(outcome.get("reason") or "")
-    if outcome.get("state") in ("COMPLETE", "PRUNED", "FAIL"):
+    if outcome.get("state") in (State.COMPLETE, State.PRUNED, State.FAIL):
         state = str(outcome["state"])
         lease.tell(state, history, cause=cause, reason=reason, verdicts=verdicts, seconds=0.0)
         return f"{state.lower()} after {len(history)} epochs"
-    lease.release("interrupted", cause=cause, reason=reason or "rebuilt", seconds=0.0)
+    lease.release(Phase.INTERRUPTED, cause=cause, reason=reason or "rebuilt", seconds=0.0)
     return f"{len(history)} epochs, to be gone on with"
 
 
 def _verdicts(rundir: RunDir) -> list[dict[str, Any]]:
-    """Return the verdicts that had something to say, as the storage keeps them."""
+    """Return the verdicts of a rule, as the storage keeps them."""
     return [
         {key: value for key, value in record.items() if key != "time"}
         for record in rundir.read_verdicts()
