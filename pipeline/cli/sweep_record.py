@@ -9,7 +9,7 @@ from pipeline.cli.common.each_log import end_with, for_each
 from pipeline.cli.common.options import echo_err, open_sweep, storage_option, sweep_argument
 
 if TYPE_CHECKING:
-    from pipeline.plan.earlier_run import EarlierRun
+    from pipeline.diagnose.evidence import EarlierRun
 
 
 @click.command()

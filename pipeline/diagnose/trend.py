@@ -10,7 +10,7 @@ _MOST = 300
 
 
 @dataclasses.dataclass(frozen=True)
-class Change:
+class Trend:
     """How a series moved from its first third to its last.
 
     Args:
@@ -38,7 +38,7 @@ class Change:
         return -self.rise > max(at_least, 2 * self.error)
 
 
-def change(values: Sequence[float]) -> Change | None:
+def change(values: Sequence[float]) -> Trend | None:
     """Compare both ends of a series; None for fewer than two readings.
 
     Means of the ends, because a single epoch varies too much: a loss that alternates between
@@ -49,7 +49,7 @@ def change(values: Sequence[float]) -> Change | None:
     third = max(1, len(values) // 3)
     before, after = statistics.fmean(values[:third]), statistics.fmean(values[-third:])
     error = scatter(values) * math.sqrt(2 / third) if len(values) >= 4 else 0.0
-    return Change(before, after, error)
+    return Trend(before, after, error)
 
 
 def scatter(values: Sequence[float]) -> float:
