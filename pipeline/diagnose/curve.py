@@ -165,6 +165,8 @@ class LogRun:
         self.notes: list[str] = []
         self._epochs: dict[int, _Epoch] = {}
         self._last_trained: int | None = None
+        #: The number that the last training iteration has over all epochs, if it is logged.
+        self.last_step: int | None = None
 
     def __bool__(self) -> bool:
         return bool(self._epochs)

@@ -86,11 +86,13 @@ def _take_scalars(run: LogRun, record: Record, line: int) -> None:
             run.facts.by_iteration = run.facts.by_iteration or "iter" in record
         else:
             _add_training(run, epoch, record, line)
+            run.last_step = step
         return
     if epoch is None and step is not None and not run.facts.by_iteration:
         # Some runs number their validations by iteration: then the epoch is the one trained last.
         last = run.last_trained
-        run.validate(last if last is not None and step > last else step, _metrics(record), line)
+        by_iteration = last is not None and step > last and step >= (run.last_step or step + 1)
+        run.validate(last if last is not None and by_iteration else step, _metrics(record), line)
 
 
 def _take_mmcv(run: LogRun, record: Record, line: int) -> None:
