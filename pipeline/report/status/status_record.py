@@ -14,6 +14,7 @@ from pipeline.shared.states import Kind, Phase
 from pipeline.study.best import Confirmation, best_row, settled
 from pipeline.study.db.storage import Storage
 from pipeline.study.owner import shown_host
+from pipeline.study.search_outlook import outlooks
 from pipeline.study.trial_rows import TrialRow, read_board, study_name
 from pipeline.track.sync_state import untracked, wandb_state
 
@@ -36,6 +37,7 @@ def status_record(
         "goal": sweep.objective.goal,
         "not_comparable": incomparable_rows(rows, sweep.makers),
         "best": _best(sweep, project, rows),
+        "searches": [one.record() for one in outlooks(sweep, rows)],
     }
 
 
