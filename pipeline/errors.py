@@ -1,7 +1,7 @@
-"""The errors a user can cause, named by what the one who catches them does.
+"""The errors that are shown to the user, named by what has to be done about them.
 
     PcanError            the root; its text is printed as it stands, without a traceback
-      InputError         fix what was typed or the file that was given      exit 2
+      InputError         fix the command line or the file that it names    exit 2
         SweepFileError   fix the sweep file                                 exit 2
       JobFailed          read the job's log; the trial is FAIL              exit 3
       NoResult           nothing to show or to export yet                   exit 3
@@ -20,7 +20,7 @@ class PcanError(Exception):
 
 
 class InputError(PcanError):
-    """What was typed, or a file that was given, has to be changed."""
+    """The command line, or a file that it names, has to be changed."""
 
     exit_code = 2
 
@@ -48,15 +48,15 @@ class StorageError(PcanError):
 
 
 class NotReady(PcanError):
-    """The machine lacks something the job needs: a GPU, disk space, data, a checkpoint."""
+    """The machine lacks something that the job needs: a GPU, disk space, data, a checkpoint."""
 
     exit_code = 5
 
 
 class TrackingError(PcanError):
-    """W&B did not take something; training is untouched and `pcan sweep sync` mends it."""
+    """Something was not sent to W&B; training goes on and `pcan sweep sync` sends it later."""
 
 
 def printable(text: object) -> str:
-    """Drop control characters, which a child's output or a name could carry to the terminal."""
+    """Return text without control characters, which must not reach the terminal."""
     return "".join(c for c in str(text) if c == "\n" or c.isprintable())

@@ -113,3 +113,8 @@ def test_a_command_loads_no_more_than_it_needs(words: str, absent: tuple[str, ..
     )
     loaded = set(done.stdout.rpartition("LOADED")[2].split())
     assert not loaded & set(absent)
+
+
+def test_trials_are_inserted_in_one_place() -> None:
+    found = [f.name for f in modules("study") if "insert(trials)" in f.read_text()]
+    assert found == ["add_trial.py"]

@@ -168,8 +168,8 @@ def check_command(
         folder = default_store(Path(), ann.stem)
     else:
         sources, folder = _sweep_sources(sweep, sets)
-    findings = check(sources, decode, cores())
     folder = store or folder
+    findings = check(sources, decode, cores())
     record: dict[str, Any] = {
         "schema": 1,
         "findings": [dataclasses.asdict(one) for one in findings],

@@ -1,6 +1,7 @@
 """`pcan init` and `pcan doctor`: make a project, and check that it is ready."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -43,6 +44,25 @@ def doctor(
     """
     if rebuild:
         return _rebuild(sweep, storage)
+    findings = _findings(sweep, device, gpus, storage, sets)
+    wrong = [f for f in findings if f["severity"] == "error"]
+    if as_json:
+        print_json({"schema": 1, "ready": not wrong, "findings": findings})
+    else:
+        for finding in findings:
+            click.echo(f"{_MARKS[finding['severity']]} {finding['check']}: {finding['message']}")
+        click.echo("Not ready." if wrong else "Ready.")
+    return 5 if wrong else 0
+
+
+def _findings(
+    sweep: str | None,
+    device: str | None,
+    gpus: str | None,
+    storage: str | None,
+    sets: tuple[str, ...],
+) -> list[dict[str, Any]]:
+    """Return what is wrong; a sweep file that cannot be read is the first finding."""
     from pipeline.plan.project import find_project
     from pipeline.preflight.finding import CheckContext
     from pipeline.preflight.machine_overrides import DATA_ROOT, parse_sets
@@ -65,14 +85,7 @@ def doctor(
     findings = [f.record() for f in examine(context)]
     if unreadable is not None:
         findings.insert(0, {"check": "sweep", "severity": "error", "message": unreadable})
-    wrong = [f for f in findings if f["severity"] == "error"]
-    if as_json:
-        print_json({"schema": 1, "ready": not wrong, "findings": findings})
-    else:
-        for finding in findings:
-            click.echo(f"{_MARKS[finding['severity']]} {finding['check']}: {finding['message']}")
-        click.echo("Not ready." if wrong else "Ready.")
-    return 5 if wrong else 0
+    return findings
 
 
 def _rebuild(sweep: str | None, storage: str | None) -> int:

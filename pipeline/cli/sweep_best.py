@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.cli.common.options import Opened
     from pipeline.report.best.winner import Winner
     from pipeline.study.db.storage import Storage
+    from pipeline.study.trial_rows import TrialRow
 
 
 @click.command()
@@ -83,15 +84,20 @@ def best(
             return code
     rows = read_board(opened.sweep.name, store)
     winner = find_winner(opened.sweep, rows, trial)
+    _warn(rows, winner)
+    _export(opened, store, rows, winner, out, evaluate, as_json)
+    return code
+
+
+def _warn(rows: "list[TrialRow]", winner: "Winner") -> None:
+    """Print what may change the winner or makes it incomparable."""
     running = [row.name for row in rows if row.phase == Phase.RUNNING]
     if running:
         more = f" and {len(running) - 5} more" if len(running) > 5 else ""
-        named = ", ".join(running[:5])
-        echo_err(f"Still running: {named}{more}. The winner may change.")
+        names = ", ".join(running[:5])
+        echo_err(f"Still running: {names}{more}. The winner may change.")
     if winner.not_comparable:
         echo_err(winner.not_comparable)
-    _export(opened, store, rows, winner, out, evaluate, as_json)
-    return code
 
 
 def _show_repeats(opened: "Opened", store: "Storage", count: int, seeds: int) -> int:
@@ -124,14 +130,14 @@ def _confirm(
 def _export(
     opened: "Opened",
     store: "Storage",
-    rows: list[Any],
+    rows: "list[TrialRow]",
     winner: "Winner",
     out: Path | None,
     evaluate: bool,
     as_json: bool,
 ) -> None:
     from pipeline.launch.overrulings import audit_stamp
-    from pipeline.manage.manual_choice import record_manual_choice
+    from pipeline.manage.repeat import record_manual_choice
     from pipeline.report.best.export import export
     from pipeline.report.best.text import best_lines, runner_up_difference
     from pipeline.report.stats.repetitions import confirmation_record
@@ -147,12 +153,13 @@ def _export(
     if chosen is not None:
         record_manual_choice(sweep, project, store, winner.row, chosen)
     if as_json:
-        return print_json(answer)
+        print_json(answer)
+        return
     for line in best_lines(sweep, winner, answer):
         click.echo(line)
 
 
-def _instead_of(opened: "Opened", rows: list[Any]) -> str | None:
+def _instead_of(opened: "Opened", rows: "list[TrialRow]") -> str | None:
     """Return the trial that would have been exported without --trial."""
     from pipeline.study.best import best_row
 

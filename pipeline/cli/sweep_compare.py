@@ -1,5 +1,6 @@
 """`pcan sweep compare`: all trials of a sweep in one HTML file, or live on this machine."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,15 +43,16 @@ def command(
     """
     opened = open_sweep(sweep)
     if on_wandb:
-        return click.echo(_workspace(opened))
+        click.echo(_workspace(opened))
+        return
     fresh = _collector(opened, storage)
     if serve:
-        return _serve(fresh, host, port, open_it)
+        _serve(fresh, host, port, open_it)
+        return
     data = fresh()
     if as_json:
-        import json
-
-        return click.echo(json.dumps(data))
+        click.echo(json.dumps(data))
+        return
     from pipeline.report.compare.page import build_page
 
     file = out or opened.project.runs / opened.sweep.name / "compare.html"

@@ -32,17 +32,17 @@ def clean(sweep: str | None, yes: bool, storage: str | None, as_json: bool) -> N
       pcan sweep clean demo --yes
     """
     from pipeline.manage.clean import clean as delete
-    from pipeline.manage.clean import find_losers
+    from pipeline.manage.clean import find_deletable
     from pipeline.study.db.storage import open_storage
     from pipeline.study.trial_rows import read_board
 
     opened = open_sweep(sweep)
     store = open_storage(storage, opened.project.runs)
     name = opened.sweep.name
-    plan = find_losers(opened.sweep, opened.project, read_board(name, store))
+    plan = find_deletable(opened.sweep, opened.project, read_board(name, store))
     rows = [
         {"trial": one.trial, "state": one.state, "files": len(one.files), "bytes": one.bytes}
-        for one in plan.losers
+        for one in plan.deletable
     ]
     if yes:
         plan = delete(opened.sweep, opened.project, store)

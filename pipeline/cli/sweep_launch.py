@@ -72,11 +72,12 @@ def launch(
     check_order(opened.sweep, order)
     if dry_run and ctx.params["on"] == "local":
         return _show_plan(opened, order, ctx.params)
-    return run_launch(ctx, opened, lambda storage: order, Budget(max_hours, gpu_hours))
+    return run_launch(ctx, opened, lambda _: order, Budget(max_hours, gpu_hours))
 
 
 def _show_plan(opened: Opened, order: "RunOrder", given: dict[str, Any]) -> int:
     """Print what would be run, and where."""
+    from pipeline.launch.reporters import LineReporter
     from pipeline.launch.scheduler import candidates
     from pipeline.launch.slot_pool import find_slots
     from pipeline.preflight.machine_overrides import parse_sets
@@ -87,7 +88,7 @@ def _show_plan(opened: Opened, order: "RunOrder", given: dict[str, Any]) -> int:
         given["device"],
         given["gpus"],
         given["slots"],
-        echo_err,
+        LineReporter(echo_err),
         given["wait"],
     )
     for name in candidates(opened.sweep, order):

@@ -1,6 +1,7 @@
 """`pcan sweep status` and `pcan sweep list`: the trials of a sweep, the sweeps of a project."""
 
-from typing import Any
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +14,10 @@ from pipeline.cli.common.options import (
     storage_option,
     sweep_argument,
 )
+
+if TYPE_CHECKING:
+    from pipeline.plan.project import Project
+    from pipeline.study.db.storage import Storage
 
 
 @click.command()
@@ -84,33 +89,12 @@ def list_sweeps(storage: str | None, as_json: bool) -> None:
     Example:
       pcan sweep list
     """
-    from pipeline.errors import SweepFileError
     from pipeline.plan.project import find_project
-    from pipeline.plan.read import read_sweep
     from pipeline.study.db.storage import open_storage
-    from pipeline.study.trial_rows import read_board, sweeps_in
 
     project = find_project()
     store = open_storage(storage, project.runs, create=False) if project.runs.is_dir() else None
-    known = sweeps_in(store) if store is not None else {}
-    rows: list[dict[str, Any]] = []
-    for file in project.sweep_files():
-        shown = str(file.relative_to(project.root))
-        try:
-            name, problem = read_sweep(file, project.root).name, None
-        except SweepFileError as error:
-            name, problem = file.stem, str(error)
-        trials = read_board(name, store) if store is not None and name in known else []
-        states: dict[str, int] = {}
-        for trial in trials:
-            states[trial.state] = states.get(trial.state, 0) + 1
-        rows.append({"sweep": name, "file": shown, "trials": states, "problem": problem})
-    files = {row["sweep"] for row in rows}
-    rows += [
-        {"sweep": name, "file": None, "trials": {}, "problem": "no file in sweeps/"}
-        for name in known
-        if name not in files
-    ]
+    rows = _sweep_rows(project, store)
     if as_json:
         print_json({"schema": 1, "sweeps": rows})
         return
@@ -122,3 +106,29 @@ def list_sweeps(storage: str | None, as_json: bool) -> None:
     if not console.is_terminal:
         console.width = 10_000  # one line a sweep, however long the problem
     console.print(sweeps_table(rows))
+
+
+def _sweep_rows(project: "Project", store: "Storage | None") -> list[dict[str, Any]]:
+    """Return each sweep with its file, its number of trials by state, and what is wrong."""
+    from pipeline.errors import SweepFileError
+    from pipeline.plan.read import read_sweep
+    from pipeline.study.trial_rows import read_board, sweeps_in
+
+    known = sweeps_in(store) if store is not None else {}
+    rows: list[dict[str, Any]] = []
+    for file in project.sweep_files():
+        try:
+            name, problem = read_sweep(file, project.root).name, None
+        except SweepFileError as error:
+            name, problem = file.stem, str(error)
+        trials = read_board(name, store) if store is not None and name in known else []
+        states = Counter(str(trial.state) for trial in trials)
+        path = str(file.relative_to(project.root))
+        rows.append({"sweep": name, "file": path, "trials": dict(states), "problem": problem})
+    files = {row["sweep"] for row in rows}
+    problem = "no file in sweeps/"
+    return rows + [
+        {"sweep": name, "file": None, "trials": {}, "problem": problem}
+        for name in known
+        if name not in files
+    ]

@@ -44,15 +44,14 @@ def train(
     from pipeline.preflight.machine_overrides import parse_sets
     from pipeline.track.tracking import Tracking, agent_run
 
-    opened = open_sweep(sweep)
-    agent = agent_run()
+    opened, agent = open_sweep(sweep), agent_run()
     mode = wandb_mode or ("live" if agent else "offline")
     tracking = Tracking.of(opened.project, opened.sweep.name, mode)
     spec = {**tracking.spec(), **(agent.spec(opened.sweep.name) if agent else {})}
     terminal = Terminal()
     folder = opened.project.runs / opened.sweep.name
     mirror = WandbReporter(folder, tracking.mirror, terminal)
-    slots = find_slots(opened.sweep, device, gpus, 1, terminal.line, wait)
+    slots = find_slots(opened.sweep, device, gpus, 1, terminal, wait)
     try:
         request = LaunchRequest(
             sweep=opened.sweep,

@@ -87,7 +87,7 @@ class Dispatcher:
         self._jobs = {job.id: job for job in self._executor.list_jobs() if job.digest == digest}
         for job in self._active():
             self._reporter.on_message(f"{self._title(job)} goes on ({job.state}).")
-        plan = Schedule(wanted=())
+        plan = Schedule(requests=())
         while True:
             try:
                 plan, done = self._step()
@@ -108,8 +108,8 @@ class Dispatcher:
         jobs = self._executor.list_jobs()
         rows = self._context.rows()  # after the jobs: then they say why one has ended
         plan = schedule(self._context, rows)
-        if plan.beaten:  # by the last to arrive, whose job may be gone
-            prune_paused(self._context, plan.beaten, self._reporter)
+        if plan.to_prune:  # by the last to arrive, whose job may be gone
+            prune_paused(self._context, plan.to_prune, self._reporter)
         self._update_rows(rows)
         self._update_jobs(jobs, plan)
         # Do not replace a job that a user has cancelled.
@@ -201,7 +201,7 @@ class Dispatcher:
         if job.output_failed or code in _FATAL_EXIT_CODES:
             self._error = self._error or NotReady(f"{title} {self._refusal(job)}")
             return
-        if code == _INTERRUPTED_EXIT_CODE and (self._stops.requested or not plan.wanted):
+        if code == _INTERRUPTED_EXIT_CODE and (self._stops.requested or not plan.requests):
             return
         self._fruitless += 1
         bound = self._context.sweep.job.retry.get(Cause.LOST_WORKER, 0)

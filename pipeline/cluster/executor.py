@@ -11,10 +11,11 @@ import enum
 import hashlib
 import importlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from pipeline.launch.reporters import Reporter
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 
@@ -84,16 +85,15 @@ class JobEnvironment(abc.ABC):
     @staticmethod
     def detect(sweep: Sweep) -> "JobEnvironment | None":
         """Return the job that this process runs in, None outside of every scheduler."""
-        found = (executor_class(name).environment(sweep) for name in EXECUTORS)
-        return next((job for job in found if job is not None), None)
+        jobs = (executor_class(name).environment(sweep) for name in EXECUTORS)
+        return next((job for job in jobs if job is not None), None)
 
     @abc.abstractmethod
-    def requeue(self, epochs: int, say: Callable[[str], None]) -> bool:
+    def requeue(self, epochs: int, reporter: Reporter) -> bool:
         """Have this job started again later.
 
         Args:
             epochs: how many it has finished; a job that finishes none is not queued again.
-            say: prints one line.
 
         Returns:
             Whether the scheduler now ends this process, to start it again.

@@ -11,7 +11,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.cluster.executor import (
     ClusterJob,
@@ -23,6 +23,7 @@ from pipeline.cluster.executor import (
 from pipeline.cluster.slurm_validation import Cluster, read_cluster, validate
 from pipeline.env import HOST_BOUND
 from pipeline.errors import NotReady
+from pipeline.launch.reporters import Reporter
 from pipeline.plan.sweep import Sweep
 
 CALL_S = 30.0
@@ -51,10 +52,10 @@ _OUTPUT_FAILED = -53
 class SlurmEnvironment(JobEnvironment):
     """The SLURM job that this process runs in."""
 
-    def requeue(self, epochs: int, say: Callable[[str], None]) -> bool:
+    def requeue(self, epochs: int, reporter: Reporter) -> bool:
         """Have SLURM queue this job again, unless it had no time for an epoch."""
         if epochs < 1:
-            say(
+            reporter.on_message(
                 f"SLURM job {self.id} had no time to finish an epoch, so it is not queued again. "
                 "Raise slurm.time or slurm.signal_s in the sweep file."
             )
@@ -62,9 +63,11 @@ class SlurmEnvironment(JobEnvironment):
         try:
             run_client(["scontrol", "requeue", self.id])
         except NotReady as error:
-            say(f"SLURM job {self.id} is not queued again: {error}")
+            reporter.on_message(f"SLURM job {self.id} is not queued again: {error}")
             return False
-        say(f"SLURM job {self.id} is queued again; it goes on where this one stopped.")
+        reporter.on_message(
+            f"SLURM job {self.id} is queued again; it goes on where this one stopped."
+        )
         return True
 
 
@@ -132,10 +135,10 @@ class SlurmExecutor(Executor):
         return f"pcan-{self._sweep.name}-{place}"
 
     def describe(self, argv: Sequence[str]) -> str:
-        """Return the batch script: what is asked for, the site's own lines, the launch."""
+        """Return the batch script: the options, the site's own lines, the launch."""
         slurm, cluster = self._sweep.slurm, self._cluster
         cpus = slurm.cpus or (cluster.share(self._sweep, self._gpus) if cluster else None)
-        asked: dict[str, str | int | None] = {
+        options: dict[str, str | int | None] = {
             "job-name": self.job_name,
             "comment": command_digest(argv),
             "nodes": 1,
@@ -152,7 +155,7 @@ class SlurmExecutor(Executor):
             "open-mode": "append",
             "export": "ALL",
         }
-        lines = [f"#SBATCH --{key}={value}" for key, value in asked.items() if value is not None]
+        lines = [f"#SBATCH --{key}={value}" for key, value in options.items() if value is not None]
         extra = [line for line in slurm.extra if line.strip().startswith("#SBATCH")]
         setup = [line for line in slurm.extra if line not in extra]
         run = f"exec {shlex.join(argv)}"  # exec: signals reach the launch itself

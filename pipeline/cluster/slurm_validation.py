@@ -1,6 +1,6 @@
-"""What the cluster has, and what of a sweep it could never run: said before anything is submitted.
+"""What a SLURM cluster has, and what of a sweep it can never run, checked before submission.
 
-SLURM itself lets much of this wait for ever.
+SLURM itself accepts much of this and leaves it pending forever.
 """
 
 import dataclasses
@@ -40,28 +40,32 @@ class Cluster:
         return list(dict.fromkeys(node.partition for node in self.nodes))
 
     def offered(self, slurm: Slurm) -> list[Node]:
-        """Return the nodes that a job may come to run on."""
-        wanted = slurm.partition
-        inside = [n for n in self.nodes if (n.partition == wanted if wanted else n.default)]
-        return [n for n in inside if not slurm.nodes or n.name in slurm.nodes]
+        """Return the nodes that a job may run on."""
+        name = slurm.partition
+        nodes = [n for n in self.nodes if (n.partition == name if name else n.default)]
+        return [n for n in nodes if not slurm.nodes or n.name in slurm.nodes]
 
     def excluded(self, slurm: Slurm) -> str | None:
-        """Return `--exclude`; SLURM's own list of nodes asks for all of them at once."""
+        """Return `--exclude`; SLURM's `--nodelist` would require all of its nodes at once."""
         if not slurm.nodes:
             return None
         others = dict.fromkeys(n.name for n in self.nodes if n.name not in slurm.nodes)
         return ",".join(others) or None
 
     def share(self, sweep: Sweep, gpus: int) -> int | None:
-        """Return the cores of one job: as many of a node's as it takes of its GPUs."""
+        """Return the cores of one job: the same share of a node's cores as of its GPUs."""
         if gpus == 0:
             return sweep.job.gpus
-        able = [n for n in self.offered(sweep.slurm) if n.gpus >= gpus]
-        return min((max(1, n.cpus * gpus // n.gpus) for n in able), default=None)
+        usable = [n for n in self.offered(sweep.slurm) if n.gpus >= gpus]
+        return min((max(1, n.cpus * gpus // n.gpus) for n in usable), default=None)
 
 
 def read_cluster(call: Callable[[Sequence[str]], str]) -> Cluster:
-    """Ask SLURM for its partitions and nodes."""
+    """Return the partitions and nodes that `sinfo` lists.
+
+    Args:
+        call: runs a command and returns its output.
+    """
     listed = call(["sinfo", "-a", "-h", "-N", "-o", "%P|%N|%G|%c|%l"])
     return Cluster([_node(line) for line in listed.splitlines() if line.count("|") == 4])
 
@@ -74,16 +78,16 @@ def validate(
     storage: Storage | None,
     lead_s: int,
 ) -> None:
-    """Refuse jobs that would wait for ever, or whose work nobody else would see.
+    """Refuse jobs that would stay pending forever, or whose results would not be seen here.
 
     Args:
         gpus: how many GPUs a job asks for.
-        lead_s: how long before its time limit a job is told to stop.
+        lead_s: how long before its time limit a job is signalled to stop.
 
     Raises:
         SweepFileError: the `slurm:` block asks for what the cluster does not have.
         NotReady: the cluster cannot run this sweep from here.
-        StorageError: the jobs could not reach the storage.
+        StorageError: the jobs cannot reach the storage.
     """
     slurm = sweep.slurm
     if slurm.partition is not None and slurm.partition not in cluster.partitions:
@@ -108,7 +112,7 @@ def validate(
 
 
 def seconds(text: str) -> int | None:
-    """Return a time limit of SLURM in seconds, None for one without end."""
+    """Return a time limit of SLURM in seconds, None if it is infinite."""
     days, sign, rest = text.rpartition("-")
     parts = [int(part) for part in rest.split(":")] if re.match(r"^[\d:]+$", rest) else []
     if not parts:
@@ -125,31 +129,31 @@ def seconds(text: str) -> int | None:
 def _refuse_time(sweep: Sweep, offered: Sequence[Node], where: str, lead_s: int) -> None:
     if sweep.slurm.time is None:
         return
-    line, asked = sweep.where("slurm", "time"), seconds(sweep.slurm.time) or 0
+    line, limit_s = sweep.where("slurm", "time"), seconds(sweep.slurm.time) or 0
     limits = [node.limit_s for node in offered]
     longest = None if None in limits else max(limit or 0 for limit in limits)
-    if longest is not None and asked > longest:
+    if longest is not None and limit_s > longest:
         raise SweepFileError(
             f"{line}: slurm.time {sweep.slurm.time} is longer than {where} allows "
-            f"({longest / 3600:g} h); such a job would wait for ever."
+            f"({longest / 3600:g} h); the job would stay pending forever."
         )
     epoch_s = 60 * (sweep.job.epoch_minutes or 0)
-    if asked < lead_s + epoch_s:
+    if limit_s < lead_s + epoch_s:
         raise SweepFileError(
             f"{line}: slurm.time {sweep.slurm.time} leaves no time for an epoch: one takes "
-            f"{epoch_s / 60:g} min, and a job is told {lead_s / 60:.0f} min before its limit."
+            f"{epoch_s / 60:g} min, and a job is stopped {lead_s / 60:.0f} min before its limit."
         )
 
 
 def _refuse_unshared(
     sweep: Sweep, project: Project, offered: Sequence[Node], storage: Storage | None
 ) -> None:
-    """Refuse folders and storages that jobs on other nodes would not see."""
+    """Refuse folders and storages that jobs on other nodes cannot use."""
     here = socket.gethostname().split(".")[0]
-    away = sorted({node.name for node in offered if node.name.split(".")[0] != here})
-    if not away:
+    others = sorted({node.name for node in offered if node.name.split(".")[0] != here})
+    if not others:
         return
-    nodes = ", ".join(away[:3]) + (", ..." if len(away) > 3 else "")
+    nodes = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
     if storage is not None and storage.sqlite_file is not None:
         raise StorageError(
             f"The storage {storage.shown} is a file that {nodes} cannot use together. Use a "
@@ -171,9 +175,9 @@ def _refuse_unshared(
 def _no_nodes(sweep: Sweep, cluster: Cluster) -> Exception:
     names = ", ".join(dict.fromkeys(node.name for node in cluster.nodes)) or "none"
     if sweep.slurm.nodes:
-        asked = ", ".join(sweep.slurm.nodes)
+        listed = ", ".join(sweep.slurm.nodes)
         return SweepFileError(
-            f"{sweep.where('slurm', 'nodes')}: slurm.nodes {asked} are not in that partition; "
+            f"{sweep.where('slurm', 'nodes')}: slurm.nodes {listed} are not in that partition; "
             f"this cluster has: {names}."
         )
     return NotReady(

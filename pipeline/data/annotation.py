@@ -37,8 +37,8 @@ class Annotation:
         if name not in self.splits:
             have = ", ".join(self.splits) or "none"
             raise InputError(f'{self.path} has no split "{name}". It has: {have}.')
-        wanted = set(self.splits[name])
-        return [clip for clip in self.clips if clip_name(clip) in wanted]
+        names = set(self.splits[name])
+        return [clip for clip in self.clips if clip_name(clip) in names]
 
 
 def clip_name(clip: dict[str, Any]) -> str:
@@ -65,7 +65,7 @@ def load_pickle(path: Path) -> Any:
     except UnsafePickle as error:
         raise InputError(
             f"{path} is refused: {error}, which no annotation needs and which could run code. "
-            "Use a file from its publisher, or write it anew from plain arrays."
+            "Use a file from its publisher, or write it again from plain arrays."
         ) from error
     except pickle.UnpicklingError as error:
         raise InputError(f"{path} is damaged or no pickle ({error}). Get it again.") from error
@@ -90,7 +90,7 @@ def load_annotation(path: Path) -> Annotation:
     is_list = isinstance(content, list) and content and isinstance(splits, dict)
     if not is_list or not all(isinstance(clip, dict) for clip in content):
         raise InputError(
-            f"{path} is no pose annotation: it should hold a list of clips, or a dict with "
+            f"{path} is not a pose annotation: it should hold a list of clips, or a dict with "
             '"split" and "annotations", as PoseDataset reads them.'
         )
     for number, clip in enumerate(content):

@@ -34,7 +34,7 @@ def check(sources: Sequence[Source], decode: int, workers: int = 1) -> list[Data
     """Check everything that needs no training code.
 
     Args:
-        decode: so many videos of each source are decoded, evenly spread.
+        decode: how many videos of each source are decoded, evenly spread.
 
     Raises:
         InputError, NotReady: an annotation cannot be read at all, or lacks a split.
@@ -75,8 +75,8 @@ def check_split(source: Source, annotation: Annotation, clips: Clips) -> Rows:
         yield ERROR, "the split is empty"
 
 
-def check_labels(source: Source, annotation: Annotation, clips: Clips) -> Rows:
-    """Labels that are no class numbers, and classes without clips."""
+def check_labels(_source: Source, _annotation: Annotation, clips: Clips) -> Rows:
+    """Labels that are not class numbers, and classes without clips."""
     wrong = [
         c for c in clips if not isinstance(c.get("label"), int | np.integer) or c["label"] < 0
     ]
@@ -96,7 +96,7 @@ def check_labels(source: Source, annotation: Annotation, clips: Clips) -> Rows:
             yield WARNING, f"no clips of the classes {', '.join(map(str, empty[:10]))}"
 
 
-def check_joints(source: Source, annotation: Annotation, clips: Clips) -> Rows:
+def check_joints(_source: Source, _annotation: Annotation, clips: Clips) -> Rows:
     """Joints of another form than the chain takes, missing or beside the picture."""
     forms: collections.Counter[tuple[int, ...]] = collections.Counter()
     broken, missing, outside, count = [], 0, 0, 0
@@ -129,7 +129,7 @@ def check_joints(source: Source, annotation: Annotation, clips: Clips) -> Rows:
         yield (WARNING if share > 0.5 or beside_share > 0.2 else NOTE), text
 
 
-def check_videos(source: Source, annotation: Annotation, clips: Clips) -> Rows:
+def check_videos(source: Source, _annotation: Annotation, clips: Clips) -> Rows:
     """Videos that are not there."""
     paths = [video_path(source.videos, clip_name(clip)) for clip in clips]
     lost = [path for path in paths if not path.is_file()]

@@ -1,9 +1,9 @@
 """Which part of a clip's frames training can ever ask for.
 
 MMAction2 draws one frame from each of 32 known segments of a clip, takes the hull of the joints in
-them, pads it and makes it square (`MMUniformSampleFrames`, `MMCompact`). The box of all frames is
-no superset of what is drawn, because the square is centred anew for every draw. But each edge of a
-drawn hull lies in a known interval, so the outermost edges of any box can be computed.
+them, pads it and makes it square (`MMUniformSampleFrames`, `MMCompact`). The box of all frames
+need not contain what is drawn, because the square is centred again for every draw. But each edge
+of a drawn hull lies in a known interval, so the outermost edges of any box can be computed.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ def segments(frames: int, clip_len: int) -> npt.NDArray[np.int64]:
         return np.stack([every, every], axis=1)
     slot = np.arange(clip_len)
     if frames < 2 * clip_len:
-        skipped = frames - clip_len  # so many steps of 1 are spread over clip_len + 1 places
+        skipped = frames - clip_len  # this many steps of 1 are spread over clip_len + 1 places
         first = slot + np.maximum(0, skipped - (clip_len - slot))
         return np.stack([first, slot + np.minimum(slot + 1, skipped)], axis=1)
     bounds = np.arange(clip_len + 1) * frames // clip_len

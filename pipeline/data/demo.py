@@ -54,7 +54,7 @@ def make_demo(
         raise InputError(f"{folder} cannot be made: {error.strerror}. Name another.") from None
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         draft = Path(temporary) / "set"
-        _write_set(draft, clips, seed, progress or (lambda done, total: None))
+        _write_set(draft, clips, seed, progress or (lambda _done, _total: None))
         (draft / META).write_text(json.dumps(meta, indent=1) + "\n", encoding="utf-8")
         try:
             os.replace(draft, folder)  # takes the place of an empty folder too

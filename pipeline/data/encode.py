@@ -34,7 +34,7 @@ def encoder(codec: str) -> Encode:
 class Jpeg:
     """JPEG in full colour resolution, of the least quality that keeps the floor.
 
-    Halved colour is no saving: at equal size it is 2 to 6 dB worse on coloured clips, grey ones
+    Halved colour saves nothing: at equal size it is 2 to 6 dB worse on coloured clips, grey ones
     have none to halve.
     """
 

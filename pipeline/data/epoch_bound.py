@@ -33,7 +33,7 @@ def loading_minutes(
 
 
 def sentence(clips: int, cpu_ms: float, job: LoaderLoad, joints: bool) -> str:
-    """Say in words what the loading allows."""
+    """Return in words what the loading allows."""
     loaders, main = loading_minutes(clips, cpu_ms, job, joints)
     least = max(loaders, main)
     where = "in the loaders" if loaders >= main else "in the training process"

@@ -29,7 +29,7 @@ class Recipe:
     fixed: bool  # only the frames that validation shows
 
     def meta(self) -> dict[str, Any]:
-        """Return what the pack's head says of it."""
+        """Return the recipe's entries in a pack's head."""
         return {
             "maker": MAKER,
             "codec": self.codec,
@@ -74,7 +74,7 @@ class Task:
 
 
 def head_of(task: Task, recipe: Recipe) -> dict[str, Any]:
-    """Return what a sound pack's head says before its video is decoded."""
+    """Return what is known of a pack's head before its video is decoded."""
     source = {
         "source": source_fingerprint(task.clip),
         "video_bytes": os.stat(task.video).st_size,
@@ -96,15 +96,16 @@ def make(task: Task) -> int:
         Bytes written.
 
     Raises:
-        VideoError: the video is missing, damaged, or shorter than the annotation says.
+        VideoError: the video is missing, damaged, or shorter than its annotation.
     """
     if not task.video.is_file():
         raise VideoError(f"{task.video} is missing")
     total = int(task.clip["total_frames"])
     jobs = {path: _Job(task, recipe, total) for path, recipe in task.packs.items()}
-    wanted = {0}.union(*(job.wanted.tolist() for job in jobs.values()))  # 0 has the size
-    last, number = max(wanted), -1
-    for number, picture in numbered(task.video, wanted):
+    # The first frame has the size.
+    numbers = {0}.union(*(job.numbers.tolist() for job in jobs.values()))
+    last, number = max(numbers), -1
+    for number, picture in numbered(task.video, numbers):
         for job in jobs.values():
             job.take(number, picture)
         if number == last:
@@ -121,11 +122,11 @@ class _Job:
 
     def __init__(self, task: Task, recipe: Recipe, total: int) -> None:
         self.task, self.recipe = task, recipe
-        self.wanted = recipe.frames(total)
+        self.numbers = recipe.frames(total)
         self.stills: list[tuple[int, bytes]] = []
         self.size, self.box = (0, 0), (0, 0, 0, 0)
         self._encode = encoder(recipe.codec)
-        self._remaining = set(self.wanted.tolist())
+        self._remaining = set(self.numbers.tolist())
 
     def take(self, number: int, picture: Picture) -> None:
         """Keep the region of a frame if the pack has it."""

@@ -2,7 +2,7 @@
 
 Pure geometry: no images, no files. Metres, x to the person's left, y up, z to the front.
 Pairs of actions differ in what is held (seen only in the picture) or in the order of time
-(seen only in motion), so that no single frame and no skeleton alone tells all eight apart.
+(seen only in motion), so that no single frame and no skeleton alone separates all eight.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ LEFT_HAND, RIGHT_HAND = 9, 10
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """How one person does it: drawn anew for each clip.
+    """How one person does it: drawn again for each clip.
 
     Args:
         speed: cycles of a repeated movement within the clip.

@@ -1,7 +1,8 @@
 """Run a function over many tasks in processes of their own, each task with a time limit.
 
-A video that is damaged in the right way makes a decoder crash or hang for ever. Here such a task
-costs its worker, which is replaced, and is reported like any other failure.
+A damaged video can make a decoder crash or hang for ever. Here such a task costs its worker, which
+is replaced, and is reported like any other failure. Each worker has a pipe of its own, so that one
+that is killed while it sends takes nothing else with it (docs/decisions/041).
 """
 
 import dataclasses
@@ -21,6 +22,16 @@ class TaskResult:
     error: str | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """What every worker of a pool does; the arguments of `run`."""
+
+    function: Callable[[Any], Any]
+    limit_s: float
+    start: Callable[[], None] | None
+    expected: tuple[type[Exception], ...]
+
+
 def run(
     function: Callable[[Any], Any],
     tasks: Iterable[Any],
@@ -36,51 +47,63 @@ def run(
         workers: processes.
         limit_s: a task that takes longer is ended.
         start: called once in each process.
-        expected: exceptions whose text is the whole message; others bring their type along.
+        expected: exceptions whose text is the whole message; others are given with their type.
     """
-    queue = iter(tasks)
-    crew: list[_Worker] = []
+    pool = _Pool(_Job(function, limit_s, start, expected), workers)
     try:
-        crew = [_Worker(function, limit_s, start, expected) for _ in range(workers)]
-        idle, busy = list(crew), dict[Connection, _Worker]()
-        while True:
-            while idle:
-                task = next(queue, None)
-                if task is None:
-                    break
-                worker = idle.pop()
-                worker.give(task)
-                busy[worker.pipe] = worker
-            if not busy:
-                return
-            now = time.monotonic()
-            soonest = min(worker.deadline for worker in busy.values())
-            ready = wait(list(busy), timeout=max(0.0, soonest - now))
-            now = time.monotonic()
-            ended = [w for pipe, w in busy.items() if pipe in ready or w.deadline <= now]
-            for worker in ended:
-                pipe = worker.pipe
-                del busy[pipe]
-                done = worker.take(pipe in ready)
-                if not worker.alive:
-                    crew.remove(worker)
-                    worker = _Worker(function, limit_s, start, expected)
-                    crew.append(worker)
-                idle.append(worker)
-                yield done
+        for task in tasks:
+            if not pool.idle:
+                yield from pool.finished()
+            pool.give(task)
+        while pool.busy:
+            yield from pool.finished()
     finally:
-        for worker in crew:
+        pool.end()
+
+
+class _Pool:
+    """Workers that wait for a task, and workers that have one."""
+
+    def __init__(self, job: _Job, workers: int) -> None:
+        self._job = job
+        self.idle: list[_Worker] = []
+        self.busy: dict[Connection, _Worker] = {}
+        for _ in range(workers):
+            self.idle.append(_Worker(job))
+
+    def give(self, task: Any) -> None:
+        """Have an idle worker begin with the task."""
+        worker = self.idle.pop()
+        worker.give(task)
+        self.busy[worker.pipe] = worker
+
+    def finished(self) -> list[TaskResult]:
+        """Wait until a task or more ends or runs out of time; replace workers that are gone."""
+        soonest = min(worker.deadline for worker in self.busy.values())
+        ready = wait(list(self.busy), timeout=max(0.0, soonest - time.monotonic()))
+        now = time.monotonic()
+        ended = [pipe for pipe, w in self.busy.items() if pipe in ready or w.deadline <= now]
+        results = []
+        for pipe in ended:
+            worker = self.busy.pop(pipe)
+            results.append(worker.take(pipe in ready))
+            self.idle.append(worker if worker.alive else _Worker(self._job))
+        return results
+
+    def end(self) -> None:
+        """Kill all workers."""
+        for worker in [*self.idle, *self.busy.values()]:
             worker.end()
 
 
 class _Worker:
     """One process and the pipe to it."""
 
-    def __init__(self, *job: Any) -> None:
-        self._limit_s = job[1]
+    def __init__(self, job: _Job) -> None:
+        self._limit_s = job.limit_s
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, *job), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, job), daemon=True)
         self._process.start()
         theirs.close()
         self.alive = True
@@ -115,16 +138,10 @@ class _Worker:
         self._process.join()
 
 
-def _serve(
-    pipe: Connection,
-    function: Callable[[Any], Any],
-    limit_s: float,
-    start: Callable[[], None] | None,
-    expected: tuple[type[Exception], ...],
-) -> None:
+def _serve(pipe: Connection, job: _Job) -> None:
     """Be a worker: answer tasks until the other end of the pipe closes."""
-    if start is not None:
-        start()
+    if job.start is not None:
+        job.start()
     while True:
         try:
             task = pipe.recv()
@@ -132,8 +149,8 @@ def _serve(
             return
         answer: tuple[Any, str | None]
         try:
-            answer = function(task), None
-        except expected as error:
+            answer = job.function(task), None
+        except job.expected as error:
             answer = None, str(error)
         except KeyboardInterrupt:
             return

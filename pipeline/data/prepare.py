@@ -1,4 +1,4 @@
-"""Make a prepared store: plan what is missing, tell what it needs, make it, sum it up.
+"""Make a prepared store: plan what is missing, estimate its size, make it, summarise it.
 
 Resumable: a pack that is there, whole and of the same source and recipe is kept. The manifest is
 written last.
@@ -24,8 +24,8 @@ from pipeline.shared.pack import Pack, PackError, replace_file
 from pipeline.shared.store import MAKER, MANIFEST, digest_of, pack_path
 
 LIMIT_S = 120.0
-#: So many clips' first pictures are encoded to tell beforehand what a store will take.
-LOOKED_AT = 8
+#: Clips whose first picture is encoded to estimate what a store will take.
+SAMPLED_CLIPS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ def plan(
     """Read the annotations and find out which packs are missing.
 
     Args:
-        limit: only so many clips of each source, for trying.
+        limit: at most this many clips of each source, for trying.
         in_full: read every byte of the packs that are there, not only their heads.
 
     Raises:
@@ -70,22 +70,17 @@ def plan(
             "Prepare them one by one: pcan data prepare --ann FILE --videos DIR"
         )
     found: dict[Path, Annotation] = {}
-    packs: dict[str, Task] = {}
+    by_video: dict[Path, Task] = {}
     for source in sources:
         annotation = found.setdefault(source.ann_file, load_annotation(source.ann_file))
         codec = PROFILES[profile] if source.kind == "train" else "webp"
         recipe = Recipe(codec, source.clip_len, source.compact, fixed=source.kind == "val")
         for clip in annotation.split(source.split)[:limit]:
-            name = clip_name(clip)
-            if os.path.isabs(name) or ".." in Path(name).parts:
-                raise InputError(
-                    f'{source.ann_file}: the clip "{name}" lies outside its folder, which no data '
-                    "set needs. Nothing was written."
-                )
+            name = _safe_name(clip, source)
             video = video_path(source.videos, name)
-            task = packs.setdefault(f"{video}", Task(name, clip, video, {}))
+            task = by_video.setdefault(video, Task(name, clip, video, {}))
             task.packs[pack_path(root, source.kind, name)] = recipe
-    tasks = list(packs.values())
+    tasks = list(by_video.values())
     return Plan(
         root=root,
         profile=profile,
@@ -95,6 +90,17 @@ def plan(
         annotation_sha256={path.name: _sha256(path) for path in found},
         limit=limit,
     )
+
+
+def _safe_name(clip: dict[str, Any], source: Source) -> str:
+    """Return a clip's name; raise InputError if it leads out of the folder of its data set."""
+    name = clip_name(clip)
+    if os.path.isabs(name) or ".." in Path(name).parts:
+        raise InputError(
+            f'{source.ann_file}: the clip "{name}" lies outside its folder, which no data set '
+            "needs. Nothing was written."
+        )
+    return name
 
 
 def unfinished(task: Task, in_full: bool = False) -> Task:
@@ -112,8 +118,8 @@ def _made(task: Task, path: Path, recipe: Recipe, in_full: bool) -> bool:
         with Pack(path) as pack:
             if in_full:
                 pack.check()
-            wanted = head_of(task, recipe)
-            return all(pack.meta.get(key) == value for key, value in wanted.items())
+            head = head_of(task, recipe)
+            return all(pack.meta.get(key) == value for key, value in head.items())
     except (OSError, PackError):
         return False
 
@@ -127,14 +133,14 @@ def needed_bytes(todo: Plan) -> int:
         NotReady: none of these videos can be decoded.
     """
     sizes = []
-    for task in todo.missing[:: max(1, len(todo.missing) // LOOKED_AT)][:LOOKED_AT]:
+    for task in todo.missing[:: max(1, len(todo.missing) // SAMPLED_CLIPS)][:SAMPLED_CLIPS]:
         try:
             sizes.append(_expected_bytes(task))
         except (VideoError, StopIteration):
             continue
     if not sizes:
         first = todo.missing[0].video
-        raise NotReady(f"None of {LOOKED_AT} videos can be decoded; the first is {first}.")
+        raise NotReady(f"None of {SAMPLED_CLIPS} videos can be decoded; the first is {first}.")
     return int(sum(sizes) / len(sizes) * len(todo.missing))
 
 
@@ -166,13 +172,13 @@ def prepare(
     todo: Plan,
     workers: int,
     max_bad: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
     limit_s: float = LIMIT_S,
 ) -> dict[str, Any]:
     """Make the missing packs and write the manifest.
 
     Args:
-        max_bad: so many clips may fail; they stay on their videos.
+        max_bad: how many clips may fail; they stay on their videos.
         progress: called with clips done and clips in all.
         limit_s: for one clip.
 
@@ -205,7 +211,7 @@ def _results(tasks: Sequence[Task], workers: int, limit_s: float) -> Iterable[Ta
 
 
 def too_many(bad: dict[str, str], max_bad: int) -> str:
-    """Say which clips failed; what is made stays, so that the next run goes on."""
+    """Return which clips failed; what is made stays, so that the next run goes on."""
     shown = "; ".join(list(bad.values())[:5])
     return (
         f"{len(bad)} clips could not be prepared, more than --max-bad {max_bad}: {shown}. "

@@ -28,7 +28,7 @@ class Source:
 
 
 def of_config(loaders: Sequence[Mapping[str, Any]], root: Path) -> list[Source]:
-    """Return the sources of a config's loaders, as `pipeline.train.tools.data_facts` tells them.
+    """Return the sources of a config's loaders, as `pipeline.train.tools.data_facts` returns them.
 
     Loaders that show the same clips in the same way are one source; a test loader that shows
     other frames than the validation is left to the videos.

@@ -60,10 +60,10 @@ def spread(items: Sequence[T], count: int) -> list[T]:
 def _differences(pack: Pack, video: Path) -> tuple[float, int]:
     """Return the mean squared and the largest difference over a pack's pictures."""
     left, top, right, bottom = pack.box
-    wanted = set(pack.frames.tolist())
+    numbers = set(pack.frames.tolist())
     squares, largest = [], 0
     for number, picture in enumerate(frames(video)):
-        if number not in wanted:
+        if number not in numbers:
             continue
         stored = decoded(pack.still(number), (bottom - top, right - left))
         difference = stored.astype(np.int16) - picture[top:bottom, left:right]

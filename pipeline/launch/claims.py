@@ -68,7 +68,7 @@ class TrialClaimer:
         enclosing: EnclosingJob | None,
     ) -> None:
         #: What is wanted, as of the last call.
-        self.schedule = Schedule(wanted=())
+        self.schedule = Schedule(requests=())
         self._current = current
         self._slots = slots
         self._completion = completion
@@ -88,22 +88,22 @@ class TrialClaimer:
         context = self._current.value
         self._slots.blocked_by = ""
         rows = context.rows()
-        wanted = schedule(context, rows)
-        if wanted.beaten:
-            prune_paused(context, wanted.beaten, self._reporter)
+        plan = schedule(context, rows)
+        if plan.to_prune:
+            prune_paused(context, plan.to_prune, self._reporter)
             rows = context.rows()
-            wanted = schedule(context, rows)
-        self.schedule = wanted
-        names = [request.variant for request in wanted.wanted]
+            plan = schedule(context, rows)
+        self.schedule = plan
+        names = [request.variant for request in plan.requests]
         for line in publish_made_weights(context.sweep, context.project, rows, names):
             self._reporter.on_message(line)
         remote = {row.trial_id for row in rows if _remote_host(context, row)}
         skip = self._completion.given_back | remote
-        while accepting() and claimable(context.sweep, wanted, rows, skip):
+        while accepting() and claimable(context.sweep, plan, rows, skip):
             slot = self._slots.acquire(context.sweep.name)
             if slot is None:
                 break
-            lease = claim(context.sweep, context.study_storage, wanted.wanted, skip=skip)
+            lease = claim(context.sweep, context.study_storage, plan.requests, skip=skip)
             if lease is None:
                 self._slots.release(slot)
                 break
@@ -195,8 +195,8 @@ class TrialClaimer:
         the wait: its GPUs are not kept idle for what others may leave.
         """
         context = self._current.value
-        wanted = [request.variant for request in self.schedule.wanted]
-        others = busy(context.sweep, context.study_storage, wanted)
+        variants = [request.variant for request in self.schedule.requests]
+        others = busy(context.sweep, context.study_storage, variants)
         if self._enclosing is not None:
             others = [o for o in others if o.lapsed or o.job == self._enclosing.id]
         return ", ".join(f"{other.variant}/{other.number} ({other.owner})" for other in others)
@@ -217,14 +217,14 @@ def _remote_host(context: LaunchContext, row: TrialRow) -> str | None:
     return row.remote_host(context.project.root) if row.epoch and not row.finished else None
 
 
-def _refuse_remote_trials(context: LaunchContext, wanted: Schedule) -> None:
+def _refuse_remote_trials(context: LaunchContext, plan: Schedule) -> None:
     """Raise NotReady if a wanted trial was started in a run directory that is not seen here."""
-    names = {request.variant for request in wanted.wanted}
+    names = {request.variant for request in plan.requests}
     for row in context.rows():
         host = _remote_host(context, row)
         if host is not None and row.variant in names:
             raise NotReady(
-                f"{row.name} was begun on {host} and has {row.epoch} epochs in {row.run_dir} "
+                f"{row.name} was started on {host} and has {row.epoch} epochs in {row.run_dir} "
                 f"there, which is not seen here. Launch it on {host}, or let both hosts see "
                 "one project folder."
             )

@@ -198,7 +198,7 @@ def prune_paused(context: LaunchContext, beaten: Sequence[TrialRow], reporter: R
 def outcome_of_earlier_start(
     trial: TrialRunner, earlier: Mapping[str, Any] | None
 ) -> Outcome | None:
-    """Return how a trial ended whose last launcher could not report it any more.
+    """Return how a trial ended whose last launcher could not report it.
 
     Args:
         earlier: the content of its `outcome.json`.

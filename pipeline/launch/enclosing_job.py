@@ -1,7 +1,8 @@
 """The cluster job that a launch runs in, as far as the launch uses it."""
 
-from collections.abc import Callable
 from typing import Any, Protocol
+
+from pipeline.launch.reporters import Reporter
 
 
 class EnclosingJob(Protocol):
@@ -15,7 +16,7 @@ class EnclosingJob(Protocol):
     def warning_s(self) -> float:
         """How long before its time limit the scheduler sends SIGUSR1."""
 
-    def requeue(self, epochs: int, say: Callable[[str], None]) -> bool:
+    def requeue(self, epochs: int, reporter: Reporter) -> bool:
         """Have the job started again later, if it has finished epochs.
 
         Returns:

@@ -94,9 +94,9 @@ def launch(
         schedule = controller.run()
         result = _result(controller, context, schedule.why, stops, alone=enclosing is None)
         reporter.on_launch_end(result)
-        if enclosing is not None and stops.out_of_time:
-            if enclosing.requeue(controller.epochs, reporter.on_message):
-                stops.sleep(ENDED_S)
+        expired = enclosing if stops.out_of_time else None
+        if expired is not None and expired.requeue(controller.epochs, reporter):
+            stops.sleep(ENDED_S)
     return result
 
 

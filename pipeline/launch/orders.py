@@ -43,12 +43,16 @@ class RunOrder:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """The trials wanted now, and why nothing more is wanted once they are done.
+    """What a launch is to run now.
 
-    `beaten` are paused trials of a search that are to be ended.
+    Args:
+        requests: the trials to claim, the most urgent first.
+        why: why the launch ends once none is left, in words.
+        step: where the ladder is, in a launch that follows it.
+        to_prune: paused trials of a search that its rule does not let resume.
     """
 
-    wanted: tuple[ClaimRequest, ...]
+    requests: tuple[ClaimRequest, ...]
     why: str = ""
     step: LadderState | None = None
-    beaten: tuple[TrialRow, ...] = ()
+    to_prune: tuple[TrialRow, ...] = ()

@@ -143,11 +143,12 @@ class Reporter:
 class Reporters(Reporter):
     """Passes every event on to several reporters, in their order.
 
-    One that raises is left out from then on, which the others report.
+    What one of them raises is reported once and stops neither the others nor the launch.
     """
 
     def __init__(self, *reporters: Reporter) -> None:
         self._reporters = list(reporters)
+        self._failed: set[Reporter] = set()
 
     def add(self, reporter: Reporter) -> None:
         self._reporters.append(reporter)
@@ -179,15 +180,14 @@ class Reporters(Reporter):
         self._each(lambda one: one.close())
 
     def _each(self, call: Callable[[Reporter], None]) -> None:
-        for reporter in list(self._reporters):
+        for reporter in self._reporters:
             try:
                 call(reporter)
             except Exception as error:
-                self._reporters.remove(reporter)
-                self.on_message(
-                    f"{type(reporter).__name__} reports nothing more: {type(error).__name__}: "
-                    f"{error}. Training goes on."
-                )
+                if reporter not in self._failed:
+                    self._failed.add(reporter)
+                    name, kind = type(reporter).__name__, type(error).__name__
+                    self.on_message(f"{name} failed: {kind}: {error}. Training goes on.")
 
 
 @contextlib.contextmanager
@@ -352,6 +352,7 @@ class CommandReporter(Reporter):
             self.send("verdict", text, {"trial": trial.name, **verdict.record()})
 
     def on_trial_complete(self, trial: ReportedTrial, outcome: Outcome, details: str = "") -> None:
+        del details
         if outcome.state == State.FAIL:
             text = f"{trial.name} failed ({outcome.cause}): {outcome.reason}"
             facts = {"trial": trial.name, "cause": outcome.cause, "reason": outcome.reason}

@@ -120,7 +120,7 @@ def next_trials(
     if makers is not None:
         return dataclasses.replace(makers, step=step)
     wanted = tuple(_request(name, order.trials, hashes, order.confirms) for name in chosen)
-    return Schedule(wanted=wanted, why=why, step=step)
+    return Schedule(requests=wanted, why=why, step=step)
 
 
 def prerequisites(
@@ -138,8 +138,8 @@ def prerequisites(
     failed = next((n for n in unmade if _ended(rows, n, hashes)), None)
     if failed is not None:
         why = f"{failed}, which makes the starting weights, did not complete"
-        return Schedule(wanted=(), why=why)
-    return Schedule(wanted=tuple(_request(n, 1, hashes) for n in unmade))
+        return Schedule(requests=(), why=why)
+    return Schedule(requests=tuple(_request(n, 1, hashes) for n in unmade))
 
 
 def claimable(
@@ -150,7 +150,7 @@ def claimable(
     Args:
         skip: ids of trials that this launch has given back.
     """
-    for request in plan.wanted:
+    for request in plan.requests:
         trials = _counted_by(request, rows)
         short = sum(r.is_regular for r in trials) < request.trials and not request.confirms
         if short and sweep.variants[request.variant].space:
@@ -163,7 +163,7 @@ def claimable(
 def count_unclaimed(sweep: Sweep, plan: Schedule, rows: Sequence[TrialRow]) -> int:
     """Return how many wanted trials no launch runs: waiting, interrupted, or to be drawn."""
     count = 0
-    for request in plan.wanted:
+    for request in plan.requests:
         trials = _counted_by(request, rows)
         left = [r for r in trials if _may_run(r, request)]
         count += sum(r.attempt > 0 or r.recipe_hash in (None, request.recipe_hash) for r in left)
@@ -174,7 +174,7 @@ def count_unclaimed(sweep: Sweep, plan: Schedule, rows: Sequence[TrialRow]) -> i
 
 def running(plan: Schedule, rows: Sequence[TrialRow]) -> list[TrialRow]:
     """Return the wanted trials that a launch, this one or another, runs."""
-    trials = [row for request in plan.wanted for row in _counted_by(request, rows)]
+    trials = [row for request in plan.requests for row in _counted_by(request, rows)]
     return [row for row in trials if row.phase == Phase.RUNNING]
 
 

@@ -47,7 +47,7 @@ def next_search(context: LaunchContext, order: SearchOrder, rows: Sequence[Trial
     spent = hours_so_far(context.sweep, trials)
     if order.gpu_hours is not None and spent >= order.gpu_hours:
         why = f"the search's {order.gpu_hours:g} GPU hours are used up ({_by_state(trials)})"
-        return Schedule(wanted=(), why=why)
+        return Schedule(requests=(), why=why)
     resumable, beaten = _sort_paused(context, order, trials)
     request = ClaimRequest(
         variant=order.variant,
@@ -63,7 +63,7 @@ def next_search(context: LaunchContext, order: SearchOrder, rows: Sequence[Trial
     why = f"the search has run its {_by_state(trials)}"
     if unfinished:
         why = f"{counted(len(unfinished))} of the search not finished"
-    return Schedule(wanted=(request,), why=why, beaten=beaten)
+    return Schedule(requests=(request,), why=why, to_prune=beaten)
 
 
 def _sort_paused(

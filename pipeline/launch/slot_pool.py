@@ -24,7 +24,7 @@ def find_slots(
     device: str | None,
     gpus: str | None,
     most: int | None,
-    say: Callable[[str], None],
+    reporter: Reporter,
     wait: bool = False,
     patience_s: float = 0.0,
 ) -> list[Slot]:
@@ -34,8 +34,7 @@ def find_slots(
         device: "cpu", "cuda" or None to take GPUs where there are any.
         gpus: `--gpus`.
         most: `--slots`.
-        say: prints one line.
-        wait: GPUs in use by others count too; they are waited for.
+        wait: GPUs in use by others count too; the launch waits for them.
         patience_s: how long GPUs that cannot be done without may take to become free.
 
     Raises:
@@ -43,28 +42,33 @@ def find_slots(
     """
     if device == "cpu":
         return cpu_slots(most)
-    found = list_gpus()
-    if not found and device is None and gpus is None:
-        say("No GPU here: the jobs train on the CPU (--device cpu says so without this line).")
+    present = list_gpus()
+    if not present and device is None and gpus is None:
+        reporter.on_message(
+            "No GPU here: the jobs train on the CPU (--device cpu does so without this line)."
+        )
         return cpu_slots(most)
-    if not found:
+    if not present:
         raise NotReady(
             "This machine shows no GPU (nvidia-smi is missing or lists none). On the CPU: "
             "--device cpu"
         )
-    allowed = choose(found, gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    allowed = choose(present, gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
     busy = [gpu for gpu in allowed if gpu.in_use and not wait]
     free = [gpu for gpu in allowed if gpu not in busy]
     short = len(free) < sweep.job.gpus * (most or 1) <= len(allowed)
     if busy and (gpus is not None or short):
         if patience_s > 0:
             time.sleep(POLL_S)
-            return find_slots(sweep, device, gpus, most, say, wait, patience_s - POLL_S)
-        told = "; ".join(gpu.describe_usage() for gpu in busy)
-        raise NotReady(f"{told}. Wait for them with --wait, or name others: --gpus")
+            return find_slots(sweep, device, gpus, most, reporter, wait, patience_s - POLL_S)
+        raise NotReady(f"{_usage(busy)}. Wait for them with --wait, or name others: --gpus")
     for gpu in busy:
-        say(f"{gpu.describe_usage()}; left alone.")
+        reporter.on_message(f"{gpu.describe_usage()}; left alone.")
     return gpu_slots(free, sweep.job.gpus, most)
+
+
+def _usage(gpus: Sequence[Gpu]) -> str:
+    return "; ".join(gpu.describe_usage() for gpu in gpus)
 
 
 class SlotPool:

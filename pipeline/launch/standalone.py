@@ -47,16 +47,7 @@ def train_one(request: LaunchRequest, slot: Slot, *, wait: bool = False) -> tupl
     )
     slots = SlotPool([slot], wait, reporter)
     _acquire(slots, lease.name, reporter)
-    rundir = write_workdir(context, lease, slot, 1)
-    trial = TrialRunner(
-        lease,
-        rundir,
-        LaunchedTrialRules(CurrentContext(context), lease, rundir, [variant]),
-        slot,
-        epochs=(rundir.read_spec() or TrialSpec()).epochs or 0,
-        grace_s=sweep.job.stop_grace_s,
-        reporter=reporter,
-    )
+    trial = _open(context, lease, slot, reporter)
     stops = StopRequests(project.runs / sweep.name, sweep.job.stop_grace_s, reporter)
     with stops.signal_handlers():
         outcome = _run(trial, context, stops, reporter)
@@ -64,7 +55,21 @@ def train_one(request: LaunchRequest, slot: Slot, *, wait: bool = False) -> tupl
     slots.close()
     result = _result(trial, outcome, stops)
     reporter.on_launch_end(result)
-    return str(rundir.root.relative_to(project.root)), result.exit_code
+    return str(trial.rundir.root.relative_to(project.root)), result.exit_code
+
+
+def _open(context: LaunchContext, lease: NullLease, slot: Slot, reporter: Reporter) -> TrialRunner:
+    """Write the run directory and return the trial, ready to start."""
+    rundir = write_workdir(context, lease, slot, 1)
+    return TrialRunner(
+        lease,
+        rundir,
+        LaunchedTrialRules(CurrentContext(context), lease, rundir, [lease.variant]),
+        slot,
+        epochs=(rundir.read_spec() or TrialSpec()).epochs or 0,
+        grace_s=context.sweep.job.stop_grace_s,
+        reporter=reporter,
+    )
 
 
 def _acquire(slots: SlotPool, name: str, reporter: Reporter) -> None:

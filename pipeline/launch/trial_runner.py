@@ -322,12 +322,12 @@ class TrialRunner:
         """
         if not self._warm_start_pending:
             return
-        found = (read_json(self.rundir.facts) or {}).get("warm_start")
+        report = (read_json(self.rundir.facts) or {}).get("warm_start")
         trained = bool(self.history)
-        if found is not None and not trained:
-            for note in found.get("notes") or ():
+        if report is not None and not trained:
+            for note in report.get("notes") or ():
                 self._reporter.on_message(f"{self.name}: {note}")
-        self._warm_start_pending = found is None and not trained
+        self._warm_start_pending = report is None and not trained
 
     def _handle(self, measurement: Measurement) -> None:
         """Judge one epoch and let the job, which waits for it, go on or stop."""

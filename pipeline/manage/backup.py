@@ -1,4 +1,4 @@
-"""Copy a storage while it is in use."""
+"""`pcan sweep backup`: copy a storage while it is in use."""
 
 import os
 import sqlite3
@@ -9,13 +9,13 @@ from pipeline.study.db.storage import Storage
 
 
 def backup(storage: Storage, target: Path) -> int:
-    """Write a whole copy of an SQLite storage; launches may go on meanwhile.
+    """Write a complete copy of an SQLite storage; launches may go on meanwhile.
 
     Returns:
         The size of the copy in bytes.
 
     Raises:
-        StorageError: a server's database, none at all, or no room for the copy.
+        StorageError: the storage is a server's or missing, or the copy cannot be written.
     """
     file = storage.sqlite_file
     if file is None:
@@ -45,7 +45,7 @@ def _copy(file: Path, target: Path) -> None:
     source, copy = sqlite3.connect(file, timeout=60), sqlite3.connect(target)
     try:
         source.backup(copy)
-        copy.execute("PRAGMA journal_mode=DELETE")  # one file that can be carried about
+        copy.execute("PRAGMA journal_mode=DELETE")  # one file, no write-ahead log
     finally:
         copy.close()
         source.close()

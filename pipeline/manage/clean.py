@@ -1,7 +1,7 @@
-"""Checkpoints that nobody needs any more: `pcan sweep clean`.
+"""`pcan sweep clean`: delete checkpoints that are no longer needed.
 
-Only files of `checkpoints/` of trials that ended and did not win. What was measured stays, and so
-do the best trial, everything resumable, makers of starting weights, and exports.
+Only files in `checkpoints/` of trials that ended and did not win. Measurements stay, and so do the
+checkpoints of the best trial, of resumable trials and of makers of starting weights.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ class Deletable:
 
     @property
     def bytes(self) -> int:
-        """The size of its files; some may be shared with a trial that continues it."""
+        """The size of its files, those included that a continuing trial links to."""
         return sum(file.lstat().st_size for file in self.files)
 
 
@@ -37,59 +37,59 @@ class CleanupPlan:
     """What can be, or was, deleted.
 
     Args:
-        freed: bytes that this gives back; less than the sizes where files are shared.
+        freed: bytes that become free; less than the sizes where files are shared.
         kept: the trial whose checkpoints are kept as the best.
     """
 
-    losers: tuple[Deletable, ...]
+    deletable: tuple[Deletable, ...]
     freed: int
     kept: str | None
 
 
-def find_losers(sweep: Sweep, project: Project, rows: Sequence[TrialRow]) -> CleanupPlan:
-    """Return what may be deleted; deletes nothing."""
+def find_deletable(sweep: Sweep, project: Project, rows: Sequence[TrialRow]) -> CleanupPlan:
+    """Return what may be deleted, without deleting it."""
     winner = best_row(sweep, rows) or _best_partial(sweep, rows)
-    open_still = {name for name, one in confirmations(rows).items() if one.pending}
-    losers = []
+    unconfirmed = {name for name, one in confirmations(rows).items() if one.pending}
+    deletable = []
     for row in rows:
         if not row.finished or row is winner or row.variant in sweep.makers:
             continue
-        if row.name in open_still:  # its mean may make it the winner
+        if row.name in unconfirmed:  # its mean may make it the winner
             continue
         rundir = run_dir(project, sweep.name, row.variant, row.number)
         files = _checkpoints(rundir)
         if files and escaping_symlink(project.runs, rundir.root) is None:
-            losers.append(Deletable(trial=row.name, state=row.state, files=files))
+            deletable.append(Deletable(trial=row.name, state=row.state, files=files))
     return CleanupPlan(
-        losers=tuple(losers),
-        freed=_freed([file for loser in losers for file in loser.files]),
+        deletable=tuple(deletable),
+        freed=_freed([file for trial in deletable for file in trial.files]),
         kept=winner.name if winner is not None else None,
     )
 
 
 def clean(sweep: Sweep, project: Project, storage: Storage) -> CleanupPlan:
-    """Delete the checkpoints of losers, while no launcher can claim and nobody can continue one.
+    """Delete the checkpoints, under the lock that claiming and continuing a trial need too.
 
     Raises:
         StorageError: the storage cannot be read; then nothing is deleted.
     """
     with storage.lock():
-        found = find_losers(sweep, project, read_board(sweep.name, storage))
-        for loser in found.losers:
-            for file in loser.files:
+        plan = find_deletable(sweep, project, read_board(sweep.name, storage))
+        for trial in plan.deletable:
+            for file in trial.files:
                 file.unlink(missing_ok=True)
-    return found
+    return plan
 
 
 def _best_partial(sweep: Sweep, rows: Sequence[TrialRow]) -> TrialRow | None:
-    """Return the best of the trials where none is complete."""
+    """Return the best measured trial, for a sweep without a complete one."""
     measured = [r for r in rows if r.best_top1 is not None and r.is_regular]
     measured = [r for r in measured if r.variant not in sweep.makers]
     return max(measured, key=lambda row: row.best_top1 or 0.0, default=None)
 
 
 def _checkpoints(rundir: RunDir) -> tuple[Path, ...]:
-    """Return the checkpoint files of a trial: regular files in a real folder, nothing else."""
+    """Return the checkpoint files of a trial: regular files in a folder that is not a link."""
     folder = rundir.checkpoints
     if folder.is_symlink() or not folder.is_dir():
         return ()
@@ -98,7 +98,7 @@ def _checkpoints(rundir: RunDir) -> tuple[Path, ...]:
 
 
 def _freed(files: Sequence[Path]) -> int:
-    """Return the bytes given back; a file goes when the last of its names is deleted."""
+    """Return the bytes that become free: of files whose every name is deleted."""
     size: dict[tuple[int, int], int] = {}
     names_left: dict[tuple[int, int], int] = {}
     for file in files:

@@ -1,7 +1,7 @@
-"""Overrule a verdict: `pcan sweep continue`.
+"""`pcan sweep continue`: overrule a verdict.
 
-A trial that still runs has its stop lifted. A finished one stays as it is on record; a new trial
-of its study begins with its epochs, weights and optimizer state, and names the one it continues.
+The stop of a trial that still runs is lifted. A finished trial stays on record as it is; a new
+trial of its study starts from its epochs, weights and optimizer state, and names it.
 """
 
 import dataclasses
@@ -21,12 +21,12 @@ from pipeline.plan.verdict import NON_FINITE_RULES
 from pipeline.shared.files import write_json
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
-from pipeline.shared.states import Cause, Kind
+from pipeline.shared.states import Cause, Kind, Phase, State
 from pipeline.study.add_trial import add_continuation
 from pipeline.study.db.storage import Storage
 from pipeline.study.trial_rows import TrialRow, read_board
 
-#: How long a launcher may take to lift a stop, or the job to have stopped before it could.
+#: How long to wait until the launcher has lifted the stop, or the job has stopped before that.
 LIFT_S = 60.0
 _COPIED = ("measurements.jsonl", "verdicts.jsonl", "config.py", "facts.json")
 
@@ -34,7 +34,7 @@ _COPIED = ("measurements.jsonl", "verdicts.jsonl", "config.py", "facts.json")
 def continue_trial(
     sweep: Sweep, project: Project, storage: Storage, name: str, lift_s: float = LIFT_S
 ) -> str:
-    """Let a trial go on that a rule has stopped.
+    """Overrule the verdict that has stopped a trial.
 
     Args:
         name: VARIANT/NUMBER.
@@ -43,49 +43,49 @@ def continue_trial(
         What was done, and the command that comes next.
 
     Raises:
-        InputError: no rule has stopped it, or nothing sound could follow.
+        InputError: no rule has stopped it, or its weights are of no use.
         NotReady: its checkpoints are gone.
     """
     row = _row(sweep, storage, name)
     if row.finished:
-        return _again(sweep, project, storage, row)
+        return _continue_finished(sweep, project, storage, row)
     verdict = _stopping(row)
     if verdict is None:
-        raise InputError(f"{row.name} {_why_not(sweep, row)}")
+        raise InputError(f"{row.name} {_not_stopped(sweep, row)}")
     if verdict.get("rule") in NON_FINITE_RULES:
         raise InputError(f"{row.name} {_refusal(row, verdict)}")
     rundir = _rundir(sweep, project, row)
     overrule(rundir, verdict, records(rundir))
-    if row.phase != "running":
+    if row.phase != Phase.RUNNING:
         return f"{row.name} goes on {_after(row)} with the next {_launch(sweep, row)}"
     deadline = time.monotonic() + lift_s
     while time.monotonic() < deadline:
         row = _row(sweep, storage, name)
         if row.finished:
-            return _again(sweep, project, storage, row)
+            return _continue_finished(sweep, project, storage, row)
         if _stopping(row) is None:
             return f"{row.name} goes on; the stop is lifted."
         time.sleep(0.3)
     return f"{row.name}: recorded. Its launcher has not answered yet: pcan sweep status"
 
 
-def _again(sweep: Sweep, project: Project, storage: Storage, row: TrialRow) -> str:
-    """Enqueue a trial that goes on where this finished one ended."""
+def _continue_finished(sweep: Sweep, project: Project, storage: Storage, row: TrialRow) -> str:
+    """Enqueue a trial that starts where this finished one ended."""
     verdict = _stopping(row)
     refusal = _refusal(row, verdict)
     if refusal is not None:
         raise InputError(f"{row.name} {refusal}")
     old = _rundir(sweep, project, row)
     checkpoint = newest_checkpoint(old)
-    if checkpoint is None and row.state != "FAIL":
+    if checkpoint is None and row.state != State.FAIL:
         raise NotReady(
-            f"{row.name} cannot go on: {relative(old.checkpoints, project.root)} holds no "
-            "checkpoint any more."
+            f"{row.name} cannot go on: {relative(old.checkpoints, project.root)} no longer "
+            "holds a checkpoint."
         )
     earlier = records(old)
-    mine = [one for one in earlier if _same(one, verdict)]  # written while it still ran
+    recorded = any(_same(one, verdict) for one in earlier)  # while the trial still ran
     history = old.read_measurements() if checkpoint is not None else []
-    overruling = [] if verdict is None or mine else [{**verdict, **audit_stamp()}]
+    overruling = [] if verdict is None or recorded else [{**verdict, **audit_stamp()}]
     decision = {"overruled": [*earlier, *overruling], **audit_stamp()}
 
     def fill(number: int, uid: str) -> None:
@@ -95,8 +95,8 @@ def _again(sweep: Sweep, project: Project, storage: Storage, row: TrialRow) -> s
         except OSError as error:
             where = relative(new.root, project.root)
             raise NotReady(
-                f"{where} cannot be made: {error.strerror or error}. Mend that, then run the same "
-                "command."
+                f"{where} cannot be made: {error.strerror or error}. Fix that, then run the same "
+                "command again."
             ) from None
         spec = old.read_spec() or TrialSpec()
         spec = dataclasses.replace(
@@ -118,7 +118,7 @@ def _again(sweep: Sweep, project: Project, storage: Storage, row: TrialRow) -> s
 
 
 def _fill(old: RunDir, new: RunDir, with_epochs: bool) -> None:
-    """Give the new run directory what the old one ended with; checkpoints cost no space."""
+    """Copy what the old run directory ended with to the new one; large files as hard links."""
     new.checkpoints.mkdir(mode=0o700, parents=True)
     for name in _COPIED if with_epochs else ("config.py",):
         if (old.root / name).is_file():
@@ -141,9 +141,9 @@ def _link(source: Path, target: Path) -> None:
 
 def _row(sweep: Sweep, storage: Storage, name: str) -> TrialRow:
     rows = read_board(sweep.name, storage)
-    for row in rows:
-        if row.name == name:
-            return row
+    row = next((row for row in rows if row.name == name), None)
+    if row is not None:
+        return row
     known = ", ".join(row.name for row in rows if row.attempt > 0) or "none"
     raise InputError(f'{sweep.name} has no trial "{name}"; it has: {known}.')
 
@@ -161,10 +161,10 @@ def _same(record: Mapping[str, Any], verdict: Mapping[str, Any] | None) -> bool:
     return verdict is not None and all(record.get(k) == verdict.get(k) for k in ("epoch", "rule"))
 
 
-def _why_not(sweep: Sweep, row: TrialRow) -> str:
-    if row.phase == "running":
+def _not_stopped(sweep: Sweep, row: TrialRow) -> str:
+    if row.phase == Phase.RUNNING:
         return "is running, and no rule has stopped it."
-    if row.phase == "waiting":
+    if row.phase == Phase.WAITING:
         return f"has not been run yet. Run it: {_launch(sweep, row)}"
     return f"is {row.phase}, not stopped by a rule. Go on: {_launch(sweep, row)}"
 
@@ -177,7 +177,7 @@ def _refusal(row: TrialRow, verdict: Mapping[str, Any] | None) -> str | None:
             "ended with a value that is not finite, so its weights are of no use. Lower the lr in "
             "a variant of its own and launch that."
         )
-    if row.state != "FAIL" and verdict is None:
+    if row.state != State.FAIL and verdict is None:
         return f"has run all its {row.epoch} epochs; there is nothing to overrule."
     return None
 

@@ -1,4 +1,4 @@
-"""Put earlier runs beside a sweep's trials: `pcan sweep import`.
+"""`pcan sweep import`: add earlier runs to a sweep's trials.
 
 An imported run becomes a finished trial with its curve and a run directory of its own, so that
 status, compare and every sampler see it. It has no weights here and is never exported.
@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.diagnose.evidence import EarlierRun
 from pipeline.errors import InputError
 from pipeline.launch.overrulings import audit_stamp
 from pipeline.launch.workdir import run_dir, wandb_id
-from pipeline.plan.earlier_run import EarlierRun
 from pipeline.plan.judge import best
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
@@ -24,91 +24,93 @@ from pipeline.study.db.storage import Storage
 from pipeline.study.import_trials import ImportedRun, add_finished
 from pipeline.study.trial_rows import TrialRow, read_board, study_name
 
-#: The study of runs that no variant's recipe describes.
+#: The study of runs that match no variant's recipe.
 OTHERS = "imported"
-#: Two logs of one run print its values with as many digits as this, at least.
+#: Logs print values with at least this many digits.
 DIGITS = 4
 
 
-def import_run(sweep: Sweep, project: Project, storage: Storage, found: EarlierRun) -> str:
+def import_run(sweep: Sweep, project: Project, storage: Storage, earlier: EarlierRun) -> str:
     """Add an earlier run as a finished trial, once.
 
     Returns:
         A line for the user.
 
     Raises:
-        InputError: the log is that of a trial of this very sweep.
+        InputError: the log belongs to a trial of this sweep.
     """
-    _refuse_own(sweep, project, found)
+    _refuse_own(sweep, project, earlier)
     rows = read_board(sweep.name, storage)
-    twin = _twin(project, rows, found)
+    twin = _twin(project, rows, earlier)
     if twin is not None:
-        return f"{found.log}: the same run as {twin}, told in other digits; left out."
-    _forget_half_made(sweep, project, rows, found)
-    variant = found.variant or _others(sweep)
+        return f"{earlier.log}: same run as {twin}, printed with other precision; skipped."
+    _remove_incomplete(sweep, project, rows, earlier)
+    variant = earlier.variant or _others(sweep)
     source = {
-        "log": Path(found.log).name,
-        "sha256": found.sha256,
-        "format": found.format,
-        "metric": found.metric,
+        "log": Path(earlier.log).name,
+        "sha256": earlier.sha256,
+        "format": earlier.format,
+        "metric": earlier.metric,
         **audit_stamp(),
     }
     run = ImportedRun(
         variant=variant,
-        params=found.params,
-        history=found.history,
-        state=found.state,
-        cause=found.cause,
-        reason=found.reason,
+        params=earlier.params,
+        history=earlier.history,
+        state=earlier.state,
+        cause=earlier.cause,
+        reason=earlier.reason,
         source=source,
-        facts={"epochs": found.epochs, "val_clips": found.clips},
+        facts={"epochs": earlier.epochs, "val_clips": earlier.clips},
     )
 
     def fill(number: int, uid: str) -> bool:
-        return _fill(sweep, project, found, source, variant, number, uid)
+        return _fill(sweep, project, earlier, source, variant, number, uid)
 
     name, new = add_finished(sweep, storage, run, fill)
     if not new:
-        return f"{found.log}: imported already, as {name}."
-    return f"{found.log} -> {name}: {_told(found)}"
+        return f"{earlier.log}: imported already, as {name}."
+    return f"{earlier.log} -> {name}: {_summary(earlier)}"
 
 
-def _told(found: EarlierRun) -> str:
-    top = best(found.history)
+def _summary(earlier: EarlierRun) -> str:
+    top = best(earlier.history)
     reached = f", best {100 * top.top1:.2f} % at epoch {top.epoch}" if top else ""
-    place = "" if found.variant else f"; no variant's recipe ({found.why_not})"
-    values = ", ".join(f"{path} {value}" for path, value in found.params.items())
-    at = f"; searched values: {values}" if values else ""
-    return f"{found.state.lower()}, {len(found.history)} validations{reached}{at}{place}."
+    place = "" if earlier.variant else f"; no variant's recipe ({earlier.why_not})"
+    values = ", ".join(f"{path} {value}" for path, value in earlier.params.items())
+    searched = f"; searched values: {values}" if values else ""
+    return (
+        f"{earlier.state.lower()}, {len(earlier.history)} validations{reached}{searched}{place}."
+    )
 
 
 def _others(sweep: Sweep) -> str:
-    """Return the study of runs without a variant; a variant of that name keeps it."""
+    """Return the study of runs without a variant: a name that is not a variant's."""
     return OTHERS if OTHERS not in sweep.variants else f"{OTHERS}-logs"
 
 
-def _refuse_own(sweep: Sweep, project: Project, found: EarlierRun) -> None:
+def _refuse_own(sweep: Sweep, project: Project, earlier: EarlierRun) -> None:
     runs = (project.runs / sweep.name).resolve()
-    path = Path(found.log).resolve()
+    path = Path(earlier.log).resolve()
     if path.is_relative_to(runs):
         raise InputError(
-            f"{found.log} is of a trial of {sweep.name} itself, which the sweep knows already."
+            f"{earlier.log} is of a trial of {sweep.name} itself, which the sweep knows already."
         )
 
 
-def _twin(project: Project, rows: Sequence[TrialRow], found: EarlierRun) -> str | None:
-    """Return the imported trial that is this run by another of its logs."""
+def _twin(project: Project, rows: Sequence[TrialRow], earlier: EarlierRun) -> str | None:
+    """Return the imported trial that is the same run, from another of its logs."""
     for row in rows:
-        if not row.imported or row.facts["imported"].get("sha256") == found.sha256:
+        if not row.imported or row.facts["imported"].get("sha256") == earlier.sha256:
             continue
         known = RunDir(project.root / (row.run_dir or "")).read_measurements()
-        if _same_curve(known, found.history):
+        if _same_curve(known, earlier.history):
             return row.name
     return None
 
 
 def _same_curve(a: Sequence[Measurement], b: Sequence[Measurement]) -> bool:
-    """Whether two curves agree in epochs, metric, rate and loss, to the digits that logs print."""
+    """Whether two curves agree in epochs, metric, lr and loss, to the digits that logs print."""
     if [m.epoch for m in a] != [m.epoch for m in b]:
         return False
     pairs = [(x, y) for m, n in zip(a, b, strict=True) for x, y in _values(m, n)]
@@ -124,14 +126,14 @@ def _close(x: float, y: float) -> bool:
     return x == y or (x != x and y != y) or abs(x - y) <= 0.6 * 10**-DIGITS * max(1.0, abs(x))
 
 
-def _forget_half_made(
-    sweep: Sweep, project: Project, rows: Sequence[TrialRow], found: EarlierRun
+def _remove_incomplete(
+    sweep: Sweep, project: Project, rows: Sequence[TrialRow], earlier: EarlierRun
 ) -> None:
-    """Remove what an import of this log left that was cut off before the storage knew it."""
+    """Remove run directories that a killed import of this log left without a row."""
     known = {row.name for row in rows}
     for file in (project.runs / sweep.name).glob("*/*/spec.json"):
         spec = RunDir(file.parent).read_spec() or TrialSpec()
-        same_log = (spec.imported or {}).get("sha256") == found.sha256
+        same_log = (spec.imported or {}).get("sha256") == earlier.sha256
         if same_log and spec.name not in known:
             shutil.rmtree(file.parent)
 
@@ -139,23 +141,23 @@ def _forget_half_made(
 def _fill(
     sweep: Sweep,
     project: Project,
-    found: EarlierRun,
+    earlier: EarlierRun,
     source: Mapping[str, Any],
     variant: str,
     number: int,
     uid: str,
 ) -> bool:
-    """Write the run directory; False if another trial's lies there."""
+    """Write the run directory; return False if it exists already."""
     run = run_dir(project, sweep.name, variant, number)
     if run.root.exists():
         return False
     run.root.mkdir(mode=0o700, parents=True)
     planned = sweep.variants.get(variant)
-    lines = "".join(m.to_line() for m in found.history)
+    lines = "".join(m.to_line() for m in earlier.history)
     write_text(run.measurements, lines)
-    write_json(run.facts, {"val_clips": found.clips})
-    write_json(run.logged_config, {"schema": 1, "config": dict(found.config)})
-    write_json(run.outcome, _outcome(found))
+    write_json(run.facts, {"val_clips": earlier.clips})
+    write_json(run.logged_config, {"schema": 1, "config": dict(earlier.config)})
+    write_json(run.outcome, _outcome(earlier))
     spec = TrialSpec(
         sweep=sweep.name,
         variant=variant,
@@ -164,9 +166,9 @@ def _fill(
         plan=planned.plan if planned else None,
         trial=uid,
         attempt=0,
-        values=dict(found.params),
-        overrides=dict(found.overrides),
-        epochs=found.epochs,
+        values=dict(earlier.params),
+        overrides=dict(earlier.overrides),
+        epochs=earlier.epochs,
         metric=sweep.objective.metric,
         goal=sweep.objective.goal,
         best_known=sweep.objective.best_known,
@@ -177,13 +179,13 @@ def _fill(
     return True
 
 
-def _outcome(found: EarlierRun) -> dict[str, Any]:
-    top = best(found.history)
+def _outcome(earlier: EarlierRun) -> dict[str, Any]:
+    top = best(earlier.history)
     return {
-        "state": found.state,
-        "cause": found.cause,
-        "reason": found.reason,
-        "epochs": found.history[-1].epoch,
+        "state": earlier.state,
+        "cause": earlier.cause,
+        "reason": earlier.reason,
+        "epochs": earlier.history[-1].epoch,
         "best_epoch": top.epoch if top else None,
         "best_top1": top.top1 if top else None,
         "checkpoint": None,

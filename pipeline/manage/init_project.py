@@ -1,4 +1,4 @@
-"""Make a project folder from the plans and configs that the package brings: `pcan init`."""
+"""`pcan init`: make a project folder from the plans and configs in the package."""
 
 import shutil
 from pathlib import Path
@@ -11,25 +11,25 @@ _FOLDERS = {"sweeps": "*.yaml", "configs": "*.py"}
 
 
 def new_project(folder: Path) -> list[Path]:
-    """Copy wandb.yaml, sweeps/ and configs/ into a folder, which is made if it is missing.
+    """Copy wandb.yaml, sweeps/ and configs/ into a folder, created if it is missing.
 
     Returns:
         The files written, relative to the folder.
 
     Raises:
-        InputError: one of them is there already; then nothing is written.
-        NotReady: the package came without them, or the folder cannot be written.
+        InputError: one of them exists already; then nothing is written.
+        NotReady: the package has none, or the folder cannot be written.
     """
     source = _source()
     names = [Path(MARK)]
     for part, pattern in _FOLDERS.items():
         names += sorted(Path(part) / file.name for file in (source / part).glob(pattern))
-    there = [str(path) for path in names if (folder / path).exists()]
-    if there:
-        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+    existing = [str(path) for path in names if (folder / path).exists()]
+    if existing:
+        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise InputError(
-            f"{folder} has {there[0]}{more} already; nothing is overwritten. Name another folder: "
-            "pcan init DIR"
+            f"{folder} has {existing[0]}{more} already; nothing is overwritten. Name "
+            "another folder: pcan init DIR"
         )
     try:
         for name in names:
@@ -42,7 +42,7 @@ def new_project(folder: Path) -> list[Path]:
 
 
 def _source() -> Path:
-    """Return where the plans and configs lie: in the wheel, or in the checkout around it."""
+    """Return the folder of the plans and configs: in the wheel, or the checkout around it."""
     package = Path(pipeline.__file__).resolve().parent
     for place in (package / "_data", package.parent):
         if (place / MARK).is_file() and (place / "sweeps").is_dir():

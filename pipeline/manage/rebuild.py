@@ -18,13 +18,13 @@ from pipeline.study.import_trials import NumberTaken, RecoveredTrial, recover
 
 
 def rebuild(sweep: Sweep, project: Project, storage: Storage) -> Iterator[str]:
-    """Register the sweep, then bring every run directory into the storage; safe to repeat.
+    """Register the sweep, then add every run directory to the storage; safe to repeat.
 
     Yields:
         A line for the user about each trial.
 
     Raises:
-        StorageError: there is nothing to rebuild from.
+        StorageError: there is no run directory.
     """
     folders = run_directories(project.runs / sweep.name)
     if not folders:
@@ -38,9 +38,9 @@ def rebuild(sweep: Sweep, project: Project, storage: Storage) -> Iterator[str]:
 
 
 def run_directories(folder: Path) -> list[Path]:
-    """Return the run directories of studies below `runs/<sweep>`, each study's by number."""
-    found = [f.parent for f in folder.glob("*/*/spec.json") if f.parent.name.isdigit()]
-    return sorted(found, key=lambda f: (f.parent.name, int(f.name)))
+    """Return the run directories of studies below `runs/<sweep>`, by study and number."""
+    folders = [f.parent for f in folder.glob("*/*/spec.json") if f.parent.name.isdigit()]
+    return sorted(folders, key=lambda f: (f.parent.name, int(f.name)))
 
 
 def _one(sweep: Sweep, project: Project, storage: Storage, folder: Path) -> str:
@@ -80,7 +80,7 @@ def _one(sweep: Sweep, project: Project, storage: Storage, folder: Path) -> str:
 
 
 def _verdicts(rundir: RunDir) -> list[dict[str, Any]]:
-    """Return the verdicts that had something to say, as the storage keeps them."""
+    """Return the verdicts of a rule, as the storage keeps them."""
     return [
         {key: value for key, value in record.items() if key != "time"}
         for record in rundir.read_verdicts()

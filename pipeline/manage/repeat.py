@@ -1,13 +1,14 @@
-"""Repeat the best trials of a sweep on new seeds: `pcan sweep best --confirm`.
+"""What `pcan sweep best` puts on record: repetitions (`--confirm`) and a choice (`--trial`).
 
-The repetitions are trials like any others, run by the same launch. They carry out exactly what the
-first one did, from its own recorded config, with another seed; the gates are silent, since a mean
-over the seeds that passed would be too high.
+Repetitions are trials like any others, run by the same launch. They run the first trial's own
+recorded config with another seed; the gates do not apply, since a mean over the seeds that passed
+would be too high.
 """
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pipeline.errors import InputError, NoResult, NotReady
 from pipeline.launch.overrulings import audit_stamp
@@ -18,6 +19,7 @@ from pipeline.shared.files import write_json
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.study.add_trial import add_repetition
+from pipeline.study.audit import record_manual_export
 from pipeline.study.best import confirmations, eligible
 from pipeline.study.db.storage import Storage
 from pipeline.study.trial_rows import TrialRow, read_board
@@ -30,7 +32,7 @@ def repetitions(
 
     Args:
         count: how many of the best trials.
-        seeds: repetitions of each, those that were run or begun before included.
+        seeds: repetitions of each, earlier ones included.
 
     Raises:
         NoResult: a trial's run directory is not here.
@@ -47,27 +49,27 @@ def repetitions(
 def enqueue_confirmations(
     sweep: Sweep, project: Project, storage: Storage, count: int, seeds: int
 ) -> tuple[list[str], int]:
-    """Make sure that each of the best trials has so many repetitions; safe to repeat.
+    """Enqueue the repetitions that the best trials still lack; safe to repeat.
 
     Args:
         count, seeds: as in `repetitions`.
 
     Returns:
-        The names of the trials that are confirmed, and how many repetitions are new.
+        The names of the trials, and how many repetitions are new.
     """
-    wanted = repetitions(sweep, project, storage, count, seeds)
-    for row, missing in wanted.values():
+    planned = repetitions(sweep, project, storage, count, seeds)
+    for row, missing in planned.values():
         for seed in missing:
             _enqueue(sweep, project, storage, row, seed)
-    return list(wanted), sum(len(missing) for _, missing in wanted.values())
+    return list(planned), sum(len(missing) for _, missing in planned.values())
 
 
 def _check(sweep: Sweep, project: Project, row: TrialRow) -> None:
     """Refuse to repeat what cannot be repeated, before anything is enqueued."""
     if row.variant not in sweep.variants:
         raise InputError(
-            f"{row.name} cannot be repeated: {sweep.shown_path} has no variant {row.variant} any "
-            "more. Put it back, then confirm again."
+            f"{row.name} cannot be repeated: {sweep.shown_path} no longer has the "
+            f"variant {row.variant}. Put it back, then confirm again."
         )
     old = run_dir(project, sweep.name, row.variant, row.number)
     if not (old.spec.is_file() and old.config.is_file()):
@@ -78,13 +80,13 @@ def _check(sweep: Sweep, project: Project, row: TrialRow) -> None:
 
 
 def _seeds(
-    project: Project, sweep: Sweep, row: TrialRow, runs: Sequence[TrialRow], wanted: int
+    project: Project, sweep: Sweep, row: TrialRow, runs: Sequence[TrialRow], count: int
 ) -> list[int]:
     """Return the seeds of the repetitions that are missing: the next ones after those used."""
     old = run_dir(project, sweep.name, row.variant, row.number)
     first = (old.read_spec() or TrialSpec()).seed or 0
     used = [first, *(int(run.facts.get("seed") or 0) for run in runs)]
-    return [max(used) + 1 + i for i in range(max(0, wanted - len(runs)))]
+    return [max(used) + 1 + i for i in range(max(0, count - len(runs)))]
 
 
 def _enqueue(sweep: Sweep, project: Project, storage: Storage, row: TrialRow, seed: int) -> None:
@@ -97,7 +99,7 @@ def _enqueue(sweep: Sweep, project: Project, storage: Storage, row: TrialRow, se
         except OSError as error:
             raise NotReady(
                 f"{relative(new.root, project.root)} cannot be made: {error.strerror or error}. "
-                "Mend that, then run the same command."
+                "Fix that, then run the same command again."
             ) from None
 
     add_repetition(sweep, storage, row, seed, audit_stamp(), fill)
@@ -122,3 +124,17 @@ def _fill(old: RunDir, new: RunDir, row: TrialRow, seed: int, number: int, uid: 
         created=None,
     )
     write_json(new.spec, spec.to_json())
+
+
+def record_manual_choice(
+    sweep: Sweep, project: Project, storage: Storage, row: TrialRow, chosen: Mapping[str, Any]
+) -> None:
+    """Record in the storage and in the run directory who chose a trial for export.
+
+    Args:
+        chosen: who, where, when, and instead of which trial.
+    """
+    choices = record_manual_export(sweep, storage, row, chosen)
+    if row.run_dir:
+        path = RunDir(project.root / row.run_dir).chosen
+        write_json(path, {"schema": 1, "chosen": choices})

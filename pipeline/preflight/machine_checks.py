@@ -123,7 +123,7 @@ def check_disk(context: CheckContext) -> Iterator[CheckFinding]:
         )
 
 
-def check_ports(context: CheckContext) -> Iterator[CheckFinding]:
+def check_ports(_: CheckContext) -> Iterator[CheckFinding]:
     """Check that the ranks of a job can connect on this machine."""
     problem = loopback_problem()
     if problem is not None:

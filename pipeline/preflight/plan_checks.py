@@ -24,13 +24,13 @@ def check_plan(context: CheckContext) -> Iterator[CheckFinding]:
     assert context.sweep is not None
     context.resolution = resolve_and_check(context.sweep, context.project)
     configs = context.resolution.configs
-    for name, found in probe_configs(context.sweep, context.project, configs).items():
-        for problem in found.problems:
+    for name, probe in probe_configs(context.sweep, context.project, configs).items():
+        for problem in probe.problems:
             yield error("plan", f"{name}: {problem}")
-        if found.lr_error:
+        if probe.lr_error:
             yield note(
                 "plan",
-                f"{name}: the lr is not checked against the schedule. {found.lr_error}",
+                f"{name}: the lr is not checked against the schedule. {probe.lr_error}",
             )
 
 

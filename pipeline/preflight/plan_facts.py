@@ -58,12 +58,12 @@ def schedules(
 ) -> tuple[dict[str, list[float]], tuple[str, ...]]:
     """Return the true lr of each config, and sentences on what is wrong with a config."""
     try:
-        found = probe_configs(sweep, project, configs)
+        probes = probe_configs(sweep, project, configs)
     except PcanError as error:
         return {}, (f"No lr course. {error}",)
-    rates = {name: list(one.lr) for name, one in found.items() if one.lr is not None}
+    rates = {name: list(one.lr) for name, one in probes.items() if one.lr is not None}
     problems = [
-        f"{name}: no lr course. {one.lr_error}" for name, one in found.items() if one.lr_error
+        f"{name}: no lr course. {one.lr_error}" for name, one in probes.items() if one.lr_error
     ]
-    problems += [f"{name}: {problem}" for name, one in found.items() for problem in one.problems]
+    problems += [f"{name}: {problem}" for name, one in probes.items() for problem in one.problems]
     return rates, tuple(problems)

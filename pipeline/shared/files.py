@@ -43,26 +43,33 @@ def read_lines(path: Path) -> List[str]:
 
 
 def read_objects(path: Path) -> List[Dict[str, Any]]:
-    """Return the JSON objects of a file of lines, leaving out lines that hold none."""
+    """Return the JSON objects of a file of lines, leaving out other lines."""
     return [record for record in map(parsed, read_lines(path)) if isinstance(record, dict)]
 
 
 def parsed(text: Union[str, bytes]) -> Any:
-    """Return the JSON value of a text, or None if it is none (or nested beyond any use)."""
+    """Return the JSON value of a text, or None if it is not JSON (or nested too deep)."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
 
 
-def read_json(path: Path) -> Optional[Dict[str, Any]]:
-    """Return a JSON object, or None if the file is missing or does not hold one."""
+def read_json(path: Path, newest: int = 1) -> Optional[Dict[str, Any]]:
+    """Return a JSON object, or None if the file is missing or does not hold one.
+
+    Raises:
+        FormatError: the object has a `schema` above `newest`.
+    """
     try:
         with open(path, "rb") as stream:  # `status` asks this of every trial
             record = parsed(stream.read())
     except FileNotFoundError:
         return None
-    return record if isinstance(record, dict) else None
+    if not isinstance(record, dict):
+        return None
+    check_schema(record, newest, path)
+    return record
 
 
 def write_json(path: Path, record: Dict[str, Any], durable: bool = True) -> None:

@@ -1,8 +1,8 @@
 """How many loader processes a job needs. Shared with the job side: Python 3.8, nothing else."""
 
-#: Decoding videos uses what there is, up to this; more have not been seen to help.
+#: Decoding videos uses what there is, up to this; more did not help in measurements.
 MOST_FOR_VIDEO = 16
-#: A sample from packs takes a few milliseconds: so many keep any GPU busy.
+#: A sample from packs takes a few milliseconds: this many keep any GPU busy.
 MOST_FOR_PACKS = 4
 
 

@@ -6,7 +6,7 @@ Both sides use this module, so it keeps to Python 3.8 and the standard library.
 import dataclasses
 import json
 import math
-from typing import Any, Dict, Iterable, List, Optional
+from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 #: Fields that are a number or not known.
 NUMBERS = ("lr", "rgb_top1", "pose_top1", "loss", "seconds")
@@ -76,9 +76,15 @@ class Measurement:
 def by_epoch(measurements: Iterable[Measurement]) -> List[Measurement]:
     """Sort by epoch and keep the first value of an epoch that was measured twice.
 
-    Optuna keeps the first report of a step too, so both tell the same story.
+    Optuna keeps the first report of a step too, so both agree.
     """
     first: Dict[int, Measurement] = {}
     for measurement in measurements:
         first.setdefault(measurement.epoch, measurement)
     return [first[epoch] for epoch in sorted(first)]
+
+
+def best_of(measurements: Sequence[Measurement]) -> Optional[Measurement]:
+    """Return the measurement with the highest finite top-1, the first of equals."""
+    finite = [m for m in measurements if m.finite]
+    return max(finite, key=lambda m: (m.top1, -m.epoch)) if finite else None

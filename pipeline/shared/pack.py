@@ -99,7 +99,7 @@ class Pack:
             raise PackError(f"{self.path} is cut short.")
         magic, length, checksum = _HEAD.unpack(start)
         if magic != MAGIC:
-            raise PackError(f"{self.path} is no pack of this version ({magic!r}).")
+            raise PackError(f"{self.path} is not a pack of this version ({magic!r}).")
         head = os.pread(self._file, length, _HEAD.size)
         if len(head) < length or zlib.crc32(head) != checksum:
             raise PackError(f"{self.path} has a damaged head.")

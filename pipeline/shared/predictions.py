@@ -34,7 +34,7 @@ class Predictions:
 
     def to_bytes(self) -> bytes:
         """Return the file: the magic line, a JSON line, both columns as packed uint16."""
-        told = {
+        header = {
             "epoch": self.epoch,
             "metric": self.metric,
             "top1": self.top1,
@@ -42,7 +42,7 @@ class Predictions:
             "ids": self.ids,
         }
         columns = _little(self.predicted).tobytes() + _little(self.labels).tobytes()
-        return self.MAGIC + json.dumps(told).encode() + b"\n" + zlib.compress(columns)
+        return self.MAGIC + json.dumps(header).encode() + b"\n" + zlib.compress(columns)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Predictions":
@@ -51,12 +51,14 @@ class Predictions:
             raise ValueError("not a file of predictions")
         line, _, packed = data[len(cls.MAGIC) :].partition(b"\n")
         try:
-            told = json.loads(line)
-            size = int(told["clips"])
+            header = json.loads(line)
+            size = int(header["clips"])
             unpacking = zlib.decompressobj()
-            columns = unpacking.decompress(packed, 4 * size + 1)  # never more than it says
-            epoch, top1 = int(told["epoch"]), float(told["top1"])
-            metric, ids = str(told["metric"]), str(told["ids"])
+            columns = unpacking.decompress(
+                packed, 4 * size + 1
+            )  # at most one byte more than announced
+            epoch, top1 = int(header["epoch"]), float(header["top1"])
+            metric, ids = str(header["metric"]), str(header["ids"])
         except (zlib.error, KeyError, TypeError) as error:
             raise ValueError(f"damaged predictions: {error!r}") from error
         if len(columns) != 4 * size or not unpacking.eof:

@@ -72,7 +72,7 @@ class RunDir:
         return self.root / "owner.json"
 
     def is_held_by(self, token: str) -> bool:
-        """Tell whether this folder is still a launcher's, by the token of its lease.
+        """Whether this folder still belongs to the launcher whose lease has this token.
 
         On a file system that hosts share this reaches a launcher that the database does not.
         """
@@ -103,7 +103,7 @@ class RunDir:
 
     @property
     def logged_config(self) -> Path:
-        """The configuration of an imported run, as far as its log tells it."""
+        """The configuration of an imported run, as far as its log shows it."""
         return self.root / "logged_config.json"
 
     @property
@@ -143,7 +143,7 @@ class RunDir:
         """Return the measurements so far, ascending, each epoch once (the first value).
 
         A last line without its newline is still being written and is left out; so is a
-        line that is no measurement (a torn write of an earlier, killed attempt).
+        line that is not a measurement (a torn write of an earlier, killed attempt).
         """
         return by_epoch(parse_measurements(read_lines(self.measurements)))
 
@@ -153,7 +153,7 @@ class RunDir:
 
 
 def parse_measurements(lines: List[str]) -> List[Measurement]:
-    """Parse whole lines in order, leaving out those that are no measurement."""
+    """Parse whole lines in order, leaving out those that are not measurements."""
     found = []
     for line in lines:
         try:

@@ -1,4 +1,4 @@
-"""The words in which trials, jobs and run directories say where they stand.
+"""States, phases, kinds and causes of trials, jobs and run directories.
 
 Each member equals its value, so that files, columns and JSON hold plain strings. Both sides use
 them: Python 3.8, where the standard library has no StrEnum.

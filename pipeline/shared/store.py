@@ -13,9 +13,11 @@ import os
 from pathlib import Path
 from typing import Any, Dict, Iterable, Optional, Tuple, Union
 
+from pipeline.shared.files import FormatError, check_schema
 from pipeline.shared.pack import SUFFIX
 
 MANIFEST = "manifest.json"
+SCHEMA = 1
 #: Goes up when the same clips would give other packs.
 MAKER = 2
 KINDS = ("train", "val")
@@ -31,7 +33,7 @@ def default_store(root: Path, name: str) -> Path:
 
 
 def spec_data(store: str, folder: Path) -> Dict[str, Any]:
-    """Return what a trial's specification says about its samples.
+    """Return the `data` of a trial's specification.
 
     Args:
         store: "video" or "prepared", from the sweep file.
@@ -51,7 +53,7 @@ def pack_path(root: Path, kind: str, name: str) -> Path:
 
 
 def read_manifest(root: Union[str, Path]) -> Dict[str, Any]:
-    """Return what a store says of itself.
+    """Return the manifest of a store.
 
     Raises:
         StoreError: there is none, or of another version.
@@ -67,13 +69,17 @@ def read_manifest(root: Union[str, Path]) -> Dict[str, Any]:
         raise StoreError(f"{path} cannot be read: {error}.") from error
     if not isinstance(manifest, dict) or manifest.get("maker") != MAKER:
         raise StoreError(
-            f"{root} was made by another version of pcan. Make it anew: pcan data prepare"
+            f"{root} was made by another version of pcan. Make it again: pcan data prepare"
         )
+    try:
+        check_schema(manifest, SCHEMA, path)
+    except FormatError as error:
+        raise StoreError(str(error)) from error
     return manifest
 
 
 def store_record(root: Union[str, Path, None]) -> Dict[str, Optional[str]]:
-    """Return what a trial's record says about where its samples came from.
+    """Return where a trial's samples come from, as its record holds it.
 
     Trials with different records are not comparable.
 

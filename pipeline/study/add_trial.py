@@ -135,16 +135,8 @@ def add_repetition(
     Returns:
         The new trial's number.
     """
-    from optuna.trial import TrialState, create_trial
-
     facts = {"confirms": row.name, "seed": seed}
-    first = storage.rdb.get_trial(row.trial_id)
-    template = create_trial(
-        state=TrialState.RUNNING,
-        params=dict(first.params),
-        distributions=dict(first.distributions),
-        user_attrs={**facts, "asked": dict(signed)},
-    )
+    template = _repetition(storage, row, {**facts, "asked": dict(signed)})
     with storage.lock():
         added = add_trial(
             sweep,
@@ -157,6 +149,19 @@ def add_repetition(
             facts=facts,
         )
     return int(added["number"])
+
+
+def _repetition(storage: Storage, row: TrialRow, attributes: Mapping[str, Any]) -> Any:
+    """Return Optuna's new trial, with the values that the first one has there."""
+    from optuna.trial import TrialState, create_trial
+
+    first = storage.rdb.get_trial(row.trial_id)
+    return create_trial(
+        state=TrialState.RUNNING,
+        params=dict(first.params),
+        distributions=dict(first.distributions),
+        user_attrs=dict(attributes),
+    )
 
 
 def add_continuation(
@@ -182,14 +187,6 @@ def add_continuation(
     Raises:
         InputError: the sweep file has another recipe now, or the trial was continued already.
     """
-    from optuna.trial import TrialState, create_trial
-
-    template = create_trial(
-        state=TrialState.WAITING,
-        system_attrs={"fixed_params": dict(row.params)},
-        user_attrs={"recipe_hash": row.recipe_hash, "continues": row.name, **decision},
-        intermediate_values={m.epoch: m.top1 for m in history if m.epoch > 0 and m.finite},
-    )
     search = {"search": row.facts["search"]} if row.kind is Kind.SEARCH else {}
     storage.rdb  # noqa: B018  opened before the lock, which opening takes too
     with storage.lock():
@@ -198,7 +195,7 @@ def add_continuation(
             sweep,
             storage,
             row.variant,
-            template,
+            _continuation(row, history, decision),
             fill=fill,
             recipe_hash=row.recipe_hash,
             params=row.params,
@@ -206,6 +203,20 @@ def add_continuation(
             **{**figures(history), "lr": None},
         )
     return int(added["number"])
+
+
+def _continuation(
+    row: TrialRow, history: Sequence[Measurement], decision: Mapping[str, Any]
+) -> Any:
+    """Return Optuna's new trial, with the values of the epochs it begins with."""
+    from optuna.trial import TrialState, create_trial
+
+    return create_trial(
+        state=TrialState.WAITING,
+        system_attrs={"fixed_params": dict(row.params)},
+        user_attrs={"recipe_hash": row.recipe_hash, "continues": row.name, **decision},
+        intermediate_values={m.epoch: m.top1 for m in history if m.epoch > 0 and m.finite},
+    )
 
 
 def _check_continuable(sweep: Sweep, storage: Storage, row: TrialRow) -> None:

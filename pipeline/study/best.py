@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Sequence
 
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.states import State
 from pipeline.study.trial_rows import TrialRow
 
 
@@ -30,7 +31,7 @@ class Confirmation:
 
         That one was chosen for being high, so it would lift the mean.
         """
-        complete = [run.best_top1 for run in self.runs if run.state == "COMPLETE"]
+        complete = [run.best_top1 for run in self.runs if run.state == State.COMPLETE]
         return tuple(value for value in complete if value is not None)
 
     @property
@@ -56,17 +57,20 @@ class Confirmation:
 
 def confirmations(rows: Sequence[TrialRow]) -> dict[str, Confirmation]:
     """Return the repetitions of each trial that has any, by its name."""
-    found: dict[str, list[TrialRow]] = {}
+    runs_of: dict[str, list[TrialRow]] = {}
     for row in rows:
         if row.confirms and not row.superseded:
-            found.setdefault(row.confirms, []).append(row)
-    return {name: Confirmation(trial=name, runs=tuple(runs)) for name, runs in found.items()}
+            runs_of.setdefault(row.confirms, []).append(row)
+    return {name: Confirmation(trial=name, runs=tuple(runs)) for name, runs in runs_of.items()}
 
 
 def settled(rows: Sequence[TrialRow]) -> dict[str, Confirmation]:
     """Return the confirmations that are done and have a mean."""
-    found = confirmations(rows)
-    return {name: one for name, one in found.items() if one.values and not one.pending}
+    return {
+        name: confirmation
+        for name, confirmation in confirmations(rows).items()
+        if confirmation.values and not confirmation.pending
+    }
 
 
 def eligible(sweep: Sweep, rows: Sequence[TrialRow]) -> list[TrialRow]:
@@ -75,22 +79,22 @@ def eligible(sweep: Sweep, rows: Sequence[TrialRow]) -> list[TrialRow]:
     Complete ones; not the makers of starting weights, not imported ones, which have no weights,
     and not the repetitions of others, which stand for the trial they repeat.
     """
-    found = [
+    complete = [
         row
         for row in rows
-        if row.state == "COMPLETE"
+        if row.state == State.COMPLETE
         and row.best_top1 is not None
         and row.variant not in sweep.makers
         and row.is_regular
     ]
-    return sorted(found, key=lambda row: -(row.best_top1 or 0.0))
+    return sorted(complete, key=lambda row: -(row.best_top1 or 0.0))
 
 
 def best_row(sweep: Sweep, rows: Sequence[TrialRow]) -> TrialRow | None:
     """Return the winner: the best mean where trials were confirmed, else the best reading."""
-    found = eligible(sweep, rows)
+    candidates = eligible(sweep, rows)
     done = settled(rows)
-    confirmed = [row for row in found if row.name in done]
+    confirmed = [row for row in candidates if row.name in done]
     if confirmed:
         return max(confirmed, key=lambda row: done[row.name].mean)
-    return next(iter(found), None)
+    return next(iter(candidates), None)

@@ -1,19 +1,20 @@
-"""What trials have cost so far, from the board."""
+"""What trials have cost so far, from their rows."""
 
 import time
 from collections.abc import Collection, Sequence
 
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.states import Phase
 from pipeline.study.trial_rows import TrialRow
 
 
 def gpu_hours(sweep: Sweep, rows: Sequence[TrialRow]) -> float:
-    """Return what ended jobs of these trials have spent (on the CPU: hours times processes)."""
+    """Return the GPU hours of ended jobs of these trials (on the CPU: hours times processes)."""
     return sum(row.seconds for row in rows) * sweep.job.gpus / 3600
 
 
 def hours_so_far(sweep: Sweep, rows: Sequence[TrialRow], without: Collection[int] = ()) -> float:
-    """Return what jobs of these trials have spent, those too that run now, wherever they do.
+    """Return the GPU hours of all jobs of these trials, including those that run now anywhere.
 
     Args:
         without: ids of trials whose running job the caller counts itself.
@@ -23,9 +24,9 @@ def hours_so_far(sweep: Sweep, rows: Sequence[TrialRow], without: Collection[int
 
 
 def job_seconds(row: TrialRow) -> float:
-    """Return the time that jobs of this trial have run, over all attempts."""
+    """Return how long jobs of this trial have run, in seconds over all attempts."""
     begun = row.facts.get("attempt_started")
-    if row.phase != "running" or not isinstance(begun, int | float):
+    if row.phase != Phase.RUNNING or not isinstance(begun, int | float):
         return row.seconds
     now = row.read_at or time.time()  # by the clock that the start was written by
     return row.seconds + max(0.0, now - begun)
@@ -34,7 +35,7 @@ def job_seconds(row: TrialRow) -> float:
 def epoch_hours(sweep: Sweep, rows: Sequence[TrialRow]) -> tuple[float | None, bool]:
     """Return the GPU hours of an epoch, and whether they were measured in this sweep.
 
-    Without a measured epoch the file's `job.epoch_minutes` has to do; None where it has none.
+    Without a measured epoch the file's `job.epoch_minutes` is used; None where it has none.
     """
     run = [r for r in rows if r.epoch > 0 and r.seconds > 0 and r.variant not in sweep.makers]
     if run:

@@ -42,7 +42,7 @@ class ImportedRun:
     Args:
         variant: the study it goes into; one that the sweep file does not name is made.
         params: values at the variant's searched paths.
-        source: which log it is from; `sha256` tells it from others.
+        source: which log it is from; `sha256` identifies it.
         facts: what else is kept with the trial.
     """
 
@@ -69,7 +69,7 @@ class RecoveredTrial:
     """A trial as its run directory describes it.
 
     Args:
-        uid: tells it from one of the same name in another storage.
+        uid: differs from that of a trial of the same name in another storage.
         recipe_hash: None for a searched trial.
         attempt: how often it was started.
     """
@@ -99,7 +99,6 @@ def add_finished(
     Returns:
         The trial's name, and whether it is new.
     """
-    storage.rdb  # noqa: B018  opened before the lock, which opening takes too
 
     def end(connection: sa.Connection, trial_id: int, number: int) -> dict[str, Any]:
         curve = {m.epoch: m.top1 for m in run.history if m.epoch > 0 and m.finite}
@@ -109,6 +108,7 @@ def add_finished(
         optuna_tables.end(connection, trial_id, run.state, values, attributes)
         return {"run_dir": f"runs/{sweep.name}/{run.variant}/{number}"}
 
+    storage.rdb  # noqa: B018  opened before the lock, which opening takes too
     with storage.lock():
         for row in read_board(sweep.name, storage):
             if (row.facts.get("imported") or {}).get("sha256") == run.source["sha256"]:

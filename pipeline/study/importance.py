@@ -1,7 +1,8 @@
 """Which searched values mattered: Optuna's own parameter importances, study by study.
 
 PED-ANOVA: a value matters if the better trials took it from another part of its range than all
-trials did. Repetitions on other seeds are left out: the same values, counted thrice.
+trials did. Repetitions on other seeds are left out: they
+would count the same values several times.
 """
 
 import warnings
@@ -9,29 +10,30 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.states import State
 from pipeline.study.sampler import distribution
 from pipeline.study.trial_rows import TrialRow
 
-#: Fewer complete trials say nothing: of ten, the better tenth is one.
-ENOUGH = 10
+#: With fewer complete trials nothing can be said: of ten, the better tenth is one.
+MIN_TRIALS = 10
 
 
 def importances(sweep: Sweep, rows: Sequence[TrialRow]) -> list[dict[str, Any]]:
-    """Return for each study with a searched space what mattered, or why that is not known.
+    """Return for each study with a searched space which values mattered, or why that is unknown.
 
     Optuna is loaded only where there are enough trials.
     """
-    found = []
+    records = []
     for name, variant in sweep.variants.items():
-        mine = [r for r in rows if r.variant == name and not r.confirms and not r.superseded]
-        if not variant.space or not mine:
+        trials = [r for r in rows if r.variant == name and not r.confirms and not r.superseded]
+        if not variant.space or not trials:
             continue
-        complete = [r for r in mine if r.state == "COMPLETE" and r.params]
+        complete = [r for r in trials if r.state == State.COMPLETE and r.params]
         record: dict[str, Any] = {"variant": name, "trials": len(complete), "values": None}
-        if len(complete) >= ENOUGH:
+        if len(complete) >= MIN_TRIALS:
             record["values"] = _evaluate(sweep, name, complete)
-        found.append({**record, "sentence": _sentence(record, len(mine))})
-    return found
+        records.append({**record, "sentence": _sentence(record, len(trials))})
+    return records
 
 
 def _evaluate(sweep: Sweep, variant: str, rows: Sequence[TrialRow]) -> dict[str, float] | None:
@@ -70,9 +72,9 @@ def _sentence(record: dict[str, Any], run: int) -> str:
             f"{name}: share of each searched value in what made trials good (PED-ANOVA over "
             f"{count} complete trials of {run})."
         )
-    if count < ENOUGH:
+    if count < MIN_TRIALS:
         return (
-            f"{name}: which values mattered is unknown; it takes {ENOUGH} complete trials, and "
-            f"there are {count}."
+            f"{name}: which values mattered is unknown; it takes {MIN_TRIALS} complete trials, "
+            f"and there are {count}."
         )
-    return f"{name}: which values mattered cannot be told, its {count} trials are too much alike."
+    return f"{name}: which values mattered is unknown: its {count} trials are too similar."

@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.env import host_name, lease_s
 
 #: A lease of another host that was not renewed for so long belongs to a dead owner. All hosts of a
-#: storage must say the same.
+#: storage need the same value.
 LEASE_S = lease_s()
 
 
@@ -50,7 +50,7 @@ def this_host() -> str:
 
 @functools.cache
 def _namespace() -> str:
-    """Return what tells this host's process numbers from a container's, "" if unknown."""
+    """Return the id of this pid namespace, which differs in a container; "" if unknown."""
     try:
         return os.readlink("/proc/self/ns/pid").strip("pid:[]")
     except OSError:
@@ -58,12 +58,12 @@ def _namespace() -> str:
 
 
 def shown_host(host: str) -> str:
-    """Return the part of `Owner.host` that a person knows."""
+    """Return the host name alone, without the pid namespace."""
     return host.split("/", 1)[0]
 
 
 def this_boot() -> str:
-    """Return the id of this boot, empty where the kernel does not tell."""
+    """Return the id of this boot, "" where the kernel has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -71,7 +71,7 @@ def this_boot() -> str:
 
 
 def start_time(pid: int) -> int | None:
-    """Return a process's start time in clock ticks since boot, None if there is none such.
+    """Return a process's start time in clock ticks since boot, None if there is no such process.
 
     A zombie counts as gone: it holds no GPU and runs no code.
     """
@@ -84,7 +84,7 @@ def start_time(pid: int) -> int | None:
 
 
 def is_alive(owner: ProcessIdentity) -> bool | None:
-    """Return whether the owner still lives, None if this host cannot tell (another host)."""
+    """Return whether the owner is alive, None if it is on another host."""
     if owner.host != this_host():
         return None
     if owner.boot_id != this_boot():
@@ -95,7 +95,7 @@ def is_alive(owner: ProcessIdentity) -> bool | None:
 def is_dead(row: Mapping[str, Any], now: float) -> bool:
     """Return whether the owner that a lease row names has died.
 
-    On the owner's own host the process itself is asked, so a clock that jumps means nothing;
+    On the owner's own host the process itself is looked up, so a clock that jumps does not matter;
     elsewhere the lease must have run out by the database's clock.
     """
     if row["token"] is None or row["pid"] is None:

@@ -27,11 +27,11 @@ trials = sa.Table(
     sa.Column("sweep", sa.String(100), nullable=False, index=True),
     sa.Column("variant", sa.String(100), nullable=False),
     sa.Column("number", sa.Integer, nullable=False),
-    # Tells a trial from one of the same name in another storage.
+    # Differs from that of a trial of the same name in another storage.
     sa.Column("uid", sa.String(32), nullable=False, default=lambda: secrets.token_hex(16)),
     sa.Column("recipe_hash", sa.String(64)),  # null for a searched trial
     sa.Column("params", sa.JSON),  # values of the searched paths
-    # The lease. token is null while nobody runs the trial; attempt counts the starts.
+    # The lease. token is null while the trial is not run; attempt counts the starts.
     sa.Column("token", sa.String(64)),
     sa.Column("attempt", sa.Integer, nullable=False, default=0),
     sa.Column("host", sa.String(300)),
@@ -53,7 +53,7 @@ trials = sa.Table(
     sa.Column("ended_at", sa.Float),
     sa.Column("cause", sa.String(100)),
     sa.Column("reason", sa.Text),
-    sa.Column("verdicts", sa.JSON),  # records of the verdicts that had something to say
+    sa.Column("verdicts", sa.JSON),  # records of the verdicts that a rule gave
     sa.Column("facts", sa.JSON),  # what is fixed at the start: epochs, store, clips, ...
     sa.UniqueConstraint("sweep", "variant", "number"),
 )

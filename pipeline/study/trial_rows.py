@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.plan.ladder import VariantOutcome
 from pipeline.plan.sweep import Sweep
+from pipeline.plan.verdict import VerdictKind
 from pipeline.shared.states import Cause, Kind, Phase, State
 from pipeline.study.db.storage import Storage
 from pipeline.study.owner import is_dead, shown_host, this_host
@@ -176,7 +177,7 @@ def ended_recipes(
         row = recipe_row(rows, variant, hashes.get(variant, ""))
         if row is None:
             continue
-        stopping = [v for v in row.verdicts if v.get("verdict") == "prune"]
+        stopping = [v for v in row.verdicts if v.get("verdict") == VerdictKind.PRUNE.value]
         ended[variant] = VariantOutcome(
             state=row.state if row.finished else None,
             verdict=stopping[-1] if stopping else None,

@@ -202,6 +202,9 @@ def exclusive(folder: Path, name: str, wait_s: float) -> Iterator[None]:
     `filelock` would do the same, but its import takes 0.2 s, and on a file system without flock
     it falls back to a marker file, which a killed process leaves behind.
 
+    The package `filelock` is not used: where flock is missing it falls back to marker files, which
+    outlive a killed process.
+
     Raises:
         TrackingError: another process still has it after `wait_s` seconds.
     """

@@ -13,7 +13,8 @@ from typing import List, NoReturn
 from pipeline.shared.files import FormatError, write_json
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
-from pipeline.train.outcome import JobFailure, record_outcome
+from pipeline.shared.states import Cause, State
+from pipeline.train.outcome import JobFailure, Stage, classify_error, record_outcome
 from pipeline.train.rank_process import die_with_parent, dump_stacks_on_request, log_to
 
 
@@ -26,7 +27,6 @@ def main(arguments: List[str]) -> int:
     rundir, rank = RunDir(os.path.abspath(arguments[0])), int(os.environ.get("RANK", "0"))
     log_to(rundir.rank_log(rank))
     dump_stacks_on_request()
-    from pipeline.train.failure import Stage, classify_error
 
     stage, attempt = Stage(), 1
     try:
@@ -41,9 +41,9 @@ def main(arguments: List[str]) -> int:
         traceback.print_exc()
         failure = classify_error(error, stage.name)
         if failure is not None:
-            give_reason(rundir, attempt, rank, failure)
-        leave_at_once(1)
-    leave_at_once(0)
+            write_failure(rundir, attempt, rank, failure)
+        leave_at_once(1)  # a return would free what holds data workers, which can block
+    return 0
 
 
 def read_spec(rundir: RunDir) -> TrialSpec:
@@ -51,17 +51,17 @@ def read_spec(rundir: RunDir) -> TrialSpec:
     try:
         spec = rundir.read_spec()
     except FormatError as error:
-        raise JobFailure("bad_config", str(error)) from error
+        raise JobFailure(Cause.BAD_CONFIG, str(error)) from error
     if spec is None:
-        raise JobFailure("bad_config", f"{rundir.spec} is missing or holds no JSON object.")
+        raise JobFailure(Cause.BAD_CONFIG, f"{rundir.spec} is missing or holds no JSON object.")
     missing = [key for key in ("metric", "nproc", "device") if getattr(spec, key) is None]
     if missing:
-        raise JobFailure("bad_config", f"{rundir.spec} lacks {', '.join(missing)}.")
+        raise JobFailure(Cause.BAD_CONFIG, f"{rundir.spec} lacks {', '.join(missing)}.")
     return spec
 
 
 def starting(rundir: RunDir, rank: int) -> None:
-    """Say that the job is up, before the slow imports."""
+    """Write that the job is up, before the slow imports."""
     if rank == 0:
         now = time.time()
         record = {"epoch": 0, "phase": "starting", "iter": 0, "iters": 0, "lr": None}
@@ -84,10 +84,10 @@ def limit_threads(device: str, nproc: int) -> None:
     os.environ.setdefault("MKL_NUM_THREADS", threads)
 
 
-def give_reason(rundir: RunDir, attempt: int, rank: int, failure: JobFailure) -> None:
+def write_failure(rundir: RunDir, attempt: int, rank: int, failure: JobFailure) -> None:
     """Write the outcome; on a full disk there may be no room for it, and that is all right."""
     try:
-        record_outcome(rundir, attempt, "FAIL", failure.cause, failure.reason, rank)
+        record_outcome(rundir, attempt, State.FAIL, failure.cause, failure.reason, rank)
     except OSError as error:
         print(f"outcome.json cannot be written: {error}", file=sys.stderr)
 
@@ -103,4 +103,4 @@ def leave_at_once(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave_at_once(main(sys.argv[1:]))

@@ -1,7 +1,7 @@
 """Read a checkpoint file without ever running code that is in it.
 
 `torch.load(weights_only=True)` with the few classes that mmengine's own files hold. What is
-no checkpoint at all (empty, HTML, a Git LFS pointer, cut short) is named as such.
+not a checkpoint at all (empty, HTML, a Git LFS pointer, cut short) is named as such.
 """
 
 import contextlib
@@ -31,13 +31,15 @@ def read_checkpoint(path: Union[str, Path]) -> Dict[str, Any]:
     """Return what a checkpoint file holds, on the CPU.
 
     Raises:
-        CheckpointError: the file is missing, no checkpoint, damaged, or unsafe.
+        CheckpointError: the file is missing, not a checkpoint, damaged, or unsafe.
     """
     path = Path(path).expanduser()
     _refuse_non_checkpoint(path)
     try:
         with allow_mmengine_classes(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's word on pickle protocols is no help here
+            warnings.simplefilter(
+                "ignore"
+            )  # torch's warning on pickle protocols does not help here
             content = torch.load(str(path), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types here, by format and version
         raise _explain(path, error) from error
@@ -121,7 +123,7 @@ def _refuse_non_checkpoint(path: Path) -> None:
 
 
 def _explain(path: Path, error: Exception) -> CheckpointError:
-    """Turn torch's many errors into one sentence; unsafe content is told by its name."""
+    """Turn torch's many errors into one sentence; unsafe content is named."""
     text, size = str(error), path.stat().st_size
     # A name that ends in a dot was cut off with the file.
     found = re.search(r"nsupported (?:global: )?GLOBAL ([\w.]*\w)\b(?!\.)|(getattr of \w+)", text)

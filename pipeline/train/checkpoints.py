@@ -1,21 +1,23 @@
 """Checkpoint files: written whole or not at all, deleted last, read without running code.
 
 Plain tensors, numbers, texts, lists and dicts only, so `torch.load(weights_only=True)`
-opens them with no class allowed by hand. What goes in and comes out is `state.py`'s matter.
+opens them with no class allowed by hand. What goes in and comes out: `training_state.py`.
 """
 
 import os
 import re
 from collections import Counter, OrderedDict
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 import torch
 
-from pipeline.shared.files import replacing
+from pipeline.shared.files import FormatError, check_schema, replacing
+from pipeline.shared.measurement import Measurement, best_of
 from pipeline.shared.rundir import RunDir
-from pipeline.train.outcome import JobFailure, best_of
+from pipeline.shared.states import Cause
+from pipeline.train.outcome import JobFailure
 
 SCHEMA = 1
 _NAME = re.compile(r"epoch_(\d+)\.pth")
@@ -38,18 +40,26 @@ def write(path: Path, content: Dict[str, Any]) -> None:
 def read(path: Path) -> Dict[str, Any]:
     """Read a checkpoint of ours; raise JobFailure if it is missing, damaged or foreign."""
     if not path.is_file():
-        raise JobFailure("bad_checkpoint", f"The checkpoint to resume from is missing: {path}.")
+        raise JobFailure(
+            Cause.BAD_CHECKPOINT, f"The checkpoint to resume from is missing: {path}."
+        )
     size = path.stat().st_size
     try:
         content = torch.load(str(path), map_location="cpu", weights_only=True)
     except Exception as error:
         raise JobFailure(
-            "bad_checkpoint", f"{path} ({size} bytes) cannot be opened: {_detail(error)}"
+            Cause.BAD_CHECKPOINT, f"{path} ({size} bytes) cannot be opened: {_detail(error)}"
         ) from error
+    if isinstance(content, dict):
+        try:
+            check_schema(content, SCHEMA, path)
+        except FormatError as error:
+            raise JobFailure(Cause.BAD_CHECKPOINT, str(error)) from error
     missing = [key for key in KEYS if not isinstance(content, dict) or key not in content]
     if missing:
         raise JobFailure(
-            "bad_checkpoint", f"{path} is no checkpoint of a trial: it lacks {', '.join(missing)}."
+            Cause.BAD_CHECKPOINT,
+            f"{path} is not a trial checkpoint: it has no {', '.join(missing)}.",
         )
     return content
 
@@ -67,11 +77,15 @@ def epochs_of(rundir: RunDir) -> List[int]:
     return sorted(int(m.group(1)) for m in map(_NAME.fullmatch, names) if m)
 
 
-def prune(rundir: RunDir, keep: int = 2) -> None:
-    """Delete all checkpoints but the newest `keep` and the one with the best top-1."""
+def prune(rundir: RunDir, history: Sequence[Measurement], keep: int = 2) -> None:
+    """Delete all checkpoints but the newest `keep` and the one with the best top-1.
+
+    Args:
+        history: all measurements of the run.
+    """
     epochs = epochs_of(rundir)
     there = set(epochs)
-    best = best_of([m for m in rundir.read_measurements() if m.epoch in there])
+    best = best_of([m for m in history if m.epoch in there])
     kept = set(epochs[-keep:]) | ({best.epoch} if best else set())
     for epoch in epochs:
         if epoch not in kept:
@@ -86,7 +100,7 @@ def forget_unfinished(rundir: RunDir) -> None:
 
 
 def forget_after(rundir: RunDir, epoch: int) -> None:
-    """Remove checkpoints later than the one that is resumed from; they belong to a lost past."""
+    """Remove checkpoints later than the one that is resumed from."""
     for later in epochs_of(rundir):
         if later > epoch:
             path_of(rundir, later).unlink()

@@ -1,18 +1,20 @@
-"""Faults of the packages a job imports, mended before their first import.
+"""What is set right in the packages a job imports, before they do anything.
 
 The wheel of mmaction2 1.2.0 was built without `mmaction/models/localizers/drn`, which its
-own `localizers/__init__.py` imports. Nobody here uses that model.
+own `localizers/__init__.py` imports. That model is not used here.
 
 MMEngine imports yapf, whose 0.43.0 keeps its grammar in the user's cache: it renames the new
 file into place before its bytes are written. On a fresh account the second rank finds an empty
 file, and a process killed at that moment leaves one that fails every later import.
 """
 
+import contextlib
 import importlib.util
 import os
 import pickle
 import sys
 import types
+from typing import Any
 
 _DRN = "mmaction.models.localizers.drn"
 
@@ -32,8 +34,33 @@ def prepare_mmaction() -> None:
     sys.modules[_DRN + ".drn"] = module
 
 
+def read_plain_pickles() -> None:
+    """Have MMEngine read `.pkl` files without running what is in them; safe to repeat.
+
+    MMAction2's data sets read annotations by `mmengine.load`, which runs whatever a pickle names.
+    This reader knows plain data and NumPy arrays only. What a data set of the user's own
+    unpickles by itself is the user's code.
+    """
+    from mmengine.fileio import register_handler
+    from mmengine.fileio.handlers import PickleHandler
+
+    from pipeline.shared.safe_pickle import PlainUnpickler, UnsafePickle
+
+    class PlainPickleHandler(PickleHandler):
+        def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
+            try:
+                return PlainUnpickler(file, **kwargs).load()
+            except UnsafePickle as error:
+                raise UnsafePickle(
+                    f"the annotation is refused: {error}, which no annotation needs and which "
+                    "could run code"
+                ) from error
+
+    register_handler(["pkl", "pickle"])(PlainPickleHandler)
+
+
 def prepare_yapf() -> None:
-    """Import yapf; where its stored grammar is torn, remove that and let it be made anew.
+    """Import yapf; where its stored grammar is torn, remove that so that it is made again.
 
     Removing is safe beside another process that is still writing: it keeps its open file.
     """
@@ -43,7 +70,7 @@ def prepare_yapf() -> None:
         except (EOFError, pickle.UnpicklingError):
             _forget_grammar()
         except Exception:
-            return  # Absent or broken otherwise: MMEngine's own import says so, in the job's log.
+            return  # Absent or otherwise broken: MMEngine's import then fails in the job's log.
         else:
             return
 
@@ -54,10 +81,9 @@ def _forget_grammar() -> None:
     for folder, _, names in os.walk(user_cache_dir("YAPF", "Google")):
         for name in names:
             if "Grammar" in name and name.endswith(".pickle"):
-                try:
+                # Another process may have been faster; the import shows what is left.
+                with contextlib.suppress(OSError):
                     os.remove(os.path.join(folder, name))
-                except OSError:
-                    pass  # Another process was faster, or may not write there: the import tells.
 
 
 def _has_drn() -> bool:

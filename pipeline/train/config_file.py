@@ -80,7 +80,7 @@ def _parse(file: str) -> ast.Module:
             "logs would show it. Take it out; the job does not need it."
         )
     try:
-        # MMEngine's placeholders are no Python until it has replaced them.
+        # MMEngine's placeholders are not Python until it has replaced them.
         return ast.parse(re.sub(r"\{\{[^{}]*\}\}", "_", text))
     except SyntaxError as error:
         raise ToolError(f"{shown(file)}:{error.lineno}: {error.msg}.") from error
@@ -124,7 +124,7 @@ def _module_file(node: ast.ImportFrom, file: str) -> str:
 
 
 def _explain(error: Exception, path: str, files: List[str]) -> str:
-    """Say in one or two sentences why MMEngine could not read the config."""
+    """Return why MMEngine could not read the config, in one or two sentences."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
     place = f"{shown(frames[-1].filename)}:{frames[-1].lineno}" if frames else shown(path)
     text = " ".join(str(error).split())

@@ -23,7 +23,7 @@ def to_text(config: Dict[str, Any], source: str) -> str:
     parts = []
     for name, value in config.items():
         if not _is_name(name):
-            raise ToolError(f"{source}: the entry {name!r} is no Python name.")
+            raise ToolError(f"{source}: the entry {name!r} is not a Python name.")
         try:
             parts.append(f"{name} = {_write(value, '', len(name) + 3, name)}\n")
         except TypeError as error:

@@ -12,7 +12,7 @@ COMPACT_DEFAULTS = {"padding": 0.25, "threshold": 10, "hw_ratio": 1, "allow_imgp
 
 
 class ChainError(Exception):
-    """A chain that packs cannot serve; says which step is missing or in the wrong place."""
+    """A chain that packs cannot serve; the text names the missing or misplaced step."""
 
 
 def step(pipeline: List[Dict], *types: str) -> Optional[Dict]:

@@ -1,4 +1,4 @@
-"""The few things ranks tell each other; all of them also work in a single process."""
+"""What ranks exchange with each other; all of them also work in a single process."""
 
 import datetime
 import os

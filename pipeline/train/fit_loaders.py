@@ -12,11 +12,11 @@ from pipeline.shared.spec import TrialSpec
 from pipeline.train.data_chain import COMPACT, LOADERS, shows_fixed_frames, step
 
 #: Of a validation batch; the gain beyond is small (launches of a forward pass are shared).
-MOST_AT_A_TIME = 8
+MAX_VAL_BATCH = 8
 
 
 def fit_loaders(config: Any, spec: TrialSpec) -> List[str]:
-    """Set loader processes and the validation's batch size where nobody named them.
+    """Set loader processes and the validation's batch size unless the user named them.
 
     Args:
         spec: `loading` in it has `slots`, jobs that share this machine, and `named`, the config
@@ -30,31 +30,31 @@ def fit_loaders(config: Any, spec: TrialSpec) -> List[str]:
         return []
     prepared = spec.reads_packs
     cores = len(os.sched_getaffinity(0))
-    wanted = suggest_workers(cores, int(loading.get("slots") or 1), spec.nproc, prepared)
+    workers = suggest_workers(cores, int(loading.get("slots") or 1), spec.nproc, prepared)
     named = set(loading.get("named") or ())
-    told = fit_workers(config, wanted, named)
+    changes = fit_workers(config, workers, named)
     size = validation_batch(config)
     if size is not None and "val_dataloader.batch_size" not in named:
         config["val_dataloader"]["batch_size"] = size
-        told.append(f"Validating {size} samples at a time; the config has 1.")
-    return told
+        changes.append(f"Validating {size} samples at a time; the config has 1.")
+    return changes
 
 
-def fit_workers(config: Any, wanted: int, named: Any = ()) -> List[str]:
+def fit_workers(config: Any, workers: int, named: Any = ()) -> List[str]:
     """Take fewer loader processes than the config has where fewer do.
 
     Never more: the config's author knows what the machine's memory bears. Never none: samples
     drawn in the training process itself take their random numbers from another source.
     """
-    told = []
+    changes = []
     for name in LOADERS:
         loader = config.get(name) or {}
         had = loader.get("num_workers", 0)
-        count = min(had, max(1, wanted))
+        count = min(had, max(1, workers))
         if count < had and f"{name}.num_workers" not in named:
             loader["num_workers"] = count
-            told.append(f"{name}: num_workers {count} in place of the config's {had}.")
-    return told
+            changes.append(f"{name}: num_workers {count} in place of the config's {had}.")
+    return changes
 
 
 def validation_batch(config: Any) -> Optional[int]:
@@ -70,7 +70,7 @@ def validation_batch(config: Any) -> Optional[int]:
         return None
     if not (shows_fixed_frames(pipeline) and one_shape(pipeline)):
         return None
-    return min(MOST_AT_A_TIME, train) if train > 1 else None
+    return min(MAX_VAL_BATCH, train) if train > 1 else None
 
 
 def one_shape(pipeline: List[Dict]) -> bool:
@@ -80,7 +80,7 @@ def one_shape(pipeline: List[Dict]) -> bool:
     return fixed and step(pipeline, COMPACT) is not None
 
 
-class FromVideo:
+class PackMisses:
     """Counts samples that were read from videos although packs were asked for, by epoch."""
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class FromVideo:
         return new
 
 
-def waiting(runner: Any) -> Optional[Tuple[float, float]]:
+def loading_time(runner: Any) -> Optional[Tuple[float, float]]:
     """Return the seconds an epoch's training waited for samples, and lasted in all.
 
     From MMEngine's IterTimerHook, which every runner has unless its config takes it out.

@@ -25,7 +25,7 @@ CLIPS_PER_CLASS = 20
 
 
 def init_prototypes(runner: Any, model: Any, checkpoint: str, matched: Set[str]) -> Dict[str, str]:
-    """Give every prototype bank that the checkpoint lacks a start; say how each began.
+    """Fill the prototype banks that the checkpoint lacks; return how each began.
 
     Args:
         model: without its data-parallel wrapper, weights loaded.

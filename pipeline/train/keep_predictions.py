@@ -9,23 +9,23 @@ import array
 import hashlib
 import logging
 import re
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 from mmengine.hooks import Hook
 
 from pipeline.shared.files import read_json, write_bytes, write_json
+from pipeline.shared.measurement import Measurement, best_of
 from pipeline.shared.predictions import Predictions
 from pipeline.shared.rundir import RunDir
 from pipeline.train.distributed import gather, rank
-from pipeline.train.outcome import best_of
 
 log = logging.getLogger(__name__)
 
 _FUSED = re.compile(r"RGBPose_(\d+):(\d+)")
 #: Classes are kept in two bytes.
-MOST_CLASSES = 1 << 16
+MAX_CLASSES = 1 << 16
 #: What a clip's data may call it, best first.
 _NAMES = ("filename", "frame_dir", "video_id", "img_path")
 
@@ -34,7 +34,7 @@ class Unreadable(Exception):
     """The outputs of this model or the order of these clips cannot be kept."""
 
 
-class ClipPredictions(Hook):
+class ClipPredictionsHook(Hook):
     """Collects the predicted and the true class of each clip that this rank validates.
 
     Args:
@@ -45,27 +45,25 @@ class ClipPredictions(Hook):
         self._metric = metric
         self._stream = re.sub(r"_?top_?1$", "", metric.rsplit("/", 1)[-1])
         self._pairs: List[Tuple[int, int]] = []
-        self._trouble: Optional[str] = None
+        self._problem: Optional[str] = None
         self._ids: Optional[str] = None
 
-    def before_val_epoch(self, runner: Any) -> None:
-        self._pairs, self._trouble = [], None
+    def before_val_epoch(self, _runner: Any) -> None:
+        self._pairs, self._problem = [], None
 
-    def after_val_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
-        if self._trouble is not None:
+    def after_val_iter(self, _runner: Any, outputs: Any = None, **_: Any) -> None:
+        if self._problem is not None:
             return
         try:
             self._pairs += pairs(list(outputs or []), self._stream)
-        except Unreadable as trouble:
-            self._trouble = str(trouble)
+        except Unreadable as problem:
+            self._problem = str(problem)
         except Exception as error:  # outputs of any kind; never at the training's cost
-            self._trouble = f"the model's outputs cannot be read ({error!r})"
+            self._problem = f"the model's outputs cannot be read ({error!r})"
 
     def result(self, runner: Any, top1: float) -> Tuple[Optional[Predictions], str]:
         """Return this epoch's predictions on rank 0, or why there are none. Call on all ranks."""
-        parts = gather((self._pairs, self._trouble))
+        parts = gather((self._pairs, self._problem))
         self._pairs = []
         if rank() != 0:
             return None, ""
@@ -75,8 +73,8 @@ class ClipPredictions(Hook):
             check(rows, top1)
             if self._ids is None:
                 self._ids = clip_ids(dataset, [label for _, label in rows])
-        except Unreadable as trouble:
-            return None, str(trouble)
+        except Unreadable as problem:
+            return None, str(problem)
         predicted, labels = (array.array("H", column) for column in zip(*rows))
         found = Predictions(runner.epoch, self._metric, top1, self._ids, predicted, labels)
         return found, ""
@@ -87,8 +85,8 @@ def pairs(samples: List[Any], stream: str) -> List[Tuple[int, int]]:
     if not samples:
         return []
     scores = np.stack([scores_of(sample, stream) for sample in samples])
-    if scores.ndim != 2 or scores.shape[1] > MOST_CLASSES:
-        raise Unreadable(f"scores of the form {scores.shape[1:]} are no classes")
+    if scores.ndim != 2 or scores.shape[1] > MAX_CLASSES:
+        raise Unreadable(f"scores of the form {scores.shape[1:]} are not one score a class")
     predicted = np.argsort(scores, axis=1)[:, -1]  # as MMAction2 breaks ties
     return [(int(p), label_of(sample)) for p, sample in zip(predicted, samples)]
 
@@ -116,7 +114,7 @@ def label_of(sample: Any) -> int:
     found = _field(sample, "gt_label", "gt_labels")
     found = found.item if not torch.is_tensor(found) and hasattr(found, "item") else found
     values = np.atleast_1d(_array(found))
-    if values.size != 1 or not 0 <= int(values.flat[0]) < MOST_CLASSES:
+    if values.size != 1 or not 0 <= int(values.flat[0]) < MAX_CLASSES:
         raise Unreadable("a clip has more than one label")
     return int(values.flat[0])
 
@@ -143,12 +141,12 @@ def in_order(loader: Any) -> Any:
 
 
 def whole(
-    parts: List[List[Tuple[int, int]]], size: int, troubles: List[Optional[str]]
+    parts: List[List[Tuple[int, int]]], size: int, problems: List[Optional[str]]
 ) -> List[Tuple[int, int]]:
     """Return the ranks' parts in the order of the data set, without the sampler's padding."""
-    trouble = next((t for t in troubles if t), None)
-    if trouble is not None:
-        raise Unreadable(trouble)
+    problem = next((t for t in problems if t), None)
+    if problem is not None:
+        raise Unreadable(problem)
     world = len(parts)
     try:
         return [parts[i % world][i // world] for i in range(size)]
@@ -189,8 +187,8 @@ def save(rundir: RunDir, found: Predictions) -> None:
         log.warning("The predictions of epoch %d are not kept: %s", found.epoch, error)
 
 
-def say_why_not(rundir: RunDir, reason: str) -> None:
-    """Note in `facts.json` why there are no predictions, once."""
+def record_absence(rundir: RunDir, reason: str) -> None:
+    """Write into `facts.json` why there are no predictions, unless it is there."""
     facts: Dict[str, Any] = read_json(rundir.facts) or {}
     if facts.get("no_predictions") != reason:
         log.info("No predictions are kept: %s.", reason)
@@ -203,10 +201,14 @@ def epochs_of(rundir: RunDir) -> List[int]:
     return sorted(int(n[6:]) for n in names if n[6:].isdigit())
 
 
-def prune(rundir: RunDir, keep: int = 2) -> None:
-    """Delete all files but those of the start, of the newest `keep` and of the best epoch."""
+def prune(rundir: RunDir, history: Sequence[Measurement], keep: int = 2) -> None:
+    """Delete all files but those of the start, of the newest `keep` and of the best epoch.
+
+    Args:
+        history: all measurements of the run.
+    """
     epochs = epochs_of(rundir)
-    best = best_of([m for m in rundir.read_measurements() if m.epoch > 0])
+    best = best_of([m for m in history if m.epoch > 0])
     kept = {0, *epochs[-keep:]} | ({best.epoch} if best else set())
     for epoch in set(epochs) - kept:
         rundir.predictions_of(epoch).unlink()

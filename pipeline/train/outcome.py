@@ -1,30 +1,47 @@
 """How a job says why it ended: `outcome.json`, written by the first rank that knows.
 
-Only what the job alone can know is written here. For any other death the supervisor
-decides; it sees exit codes, signals and the logs.
+Only what the job alone can know is written here: the cause of an exception, or how the training
+ended. For any other death the supervisor decides; it sees exit codes, signals and the logs.
 """
 
+import errno
 import json
 import os
+import pickle
 import tempfile
-from pathlib import Path
-from typing import Any, Dict, Optional, Sequence
+import traceback
+from pathlib import Path, PurePath
+from typing import Any, Dict, List, Optional
 
 from pipeline.shared.files import fsync_folder, read_json, write_json
-from pipeline.shared.measurement import Measurement
+from pipeline.shared.measurement import best_of
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.states import Cause, State
 from pipeline.train.rank_process import exit_if_replaced
+
+#: Functions in which a data set is read, by MMEngine, MMAction2 and torch.
+_READS_DATA = {
+    "full_init",
+    "load_data_list",
+    "load_annotations",
+    "get_data_info",
+    "prepare_data",
+    "fetch",
+}
+#: In a rank's error when another one is gone: the other rank knows the cause.
+_PEER_LOST = ("closed by peer", "reset by peer", "NCCL", "gloo", "Broken pipe", "TCPStore")
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class JobFailure(Exception):
     """The job cannot go on, and knows why.
 
     Args:
-        cause: one word for programs, as in `outcome.json`.
+        cause: as in `outcome.json`.
         reason: one or two sentences for the user.
     """
 
-    def __init__(self, cause: str, reason: str) -> None:
+    def __init__(self, cause: Cause, reason: str) -> None:
         super().__init__(reason)
         self.cause = cause
         self.reason = reason
@@ -33,8 +50,8 @@ class JobFailure(Exception):
 def record_outcome(
     rundir: RunDir,
     attempt: int,
-    state: Optional[str],
-    cause: Optional[str],
+    state: Optional[State],
+    cause: Optional[Cause],
     reason: Optional[str],
     rank: int = 0,
 ) -> bool:
@@ -80,7 +97,7 @@ def _create(path: Path, record: Dict[str, Any]) -> bool:
 
 
 def summary(rundir: RunDir) -> Dict[str, Any]:
-    """Return what the measurements so far amount to, in the words of `outcome.json`."""
+    """Return the entries of `outcome.json` that follow from the measurements so far."""
     measured = [m for m in rundir.read_measurements() if m.epoch > 0]
     best = best_of(measured)
     return {
@@ -92,12 +109,86 @@ def summary(rundir: RunDir) -> Dict[str, Any]:
     }
 
 
-def best_of(measured: Sequence[Measurement]) -> Optional[Measurement]:
-    """Return the measurement with the highest finite top-1, the first of equals."""
-    finite = [m for m in measured if m.finite]
-    return max(finite, key=lambda m: (m.top1, -m.epoch)) if finite else None
-
-
 def _checkpoint_name(rundir: RunDir, epoch: int) -> Optional[str]:
     path = rundir.checkpoints / f"epoch_{epoch}.pth"
     return f"{rundir.checkpoints.name}/{path.name}" if path.exists() else None
+
+
+class Stage:
+    """How far the job has come: an error while it is built is the config's fault."""
+
+    def __init__(self) -> None:
+        self.name = "config"
+
+
+def classify_error(error: BaseException, stage: str) -> Optional[JobFailure]:
+    """Return the known cause of `error`, or None: then the supervisor decides."""
+    if isinstance(error, JobFailure):
+        return error
+    text = _one_line(error)
+    if _out_of_gpu_memory(error):
+        return JobFailure(
+            Cause.OOM_CUDA, f"The GPU's memory is full: {text} A smaller batch size needs less."
+        )
+    full = _no_room(error)
+    if full is not None:
+        return JobFailure(Cause.DISK_FULL, f"The disk is full: {_one_line(full)}.")
+    if _worker_died(text) or _peer_lost(error):
+        return None
+    if _reading_data(error):
+        return JobFailure(Cause.BAD_DATA, f"A sample or annotation cannot be read: {text}.")
+    if stage in ("config", "build") and isinstance(error, Exception):
+        return JobFailure(Cause.BAD_CONFIG, f"The config cannot be carried out: {text}.")
+    return None
+
+
+def _one_line(error: BaseException) -> str:
+    """Return kind and text of an error; of one from a data worker, the worker's own."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    if _from_worker(str(error)):
+        return lines[-1].rstrip(".")
+    return f"{type(error).__name__}: {lines[0]}".rstrip(".")
+
+
+def _no_room(error: Optional[BaseException]) -> Optional[OSError]:
+    """Return the file system's error that `error` came from: torch wraps it in its own."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _out_of_gpu_memory(error: BaseException) -> bool:
+    named = type(error).__name__ == "OutOfMemoryError"
+    return named or (isinstance(error, RuntimeError) and "CUDA out of memory" in str(error))
+
+
+def _worker_died(text: str) -> bool:
+    """Whether a data worker was killed: that is not a fault of the data."""
+    return "DataLoader worker" in text and ("killed by signal" in text or "exited" in text)
+
+
+def _peer_lost(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in _PEER_LOST)
+
+
+def _from_worker(text: str) -> bool:
+    return text.startswith("Caught ") and "in DataLoader worker process" in text
+
+
+def _reading_data(error: BaseException) -> bool:
+    if _from_worker(str(error)):
+        return True
+    frames = traceback.extract_tb(error.__traceback__)
+    if any(_reads_data(frame) for frame in frames):
+        return True
+    unreadable = isinstance(error, (OSError, EOFError, pickle.UnpicklingError))
+    return unreadable and any(frame.name == "build_dataloader" for frame in frames)
+
+
+def _reads_data(frame: traceback.FrameSummary) -> bool:
+    parts: List[str] = list(PurePath(frame.filename).parts)
+    return frame.name in _READS_DATA and ("dataset" in "".join(parts) or "data" in parts)

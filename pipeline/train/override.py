@@ -1,4 +1,4 @@
-"""Overrides by dotted path: apply them, and tell what they changed."""
+"""Overrides by dotted path: apply them, and list what they changed."""
 
 import difflib
 from typing import Any, Dict, Iterator, List, Tuple
@@ -38,7 +38,7 @@ def _like(old: Any, new: Any) -> Any:
 
 
 def _key_of(node: Any, word: str) -> Any:
-    """Return the key that `word` means in `node`; raise LookupError if there is none."""
+    """Return the key that `word` means in `node`; raise LookupError if it has no such key."""
     if isinstance(node, dict):
         if word in node:
             return word

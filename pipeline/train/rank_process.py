@@ -36,13 +36,13 @@ def die_with_parent(parent: Optional[int] = None) -> None:
     expected = os.getppid() if parent is None else parent
     if _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
-    # The parent may have died before the request was made; nobody would tell us then.
+    # The parent may have died before the request was made; no signal would come then.
     if os.getppid() != expected or (parent is None and not _same_trial(expected)):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _same_trial(pid: int) -> bool:
-    """Tell whether `pid` carries our trial marker, as our launcher does.
+    """Whether `pid` carries our trial marker, as our launcher does.
 
     A process that adopted us after the launcher's death does not.
     """

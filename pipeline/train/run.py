@@ -11,11 +11,11 @@ from pipeline.shared.files import append_line, read_json, write_json
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
+from pipeline.shared.states import Cause, State
 from pipeline.train import checkpoints, distributed, keep_predictions, training_state
-from pipeline.train.buffers import SyncBuffers
-from pipeline.train.failure import Stage
-from pipeline.train.hooks import EpochEndHook, LoaderSeedHook, LossGuardHook, ProgressHook
-from pipeline.train.outcome import JobFailure, record_outcome
+from pipeline.train.epoch_end import EpochEndHook
+from pipeline.train.hooks import LoaderSeedHook, LossGuardHook, ProgressHook, SyncBuffersHook
+from pipeline.train.outcome import JobFailure, Stage, record_outcome
 from pipeline.train.runner_config import job_config
 from pipeline.train.seeding import LoaderSeeds
 
@@ -57,17 +57,17 @@ class JobRunner(Runner):
         try:
             report = load_warm_start(self, self.spec.warm_start)
         except WarmStartError as error:
-            raise JobFailure("warm_start", str(error)) from error
+            raise JobFailure(Cause.WARM_START, str(error)) from error
         for note in report["notes"]:
             self.logger.info("Warm start: %s", note)
         if distributed.rank() == 0:
             known = read_json(self.rundir.facts) or {}
-            told = {k: v for k, v in report.items() if k not in ("matched", "checkpoint")}
-            write_json(self.rundir.facts, {**known, "warm_start": told})
+            kept = {k: v for k, v in report.items() if k not in ("matched", "checkpoint")}
+            write_json(self.rundir.facts, {**known, "warm_start": kept})
 
 
 def replay_measurement(rundir: RunDir, content: Any) -> None:
-    """Make the run directory tell the story up to a checkpoint, and nothing beyond it.
+    """Take the run directory back to the epoch of a checkpoint, its measurement included.
 
     A job killed between writing a checkpoint and its measurement left that line out.
     """
@@ -113,25 +113,25 @@ def check_device(device: str) -> None:
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
-        raise JobFailure("no_gpu", "The trial was given GPUs, but the job sees none.")
+        raise JobFailure(Cause.NO_GPU, "The trial was given GPUs, but the job sees none.")
 
 
 def build(config: Any, rundir: RunDir, spec: TrialSpec, stage: Stage) -> JobRunner:
     """Build the runner with its loops and our hooks, ready to train."""
     runner = JobRunner.from_cfg(config)
     runner.rundir, runner.spec, runner.stage = rundir, spec, stage
-    # Building the loops here tells an unusable config or data set from a failing training.
+    # Building the loops here separates an unusable config or data set from a failing training.
     train_loop, val_loop = runner.train_loop, runner.val_loop
     seed, rank = int(runner.seed), distributed.rank()
     watch = LossGuardHook()
     progress = ProgressHook(rundir, watch) if rank == 0 else None
-    clips = keep_predictions.ClipPredictions(spec.metric)
+    clips = keep_predictions.ClipPredictionsHook(spec.metric)
     runner.epoch_end = EpochEndHook(rundir, spec, watch, progress, clips)
     seeds = [
         LoaderSeeds(loop.dataloader, seed, rank, name)
         for loop, name in ((train_loop, "train"), (val_loop, "val"))
     ]
-    hooks = [LoaderSeedHook(*seeds), SyncBuffers(), watch, progress, clips, runner.epoch_end]
+    hooks = [LoaderSeedHook(*seeds), SyncBuffersHook(), watch, progress, clips, runner.epoch_end]
     for hook in hooks:
         if hook is not None:
             runner.register_hook(hook)
@@ -142,12 +142,12 @@ def write_outcome(runner: JobRunner, rundir: RunDir, spec: TrialSpec) -> None:
     """Write how the training ended."""
     stop: Optional[Any] = runner.epoch_end.stop
     finished = runner.epoch >= runner.max_epochs
+    state, cause = State.COMPLETE, None
     if stop is not None and not (finished and stop.get("state") is None):
-        ending = stop.get("state"), stop.get("cause"), stop.get("reason")
+        state, cause, reason = stop.get("state"), stop.get("cause"), stop.get("reason")
     elif finished:
-        ending = "COMPLETE", None, f"All {runner.max_epochs} epochs are done."
+        reason = f"All {runner.max_epochs} epochs are done."
     else:
         reason = f"A hook of the config ended the training after epoch {runner.epoch}."
-        ending = "COMPLETE", None, reason
-    record_outcome(rundir, spec.attempt, *ending)
-    print(f"Outcome: {ending}", file=sys.stderr)
+    record_outcome(rundir, spec.attempt, state, cause, reason)
+    print(f"Outcome: {state}, {cause}: {reason}", file=sys.stderr)

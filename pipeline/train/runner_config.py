@@ -12,13 +12,13 @@ from mmengine.config import Config
 
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
-from pipeline.train.compat import prepare_mmaction
+from pipeline.shared.states import Cause
+from pipeline.train.compat import prepare_mmaction, read_plain_pickles
 from pipeline.train.fit_loaders import fit_loaders
-from pipeline.train.guard_pickle import read_plain_pickles
 from pipeline.train.outcome import JobFailure
 
 log = logging.getLogger(__name__)
-#: Hooks whose work is done here by others: checkpoints by EpochEnd, stopping by the judge.
+#: Hooks whose work is done here by others: checkpoints by EpochEndHook, stopping by the judge.
 REPLACED = {"CheckpointHook", "EarlyStoppingHook"}
 NEEDED = (
     "model",
@@ -39,7 +39,7 @@ def job_config(rundir: RunDir, spec: TrialSpec, distributed: bool) -> Config:
         config = Config.fromfile(str(rundir.config))
     except Exception as error:
         traceback.print_exc()
-        raise JobFailure("bad_config", f"{rundir.config} cannot be loaded: {error}") from error
+        raise JobFailure(Cause.BAD_CONFIG, f"{rundir.config} cannot be loaded: {error}") from error
     check(config)
     read_from_store(config, spec)
     for line in fit_loaders(config, spec):
@@ -68,7 +68,7 @@ def read_from_store(config: Config, spec: TrialSpec) -> None:
     try:
         use_spec(config, spec.data)
     except StoreError as error:
-        raise JobFailure("bad_data", str(error)) from error
+        raise JobFailure(Cause.BAD_DATA, str(error)) from error
 
 
 def check(config: Config) -> None:
@@ -76,13 +76,13 @@ def check(config: Config) -> None:
     missing = [name for name in NEEDED if config.get(name) is None]
     if missing:
         raise JobFailure(
-            "bad_config",
-            f"The config lacks {', '.join(missing)}; a trial is trained and validated.",
+            Cause.BAD_CONFIG,
+            f"The config has no {', '.join(missing)}; a trial is trained and validated.",
         )
     loop = config.train_cfg
     if not (loop.get("by_epoch") or loop.get("type") == "EpochBasedTrainLoop"):
         raise JobFailure(
-            "bad_config",
+            Cause.BAD_CONFIG,
             "train_cfg does not count in epochs; the plan does. Write "
             "train_cfg=dict(by_epoch=True, max_epochs=...).",
         )
@@ -96,7 +96,7 @@ def kind_of(part: Any) -> str:
 
 
 def is_replaced(hook: Any) -> bool:
-    """Tell whether a hook of the config does what the job does itself."""
+    """Whether a hook of the config does what the job does itself."""
     return kind_of(hook) in REPLACED
 
 

@@ -4,6 +4,7 @@ Of every rank: the state of its random generators, and its buffers where they di
 rank 0's (batch-norm statistics do, unless the config synchronises them).
 """
 
+import dataclasses
 import datetime
 import hashlib
 import random
@@ -13,7 +14,9 @@ import numpy as np
 import torch
 from mmengine.model import is_model_wrapper
 
+from pipeline.shared.measurement import Measurement
 from pipeline.shared.spec import TrialSpec
+from pipeline.shared.states import Cause
 from pipeline.train import checkpoints
 from pipeline.train.distributed import gather, rank
 from pipeline.train.outcome import JobFailure
@@ -27,8 +30,8 @@ def bare_model(runner: Any) -> torch.nn.Module:
 def rank_state(runner: Any) -> List[Dict[str, Any]]:
     """Collect from every rank what is its own. All ranks have to call this together."""
     buffers = _buffers(bare_model(runner))
-    mine = {"random": random_state(), "buffers": _fingerprint(buffers)}
-    ranks = gather(mine)
+    state = {"random": random_state(), "buffers": _fingerprint(buffers)}
+    ranks = gather(state)
     if all(entry["buffers"] == ranks[0]["buffers"] for entry in ranks):
         own: List[Optional[Dict[str, torch.Tensor]]] = [None] * len(ranks)
     else:
@@ -36,8 +39,13 @@ def rank_state(runner: Any) -> List[Dict[str, Any]]:
     return [{"random": r["random"], "buffers": b} for r, b in zip(ranks, own)]
 
 
-def take(runner: Any, spec: TrialSpec, ranks: List[Dict[str, Any]]) -> Dict[str, Any]:
-    """Return the checkpoint of the epoch that has just ended, without its measurement.
+def take(
+    runner: Any,
+    spec: TrialSpec,
+    ranks: List[Dict[str, Any]],
+    measurement: Optional[Measurement],
+) -> Dict[str, Any]:
+    """Return the checkpoint of the epoch that has just ended.
 
     Uses MMEngine's names where it has some: the file also serves as its `load_from`.
     """
@@ -58,7 +66,7 @@ def take(runner: Any, spec: TrialSpec, ranks: List[Dict[str, Any]]) -> Dict[str,
         "optimizer": runner.optim_wrapper.state_dict(),
         "param_schedulers": _scheduler_states(runner.param_schedulers),
         "ranks": ranks,
-        "measurement": None,
+        "measurement": dataclasses.asdict(measurement) if measurement else None,
     }
     # Hooks that carry state of their own (an average of the weights) add it here.
     runner.call_hook("before_save_checkpoint", checkpoint=content)
@@ -79,7 +87,7 @@ def restore(runner: Any, spec: TrialSpec, content: Dict[str, Any]) -> None:
         _restore_schedulers(runner.param_schedulers, content["param_schedulers"])
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise JobFailure(
-            "bad_checkpoint", f"The checkpoint does not fit this config: {first_line(error)}"
+            Cause.BAD_CHECKPOINT, f"The checkpoint does not fit this config: {first_line(error)}"
         ) from error
     runner.train_loop._epoch = content["meta"]["epoch"]
     runner.train_loop._iter = content["meta"]["iter"]
@@ -95,15 +103,15 @@ def _check_origin(spec: TrialSpec, content: Dict[str, Any]) -> None:
     meta = content["meta"]
     if meta["config_hash"] != spec.config_hash:
         raise JobFailure(
-            "bad_checkpoint",
+            Cause.BAD_CHECKPOINT,
             f"The checkpoint {spec.resume} was written with another config "
             f"({meta['config_hash']}, this trial has {spec.config_hash}).",
         )
     if meta["nproc"] != spec.nproc:
         raise JobFailure(
-            "bad_checkpoint",
+            Cause.BAD_CHECKPOINT,
             f"The checkpoint {spec.resume} was written by {meta['nproc']} processes, "
-            f"this job has {spec.nproc}; it would not go on as it began.",
+            f"this job has {spec.nproc}; a resumed training would differ from an unbroken one.",
         )
 
 

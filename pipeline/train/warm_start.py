@@ -52,7 +52,7 @@ def load_warm_start(runner: Any, start: Dict[str, Any]) -> Dict[str, Any]:
 
 def notes(report: Dict[str, Any]) -> List[str]:
     """Put a report into sentences."""
-    said = [
+    sentences = [
         f"{report['checkpoint']}: {KINDS[report['kind']]}; "
         f"{report['matched_share']:.1%} of the weights such a file should have were matched."
     ]
@@ -63,12 +63,12 @@ def notes(report: Dict[str, Any]) -> List[str]:
     ):
         if report[key]:
             names = ", ".join(report[key][:3]) + (", ..." if len(report[key]) > 3 else "")
-            said.append(f"{len(report[key])} tensors are {words}: {names}.")
+            sentences.append(f"{len(report[key])} tensors are {words}: {names}.")
     for entry in report["mismatched"]:
-        said.append(f"{entry['name']} is {entry['file']} in the file, {entry['model']} here.")
+        sentences.append(f"{entry['name']} is {entry['file']} in the file, {entry['model']} here.")
     for bank, origin in report.get("prototypes", {}).items():
-        said.append(f"{bank}: {origin}.")
-    return said
+        sentences.append(f"{bank}: {origin}.")
+    return sentences
 
 
 def _refuse_misfit(report: Dict[str, Any], start: Dict[str, Any]) -> None:

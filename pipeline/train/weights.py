@@ -62,7 +62,7 @@ _THEIRS = ("backbone.featuredifference", "cls_head.fr_")
 
 
 def kind_of(names: Mapping[str, Any]) -> str:
-    """Tell from its names what a state dict was made by."""
+    """Return what kind of model a state dict was made by, judged by its names."""
     if any(name.startswith(_OURS) for name in names):
         return PCAN
     if any(name.startswith(_THEIRS) for name in names):
@@ -76,7 +76,7 @@ def kind_of(names: Mapping[str, Any]) -> str:
 def expected_names(kind: str, model: Mapping[str, Tensor]) -> List[str]:
     """Return the names of `model` that a file of this kind should have."""
     names = [name for name in model if not name.endswith("num_batches_tracked")]
-    if kind == PUBLIC:  # its coarse prototypes are no part of its state dict
+    if kind == PUBLIC:  # its state dict has no coarse prototypes
         return [name for name in names if not name.endswith("_coarse.prototypes")]
     if kind in (RGBPOSE, BACKBONE):
         names = [name for name in names if not name.startswith(_OURS) and "_coarse." not in name]
@@ -115,15 +115,15 @@ def compare(tensors: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> Dict[
     expected = expected_names(kind, model)
     numbers = sum(model[name].numel() for name in expected)
     fitting = sum(model[name].numel() for name in expected if fits[name])
-    wanted = set(expected)
+    due = set(expected)
     absent = [name for name in model if name not in found]
     return {
         "kind": kind,
         "matched": [name for name in model if fits[name]],
         "expected": len(expected),
         "matched_share": fitting / numbers if numbers else 0.0,
-        "missing": [name for name in absent if name in wanted],
-        "fresh": [name for name in absent if name not in wanted],
+        "missing": [name for name in absent if name in due],
+        "fresh": [name for name in absent if name not in due],
         "unexpected": [name for name in found if name not in model],
         "mismatched": [
             {"name": name, "file": list(found[name].shape), "model": list(model[name].shape)}
@@ -134,7 +134,7 @@ def compare(tensors: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> Dict[
 
 
 def classifier_mismatch(report: Mapping[str, Any]) -> str:
-    """Say which classifier has another number of classes than the model's; empty if none."""
+    """Return which classifier has another number of classes than the model's; empty if none."""
     for entry in report["mismatched"]:
         if entry["name"] in _CLASSIFIERS:
             layer = entry["name"].rpartition(".")[0]

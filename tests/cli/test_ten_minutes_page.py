@@ -115,7 +115,7 @@ def script() -> str:
     )
 
 
-def test_the_ten_minutes_do_what_they_say(place: Path) -> None:
+def test_the_commands_of_the_page_do_what_it_describes(place: Path) -> None:
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     done = subprocess.run(
         ["bash", "-c", script()],
@@ -129,7 +129,7 @@ def test_the_ten_minutes_do_what_they_say(place: Path) -> None:
     log = place / "ntu" / "runs" / "mine" / "launch.log"
     text = done.stdout + done.stderr + (log.read_text() if log.exists() else "")
     assert done.returncode == 0, text
-    for told in (
+    for expected in (
         "early_stop_too_strict",
         "EarlyStoppingHook, which is left out",
         "epoch 0",
@@ -138,5 +138,5 @@ def test_the_ten_minutes_do_what_they_say(place: Path) -> None:
         "pose-1.5/0: top-1 91.10 %",
         "would be freed",
     ):
-        assert told in text, text
-    assert "baseline/0 epoch 5/10" in (place / "ntu" / "told.txt").read_text()
+        assert expected in text, text
+    assert "baseline/0 epoch 5/10" in (place / "ntu" / "events.txt").read_text()

@@ -27,29 +27,29 @@ def pcan(project, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "..", "", LONG, "/etc", "$(touch canary)"])
-def test_a_name_of_no_sweep_is_answered_with_those_there_are(pcan, name: str) -> None:
-    code, told = pcan("sweep", "status", "--", name)
-    assert (code, "there are: tiny." in told) == (2, True), told
+def test_an_unknown_sweep_name_is_answered_with_the_known_ones(pcan, name: str) -> None:
+    code, output = pcan("sweep", "status", "--", name)
+    assert (code, "there are: tiny." in output) == (2, True), output
 
 
-def test_an_empty_name_is_no_checkpoint(pcan) -> None:
-    code, told = pcan("checkpoint", "inspect", "")
-    assert (code, "is empty. Give a file." in told) == (2, True), told
+def test_an_empty_checkpoint_name_is_refused(pcan) -> None:
+    code, output = pcan("checkpoint", "inspect", "")
+    assert (code, "is empty. Give a file." in output) == (2, True), output
 
 
 def test_a_sweep_that_was_never_registered_is_shown_as_such(pcan) -> None:
-    code, told = pcan("sweep", "status", "tiny")
-    assert code == 0 and "Traceback" not in told
+    code, output = pcan("sweep", "status", "tiny")
+    assert code == 0 and "Traceback" not in output
 
 
 def test_terminal_codes_of_a_name_do_not_reach_the_terminal(pcan) -> None:
-    code, told = pcan("sweep", "status", "\x1b[2J\x07x")
-    assert code == 2 and 'no sweep "[2Jx"' in told
+    code, output = pcan("sweep", "status", "\x1b[2J\x07x")
+    assert code == 2 and 'no sweep "[2Jx"' in output
     assert printable("a\x1b[31m\x9b\u202eb\né") == "a[31mb\né"
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "expected"),
     [
         ("sweep status --storage sqlite:///.", 4, "cannot be opened: Is a directory"),
         (f"sweep status --storage sqlite:///{LONG}.db", 4, "File name too long"),
@@ -67,23 +67,23 @@ def test_terminal_codes_of_a_name_do_not_reach_the_terminal(pcan) -> None:
         ("log /proc/self/task", 2, "no training log below"),
     ],
 )
-def test_a_place_that_cannot_be_used_is_named(pcan, words: str, code: int, told: str) -> None:
+def test_an_unusable_path_is_named(pcan, words: str, code: int, expected: str) -> None:
     found, text = pcan(*words.split())
-    assert found == code and any(part in text for part in told.split("|")), text
+    assert found == code and any(part in text for part in expected.split("|")), text
     assert "hush" not in text
 
 
-def test_a_config_that_is_no_python_file_is_not_even_read(pcan, project) -> None:
+def test_a_config_that_is_not_a_python_file_is_not_read(pcan, project) -> None:
     file = project.root / "sweeps" / "tiny.yaml"
     evil = project.root / "evil.yaml"
     evil.write_text("a: !!python/object/apply:os.system ['touch canary']\n")
     file.write_text(file.read_text().replace("config: jobs/tiny.py", "config: evil.yaml"))
-    code, told = pcan("sweep", "register", "tiny")
-    assert code == 2 and 'the base config is "evil.yaml", but must be a Python file' in told
+    code, output = pcan("sweep", "register", "tiny")
+    assert code == 2 and 'the base config is "evil.yaml", but must be a Python file' in output
     assert not (project.root / "canary").exists()
 
 
-def test_commands_that_only_look_run_no_config(pcan, project) -> None:
+def test_read_only_commands_run_no_config(pcan, project) -> None:
     config = project.root / "jobs" / "tiny.py"
     config.write_text(f"open({str(project.root / 'canary')!r}, 'w')\n{config.read_text()}")
     for words in ("sweep status", "sweep list", "sweep stop", "sweep clean --dry-run"):
@@ -100,14 +100,14 @@ def test_a_backup_never_replaces_the_storage_itself(pcan, project) -> None:
     (project.root / "link.db").symlink_to(database)
     inode = database.stat().st_ino
     for out in ("runs/pcan.db", "link.db", "runs/../runs/pcan.db"):
-        code, told = pcan("sweep", "backup", "--out", out)
-        assert code == 4 and "is the storage itself" in told
+        code, output = pcan("sweep", "backup", "--out", out)
+        assert code == 4 and "is the storage itself" in output
     assert database.stat().st_ino == inode
-    code, told = pcan("sweep", "backup", "--out", "/")
-    assert code == 4 and "/ is a folder" in told
+    code, output = pcan("sweep", "backup", "--out", "/")
+    assert code == 4 and "/ is a folder" in output
 
 
-def test_a_damaged_run_directory_stops_no_reading_command(pcan, project) -> None:
+def test_a_damaged_run_directory_stops_no_read_only_command(pcan, project) -> None:
     assert pcan("sweep", "register", "tiny")[0] == 0
     folder = project.folder("baseline/0")
     folder.mkdir(parents=True)
@@ -116,26 +116,28 @@ def test_a_damaged_run_directory_stops_no_reading_command(pcan, project) -> None
         for name in ("spec.json", "measurements.jsonl", "outcome.json", "verdicts.jsonl"):
             (folder / name).write_bytes(content)
         for words in ("sweep status", "sweep compare", "diagnose --trial baseline/0"):
-            code, told = pcan(*words.split())
-            assert code in (0, 2) and "Traceback" not in told, told
+            code, output = pcan(*words.split())
+            assert code in (0, 2) and "Traceback" not in output, output
 
 
 @pytest.mark.parametrize("kind", ["dangling link", "link to itself", "file"])
-def test_a_runs_folder_that_is_none_is_named(pcan, project, kind: str) -> None:
+def test_an_unusable_runs_folder_is_named(pcan, project, kind: str) -> None:
     runs = project.root / "runs"
     if kind == "file":
         runs.write_text("in the way")
     else:
         runs.symlink_to("/nonexistent/x" if kind == "dangling link" else "runs")
     for words in ("sweep status", "sweep register", "sweep clean"):
-        code, told = pcan(*words.split())
-        assert code in (2, 4, 5) and "runs" in told and "Traceback" not in told, told
+        code, output = pcan(*words.split())
+        assert code in (2, 4, 5) and "runs" in output and "Traceback" not in output, output
 
 
-def test_a_folder_without_permission_is_told_not_traced(pcan, project, monkeypatch) -> None:
+def test_a_folder_without_permission_is_an_error_without_traceback(
+    pcan, project, monkeypatch
+) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", str(project.root / "sweeps"))
 
     monkeypatch.setattr(Path, "glob", refuse)
-    code, told = pcan("sweep", "list")
-    assert code == 5 and told.endswith("sweeps: Permission denied. Fix that, then try again.\n")
+    code, output = pcan("sweep", "list")
+    assert code == 5 and output.endswith("sweeps: Permission denied. Fix that, then try again.\n")

@@ -26,17 +26,17 @@ def test_a_job_shown_as_failed_while_it_is_requeued_is_not_replaced() -> None:
     said: list[str] = []
     dispatch = made(said)
     for _ in range(2):  # each requeue anew: what was seen before proves nothing
-        dispatch._update_jobs([FAILED], Schedule(wanted=()))
+        dispatch._update_jobs([FAILED], Schedule(requests=()))
         assert [job.id for job in dispatch._active()] == ["1"] and said == []
         dispatch._seen_ended["1"] -= 100
-        dispatch._update_jobs([RUNNING], Schedule(wanted=()))
+        dispatch._update_jobs([RUNNING], Schedule(requests=()))
     assert said == []
 
 
 def test_a_job_that_stays_ended_is_believed_a_little_later() -> None:
     said: list[str] = []
     dispatch = made(said)
-    dispatch._update_jobs([FAILED], Schedule(wanted=()))
+    dispatch._update_jobs([FAILED], Schedule(requests=()))
     dispatch._seen_ended["1"] -= 100
-    dispatch._update_jobs([FAILED], Schedule(wanted=()))
+    dispatch._update_jobs([FAILED], Schedule(requests=()))
     assert dispatch._active() == [] and said == ["SLURM job 1 ended: FAILED (exit code 1)."]

@@ -87,7 +87,7 @@ def test_a_project_that_is_said_to_be_shared_is_accepted(tmp_path: Path, cluster
     ("line", "told"),
     [
         ("{time: 60}", "slurm.time is 60; it must be text"),
-        ("{time: soon}", '"soon" is no time limit of SLURM'),
+        ("{time: soon}", '"soon" is not a time limit of SLURM'),
         ("{partition: 'a b'}", "slurm.partition"),
         ("{extra: ['#SBATCH --array=1-4']}", "--array is set by pcan"),
         ("{extra: ['#SBATCH -N 2']}", "-N is set by pcan"),

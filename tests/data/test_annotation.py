@@ -59,8 +59,8 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path, monkeypatch, protocol):
         (b"", "damaged or no pickle"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
         (pickle.dumps([clip()])[:-40], "damaged or no pickle"),
-        (pickle.dumps({"a": 1}), "no pose annotation"),
-        (pickle.dumps([]), "no pose annotation"),
+        (pickle.dumps({"a": 1}), "not a pose annotation"),
+        (pickle.dumps([]), "not a pose annotation"),
         (pickle.dumps([{"label": 1}]), 'clip 0 has neither "frame_dir" nor "filename"'),
     ],
 )

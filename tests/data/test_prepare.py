@@ -57,7 +57,7 @@ def test_validation_packs_are_identical_to_the_video(demo, tmp_path):
     assert all(one.close for one in compared)
 
 
-def test_a_pack_of_other_pictures_is_told(demo, tmp_path):
+def test_a_pack_of_other_pictures_is_reported(demo, tmp_path):
     files = ["--ann", str(demo / "ann.pkl"), "--videos", str(demo / "videos")]
     options = ["--val-split", "val", "--out", str(tmp_path / "store"), "--verify", "8"]
     assert CliRunner().invoke(command, ["prepare", *files, *options]).exit_code == 0
@@ -68,7 +68,7 @@ def test_a_pack_of_other_pictures_is_told(demo, tmp_path):
         stills = [(int(f), decoded(pack.still(int(f)), size)[::-1]) for f in pack.frames]
     write_pack(first, meta, [(frame, encoder("webp")(still)) for frame, still in stills])
     told = CliRunner().invoke(command, ["prepare", *files, *options])
-    assert "1 packs show other pictures" in str(told.exception)
+    assert "1 packs differ from their videos" in str(told.exception)
 
 
 def test_only_missing_stale_and_damaged_packs_are_made_again(demo, tmp_path):

@@ -31,7 +31,7 @@ def test_diagnose_json_has_the_agreed_words(failed_run: Path) -> None:
     assert {"id", "severity", "epoch", "evidence", "remedy"} == set(entry["findings"][0])
 
 
-def test_diagnose_tells_several_logs_apart(tmp_path: Path, mmengine_log: MakeLog) -> None:
+def test_diagnose_separates_several_logs(tmp_path: Path, mmengine_log: MakeLog) -> None:
     for name in ("a.log", "b.log"):
         (tmp_path / name).write_text(mmengine_log([0.5, 0.6]))
     out = run(diagnose.command, tmp_path / "a.log", tmp_path / "b.log").stdout
@@ -39,12 +39,12 @@ def test_diagnose_tells_several_logs_apart(tmp_path: Path, mmengine_log: MakeLog
     assert "b.log" in out and "NOTE incomplete: the log ends in epoch 2 of 24" in out
 
 
-def test_diagnose_without_a_log_says_what_to_give() -> None:
+def test_diagnose_without_a_log_shows_what_to_give() -> None:
     result = CliRunner().invoke(diagnose.command, [])
     assert result.exit_code == 2 and "Give logs, or a trial" in result.output
 
 
-def test_diagnose_holds_a_trial_against_its_plan(
+def test_diagnose_compares_a_trial_with_its_plan(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The schedule is asked of the trial's own config; here it is given."""
@@ -72,7 +72,7 @@ def test_diagnose_holds_a_trial_against_its_plan(
 
 
 @pytest.mark.parametrize("trial", ["baseline", "baseline/x", "baseline/7", "../../x/0"])
-def test_a_wrong_trial_is_told(project: Path, trial: str) -> None:
+def test_an_unknown_trial_is_refused(project: Path, trial: str) -> None:
     with pytest.raises(InputError, match=r"VARIANT/NUMBER|no trial"):
         run(diagnose.command, "--trial", trial)
 
@@ -91,9 +91,9 @@ def test_log_json(tmp_path: Path, mmengine_log: MakeLog) -> None:
     (tmp_path / "x.log").write_text(
         mmengine_log([0.5, 0.6], more={"acc/rgb_top1": [0.4, 0.5], "acc/pose_top1": [0.3, 0.4]})
     )
-    told = json.loads(run(log.command, tmp_path, "--json").stdout)
-    assert (told["schema"], told["best_epoch"], told["best_top1"]) == (1, 2, 0.6)
-    second = told["epochs"][1]
+    record = json.loads(run(log.command, tmp_path, "--json").stdout)
+    assert (record["schema"], record["best_epoch"], record["best_top1"]) == (1, 2, 0.6)
+    second = record["epochs"][1]
     assert (second["top1"], second["rgb_top1"], second["pose_top1"]) == (0.6, 0.5, 0.4)
     assert (second["epoch"], second["best"], second["lr"]) == (2, True, 0.0028)
 
@@ -105,7 +105,7 @@ def test_log_shows_the_verdicts_a_trial_was_given(tmp_path: Path) -> None:
     assert "prune: epoch 1: under the floor" in run(log.command, tmp_path).stdout
 
 
-def test_log_without_a_work_dir_says_what_to_give(
+def test_log_without_a_work_dir_shows_what_to_give(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -147,7 +147,7 @@ def test_replay_json_has_the_agreed_words(project: Path, failed_run: Path) -> No
     assert [v["verdict"] for v in entry["verdicts"]] == ["watch", "go", "go", "go", "prune"]
 
 
-def test_replay_says_what_would_have_come_next(project: Path, failed_run: Path) -> None:
+def test_replay_shows_what_would_have_run_next(project: Path, failed_run: Path) -> None:
     out = run(gates_commands.command, "replay", "pcan_ntu60", failed_run).stdout
     assert out.splitlines()[-1].strip() == (
         "Stopped at epoch 5 by gate: 6 of 11 epochs saved, 3 GPU hours. Next: pose-1.5 (plan A)."
@@ -177,7 +177,7 @@ def test_replay_within_the_error_of_the_validation_set_says_so(
     assert "within two standard errors: -0.01 points, standard error 0.25 % of 16487" in out
 
 
-def test_replay_names_the_metrics_there_are(project: Path, tmp_path: Path) -> None:
+def test_replay_lists_the_metrics_of_a_log(project: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("epoch,mAP\n1,0.8\n")
     with pytest.raises(InputError, match="has no top-1; its validations have: mAP. Name one"):
@@ -198,8 +198,8 @@ def test_lint_ends_with_2_if_a_rule_cannot_work(project: Path) -> None:
         file.read_text().replace("floor: 0.88, target: 0.885", "floor: 0.89, target: 0.88")
     )
     result = run(gates_commands.command, "lint", "pcan_ntu60", "--offline", "--json")
-    told = json.loads(result.stdout)
+    record = json.loads(result.stdout)
     assert result.exit_code == 2
-    broken = next(f for f in told["lint"] if f["id"] == "floor_above_target")
+    broken = next(f for f in record["lint"] if f["id"] == "floor_above_target")
     assert (broken["severity"], broken["resolved"]) == ("error", False)
     assert broken["where"] == "sweeps/pcan_ntu60.yaml:36"

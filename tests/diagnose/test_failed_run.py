@@ -1,4 +1,4 @@
-"""The plan's failed run, rebuilt from its history, and the later one: what is said of them."""
+"""The plan's failed run, rebuilt from its history, and the later one, as pcan judges them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_the_causes_hold_without_the_stop_message(
     assert "its own rule (patience 10" in found["early_stop_too_strict"].evidence
 
 
-def test_replay_gives_what_the_plan_says(plan: Sweep, failed_run: Path) -> None:
+def test_replay_gives_what_the_plan_predicts(plan: Sweep, failed_run: Path) -> None:
     against = PlanContext(sweep=plan, variant=plan.variants["baseline"])
     _, result, _ = replay_log(against, failed_run)
     kinds = [(v.epoch, v.kind.value) for v in result.verdicts]

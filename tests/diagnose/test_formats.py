@@ -27,7 +27,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_a_tensor_after_the_validation_line_is_no_metric(tmp_path: Path) -> None:
+def test_a_tensor_after_the_validation_line_is_not_a_metric(tmp_path: Path) -> None:
     log = write(
         tmp_path / "x.log",
         f"{STAMP}Epoch(val) [3][4/4]    acc/top1: 0.8832  acc/mean1: 0.8801  confusion_matrix/"
@@ -37,7 +37,7 @@ def test_a_tensor_after_the_validation_line_is_no_metric(tmp_path: Path) -> None
     assert point.metrics == {"acc/top1": 0.8832, "acc/mean1": 0.8801}
 
 
-def test_validation_progress_and_tests_are_no_results(tmp_path: Path) -> None:
+def test_validation_progress_and_tests_are_not_results(tmp_path: Path) -> None:
     log = write(
         tmp_path / "x.log",
         f"{STAMP}Epoch(val) [3][20/40]    eta: 0:00:26  time: 0.2464  val/loss: 9.9000\n"
@@ -88,7 +88,7 @@ def test_resumed_runs_are_joined(tmp_path: Path, mmengine_log: MakeLog) -> None:
     assert curve.facts.load_from == "work_dirs/epoch_26.pth"
 
 
-def test_how_an_earlier_run_ended_says_nothing_of_the_one_that_went_on(
+def test_how_an_earlier_run_ended_does_not_count_for_the_run_that_continued_it(
     tmp_path: Path, mmengine_log: MakeLog
 ) -> None:
     stop = f"{STAMP}the monitored metric did not improve in the last 10 records. best score: 0.1\n"
@@ -241,7 +241,7 @@ def test_a_trials_own_other_logs_are_not_taken_for_it(tmp_path: Path) -> None:
     assert newest_work_dir(tmp_path / "runs") == trial
 
 
-def test_the_clips_that_a_trial_noted_are_known(tmp_path: Path) -> None:
+def test_the_clips_that_a_trial_recorded_are_known(tmp_path: Path) -> None:
     from pipeline.diagnose.trial import known_clips
 
     assert known_clips(tmp_path / "runs", "s") is None
@@ -252,17 +252,17 @@ def test_the_clips_that_a_trial_noted_are_known(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cause", "finding"), [("nan", "nan_loss"), ("lost_worker", "incomplete")]
 )
-def test_a_failed_trial_says_why(tmp_path: Path, cause: str, finding: str) -> None:
+def test_a_failed_trial_shows_its_cause(tmp_path: Path, cause: str, finding: str) -> None:
     from pipeline.diagnose.log_case import make_case
     from pipeline.diagnose.runner import examine
 
     write(tmp_path / "spec.json", '{"epochs": 30}')
-    outcome = {"state": "FAIL", "cause": cause, "reason": "rank 1 said so"}
+    outcome = {"state": "FAIL", "cause": cause, "reason": "rank 1 failed"}
     write(tmp_path / "outcome.json", json.dumps(outcome))
     write(tmp_path / "measurements.jsonl", Measurement(epoch=1, top1=0.87).to_line())
     (found,) = examine(make_case(read_log(tmp_path)))
     assert (found.id, found.severity) == (finding, "error")
-    assert f"{cause}: rank 1 said so" in found.evidence
+    assert f"{cause}: rank 1 failed" in found.evidence
 
 
 def test_a_config_in_the_log_is_never_executed(tmp_path: Path, mmengine_log: MakeLog) -> None:

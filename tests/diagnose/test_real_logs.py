@@ -62,8 +62,8 @@ def test_text_and_scalars_of_one_run_agree(real_logs: list[Path]) -> None:
 def test_the_printed_config_is_understood(
     real_logs: list[Path], part: str, facts: dict[str, float]
 ) -> None:
-    told = read_log(named(real_logs, part)).facts
-    assert {name: getattr(told, name) for name in facts} == facts
+    facts_read = read_log(named(real_logs, part)).facts
+    assert {name: getattr(facts_read, name) for name in facts} == facts
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_a_healthy_fine_tune_with_a_warm_up_has_no_finding(diagnose: Diagnose) -
     assert diagnose(values, lr=lr, scratch=False, start=0.8795) == {}
 
 
-def test_a_warm_up_from_scratch_is_no_fault(diagnose: Diagnose) -> None:
+def test_a_warm_up_from_scratch_is_not_a_fault(diagnose: Diagnose) -> None:
     def lr(epoch: int) -> float:
         return 0.002 * epoch if epoch <= 5 else cosine(0.01, 45)(epoch - 5)
 
@@ -176,7 +176,7 @@ def test_a_branch_that_falls_alone_is_named(diagnose: Diagnose) -> None:
     assert "branch_collapse" not in both
 
 
-def test_a_crash_is_told_with_its_error(diagnose: Diagnose) -> None:
+def test_a_crash_is_reported_with_its_error(diagnose: Diagnose) -> None:
     crash = 'Traceback (most recent call last):\n  File "x.py"\nRuntimeError: CUDA out of memory\n'
     found = diagnose(rising(5), planned=30, tail=crash)["incomplete"]
     assert found.severity == "error" and "RuntimeError: CUDA out of memory" in found.evidence
@@ -187,12 +187,12 @@ def test_a_log_that_just_ends_may_still_run(diagnose: Diagnose) -> None:
     assert (found.severity, found.epoch) == ("note", 5) and "epoch 5 of 30" in found.evidence
 
 
-def test_a_log_without_validation_says_what_it_has(diagnose: Diagnose) -> None:
+def test_a_log_without_validation_shows_what_it_has(diagnose: Diagnose) -> None:
     found = diagnose([None] * 4)["no_validation"]
     assert "it has the training of epochs 1-4" in found.evidence
 
 
-def test_a_log_without_top1_says_what_it_has(tmp_path: Path) -> None:
+def test_a_log_without_top1_shows_what_it_has(tmp_path: Path) -> None:
     log = tmp_path / "x.csv"
     log.write_text("epoch,mAP,recall\n1,0.3,0.4\n2,0.4,0.5\n")
     (found,) = examine(make_case(read_log(log)))

@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 
 @DATASETS.register_module()
 class TinyDataset(Dataset):
-    """Two classes of noisy vectors; the noise is drawn anew each time, as augmentation is.
+    """Two classes of noisy vectors; the noise is drawn again each time, as augmentation is.
 
     Args:
         length: number of samples.
@@ -180,7 +180,7 @@ class TinyMetric(BaseMetric):
         super().__init__(**kwargs)
         self.top1, self.start, self.branch, self.names = top1, start, branch, names
 
-    def process(self, data_batch, data_samples):
+    def process(self, _data_batch, data_samples):
         for sample in data_samples:
             scores, truth = sample["pred_score"], int(sample["gt_label"])
             logits = scores["rgb"] + scores["pose"], scores["rgb"], scores["pose"]

@@ -79,15 +79,15 @@ def test_gpus_in_use_are_left_alone_or_refused_with_who_uses_them(
     driver: Path, stranger, plan
 ) -> None:
     said: list[str] = []
-    slots = find_slots(plan, None, None, None, said.append)
+    slots = find_slots(plan, None, None, None, LineReporter(said.append))
     assert [slot.shown for slot in slots] == ["0,2"]
     owner = f"pid {stranger.pid} (train, {me()}, 20.0 GiB)"
     assert said == [f"GPU 1 has 20.0 of 80.0 GiB in use by {owner}; left alone."]
     with pytest.raises(NotReady, match=r"GPU 1 has 20.0 of 80.0 GiB.*--wait"):
-        find_slots(plan, None, "0,1", None, said.append)
+        find_slots(plan, None, "0,1", None, LineReporter(said.append))
     with pytest.raises(NotReady, match=r"GPU 1 has 20.0 of 80.0 GiB.*--wait"):
-        find_slots(plan, None, None, 2, said.append)
-    waiting = find_slots(plan, None, None, 2, said.append, wait=True)
+        find_slots(plan, None, None, 2, LineReporter(said.append))
+    waiting = find_slots(plan, None, None, 2, LineReporter(said.append), wait=True)
     assert [slot.shown for slot in waiting] == ["0,1", "2,3"]
 
 
@@ -99,7 +99,7 @@ def test_gpus_of_a_process_that_is_ending_are_waited_for_in_a_schedulers_job(
         stranger.wait()
 
     threading.Timer(0.5, end).start()
-    slots = find_slots(plan, None, "0,1", None, lambda text: None, patience_s=30.0)
+    slots = find_slots(plan, None, "0,1", None, Reporter(), patience_s=30.0)
     assert [slot.shown for slot in slots] == ["0,1"]
 
 

@@ -23,7 +23,7 @@ from pipeline.launch.search_setup import (
     max_parallel,
     settle_trials,
 )
-from pipeline.manage.clean import find_losers
+from pipeline.manage.clean import find_deletable
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
@@ -118,10 +118,10 @@ def test_a_ladder_has_as_many_trials_as_its_hours_pay_for(sweep: Sweep) -> None:
 def test_hours_that_are_used_up_want_nothing_more(sweep: Sweep) -> None:
     spent = [row("base", 1, facts={"search": "ladder"}, seconds=3600.0)]
     plan = next_search(context(sweep), SearchOrder(variant="base", trials=9, gpu_hours=2.0), spent)
-    assert plan.wanted == ()
+    assert plan.requests == ()
     assert plan.why == "the search's 2 GPU hours are used up (1 trial: 1 complete)"
     more = next_search(context(sweep), SearchOrder(variant="base", trials=9, gpu_hours=2.1), spent)
-    assert [want.trials for want in more.wanted] == [9]
+    assert [want.trials for want in more.requests] == [9]
 
 
 def test_hours_count_what_running_jobs_have_spent_so_far(sweep: Sweep) -> None:
@@ -185,7 +185,7 @@ def test_the_checkpoints_of_a_paused_trial_are_not_cleaned(sweep: Sweep, tmp_pat
         folder = project.runs / "s" / "base" / str(number) / "checkpoints"
         folder.mkdir(parents=True)
         (folder / "epoch_1.pth").write_bytes(b"x")
-    assert [loser.trial for loser in find_losers(sweep, project, rows).losers] == ["base/2"]
+    assert [loser.trial for loser in find_deletable(sweep, project, rows).deletable] == ["base/2"]
 
 
 def failing(name: str, epochs: int) -> Any:

@@ -106,7 +106,7 @@ def test_what_lies_behind_a_link_out_of_runs_is_not_deleted(project: Project) ->
 
 
 def test_the_best_partial_trial_is_kept_where_none_is_complete(project: Project) -> None:
-    from pipeline.manage.clean import find_losers
+    from pipeline.manage.clean import find_deletable
     from pipeline.study.trial_rows import read_board
 
     sweep = read_sweep(project.sweep_file("s"), project.root)
@@ -114,6 +114,6 @@ def test_the_best_partial_trial_is_kept_where_none_is_complete(project: Project)
         dataclasses.replace(row, state="PRUNED") if row.finished else row
         for row in read_board("s", open_storage(None, project.runs))
     ]
-    found = find_losers(sweep, project, rows)
+    found = find_deletable(sweep, project, rows)
     assert found.kept == "low/0"
-    assert [loser.trial for loser in found.losers] == ["won/0", "second/0"]
+    assert [loser.trial for loser in found.deletable] == ["won/0", "second/0"]

@@ -3,6 +3,12 @@
 import contextlib
 import json
 import sqlite3
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.manage import continue_trial
 
 BASELINE = "  baseline: {set: {train_cfg.max_epochs: 3, val_evaluator.top1: [0.4, 0.7, 0.8]}}\n"
 
@@ -55,3 +61,15 @@ def check_storage(project) -> None:
     assert json.loads(attrs["overruled"])[0]["rule"] == "epoch 1 floor"
     (jump,) = json.loads(meta)["history"]
     assert jump["chosen"] == "launch --variant" and jump["by"]
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_value_that_is_not_finite_is_not_overruled(monkeypatch, finished: bool) -> None:
+    """Also while the trial's job still runs: no rule could be taken away that stops it."""
+    verdict = {"verdict": "prune", "epoch": 2, "rule": "non-finite metric"}
+    row = SimpleNamespace(
+        name="v/0", finished=finished, superseded=False, cause=None, state="", verdicts=[verdict]
+    )
+    monkeypatch.setattr(continue_trial, "_row", lambda *_: row)
+    with pytest.raises(InputError, match="v/0 ended with a value that is not finite, so its"):
+        continue_trial.continue_trial(*[SimpleNamespace()] * 3, "v/0")

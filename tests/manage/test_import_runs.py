@@ -106,7 +106,7 @@ def test_the_same_log_counts_once_by_whatever_name(place, imported) -> None:
     first, second, third = again.stdout.splitlines()
     assert first == "work_dirs/slower: imported already, as baseline/1."
     assert second == "copy.json: imported already, as baseline/1."
-    assert third.endswith("the same run as baseline/1, told in other digits; left out.")
+    assert third.endswith("same run as baseline/1, printed with other precision; skipped.")
     assert len(study(place, "baseline").trials) == 2
 
 

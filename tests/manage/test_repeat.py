@@ -9,8 +9,7 @@ from pipeline.errors import InputError, NoResult
 from pipeline.launch.orders import RunOrder
 from pipeline.launch.overrulings import audit_stamp
 from pipeline.launch.scheduler import candidates, claimable, next_trials
-from pipeline.manage.manual_choice import record_manual_choice
-from pipeline.manage.repeat import enqueue_confirmations
+from pipeline.manage.repeat import enqueue_confirmations, record_manual_choice
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.report.best.winner import find_winner
@@ -120,9 +119,9 @@ def test_neither_the_plan_nor_a_search_gets_or_counts_repetitions(place) -> None
     enqueue_confirmations(place.sweep, place.project, place.storage, 2, 2)
     plan = next_trials(place.sweep, RunOrder(policy="all", trials=2), place.rows, HASHES)
     assert claimable(place.sweep, plan, place.rows, ())
-    searched = claim(place.sweep, place.storage, plan.wanted)
+    searched = claim(place.sweep, place.storage, plan.requests)
     assert (searched.name, searched.searched) == ("lucky/3", True)
-    assert claim(place.sweep, place.storage, plan.wanted) is None
+    assert claim(place.sweep, place.storage, plan.requests) is None
     ended = ended_recipes(place.sweep, place.rows, HASHES)
     assert ended["lucky"].state == "COMPLETE"
 
@@ -133,8 +132,8 @@ def test_an_order_to_confirm_gets_nothing_else(place) -> None:
     assert candidates(place.sweep, order) == ["lucky", "steady"]
     plan = next_trials(place.sweep, order, place.rows, HASHES)
     assert claimable(place.sweep, plan, place.rows, ())
-    claimed = [place.run(0.9, *plan.wanted).name for _ in range(2)]
-    assert claimed == ["lucky/1", "steady/1"] and place.run(0.9, *plan.wanted) is None
+    claimed = [place.run(0.9, *plan.requests).name for _ in range(2)]
+    assert claimed == ["lucky/1", "steady/1"] and place.run(0.9, *plan.requests) is None
     assert not claimable(place.sweep, plan, place.rows, ())
 
 
@@ -198,7 +197,7 @@ def test_what_cannot_be_repeated_is_refused_before_anything_is_enqueued(place) -
         enqueue_confirmations(place.sweep, place.project, place.storage, 2, 2)
     assert not confirmations(place.rows)
     place.sweep.variants.pop("lucky")
-    with pytest.raises(InputError, match="has no variant lucky any more"):
+    with pytest.raises(InputError, match="no longer has the variant lucky"):
         enqueue_confirmations(place.sweep, place.project, place.storage, 1, 2)
 
 

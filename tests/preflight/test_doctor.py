@@ -122,7 +122,7 @@ def test_starting_weights_other_than_those_named_are_refused(warm) -> None:
             with pytest.raises(InputError, match=told):
                 check_ready(checked, project, ["v0"])
     file.write_text(file.read_text().replace("0" * 64, "abc"))
-    with pytest.raises(InputError, match='"abc" is no SHA-256 digest'):
+    with pytest.raises(InputError, match='"abc" is not a SHA-256 digest'):
         read_sweep(file, project.root)
 
 

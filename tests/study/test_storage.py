@@ -58,7 +58,7 @@ def test_a_read_only_database_or_folder_is_told_as_such() -> None:
         file = folder / "x.db"
         file.chmod(0o444)
         folder.chmod(0o555)
-        with as_nobody(), pytest.raises(StorageError, match="x.db is read-only. Mend its perm"):
+        with as_nobody(), pytest.raises(StorageError, match="x.db is read-only. Fix its perm"):
             open_storage(url, folder)
         file.chmod(0o600)
         with as_nobody(), pytest.raises(StorageError, match="read-only|cannot be opened"):

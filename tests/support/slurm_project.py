@@ -46,8 +46,7 @@ class Cluster:
     def launch(self, *words: str, verb: str = "launch") -> subprocess.Popen[str]:
         """Start a launch, or a search, whose lines go to launch.txt."""
         words = ("sweep", verb, "tiny", "--on", "slurm", "--wandb", "disabled", *words)
-        out = open(self.project.root / "launch.txt", "a")
-        with out:
+        with open(self.project.root / "launch.txt", "a") as out:
             return subprocess.Popen(
                 self.project.argv(*words),
                 cwd=self.project.root,

@@ -67,10 +67,13 @@ def test_only_an_unbroken_row_of_closed_fragments_is_kept(job):
 
 
 def test_two_processes_do_not_send_at_the_same_time(tmp_path):
-    with sync_state.exclusive(tmp_path, "sync", 0.0):
-        with pytest.raises(TrackingError, match="already sending"):
-            with sync_state.exclusive(tmp_path, "sync", 0.3):
-                pass
+    second = sync_state.exclusive(tmp_path, "sync", 0.3)
+    with (
+        sync_state.exclusive(tmp_path, "sync", 0.0),
+        pytest.raises(TrackingError, match="already sending"),
+        second,
+    ):
+        pass
 
 
 @pytest.mark.parametrize(

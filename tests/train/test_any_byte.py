@@ -19,7 +19,7 @@ from pipeline.shared.files import append_line, read_json, write_json
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
 from pipeline.train import checkpoints
-from pipeline.train.failure import classify_error
+from pipeline.train.outcome import classify_error
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,16 +114,16 @@ import torch
 from pipeline.shared.files import append_line
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.measurement import Measurement
-from pipeline.train import checkpoint
+from pipeline.train import checkpoints
 rundir = RunDir(sys.argv[1])
 
 def write(epoch):
-    made = {key: {} for key in checkpoint.KEYS}
+    made = {key: {} for key in checkpoints.KEYS}
     weights = {"w": torch.full((300_000,), float(epoch))}
     made.update(schema=1, state_dict=weights, measurement={"epoch": epoch})
-    checkpoint.write(checkpoint.path_of(rundir, epoch), made)
+    checkpoints.write(checkpoints.path_of(rundir, epoch), made)
     append_line(rundir.measurements, Measurement(epoch=epoch, top1=0.5).to_line())
-    checkpoint.prune(rundir)
+    checkpoints.prune(rundir, rundir.read_measurements())
 
 for line in sys.stdin:
     child = os.fork()

@@ -42,7 +42,7 @@ def saved(rundir, epochs, top1):
 )
 def test_newest_two_and_the_best_are_kept(rundir, top1, kept):
     saved(rundir, [1, 2, 3, 4], top1)
-    checkpoints.prune(rundir)
+    checkpoints.prune(rundir, rundir.read_measurements())
     assert checkpoints.epochs_of(rundir) == kept
 
 
@@ -89,7 +89,7 @@ REFUSED = {
     "empty": r"\(0 bytes\) cannot be opened",
     "web page": "cannot be opened",
     "evil": "cannot be opened",
-    "weights": "lacks schema, meta, optimizer",
+    "weights": "has no schema, meta, optimizer",
 }
 
 

@@ -98,7 +98,7 @@ def test_old_files_are_pruned_and_those_of_a_lost_past_forgotten(tmp_path):
     for epoch, top1 in enumerate([0.9, 0.5, 0.8, 0.7, 0.6, 0.5]):
         append_line(rundir.measurements, Measurement(epoch=epoch, top1=top1).to_line())
         keep_predictions.save(rundir, Predictions(epoch, "m", top1, "ab", one, one))
-        keep_predictions.prune(rundir)
+        keep_predictions.prune(rundir, rundir.read_measurements())
     assert keep_predictions.epochs_of(rundir) == [0, 2, 4, 5]
     keep_predictions.forget_after(rundir, 4)
     assert keep_predictions.epochs_of(rundir) == [0, 2, 4]

@@ -8,11 +8,11 @@ import pytest
 
 from pipeline.shared.spec import TrialSpec  # noqa: E402
 from pipeline.train.fit_loaders import (
-    FromVideo,
+    PackMisses,
     fit_loaders,
     fit_workers,
+    loading_time,
     validation_batch,
-    waiting,
 )
 
 with warnings.catch_warnings():
@@ -116,7 +116,7 @@ def test_samples_from_video_are_counted_by_epoch():
     runner = types.SimpleNamespace(
         train_dataloader=repeated, val_dataloader=types.SimpleNamespace(dataset=object())
     )
-    counter = FromVideo()
+    counter = PackMisses()
     counts = []
     for total.total in (0, 5, 5, 7):
         counts.append(counter.since_last(runner))
@@ -126,4 +126,4 @@ def test_samples_from_video_are_counted_by_epoch():
 def test_without_a_timer_nothing_is_said_of_waiting():
     hub = types.SimpleNamespace(log_scalars={})
     runner = types.SimpleNamespace(message_hub=hub, train_dataloader=[1, 2])
-    assert waiting(runner) is None
+    assert loading_time(runner) is None

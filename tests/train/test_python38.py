@@ -29,9 +29,9 @@ def complaints(tree: ast.AST) -> list[str]:
                 found.append(f"{line}: zip(strict=...)")
         if isinstance(node, ast.Attribute) and node.attr in NEWER:
             found.append(f"{line}: .{node.attr}")
-        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
-            if node.value.id in BUILTINS:
-                found.append(f"{line}: {node.value.id}[...]")
+        subscripted = node.value if isinstance(node, ast.Subscript) else None
+        if isinstance(subscripted, ast.Name) and subscripted.id in BUILTINS:
+            found.append(f"{line}: {subscripted.id}[...]")
         for note in (getattr(node, "annotation", None), getattr(node, "returns", None)):
             if any(isinstance(n, ast.BinOp) for n in ast.walk(note)) if note else False:
                 found.append(f"{line}: X | Y as a type")

@@ -149,7 +149,7 @@ def test_missing_prototypes_become_class_means_of_at_most_20_clips(runner, start
 
 
 def test_class_means_are_kept_and_used_again(runner, start, tmp_path, monkeypatch):
-    torch.manual_seed(1)  # the parts that a plain file lacks are drawn anew
+    torch.manual_seed(1)  # the parts that a plain file lacks are drawn again
     first = load_warm_start(runner, start)
     (kept,) = tmp_path.glob("plain.pth.prototypes-*.pth")
     assert kept.name in first["prototypes"]["prototypes_rgb"]

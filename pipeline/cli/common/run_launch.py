@@ -119,9 +119,7 @@ def _slots(request: "LaunchRequest", given: Mapping[str, Any], patience_s: float
     from pipeline.launch.slot_pool import find_slots
 
     chosen = (given["device"], given["gpus"], given["slots"])
-    return find_slots(
-        request.sweep, *chosen, request.reporter.on_message, given["wait"], patience_s
-    )
+    return find_slots(request.sweep, *chosen, request.reporter, given["wait"], patience_s)
 
 
 def _launch_here(

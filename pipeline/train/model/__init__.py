@@ -8,7 +8,6 @@ from pipeline.train.compat import prepare_mmaction
 prepare_mmaction()
 
 from pipeline.train.model.backbone import PCANBackbone  # noqa: E402
-from pipeline.train.model.head import PCANHead  # noqa: E402
-from pipeline.train.model.metric import CoarseAccMetric  # noqa: E402
+from pipeline.train.model.head import CoarseAccMetric, PCANHead  # noqa: E402
 
 __all__ = ["CoarseAccMetric", "PCANBackbone", "PCANHead"]

@@ -1,4 +1,4 @@
-"""PCAN's head: four classifiers, a class tree, and prototypes on two levels.
+"""PCAN's head: four classifiers, a class tree, and prototypes on two levels; its metric.
 
 Shapes: N batch, K fine classes, Kc coarse classes, C channels of a stream's features.
 """
@@ -8,14 +8,24 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from mmaction.models.heads import RGBPoseHead
-from mmaction.registry import MODELS
+from mmaction.registry import METRICS, MODELS
+from mmengine.evaluator import BaseMetric
 from mmengine.model.weight_init import normal_init
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.train.model import prototypes as proto
-from pipeline.train.model.checks import check_class_tree, check_head_options
-from pipeline.train.model.losses import hierarchy_loss, top_k_share
+from pipeline.train.model.config_check import check_class_tree, check_head_options
+from pipeline.train.model.losses import (
+    PrototypeBank,
+    SetSums,
+    at_least_float,
+    calibration_loss,
+    diversity,
+    hierarchy_loss,
+    share_sums,
+    sum_by_class,
+    top_k_share,
+)
 
 STREAMS = ("rgb", "pose")
 
@@ -96,7 +106,7 @@ class PCANHead(RGBPoseHead):
         for stream, channels in zip(STREAMS, in_channels):
             setattr(self, f"fc_{stream}_coarse", nn.Linear(channels, self.num_coarse))
             for suffix, size in sizes.items():
-                bank = proto.PrototypeBank(channels, *size, prototype_momentum, next(seeds))
+                bank = PrototypeBank(channels, *size, prototype_momentum, next(seeds))
                 setattr(self, f"prototypes_{stream}{suffix}", bank)
 
     def init_weights(self) -> None:
@@ -105,7 +115,7 @@ class PCANHead(RGBPoseHead):
         for stream in STREAMS:
             normal_init(getattr(self, f"fc_{stream}_coarse"), std=self.init_std)
 
-    def forward(self, x: Sequence[Tensor], **kwargs: Any) -> Dict[str, Tensor]:
+    def forward(self, x: Sequence[Tensor], **_: Any) -> Dict[str, Tensor]:
         """Return the four scores; the fine ones are rectified by the prototypes.
 
         Args:
@@ -120,7 +130,7 @@ class PCANHead(RGBPoseHead):
             scores[stream + "_coarse"] = coarse
         return scores
 
-    def loss(self, feats: Sequence[Tensor], data_samples: List[Any], **kwargs: Any) -> Dict:
+    def loss(self, feats: Sequence[Tensor], data_samples: List[Any], **_: Any) -> Dict:
         """Return all loss terms and training accuracies, and move the prototypes.
 
         Names that hold "loss" are summed by MMEngine; the others are only logged.
@@ -166,7 +176,7 @@ class PCANHead(RGBPoseHead):
 
     def _logits(self, stream: str, pooled: Tensor) -> Logits:
         heads = getattr(self, f"fc_{stream}"), getattr(self, f"fc_{stream}_coarse")
-        return Logits(*(proto.at_least_float(head(pooled)) for head in heads))
+        return Logits(*(at_least_float(head(pooled)) for head in heads))
 
     def _labels(self, features: Tensor, data_samples: List[Any]) -> Tensor:
         """Return the true classes, one a clip: (N,)."""
@@ -207,7 +217,7 @@ class PCANHead(RGBPoseHead):
             coarse = projected[f"prototypes_{stream}_coarse"]
             sums += self._sums(fine, coarse, scores, labels)
         terms: Dict[str, Tensor] = {}
-        shared = iter(proto.share_sums(sums))
+        shared = iter(share_sums(sums))
         for stream, scores in zip(STREAMS, logits):
             levels = (
                 ("", scores.fine, labels, FINE_FACTORS),
@@ -216,23 +226,23 @@ class PCANHead(RGBPoseHead):
             for suffix, level, truth, factors in levels:
                 bank, held = getattr(self, f"prototypes_{stream}{suffix}"), next(shared)
                 moved = self._move(bank, held)
-                loss = proto.calibration_loss(
+                loss = calibration_loss(
                     projected[f"prototypes_{stream}{suffix}"],
                     level,
                     truth,
                     moved,
-                    proto.SetSums(held.sums[1:], held.counts[1:]),
+                    SetSums(held.sums[1:], held.counts[1:]),
                     factors,
                 )
                 terms[f"{stream}{suffix}_loss_prototype"] = self.prototype_weight * loss
                 if not suffix:
-                    spread = proto.diversity(moved if self.diversity_gradient else moved.detach())
+                    spread = diversity(moved if self.diversity_gradient else moved.detach())
                     terms[f"{stream}_loss_diversity"] = self.prototype_weight * spread
         return terms
 
     def _sums(
         self, fine: Tensor, coarse: Tensor, scores: Logits, labels: Tensor
-    ) -> Tuple[proto.SetSums, proto.SetSums]:
+    ) -> Tuple[SetSums, SetSums]:
         """Sort the samples of one stream into TP, FN and FP, and sum their features."""
         truth = self.parents[labels]
         guess, coarse_guess = scores.fine.argmax(dim=1), scores.coarse.argmax(dim=1)
@@ -245,12 +255,38 @@ class PCANHead(RGBPoseHead):
         )
         coarse_sets = (coarse_right, ~coarse_right)
         return (
-            proto.sum_by_class(fine, labels, guess, sets, self.num_classes),
-            proto.sum_by_class(coarse, truth, coarse_guess, coarse_sets, self.num_coarse),
+            sum_by_class(fine, labels, guess, sets, self.num_classes),
+            sum_by_class(coarse, truth, coarse_guess, coarse_sets, self.num_coarse),
         )
 
-    def _move(self, bank: proto.PrototypeBank, held: proto.SetSums) -> Tensor:
+    def _move(self, bank: PrototypeBank, held: SetSums) -> Tensor:
         moved = bank.moved(held)
         if self.training:
             bank.prototypes.copy_(moved.detach())
         return moved
+
+
+@METRICS.register_module()
+class CoarseAccMetric(BaseMetric):
+    """Report `acc/rgb_coarse_top1` and `acc/pose_coarse_top1` of a PCANHead.
+
+    They are kept out of AccMetric's scores, which must be exactly rgb and pose.
+    """
+
+    default_prefix = "acc"
+
+    def process(self, _data_batch: Any, data_samples: Sequence[Dict[str, Any]]) -> None:
+        """Note for each sample and stream whether the best coarse class is the true one."""
+        for sample in data_samples:
+            truth = int(sample["gt_coarse_label"])
+            scores = sample["pred_coarse_score"]
+            self.results.append(
+                {stream: int(score.argmax()) == truth for stream, score in scores.items()}
+            )
+
+    def compute_metrics(self, results: List[Dict[str, bool]]) -> Dict[str, float]:
+        """Return the share of right samples by stream."""
+        return {
+            f"{stream}_coarse_top1": sum(result[stream] for result in results) / len(results)
+            for stream in results[0]
+        }

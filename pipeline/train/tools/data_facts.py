@@ -1,4 +1,4 @@
-"""Tells a command what a config says about its data: `python -m pipeline.train.tools.data_facts`.
+"""Returns what a config says about its data: `python -m pipeline.train.tools.data_facts`.
 
 Asks `{"config": path, "data_root": path or null}`, answers `{"loaders": [...]}`.
 """

@@ -12,8 +12,7 @@ import time
 import warnings
 from typing import Any, Dict, Optional
 
-from pipeline.train.compat import prepare_mmaction
-from pipeline.train.guard_pickle import read_plain_pickles
+from pipeline.train.compat import prepare_mmaction, read_plain_pickles
 from pipeline.train.tools.data_facts import moved
 from pipeline.train.tools.tool import ToolError, serve
 

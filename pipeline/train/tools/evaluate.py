@@ -11,13 +11,12 @@ import sys
 import tempfile
 from typing import Any, Dict
 
-from pipeline.train.compat import prepare_mmaction
-from pipeline.train.guard_pickle import read_plain_pickles
+from pipeline.train.compat import prepare_mmaction, read_plain_pickles
 from pipeline.train.tools.tool import ToolError, serve
 
 
 def evaluate(question: Dict[str, Any]) -> Dict[str, Any]:
-    """Answer one question, as the module says."""
+    """Answer one question; its form is in the module's docstring."""
     for name in ("config", "weights"):
         if not isinstance(question.get(name), str):
             raise ToolError(f'The question has no "{name}".')

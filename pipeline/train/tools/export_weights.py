@@ -15,7 +15,7 @@ from pipeline.train.tools.tool import ToolError, serve
 
 
 def export(question: Dict[str, Any]) -> Dict[str, Any]:
-    """Answer one question, as the module says."""
+    """Answer one question; its form is in the module's docstring."""
     for name in ("checkpoint", "out"):
         if not isinstance(question.get(name), str):
             raise ToolError(f'The question has no "{name}".')

@@ -3,7 +3,7 @@
 stdin: `{"checkpoint": path or null, "config": path or null, "code_root": path or null,
 "min_matched": 0.95}`. stdout: `{"schema", "file": {...} or null, "fit": {...} or null,
 "config": {...} or null}`. Without a checkpoint the config alone is checked: its model is
-built and compared with its pipelines, as `config.problems` tells.
+built and compared with its pipelines; `config.problems` lists the contradictions.
 """
 
 import os
@@ -17,7 +17,7 @@ from pipeline.train.weights import KINDS, compare, kind_of, rename
 
 
 def inspect(question: Dict[str, Any]) -> Dict[str, Any]:
-    """Answer one question, as the module says."""
+    """Answer one question; its form is in the module's docstring."""
     checkpoint, config = question.get("checkpoint"), question.get("config")
     if question.get("code_root"):
         sys.path.insert(0, question["code_root"])
@@ -39,7 +39,7 @@ def inspect(question: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def describe(path: str, content: Dict[str, Any], tensors: Dict[str, Any]) -> Dict[str, Any]:
-    """Tell what a file holds, from its names and shapes alone."""
+    """Return what a file holds, from its names and shapes alone."""
     meta = content.get("meta")
     meta = meta if isinstance(meta, dict) else {}
     kind = kind_of(tensors)
@@ -85,7 +85,7 @@ def build(path: str) -> Any:
 
 
 def describe_config(path: str, cfg: Any, model: Any) -> Dict[str, Any]:
-    """Tell what a config's model is built for, and where the config contradicts itself."""
+    """Return what a config's model is built for, and where the config contradicts itself."""
     from pipeline.train.model.config_check import check_config, expected_frames, joints_of
 
     head = getattr(model, "cls_head", None)
@@ -103,7 +103,7 @@ def describe_config(path: str, cfg: Any, model: Any) -> Dict[str, Any]:
 
 
 def fit(tensors: Dict[str, Any], model: Any, least: float) -> Dict[str, Any]:
-    """Tell what a warm start from these tensors would load."""
+    """Return what a warm start from these tensors would load."""
     state = model.state_dict()
     report = compare(tensors, state)
     matched = report.pop("matched")

@@ -17,7 +17,7 @@ from pipeline.train.tools.tool import ToolError, serve
 
 
 def rehearse(question: Dict[str, Any]) -> Dict[str, Any]:
-    """Answer one question, as the module says."""
+    """Answer one question; its form is in the module's docstring."""
     return {"results": {name: one(name, text) for name, text in question["configs"].items()}}
 
 

@@ -18,7 +18,7 @@ from pipeline.train.tools.tool import ToolError, serve
 
 
 def resolve(question: Dict[str, Any]) -> Dict[str, Any]:
-    """Answer one question, as the module says."""
+    """Answer one question; its form is in the module's docstring."""
     path = question.get("config")
     if not isinstance(path, str):
         raise ToolError('The question has no "config".')
@@ -98,7 +98,7 @@ def kinds(parts: Any) -> List[str]:
 def validated(loop: Dict[str, Any]) -> Any:
     """Return the epochs that MMEngine's loop validates after, or None if it counts none."""
     last = loop.get("max_epochs")
-    if not isinstance(last, int) or last > 100000:  # the control side refuses so many
+    if not isinstance(last, int) or last > 100000:  # the control side refuses that many
         return None
     begin, interval = loop.get("val_begin", 1), loop.get("val_interval", 1)
     stages = sorted(loop.get("dynamic_intervals") or [])

@@ -16,7 +16,7 @@ from pipeline.train.tools.tool import ToolError, serve
 
 
 def schedule(question: Dict[str, Any]) -> Dict[str, Any]:
-    """Answer one question, as the module says."""
+    """Answer one question; its form is in the module's docstring."""
     config = _read(question.get("config"))
     epochs = (config.get("train_cfg") or {}).get("max_epochs")
     if not isinstance(epochs, int):
@@ -24,7 +24,7 @@ def schedule(question: Dict[str, Any]) -> Dict[str, Any]:
     entries = _entries(config)
     iters = question.get("iters_per_epoch")
     if iters is None and any(_by_iteration(entry) for entry in entries):
-        raise ToolError("This schedule counts iterations; say how many an epoch has.")
+        raise ToolError("This schedule counts iterations; give iters_per_epoch.")
     try:
         return course(config, entries, epochs, int(iters or 1), int(question.get("nproc") or 1))
     except (AssertionError, KeyError, TypeError, ValueError) as error:
@@ -34,7 +34,7 @@ def schedule(question: Dict[str, Any]) -> Dict[str, Any]:
 def course(
     config: Dict[str, Any], entries: List[Dict[str, Any]], epochs: int, iters: int, nproc: int
 ) -> Dict[str, Any]:
-    """Step through all epochs and note the learning rate in each."""
+    """Step through all epochs and return the learning rate in each."""
     import mmengine.optim  # noqa: F401  registers the schedulers
     from mmengine.registry import PARAM_SCHEDULERS
 

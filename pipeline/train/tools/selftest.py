@@ -1,4 +1,4 @@
-"""Tells a command whether this environment can train: `python -m pipeline.train.tools.selftest`.
+"""Checks whether this environment can train: `python -m pipeline.train.tools.selftest`.
 
 Answers `{"versions": {...}, "problems": {package: sentence}, "cuda": number of GPUs}`. Beside
 importing what a job imports, a checkpoint with everything in it is saved and loaded again.
@@ -17,7 +17,7 @@ _PACKAGES = ("numpy", "torch", "mmengine", "mmcv", "mmaction", "cv2", "decord")
 _OPTIONAL = ("decord",)
 
 
-def answer(question: Dict[str, Any]) -> Dict[str, Any]:
+def answer(_question: Dict[str, Any]) -> Dict[str, Any]:
     """Import, save, load; every failure becomes a sentence."""
     versions: Dict[str, str] = {}
     problems: Dict[str, str] = {}
@@ -28,7 +28,7 @@ def answer(question: Dict[str, Any]) -> Dict[str, Any]:
         except Exception as error:  # a broken build raises nearly anything
             if name not in _OPTIONAL:
                 text = str(error).splitlines()[:1] or [type(error).__name__]
-                problems[name] = f"cannot be imported: {text[0]}. Install it anew."
+                problems[name] = f"cannot be imported: {text[0]}. Reinstall it."
     if "torch" in versions and "mmengine" in versions:
         trouble = round_trip()
         if trouble is not None:

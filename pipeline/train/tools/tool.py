@@ -35,7 +35,7 @@ def _question() -> Dict[str, Any]:
     try:
         question = json.load(sys.stdin)
     except ValueError as error:
-        raise ToolError(f"The question on stdin is no JSON: {error}.") from error
+        raise ToolError(f"The question on stdin is not JSON: {error}.") from error
     if not isinstance(question, dict):
-        raise ToolError("The question on stdin is no JSON object.")
+        raise ToolError("The question on stdin is not a JSON object.")
     return question

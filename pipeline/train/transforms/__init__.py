@@ -9,8 +9,7 @@ from pipeline.train.compat import prepare_mmaction
 
 prepare_mmaction()
 
-from pipeline.train.transforms.decode import PackDecode  # noqa: E402
-from pipeline.train.transforms.fallback import fallbacks_of  # noqa: E402
+from pipeline.train.transforms.decode import PackDecode, fallbacks_of  # noqa: E402
 from pipeline.train.transforms.heatmaps import PoseHeatmaps  # noqa: E402
 from pipeline.train.transforms.joints import DrawJointsPreprocessor, ShipJoints  # noqa: E402
 from pipeline.train.transforms.switch import use_spec, use_store  # noqa: E402

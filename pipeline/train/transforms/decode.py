@@ -6,6 +6,7 @@ picture itself. So boxes, joints and random draws are the stock code's own.
 """
 
 import logging
+import multiprocessing
 import os
 from typing import Any, Dict, List, Sequence
 
@@ -16,16 +17,42 @@ from mmaction.registry import TRANSFORMS
 
 from pipeline.shared.pack import SUFFIX, Pack, PackError, source_fingerprint
 from pipeline.shared.planes import is_planes, to_rgb
-from pipeline.train.transforms.fallback import Fallbacks
 
 log = logging.getLogger(__name__)
 # OpenCV from 4.11 decodes to RGB; before, one more pass over the pixels.
 RGB_FLAG = getattr(cv2, "IMREAD_COLOR_RGB", None)
 
 
+class Fallbacks:
+    """A counter that all loader processes share; the first fallback is warned about once."""
+
+    def __init__(self) -> None:
+        self._count = multiprocessing.Value("L", 0)
+
+    def __deepcopy__(self, memo: Any) -> "Fallbacks":
+        return self  # pipelines are copied with their data sets; the count stays one
+
+    @property
+    def total(self) -> int:
+        """How many samples so far."""
+        return int(self._count.value)
+
+    def count(self, reason: str) -> None:
+        """Count one sample; log the reason of the first."""
+        with self._count.get_lock():
+            self._count.value += 1
+            first = self._count.value == 1
+        if first:
+            log.warning(
+                "Reading a clip from its video instead of its pack: %s. Others are counted only; "
+                "to repair the packs: pcan data prepare SWEEP --verify 1",
+                reason,
+            )
+
+
 @TRANSFORMS.register_module()
 class PackDecode(MMDecode):
-    """Read a clip's pictures from its pack, or from the video where there is no sound pack.
+    """Read a clip's pictures from its pack, or from the video where there is no usable pack.
 
     Args:
         packs: the folder of `<clip>.pack`.
@@ -116,7 +143,7 @@ def decode_still(pack: Pack, frame: int) -> np.ndarray:
     if crop is not None and is_planes(crop, size):
         return to_rgb(crop[..., 0], size)
     if crop is None or crop.shape[:2] != size:
-        raise PackError(f"{pack.path}: frame {frame} is no picture of its region.")
+        raise PackError(f"{pack.path}: frame {frame} is not a picture of its region.")
     return cv2.cvtColor(crop, cv2.COLOR_BGR2RGB) if RGB_FLAG is None else crop
 
 
@@ -178,3 +205,11 @@ class Window:
         raise TypeError(
             "A prepared clip has no whole pictures: MMCompact has to follow PackDecode."
         )
+
+
+def fallbacks_of(dataset: Any) -> int:
+    """Return how many samples of a built data set came from videos instead of packs."""
+    while not hasattr(dataset, "pipeline") and hasattr(dataset, "dataset"):
+        dataset = dataset.dataset  # RepeatDataset and the like
+    steps = getattr(getattr(dataset, "pipeline", None), "transforms", ())
+    return sum(step.fallbacks.total for step in steps if hasattr(step, "fallbacks"))

@@ -63,7 +63,7 @@ def use_store(
 
 
 def use_spec(config: Any, data: Optional[Dict[str, Any]], workers: Optional[int] = None) -> None:
-    """Do what a trial's specification says about its samples (`pipeline.shared.store.spec_data`).
+    """Apply the `data` of a trial's specification (`pipeline.shared.store.spec_data`) to a config.
 
     Raises:
         StoreError: the store is not the one the trial was started on.
@@ -75,7 +75,7 @@ def use_spec(config: Any, data: Optional[Dict[str, Any]], workers: Optional[int]
         raise StoreError(
             f"The store {data['packs']} has changed since this trial began (digest "
             f"{found['digest'][:12]}, was {data['digest'][:12]}). Put the old one back, or start "
-            "the sweep anew."
+            "the sweep again."
         )
 
 
@@ -91,12 +91,12 @@ def register(config: Any) -> None:
 def check_chain(pipeline: List[Dict], manifest: Dict[str, Any]) -> None:
     """Raise StoreError if a store's regions are not proven for what this chain draws."""
     try:
-        wanted = chain_of(pipeline)
+        chain = chain_of(pipeline)
     except ChainError as error:
         raise StoreError(str(error)) from error
-    if wanted != manifest["chain"]:
+    if chain != manifest["chain"]:
         raise StoreError(
-            f"The store was made for {manifest['chain']}, the config asks for {wanted}. "
+            f"The store was made for {manifest['chain']}, the config asks for {chain}. "
             "Make a store for this config: pcan data prepare"
         )
 
