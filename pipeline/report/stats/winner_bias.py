@@ -13,6 +13,7 @@ of a proportion at the mean is taken instead (docs/honest-numbers.md has the cov
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -27,6 +28,9 @@ DRAWS = 1000
 CHUNK = 50
 #: The 95 % point of the normal distribution: nine of ten intervals hold the true value.
 NORMAL = 1.6448536269514722
+#: How a trial can be chosen otherwise than by its reading.
+CHOSEN_BY_HAND = "chosen by hand"
+CHOSEN_BY_MEAN = "chosen by its mean over new seeds"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,12 +55,13 @@ def expected_on_new_clips(right: Sequence[int], clips: int, draws: int = DRAWS) 
         right: of each trial, the clips it gets right, one bit a clip; first the one that would be
             chosen among equals.
     """
-    mean = _mean_left_out(right, clips, draws)
+    mean = _mean_left_out(tuple(right), clips, draws)
     low, high = wilson(mean, clips)
     return Expected(mean=mean, low=low, high=high)
 
 
-def _mean_left_out(right: Sequence[int], clips: int, draws: int) -> float:
+@functools.lru_cache(maxsize=8)  # a page that is served asks again every few seconds
+def _mean_left_out(right: tuple[int, ...], clips: int, draws: int) -> float:
     """Return the mean reading of the best of drawn clips on those that were not drawn."""
     import numpy as np  # only this needs it; importing it takes a tenth of a second
 
@@ -66,7 +71,8 @@ def _mean_left_out(right: Sequence[int], clips: int, draws: int) -> float:
     readings: list[float] = []
     for start in range(0, draws, CHUNK):
         some = min(CHUNK, draws - start)
-        drawn = rng.multinomial(clips, np.full(clips, 1 / clips), size=some)  # (some, clips)
+        picked = rng.integers(clips, size=(some, clips)) + clips * np.arange(some)[:, None]
+        drawn = np.bincount(picked.ravel(), minlength=some * clips).reshape(some, clips)
         chosen = (drawn.astype(np.float32) @ table.T).argmax(axis=1)
         left_out = drawn == 0
         counts = left_out.sum(axis=1)
@@ -86,18 +92,23 @@ def wilson(share: float, count: int, quantile: float = NORMAL) -> tuple[float, f
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def winner_record(winner: Reading, others: Sequence[Reading]) -> dict[str, Any] | None:
+def winner_record(
+    winner: Reading, others: Sequence[Reading], not_by_reading: str = ""
+) -> dict[str, Any] | None:
     """Return what the winner is expected to read on new clips, as `best.json` has it.
 
-    None for a trial that nothing was chosen among.
+    None where there was no other trial to choose.
 
     Args:
         others: the readings of the other trials it was chosen among.
+        not_by_reading: how it was chosen where that was not by its reading.
     """
     if not others:
         return None
     empty = dict.fromkeys(("expected", "low", "high", "clips"))
     found = {"trial": winner.trial, "read": winner.top1, "among": 1 + len(others), **empty}
+    if not_by_reading:
+        return {**found, "sentence": _unknown(winner, f"it was {not_by_reading}")}
     if winner.right is None or winner.clips is None:
         why = f"{winner.trial} has no predictions ({winner.lacking})"
         return {**found, "sentence": _unknown(winner, why)}
