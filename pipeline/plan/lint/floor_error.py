@@ -1,9 +1,9 @@
 """How often each floor would stop a run that ends at the goal, and the floor that seldom would.
 
-What such a run reads at a floor's epoch follows from earlier runs: each gained something from that
-epoch to its end, in log odds, so that a gain near the ceiling is worth as much as one far below
-it. Taken off the goal, these gains give the readings to expect: Student's t about their mean (the
-prediction interval of a further run), never narrower than the noise of the validation set.
+What such a run reads at a floor's epoch follows from earlier runs: each gained some points from
+that epoch to its end. Taken off the goal, these gains give the readings to expect: Student's t
+about their mean (the prediction interval of a further run), never narrower than the noise of the
+validation set. How well that holds: docs/honest-numbers.md.
 Without earlier runs the plan's own band stands in: each accuracy in it is as likely, and the
 reading is a count of clips.
 
@@ -21,7 +21,7 @@ from pipeline.plan.gates import Gate
 from pipeline.plan.lint.lint_finding import LintContext
 from pipeline.plan.student_t import t_cdf
 from pipeline.plan.sweep import Variant
-from pipeline.plan.verdict import percent
+from pipeline.plan.verdict import percent, standard_error
 
 #: A floor may stop this share of the runs that end at the goal.
 ALLOWED = 0.05
@@ -147,7 +147,7 @@ class AfterRuns:
     """The reading of a run that ends at the goal and gains as earlier runs did.
 
     Args:
-        centre: log odds of the reading.
+        centre: the mean reading.
         spread: its standard error.
         freedom: degrees of freedom that the spread is known with.
     """
@@ -161,24 +161,16 @@ class AfterRuns:
         cls, goal: float, epoch: int, runs: Sequence[FinishedRun], clips: int | None
     ) -> "AfterRuns":
         """Return what these runs make one expect."""
-        levels = [
-            _log_odds(goal, clips)
-            - _log_odds(run.end, clips)
-            + _log_odds(run.values[epoch], clips)
-            for run in runs
-        ]
+        levels = [goal - run.end + run.values[epoch] for run in runs]
         centre = statistics.fmean(levels)
-        share = 1 / (1 + math.exp(-centre))
-        noise = 1 / math.sqrt(share * (1 - share) * clips) if clips else 0.0
+        noise = standard_error(min(1.0, max(0.0, centre)), clips) or 0.0
         seen = statistics.stdev(levels)
         spread = max(seen, noise) * math.sqrt(1 + 1 / len(levels))
         return cls(centre=centre, spread=spread, freedom=len(levels) - 1)
 
     def below(self, floor: float) -> float:
         """Return how often the reading is below a floor."""
-        if floor <= 0 or floor >= 1:
-            return float(floor >= 1)
-        off = _log_odds(floor) - self.centre
+        off = floor - self.centre
         return t_cdf(off / self.spread, self.freedom) if self.spread else float(off > 0)
 
 
@@ -210,13 +202,6 @@ def _highest(expectation: AfterRuns | InsideBand) -> float:
     """Return the highest floor, in steps of STEP, that stops at most ALLOWED; 0 if none does."""
     steps = range(round(1 / STEP), 0, -1)
     return next((i * STEP for i in steps if expectation.below(i * STEP) <= ALLOWED), 0.0)
-
-
-def _log_odds(share: float, clips: int | None = None) -> float:
-    """Return log odds; of none or all the clips as if half a clip were otherwise."""
-    least = 0.5 / clips if clips else 1e-4
-    share = min(1 - least, max(least, share))
-    return math.log(share / (1 - share))
 
 
 def _share(value: float) -> str:

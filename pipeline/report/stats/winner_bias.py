@@ -52,8 +52,7 @@ def expected_on_new_clips(right: Sequence[int], clips: int, draws: int = DRAWS) 
     """Return what the best of several trials is expected to read on new clips.
 
     Args:
-        right: of each trial, the clips it gets right, one bit a clip; first the one that would be
-            chosen among equals.
+        right: of each trial, the clips it gets right, one bit a clip.
     """
     mean = _mean_left_out(tuple(right), clips, draws)
     low, high = wilson(mean, clips)
@@ -73,7 +72,9 @@ def _mean_left_out(right: tuple[int, ...], clips: int, draws: int) -> float:
         some = min(CHUNK, draws - start)
         picked = rng.integers(clips, size=(some, clips)) + clips * np.arange(some)[:, None]
         drawn = np.bincount(picked.ravel(), minlength=some * clips).reshape(some, clips)
-        chosen = (drawn.astype(np.float32) @ table.T).argmax(axis=1)
+        # By chance among equals: any fixed order might know of the clips left out.
+        equals = rng.random((some, len(right)), dtype=np.float32) / 2
+        chosen = (drawn.astype(np.float32) @ table.T + equals).argmax(axis=1)
         left_out = drawn == 0
         counts = left_out.sum(axis=1)
         hits = (left_out * table[chosen]).sum(axis=1)
@@ -116,9 +117,7 @@ def winner_record(
     if not usable:
         why = f"no other trial has predictions on the same clips ({_reason(winner, others[0])})"
         return {**found, "sentence": _unknown(winner, why)}
-    # Equal readings: the winner came first.
-    ranked = sorted(usable, key=lambda one: -one.top1)
-    bits = [one.right for one in (winner, *ranked) if one.right is not None]
+    bits = [one.right for one in (winner, *usable) if one.right is not None]
     result = expected_on_new_clips(bits, winner.clips)
     found |= {"expected": result.mean, "low": result.low, "high": result.high}
     found |= {"clips": winner.clips, "among": len(bits)}
