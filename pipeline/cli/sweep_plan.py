@@ -46,7 +46,7 @@ def command(
     from pipeline.plan.config_checks import ignored_settings
     from pipeline.plan.lint.lint_finding import lint_context
     from pipeline.preflight.plan_facts import resolved
-    from pipeline.report.plan.plan_record import plan_view, record
+    from pipeline.report.plan.plan_record import plan_record, plan_view
     from pipeline.report.plan.search_estimate import search_text
     from pipeline.report.plan.text import plan_text
 
@@ -60,7 +60,7 @@ def command(
         echo_err(line)
     clips = clips or known_clips(project.runs, plan.name)
     view = plan_view(lint_context(plan, facts.base, facts.true_lr, clips), changes, facts.problems)
-    shown = record(view)
+    shown = plan_record(view)
     if searching:
         shown["search"] = _search(opened, facts, storage, trials)
     if as_json:

@@ -42,7 +42,7 @@ def seconds_left(
     return max(0.0, left) * sum(took) / len(took)
 
 
-def seconds_left_of_row(row: TrialRow, sweep: Sweep) -> float | None:
+def row_seconds_left(row: TrialRow, sweep: Sweep) -> float | None:
     """Return the time a running trial still needs, from what the storage knows of it alone.
 
     None where it does not run, or nothing is known of the length of an epoch.
@@ -67,11 +67,11 @@ def shown_time(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def gpu_hours(seconds: float, processes: int) -> float:
+def to_gpu_hours(seconds: float, processes: int) -> float:
     """Return the GPU hours of jobs that ran for `seconds` (on the CPU: process hours)."""
     return seconds * processes / 3600
 
 
-def gpu_hours_of_row(row: TrialRow) -> float:
+def row_gpu_hours(row: TrialRow) -> float:
     """Return the GPU hours used by a trial so far, a running job included."""
-    return gpu_hours(job_seconds(row), int(row.facts.get("nproc") or 0))
+    return to_gpu_hours(job_seconds(row), int(row.facts.get("nproc") or 0))

@@ -44,8 +44,8 @@ def test_out_says_where(project):
 
 
 def test_json_is_the_pages_data(project):
-    told = json.loads(compare("--json").stdout)
-    assert (told["schema"], told["trials"][0]["id"]) == (1, "baseline/0")
+    data = json.loads(compare("--json").stdout)
+    assert (data["schema"], data["trials"][0]["id"]) == (1, "baseline/0")
     assert not (project / "runs" / "pcan_ntu60" / "compare.html").exists()
 
 

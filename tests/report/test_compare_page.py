@@ -186,16 +186,16 @@ def test_the_picked_runs_are_held_against_each_other(page):
     assert "Pick two runs or more" in page.find_element("id", "real").text
     for name in ("baseline/0", "lr-0.001/0"):
         click(page, f'[data-pick="{name}"]')
-    told = page.find_element("id", "real").text
-    assert "lr-0.001/0 against baseline/0" in told and "not tested" in told
-    assert "lr-0.001/0 reads 3.71 points above baseline/0" in told
+    shown_text = page.find_element("id", "real").text
+    assert "lr-0.001/0 against baseline/0" in shown_text and "not tested" in shown_text
+    assert "lr-0.001/0 reads 3.71 points above baseline/0" in shown_text
     assert js(page, "return document.getElementById('importance-section').hidden")
 
 
 def test_what_mattered_is_shown_or_said_to_be_unknown(browser, runs, tmp_path):
-    told = {"variant": "baseline", "trials": 12, "sentence": "baseline: share of each"}
+    shown_text = {"variant": "baseline", "trials": 12, "sentence": "baseline: share of each"}
     few = {"variant": "other", "trials": 2, "values": None, "sentence": "other: unknown so far"}
-    found = [{**told, "values": {LR: 0.75, WEIGHT: 0.25}}, few]
+    found = [{**shown_text, "values": {LR: 0.75, WEIGHT: 0.25}}, few]
     file = tmp_path / "importances.html"
     build_page(collect(runs, importances=found), file)
     browser.get(file.as_uri())

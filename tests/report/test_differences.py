@@ -1,4 +1,4 @@
-"""Which differences are real: held to SciPy and statsmodels, and told in sentences."""
+"""Which differences are real: compared with SciPy and statsmodels, and put into sentences."""
 
 import array
 import itertools
@@ -12,7 +12,7 @@ from scipy import stats
 from pipeline.plan.verdict import standard_error
 from pipeline.report.compare.compare_record import collect
 from pipeline.report.stats.differences import differences
-from pipeline.report.stats.readings import read
+from pipeline.report.stats.readings import read_best
 from pipeline.report.stats.significance import McNemar, holm, pair
 from pipeline.shared.files import append_line, write_json
 from pipeline.shared.measurement import Measurement
@@ -185,7 +185,7 @@ def test_many_trials_are_compared_with_the_best_one_only(root) -> None:
     readings = []
     for number in range(30):
         folder = trial(root, f"v/{number}", set(range(200 + number)))
-        readings.append(read(folder, f"v/{number}", TrialSpec()))
+        readings.append(read_best(folder, f"v/{number}", TrialSpec()))
     found = differences(readings)
     assert len(found) == math.comb(24, 2) + 6
     assert {d["a"] for d in found if d["b"] in ("v/0", "v/5")} == {"v/29"}

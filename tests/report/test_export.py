@@ -1,4 +1,4 @@
-"""A real PCAN trial, exported, then tested and trained anew by MMEngine in fresh processes."""
+"""A real PCAN trial, exported, then tested and trained again by MMEngine in new processes."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_validation_keeps_what_each_clip_was_taken_for(project: Path) -> None:
+def test_validation_keeps_the_predicted_class_of_each_clip(project: Path) -> None:
     run = RunDir(project / "runs" / "mini" / "baseline" / "0")
     [measured] = run.read_measurements()
     found = Predictions.from_bytes(run.predictions_of(1).read_bytes())
@@ -85,7 +85,7 @@ def test_the_starting_weights_were_made_once_and_loaded(project: Path) -> None:
     assert status["best"]["variant"] == "baseline"
 
 
-def test_exported_weights_tested_anew_give_the_recorded_top1(project: Path) -> None:
+def test_exported_weights_tested_again_give_the_recorded_top1(project: Path) -> None:
     program = (
         RUN + "c = Config.fromfile('config.py'); c.work_dir = 'test'; "
         "c.load_from = 'weights.pth'; import json; "
@@ -97,7 +97,7 @@ def test_exported_weights_tested_anew_give_the_recorded_top1(project: Path) -> N
     assert metrics["acc/RGBPose_1:1_top1"] == pytest.approx(record(project)["top1"], abs=1e-3)
 
 
-def test_the_exported_config_trains_anew(project: Path, tmp_path: Path) -> None:
+def test_the_exported_config_trains_again(project: Path, tmp_path: Path) -> None:
     shutil.copy(project / "exports" / "mini" / "config.py", tmp_path)
     program = (
         RUN + "c = Config.fromfile('config.py'); c.work_dir = 'train'; "
@@ -132,7 +132,7 @@ def test_a_second_export_replaces_the_first_whole(project: Path) -> None:
     assert not [p for p in folder.parent.iterdir() if p.name.startswith(".")]
 
 
-def test_a_folder_that_is_no_export_is_left_alone(project: Path) -> None:
+def test_a_folder_that_is_not_an_export_is_left_alone(project: Path) -> None:
     other = project / "notes"
     other.mkdir()
     (other / "diary.txt").write_text("mine")

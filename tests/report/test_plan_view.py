@@ -11,12 +11,12 @@ from click.testing import CliRunner
 from pipeline.cli import sweep_plan
 from pipeline.plan.lint.lint_finding import LintContext
 from pipeline.plan.sweep import Sweep
-from pipeline.report.plan.plan_record import plan_view, record
+from pipeline.report.plan.plan_record import plan_record, plan_view
 from pipeline.report.plan.text import plan_text
 
 
 @pytest.fixture(scope="module")
-def told(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
+def answer(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
     """The JSON of one run of the command, with real child processes."""
     folder = tmp_path_factory.mktemp("project")
     for name in ("sweeps", "configs"):
@@ -30,12 +30,12 @@ def told(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
     return json.loads(result.stdout)
 
 
-def variant(told: dict, name: str) -> dict:
-    return next(v for v in told["variants"] if v["name"] == name)
+def variant(answer: dict, name: str) -> dict:
+    return next(v for v in answer["variants"] if v["name"] == name)
 
 
-def test_nothing_stood_in_the_way(told: dict) -> None:
-    assert (told["schema"], told["sweep"], told["problems"]) == (1, "pcan_ntu60", [])
+def test_nothing_stood_in_the_way(answer: dict) -> None:
+    assert (answer["schema"], answer["sweep"], answer["problems"]) == (1, "pcan_ntu60", [])
 
 
 @pytest.mark.parametrize(
@@ -46,44 +46,44 @@ def test_nothing_stood_in_the_way(told: dict) -> None:
     ],
 )
 def test_a_fallback_differs_from_the_baseline_only_in_what_it_names(
-    told: dict, name: str, changes: list
+    answer: dict, name: str, changes: list
 ) -> None:
-    assert variant(told, name)["changes"] == changes
-    assert not any(f["id"] == "changes_more_than_named" for f in told["lint"])
+    assert variant(answer, name)["changes"] == changes
+    assert not any(f["id"] == "changes_more_than_named" for f in answer["lint"])
 
 
-def test_the_true_lr_of_each_variant(told: dict) -> None:
-    base = variant(told, "baseline")["lr"]
+def test_the_true_lr_of_each_variant(answer: dict) -> None:
+    base = variant(answer, "baseline")["lr"]
     cosine = [1e-5 + (3e-3 - 1e-5) * (1 + math.cos(math.pi * e / 30)) / 2 for e in range(30)]
     assert base == pytest.approx(cosine, rel=1e-6)
-    scratch = variant(told, "scratch")["lr"]
+    scratch = variant(answer, "scratch")["lr"]
     assert (len(scratch), scratch[0], scratch[5]) == (50, pytest.approx(1e-3), pytest.approx(1e-2))
-    assert max(variant(told, "lr-0.001")["lr"]) == pytest.approx(0.001)
+    assert max(variant(answer, "lr-0.001")["lr"]) == pytest.approx(0.001)
 
 
-def test_bands_carry_the_true_lr_beside_the_tables(told: dict) -> None:
-    fifth = next(b for b in told["bands"] if b["epoch"] == 5)
+def test_bands_carry_the_true_lr_beside_the_tables(answer: dict) -> None:
+    fifth = next(b for b in answer["bands"] if b["epoch"] == 5)
     assert (fifth["lr"], fifth["top1"]) == (0.0027, [0.89, 0.9])
     assert fifth["true_lr"] == pytest.approx(0.00287, rel=1e-3)
 
 
-def test_the_costs(told: dict) -> None:
-    hours = {v["name"]: v["gpu_hours"] for v in told["variants"]}
+def test_the_costs(answer: dict) -> None:
+    hours = {v["name"]: v["gpu_hours"] for v in answer["variants"]}
     assert (hours["baseline"], hours["scratch"]) == (15.0, 25.0)
-    assert told["worst_case"] == {"epochs": 80, "gpu_hours": 40.0}
+    assert answer["worst_case"] == {"epochs": 80, "gpu_hours": 40.0}
 
 
-def test_the_ladder_says_after_which_variants_a_rule_can_match(told: dict) -> None:
-    first = told["ladder"][0]
+def test_the_ladder_says_after_which_variants_a_rule_can_match(answer: dict) -> None:
+    first = answer["ladder"][0]
     assert first["when"] == "epoch 1: top-1 below 87.00 %"
     assert first["next"] == ["lr-0.001", "pose-1.5", "scratch"]
     assert first["after"] == ["baseline", "pose-1.5", "lr-0.001"]
-    assert "scratch" in told["ladder"][-1]["after"]
+    assert "scratch" in answer["ladder"][-1]["after"]
 
 
-def test_the_plans_contradictions_are_resolved(told: dict) -> None:
-    assert {f["id"] for f in told["lint"]} >= {"rules_overlap", "table_lr_differs"}
-    assert all(f["resolved"] for f in told["lint"])
+def test_the_plans_contradictions_are_resolved(answer: dict) -> None:
+    assert {f["id"] for f in answer["lint"]} >= {"rules_overlap", "table_lr_differs"}
+    assert all(f["resolved"] for f in answer["lint"])
 
 
 def test_without_a_config_the_plan_is_still_shown(plan: Sweep) -> None:
@@ -94,7 +94,7 @@ def test_without_a_config_the_plan_is_still_shown(plan: Sweep) -> None:
     assert "│  ├─ then lr-0.001 (plan B), 30 epochs, 15 GPU hours" in text
     assert "set, not resolved: optim_wrapper.optimizer.lr = 0.003" in text
     assert text.endswith("Not shown: the base config is missing.")
-    assert record(view)["problems"] == ["the base config is missing."]
+    assert plan_record(view)["problems"] == ["the base config is missing."]
 
 
 def test_true_lr_stands_beside_the_plans_table(plan: Sweep) -> None:

@@ -1,4 +1,4 @@
-"""Trials on different stores are told apart, in words."""
+"""Trials on different stores are reported as not comparable, in a sentence."""
 
 import pytest
 
@@ -32,5 +32,5 @@ def test_trials_on_different_stores_are_named():
 
 
 def test_a_crowd_is_counted():
-    told = incomparable([("baseline/0", VIDEO), *((f"a/{n}", FINE) for n in range(9))])
-    assert told is not None and "a/0, a/1, a/2 and 6 others" in told
+    sentence = incomparable([("baseline/0", VIDEO), *((f"a/{n}", FINE) for n in range(9))])
+    assert sentence is not None and "a/0, a/1, a/2 and 6 others" in sentence

@@ -1,7 +1,7 @@
 """A small W&B server on 127.0.0.1, and run directories as a job would leave them.
 
 The server answers what wandb-core 0.31 asks for a run (GraphQL, file stream, file upload) and
-keeps what it was told, so that tests assert on rows as a real server would hold them: a chunk
+keeps what it received, so that tests assert on rows as a real server would hold them: a chunk
 of history is laid at the offset the client gives. It can also refuse, hang, or fail.
 """
 
@@ -214,7 +214,7 @@ class _Quiet(ThreadingHTTPServer):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """A W&B server that holds what it is told."""
+    """A W&B server that keeps what it receives."""
     state = Server()
     http = _Quiet(("127.0.0.1", 0), _handler(state))
     state.url = f"http://127.0.0.1:{http.server_address[1]}"
@@ -290,8 +290,8 @@ class Job:
         rows = []
         for file in sorted(self.folder.glob("wandb/offline-run-*/run-*.wandb")):
             command = [*READER, "--run-file", str(file), str(file.parents[1])]
-            told = subprocess.run(command, capture_output=True, text=True, check=False)
-            for line in told.stdout.splitlines():
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            for line in done.stdout.splitlines():
                 entry = json.loads(line)
                 if entry.get("type") == "history":
                     rows.append(entry)

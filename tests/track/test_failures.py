@@ -52,11 +52,11 @@ def train(sweep_dir, mode, during=lambda mirror: None):
                 during(mirror)
             done = count
             time.sleep(0.05)
-    told = mirror.close(10)
-    return rundir, told
+    summary = mirror.close(10)
+    return rundir, summary
 
 
-def mended(sweep_dir, online):
+def repaired(sweep_dir, online):
     """Sync brings every epoch there, once."""
     online.mode = "ok"
     [report] = sync_sweep(sweep_dir, WandbTarget(project="pcan", entity="lab"))
@@ -77,7 +77,7 @@ def mended(sweep_dir, online):
 def test_a_server_that_turns_bad(online, sweep_dir, undisturbed, mode):
     rundir, _ = train(sweep_dir, "live", lambda _: setattr(online, "mode", mode))
     assert results(rundir) == undisturbed
-    mended(sweep_dir, online)
+    repaired(sweep_dir, online)
 
 
 def test_a_refused_connection(online, sweep_dir, undisturbed, monkeypatch):
@@ -86,10 +86,10 @@ def test_a_refused_connection(online, sweep_dir, undisturbed, monkeypatch):
         port = closed.getsockname()[1]
     with monkeypatch.context() as away:
         away.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
-        rundir, told = train(sweep_dir, "live")
+        rundir, summary = train(sweep_dir, "live")
     assert results(rundir) == undisturbed
-    assert "does not answer" in told.trouble
-    mended(sweep_dir, online)
+    assert "does not answer" in summary.trouble
+    repaired(sweep_dir, online)
 
 
 def kill_the_core(mirror):
@@ -104,17 +104,17 @@ def kill_the_core(mirror):
 def test_wandbs_own_process_is_killed(online, sweep_dir, undisturbed):
     rundir, _ = train(sweep_dir, "live", kill_the_core)
     assert results(rundir) == undisturbed
-    mended(sweep_dir, online)
+    repaired(sweep_dir, online)
 
 
 def test_a_folder_that_cannot_be_written(online, sweep_dir, undisturbed):
     (sweep_dir / "baseline" / "0").mkdir(parents=True)
     (sweep_dir / "baseline" / "0" / "wandb").write_text("in the way")
-    rundir, told = train(sweep_dir, "offline")
+    rundir, summary = train(sweep_dir, "offline")
     assert results(rundir) == undisturbed
-    assert told.trouble
+    assert summary.trouble
     (sweep_dir / "baseline" / "0" / "wandb").unlink()
-    mended(sweep_dir, online)
+    repaired(sweep_dir, online)
 
 
 @pytest.fixture
@@ -139,14 +139,14 @@ def test_a_disk_that_fills_up(online, small_disk, undisturbed):
     sweep_dir = small_disk / "runs" / "demo"
     sweep_dir.mkdir(parents=True)
     ballast = small_disk / "ballast"
-    rundir, told = train(
+    rundir, summary = train(
         sweep_dir, "offline", lambda _: ballast.write_bytes(bytes(25 * 1024 * 1024))
     )
     assert results(rundir) == undisturbed
-    assert "MB are free" in told.trouble
+    assert "MB are free" in summary.trouble
     assert read_local(read_trial(rundir.root)).rows < 4
     ballast.unlink()
-    mended(sweep_dir, online)
+    repaired(sweep_dir, online)
 
 
 def test_the_undisturbed_training_is_a_whole_one(undisturbed):

@@ -47,8 +47,8 @@ def pcan(project, *words):
 
 def finish(process):
     with process:
-        told, _ = process.communicate(timeout=240)
-    return told
+        output, _ = process.communicate(timeout=240)
+    return output
 
 
 def measured(project):
@@ -66,9 +66,9 @@ def test_after_sigkill_and_a_second_launch_wandb_holds_every_epoch_once(online, 
         finally:
             os.kill(first.pid, signal.SIGKILL)
         first.stdout.read()
-    told = finish(pcan(project, *LAUNCH))
+    output = finish(pcan(project, *LAUNCH))
     [run] = online.runs.values()
-    assert run.epochs() == [1, 2, 3, 4, 5], told
+    assert run.epochs() == [1, 2, 3, 4, 5], output
     assert run.summary["status"] == "complete"
     status = json.loads(finish(pcan(project, "status", "tiny", "--json")))
     [trial] = status["studies"][0]["trials"]

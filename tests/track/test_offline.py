@@ -41,8 +41,8 @@ def test_every_epoch_of_every_trial_is_written_once(job, sweep_dir, until):
     two.measure(1)
     one.end("PRUNED")
     two.end("COMPLETE")
-    told = mirror.close(30)
-    assert (told.trials, told.written, told.sent, told.trouble) == (2, 2, 0, None)
+    summary = mirror.close(30)
+    assert (summary.trials, summary.written, summary.sent, summary.trouble) == (2, 2, 0, None)
     assert epochs(one) == [0, 1, 2]
     assert epochs(two) == [1]
     assert sync_state.wandb_state(one.folder)["mode"] == "offline"
@@ -111,8 +111,8 @@ def test_after_sigkill_of_the_tracker_itself_too(job, sweep_dir, until):
     run.measure(3)
     run.end("COMPLETE")
     mirror.trials_changed()  # notices; waits before it starts it again; the end does not wait
-    told = mirror.close(30)
-    assert told.written == 1
+    summary = mirror.close(30)
+    assert summary.written == 1
     assert epochs(run) == [1, 2, 3]
 
 

@@ -31,8 +31,8 @@ def test_live_mode_sends_every_epoch_once_while_it_runs(online, job, sweep_dir, 
     run.measure(2, 3)
     run.judge(3, "prune", "under the floor")
     run.end("PRUNED", "under the floor")
-    told = mirror.close(60)
-    assert (told.sent, told.written, told.trouble) == (1, 1, None)
+    summary = mirror.close(60)
+    assert (summary.sent, summary.written, summary.trouble) == (1, 1, None)
     stored = online.runs[run.id]
     assert stored.epochs() == [1, 2, 3]
     assert stored.exits[-1] == 0, "pruned is not failed"
@@ -189,9 +189,9 @@ def test_a_server_that_fails_midway_is_mended_by_sync(online, job, sweep_dir, un
     online.mode = status
     run.measure(2, 3)
     run.end("COMPLETE")
-    told = mirror.close(3)
-    assert told.sent == 0
-    assert told.written == 1, "the offline files do not depend on the server"
+    summary = mirror.close(3)
+    assert summary.sent == 0
+    assert summary.written == 1, "the offline files do not depend on the server"
     online.mode = "ok"
     [report] = sync_sweep(sweep_dir, TARGET)
     assert report.synced

@@ -17,8 +17,8 @@ def test_ordinary_names_keep_their_value(key):
 
 
 def test_hides_credentials_wherever_they_are_nested():
-    told = redact({"a": [{"b": "postgresql://me:pw@host/db"}, "ghp_" + "a" * 30]})
-    assert told == {"a": [{"b": f"postgresql://{HIDDEN}@host/db"}, HIDDEN]}
+    cleaned = redact({"a": [{"b": "postgresql://me:pw@host/db"}, "ghp_" + "a" * 30]})
+    assert cleaned == {"a": [{"b": f"postgresql://{HIDDEN}@host/db"}, HIDDEN]}
 
 
 def test_keeps_the_file_name_of_a_path_and_drops_its_folders():

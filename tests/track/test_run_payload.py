@@ -42,12 +42,12 @@ def test_config_is_flat_and_redacted(job):
         values={"optim_wrapper.optimizer.lr": 0.001},
         warm_start={"checkpoint": "/home/me/epoch_26.pth"},
     )
-    told = run_payload.config(read_trial(run.folder))
-    assert told["model.cls_head.loss_weights"] == [1.0, 2.0]
-    assert json.loads(told["param_scheduler"]) == [{"type": "CosineAnnealingLR"}]
-    assert told["data.url"] == "s3://<hidden>@bucket/x"
-    assert told["optim_wrapper.optimizer.lr"] == 0.001
-    assert told["warm_start"] == "epoch_26.pth"
+    flat = run_payload.config(read_trial(run.folder))
+    assert flat["model.cls_head.loss_weights"] == [1.0, 2.0]
+    assert json.loads(flat["param_scheduler"]) == [{"type": "CosineAnnealingLR"}]
+    assert flat["data.url"] == "s3://<hidden>@bucket/x"
+    assert flat["optim_wrapper.optimizer.lr"] == 0.001
+    assert flat["warm_start"] == "epoch_26.pth"
 
 
 def test_summary_tells_how_the_trial_stands(job):
@@ -56,8 +56,8 @@ def test_summary_tells_how_the_trial_stands(job):
     run.judge(2, "prune", "top-1 0.8820 is under the floor")
     assert run_payload.summary(read_trial(run.folder))["status"] == "running"
     run.end("PRUNED", "top-1 0.8820 is under the floor 0.8919")
-    told = run_payload.summary(read_trial(run.folder))
-    assert told == {
+    figures = run_payload.summary(read_trial(run.folder))
+    assert figures == {
         "status": "pruned",
         "reason": "top-1 0.8820 is under the floor 0.8919",
         "cause": None,

@@ -36,8 +36,13 @@ def test_reports_each_trial(online, project, job):
     first, second = sync(), sync("--json")
     url = f"{online.url}/lab/pcan/runs/{run.id}"
     assert first.stdout == f"baseline/0: sent, 2 epochs, {url}\n"
-    [told] = json.loads(second.stdout)["trials"]
-    assert (told["synced"], told["new"], told["sent"], told["url"]) == (True, False, 2, url)
+    [report] = json.loads(second.stdout)["trials"]
+    assert (report["synced"], report["new"], report["sent"], report["url"]) == (
+        True,
+        False,
+        2,
+        url,
+    )
 
 
 def test_what_could_not_be_sent_is_an_error_that_loses_nothing(online, project, job):

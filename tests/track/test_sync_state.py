@@ -10,10 +10,10 @@ from pipeline.track.run_payload import read_trial
 from pipeline.track.sync_state import Fragment, OfflineState, ServerState
 
 
-def test_a_trial_nobody_tracked_is_disabled(job):
+def test_an_untracked_trial_is_disabled(job):
     run = job()
-    told = sync_state.wandb_state(run.folder)
-    assert told == {"id": run.id, "mode": "disabled", "synced": False, "url": None}
+    state = sync_state.wandb_state(run.folder)
+    assert state == {"id": run.id, "mode": "disabled", "synced": False, "url": None}
 
 
 def test_synced_means_that_the_server_confirmed_the_trial_as_it_stands(job):

@@ -98,5 +98,5 @@ def test_the_launcher_waits_for_no_server(online, job, sweep_dir, until, status)
         assert "refuses the key" in mirror.trouble
     assert until(lambda: any(sweep_dir.glob("*/*/wandb/pcan_sync.json")))
     run.end("COMPLETE")
-    told = mirror.close(5)
-    assert (told.written, told.sent) == (1, 0)
+    summary = mirror.close(5)
+    assert (summary.written, summary.sent) == (1, 0)

@@ -38,12 +38,12 @@ def test_the_saved_view_holds_gates_branches_lr_bars_and_comparer(online, job, s
     url = workspace.save(sweep_dir, WandbTarget(project="pcan"))
     assert url.startswith(f"{online.url}/lab/pcan")
     [view] = online.views
-    told = view["spec"]
+    view_spec = view["spec"]
     for word in ("val/top1", "plan/floor", "plan/target", "plan/band_low", "val/rgb_top1"):
-        assert word in told
+        assert word in view_spec
     for word in ("val/pose_top1", "train/lr", "best_top1", "Run Comparer", "Parallel"):
-        assert word in told
-    assert json.loads(told)["section"]
+        assert word in view_spec
+    assert json.loads(view_spec)["section"]
 
 
 @installed

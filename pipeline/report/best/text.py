@@ -9,7 +9,7 @@ from pipeline.plan.verdict import percent, shown_reading
 from pipeline.report.best.exported_config import ROOT_VARIABLE
 from pipeline.report.best.winner import Winner
 from pipeline.report.stats.differences import between
-from pipeline.report.stats.readings import Reading, read
+from pipeline.report.stats.readings import Reading, read_best
 from pipeline.report.stats.repetitions import confirmation_text
 from pipeline.report.stats.winner_bias import CHOSEN_BY_HAND, CHOSEN_BY_MEAN, winner_record
 from pipeline.shared.rundir import RunDir
@@ -79,7 +79,7 @@ def _reading(project: Project, row: TrialRow) -> Reading | None:
         return None
     run = RunDir(project.root / row.run_dir)
     spec = run.read_spec()
-    return read(run.root, row.name, spec) if spec is not None else None
+    return read_best(run.root, row.name, spec) if spec is not None else None
 
 
 def readme(sweep: Sweep, winner: Winner, record: Mapping[str, Any]) -> str:

@@ -101,11 +101,11 @@ def _named(sweep: Sweep, rows: Sequence[TrialRow], named: str) -> TrialRow:
     if row.best_top1 is None:
         raise InputError(f"{named} has measured no epoch yet, so there is nothing to export.")
     if row.imported:
-        raise NoResult(f"{named} {without_weights(sweep, row)}")
+        raise NoResult(f"{named} {_without_weights(sweep, row)}")
     return row
 
 
-def without_weights(sweep: Sweep, row: TrialRow) -> str:
+def _without_weights(sweep: Sweep, row: TrialRow) -> str:
     """Return why an imported trial cannot be exported, and what would give its weights."""
     again = f"pcan sweep launch {sweep.name}"
     if row.variant in sweep.variants:
@@ -124,7 +124,7 @@ def _no_winner(sweep: Sweep, rows: Sequence[TrialRow]) -> str:
     text = f'Sweep "{sweep.name}" has no complete trial to export ({counts}).'
     imported = _highest([row for row in run if row.imported])
     if imported is not None:
-        text += f" {imported.name} {without_weights(sweep, imported)}."
+        text += f" {imported.name} {_without_weights(sweep, imported)}."
     partial = _highest([row for row in run if not row.imported])
     if partial is not None:
         text += (

@@ -15,9 +15,9 @@ from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep, Variant
 from pipeline.plan.sweep_types import BEST_KNOWN
 from pipeline.plan.verdict import VerdictKind
-from pipeline.report.progress import gpu_hours, gpu_hours_of_row
+from pipeline.report.progress import row_gpu_hours, to_gpu_hours
 from pipeline.report.stats.differences import differences
-from pipeline.report.stats.readings import Reading, incomparable, read, shown_store, store_of
+from pipeline.report.stats.readings import Reading, incomparable, read_best, shown_store, store_of
 from pipeline.report.stats.winner_bias import CHOSEN_BY_MEAN, winner_record
 from pipeline.shared.files import read_json, read_lines
 from pipeline.shared.measurement import Measurement, by_epoch
@@ -57,7 +57,7 @@ def collect(
         importances: by study, which searched values mattered (`study.importance`).
     """
     specs = _specs(sweep_dir)
-    readings = {folder: read(folder, spec.name, spec) for folder, spec in specs}
+    readings = {folder: read_best(folder, spec.name, spec) for folder, spec in specs}
     trials = [_trial(folder, spec, phases or {}, readings[folder]) for folder, spec in specs]
     trials += [dict(trial) for trial in distant]
     first = specs[0][1] if specs else TrialSpec()
@@ -175,7 +175,7 @@ def _circumstances(spec: TrialSpec) -> dict[str, Any]:
 def _gpu_hours(measured: Sequence[Measurement], spec: TrialSpec) -> float | None:
     """Return the GPU hours of the measured epochs, None if none was timed."""
     seconds = sum(m.seconds or 0.0 for m in measured)
-    return round(gpu_hours(seconds, (spec.nproc or 1)), 3) if seconds else None
+    return round(to_gpu_hours(seconds, (spec.nproc or 1)), 3) if seconds else None
 
 
 def _verdicts(run: RunDir) -> list[dict[str, Any]]:
@@ -322,7 +322,7 @@ def _distant_trial(
         "reason": f"run directory on {host}{reason}",
         "planned": row.facts.get("epochs"),
         "attempts": row.attempt,
-        "gpu_hours": round(gpu_hours_of_row(row), 3),
+        "gpu_hours": round(row_gpu_hours(row), 3),
         "params": dict(row.params),
         "config": {},
         "verdicts": [dict(verdict) for verdict in row.verdicts],

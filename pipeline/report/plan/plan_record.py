@@ -78,7 +78,7 @@ def plan_view(
     )
 
 
-def record(view: PlanView) -> dict[str, Any]:
+def plan_record(view: PlanView) -> dict[str, Any]:
     """Return what `pcan sweep plan --json` prints."""
     sweep, first = view.sweep, view.first.variant
     return {

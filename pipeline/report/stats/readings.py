@@ -47,8 +47,8 @@ class Reading:
         return standard_error(self.top1, self.clips)
 
 
-def read(folder: Path, trial: str, spec: TrialSpec) -> Reading | None:
-    """Return a trial's reading, None if it has measured nothing.
+def read_best(folder: Path, trial: str, spec: TrialSpec) -> Reading | None:
+    """Return a trial's reading at its best epoch, None if it has measured nothing.
 
     Args:
         folder: its run directory.

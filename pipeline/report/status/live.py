@@ -13,8 +13,8 @@ from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import VerdictKind, shown_reading
 from pipeline.report.progress import (
+    row_seconds_left,
     seconds_left,
-    seconds_left_of_row,
     shown_time,
     total_epochs,
 )
@@ -145,7 +145,7 @@ def _seconds_left(
     """Return the time left by the measured epochs, else by what the storage knows."""
     epochs = total_epochs(row, sweep)
     measured = seconds_left(epochs, history, now) if epochs is not None else None
-    return seconds_left_of_row(row, sweep) if measured is None else measured
+    return row_seconds_left(row, sweep) if measured is None else measured
 
 
 def _verdict(row: TrialRow, epoch: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.plan.gates import Gate, next_gate
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
-from pipeline.report.progress import gpu_hours_of_row, seconds_left_of_row
+from pipeline.report.progress import row_gpu_hours, row_seconds_left
 from pipeline.report.stats.readings import clips_of, incomparable_rows, reading_error, store_of
 from pipeline.shared.states import Kind, Phase
 from pipeline.study.best import Confirmation, best_row, settled
@@ -83,8 +83,8 @@ def _trial(row: TrialRow, sweep: Sweep, project: Project, seen: bool) -> dict[st
         "cause": row.cause,
         "verdicts": [dict(v) for v in row.verdicts],
         "next_gate": gate.record() if gate is not None else None,
-        "eta_s": seconds_left_of_row(row, sweep),
-        "gpu_hours": round(gpu_hours_of_row(row), 4),
+        "eta_s": row_seconds_left(row, sweep),
+        "gpu_hours": round(row_gpu_hours(row), 4),
         "host": shown_host(row.host) if row.host else None,
         "gpus": row.gpus,
         "attempts": row.attempt,
