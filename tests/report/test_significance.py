@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.plan.student_t import t_cdf
+from pipeline.plan.distributions import t_cdf
 from pipeline.report.stats.significance import chance_above, chances, pooled_spread
 
 TWO = [

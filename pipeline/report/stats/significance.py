@@ -22,7 +22,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.plan.student_t import t_cdf
+from pipeline.plan.distributions import t_cdf
 
 #: Up to this many clips that distinguish two models the test is exact, above it chi-squared.
 EXACT_CLIPS = 1000

@@ -1,4 +1,4 @@
-"""Student's t distribution, since importing `scipy.stats` takes seconds."""
+"""Student's t and the binomial distribution, since importing `scipy.stats` takes seconds."""
 
 import math
 
@@ -7,6 +7,13 @@ def t_cdf(t: float, freedom: int) -> float:
     """Return the share of Student's t distribution below `t`."""
     tail = _beta_share(freedom / 2, 0.5, freedom / (freedom + t * t)) / 2
     return 1 - tail if t > 0 else tail
+
+
+def binomial_cdf(most: int, count: int, chance: float) -> float:
+    """Return how often at most `most` of `count` trials of this chance succeed."""
+    if most < 0 or most >= count:
+        return float(most >= count)
+    return _beta_share(count - most, most + 1, 1 - chance)
 
 
 def _beta_share(a: float, b: float, x: float) -> float:
