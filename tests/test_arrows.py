@@ -8,24 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from arrows import ARROWS
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "pipeline"
 
-#: Room -> rooms of ours that it may import ("errors" is the package's error tree).
-ARROWS = {
-    "shared": set(),
-    "plan": {"shared", "errors"},
-    "job": {"plan", "shared", "errors", "env"},
-    "study": {"plan", "shared", "errors", "env"},
-    "track": {"plan", "shared", "errors"},
-    "diagnose": {"plan", "shared", "errors"},
-    "data": {"shared", "errors"},
-    "report": {"plan", "study", "job", "track", "shared", "errors"},
-    "preflight": {"plan", "job", "study", "track", "data", "shared", "errors", "env"},
-    "launch": {"preflight", "study", "job", "plan", "shared", "errors", "env"},
-    "cluster": {"launch", "study", "plan", "shared", "errors", "env"},
-    "manage": {"launch", "preflight", "study", "job", "diagnose", "plan", "shared", "errors"},
-}
 #: What runs inside a job may use of ours.
 TRAIN = "pipeline.shared"
 TORCH_SIDE = ("torch", "mmengine", "mmaction", "mmcv")

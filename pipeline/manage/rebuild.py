@@ -13,6 +13,7 @@ from pipeline.preflight.plan_facts import resolve_and_check
 from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
+from pipeline.shared.states import Phase, State
 from pipeline.study.db.storage import Storage
 from pipeline.study.import_trials import NumberTaken, RecoveredTrial, recover
 
@@ -71,11 +72,11 @@ def _one(sweep: Sweep, project: Project, storage: Storage, folder: Path) -> str:
         lease.report(history, verdicts)
     outcome = read_json(rundir.outcome) or {}
     cause, reason = outcome.get("cause"), str(outcome.get("reason") or "")
-    if outcome.get("state") in ("COMPLETE", "PRUNED", "FAIL"):
+    if outcome.get("state") in (State.COMPLETE, State.PRUNED, State.FAIL):
         state = str(outcome["state"])
         lease.tell(state, history, cause=cause, reason=reason, verdicts=verdicts, seconds=0.0)
         return f"{state.lower()} after {len(history)} epochs"
-    lease.release("interrupted", cause=cause, reason=reason or "rebuilt", seconds=0.0)
+    lease.release(Phase.INTERRUPTED, cause=cause, reason=reason or "rebuilt", seconds=0.0)
     return f"{len(history)} epochs, to be gone on with"
 
 

@@ -34,7 +34,7 @@ def test_two_run_at_once_on_distinct_pairs_while_a_third_waits(
     ]
     assert jobs[2]["reason"] in ("Resources", "Priority")
     shown = cluster.project.run("sweep", "status", "tiny").stdout
-    assert f"SLURM job {jobs[2]['id']} pending ({jobs[2]['reason']})" in shown
+    assert f"Cluster job {jobs[2]['id']} pending ({jobs[2]['reason']})" in shown
     cluster.wait(launch)
     trials = cluster.project.status()
     assert {t["state"] for t in trials.values()} == {"COMPLETE"}

@@ -154,7 +154,7 @@ def test_a_non_finite_loss_ends_the_job_and_calls_for_the_next(project) -> None:
         (["sweep", "launch", "tiny", "--variant", "x"], 2, 'has no variant "x"'),
         (["sweep", "launch", "tiny", "--device", "cuda"], 5, "shows no GPU"),
         (["sweep", "launch", "tiny", "--storage", "x.db"], 4, "write sqlite:///x.db"),
-        (["sweep", "launch", "tiny", "--set", "model.width=3"], 2, "no fact of this machine"),
+        (["sweep", "launch", "tiny", "--set", "model.width=3"], 2, "takes machine settings only"),
         (["sweep", "launch", "tiny", "--set", "data_root=/nope"], 5, "no data folder"),
         (["sweep", "launch", "tiny", "--trials", "-1"], 2, "--trials"),
         (["sweep", "best", "tiny"], 3, "no complete trial to export (no trial yet)"),

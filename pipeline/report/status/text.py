@@ -91,7 +91,7 @@ def job_lines(record: Mapping[str, Any]) -> list[str]:
         reason = f" ({job['reason']})" if job["reason"] else ""
         node = f" on {job['node']}" if job["node"] else ""
         trial = f": {job['trial']}" if job["trial"] else ""
-        lines.append(f"SLURM job {job['id']} {job['state'].lower()}{reason}{node}{trial}")
+        lines.append(f"Cluster job {job['id']} {job['state'].lower()}{reason}{node}{trial}")
     return lines
 
 

@@ -1,0 +1,61 @@
+"""ARCHITECTURE.md names files, rooms, arrows and run-directory files that are really there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from arrows import ARROWS
+from pipeline.shared.rundir import RunDir
+from pipeline.shared.states import Phase
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+
+
+def section(title: str) -> str:
+    return PAGE.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def table(title: str) -> list[list[str]]:
+    rows = [line for line in section(title).splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[1:]]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(set(re.findall(r"`((?:pipeline|tests|docs)/[^`]*)`", PAGE)))
+)
+def test_a_named_file_is_there(path: str) -> None:
+    assert (ROOT / path).exists()
+
+
+def test_the_rooms_are_the_folders_with_their_arrows() -> None:
+    rooms = {row[0].strip("`").removeprefix("pipeline/"): row[2] for row in table("Rooms")}
+    folders = {p.parent.name for p in (ROOT / "pipeline").glob("*/__init__.py")}
+    assert set(rooms) == folders
+    for room, arrows in ARROWS.items():
+        named = set(rooms[room].split(", ")) - {"-"}
+        assert named == arrows - {"errors", "env"}, room
+
+
+def test_the_run_directory_table_has_every_file_once() -> None:
+    named = [name for row in table("Run directory") for name in re.findall(r"`([^`]+)`", row[0])]
+    run = RunDir("run")
+    paths = [
+        getattr(run, name) for name, what in vars(RunDir).items() if isinstance(what, property)
+    ]
+    files = {path.relative_to("run").as_posix() for path in paths if isinstance(path, Path)}
+    files |= {"rank0.log", "rank1.log"}
+    assert {name.rstrip("/") for name in named} == files
+    assert len(named) == len(set(named))
+
+
+def test_the_states_of_a_trial_are_the_enum() -> None:
+    drawn = set(re.findall(r"^    (\w+) --> ", section("Life of a trial"), re.M))
+    assert drawn == {str(phase) for phase in Phase}
+
+
+def test_the_reading_list_stays_short() -> None:
+    files = re.findall(r"`([^`]+)`", section("Read these first"))
+    assert len(files) == 9
+    assert sum((ROOT / f).read_text(encoding="utf-8").count("\n") for f in files) <= 2_000

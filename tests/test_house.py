@@ -1,0 +1,78 @@
+"""How the package is built: no import cycles, one name for one thing, states by their enums."""
+
+import ast
+import collections
+from pathlib import Path
+
+from arrows import ARROWS
+from pipeline.shared import states
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = {
+    ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
+    for file in sorted((ROOT / "pipeline").rglob("*.py"))
+}
+TREES = {name: ast.parse(file.read_text(encoding="utf-8")) for name, file in FILES.items()}
+
+
+def imported(name: str) -> set[str]:
+    """Return the modules of ours that a module imports, wherever the import stands."""
+    found = set()
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {module for module in found if module in FILES and module != name}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Lazy imports and those for type checkers count: take away leaves until none is left."""
+    graph = {name: imported(name) for name in FILES}
+    while leaves := {name for name, needs in graph.items() if not needs & graph.keys()}:
+        graph = {name: needs for name, needs in graph.items() if name not in leaves}
+    assert not graph
+
+
+def test_a_module_name_stands_in_one_room() -> None:
+    stems = collections.Counter(file.stem for file in FILES.values())
+    shared = {"__init__", "__main__", "text", "runner"}
+    assert [stem for stem, count in stems.items() if count > 1 and stem not in shared] == []
+
+
+def test_a_public_class_has_its_name_alone() -> None:
+    names = collections.Counter(
+        node.name
+        for tree in TREES.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_every_room_has_its_arrows() -> None:
+    rooms = {file.parent.name for file in (ROOT / "pipeline").glob("*/__init__.py")}
+    assert rooms - {"cli", "train"} == ARROWS.keys()
+
+
+#: The same words with another meaning: SLURM's states, numbers, columns of W&B.
+OTHER_MEANINGS = {
+    ("slurm.py", "RUNNING"),
+    ("fields.py", "nan"),
+    ("yaml_lines.py", "nan"),
+    ("run_payload.py", "gate"),
+    ("workspace.py", "gate"),
+}
+
+
+def test_states_are_spelled_in_their_enums_alone() -> None:
+    """Optuna's states in all places; phases and causes where one could be meant by the word."""
+    words = {str(state) for state in states.State} | {"interrupted", "paused", "nan", "gate"}
+    places = [
+        f"{FILES[name].relative_to(ROOT)}:{node.lineno} {node.value}"
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and node.value in words and isinstance(node.value, str)
+        if name != states.__name__ and (FILES[name].name, node.value) not in OTHER_MEANINGS
+    ]
+    assert places == []
