@@ -221,7 +221,7 @@ def test_a_trial_whose_run_directory_is_elsewhere_is_left_to_its_host(
     begun_elsewhere(project.root, beta.url)
     launched = beta.run(*project.launch_words())
     assert launched.returncode == 5, launched.stderr
-    assert "baseline/0 was begun on alpha and has 2 epochs" in launched.stderr
+    assert "baseline/0 was started on alpha and has 2 epochs" in launched.stderr
     assert "Launch it on alpha" in launched.stderr and "Traceback" not in launched.stderr
     assert beta.trial()["run_dir_host"] == "alpha"
     page = json.loads(beta.run("sweep", "compare", "tiny", "--json").stdout)
