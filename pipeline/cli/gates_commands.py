@@ -1,11 +1,22 @@
 """`pcan gates lint` and `pcan gates replay`: check a plan's rules, and replay them on old logs."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.common.options import Amount, json_option, open_sweep, print_json, sweep_argument
+from pipeline.cli.common.options import (
+    Amount,
+    Opened,
+    json_option,
+    open_sweep,
+    print_json,
+    storage_option,
+    sweep_argument,
+)
+
+if TYPE_CHECKING:
+    from pipeline.plan.lint.floor_error import FinishedRun
 
 
 @click.group()
@@ -21,37 +32,59 @@ def command() -> None:
     help="Size of the validation set; default: as a trial recorded it.",
 )
 @click.option("--offline", is_flag=True, help="Skip checks that need the base config.")
+@storage_option
 @json_option
 @click.pass_context
 def lint(
-    context: click.Context, sweep: str | None, clips: int | None, offline: bool, as_json: bool
+    context: click.Context,
+    sweep: str | None,
+    clips: int | None,
+    offline: bool,
+    storage: str | None,
+    as_json: bool,
 ) -> None:
     """Find overlaps, gaps and rules of a plan that can never apply.
 
+    Also says how often each floor would stop a run that ends at the goal, as earlier runs in the
+    storage went (`pcan sweep import` adds some), and which floor would stop at most 5 % of them.
     Exit code 2 if a rule cannot work. Example:
 
         pcan gates lint pcan_ntu60 --clips 16487
     """
     from pipeline.diagnose.trial import known_clips
+    from pipeline.plan.lint.floor_error import floor_errors
     from pipeline.plan.lint.lint_finding import lint_context
     from pipeline.plan.lint.runner import lint as check
     from pipeline.preflight.plan_facts import Resolved, resolved
-    from pipeline.report.plan.text import lint_text
+    from pipeline.report.plan.text import floor_text, lint_text
 
     opened = open_sweep(sweep)
     plan, project = opened.sweep, opened.project
     known = Resolved() if offline else resolved(plan, project)
     clips = clips or known_clips(project.runs, plan.name)
-    findings = check(lint_context(plan, known.base, known.true_lr, clips))
+    subject = lint_context(plan, known.base, known.true_lr, clips)
+    findings, floors = check(subject), floor_errors(subject, _earlier_runs(opened, storage))
     for problem in known.problems:
         click.echo(f"Not checked: {problem}", err=True)
     if as_json:
         entries = [finding.record() for finding in findings]
-        print_json({"schema": 1, "sweep": plan.name, "lint": entries})
+        errors = [floor.record() for floor in floors]
+        print_json({"schema": 1, "sweep": plan.name, "lint": entries, "floors": errors})
     else:
         click.echo(lint_text(plan, findings))
+        click.echo(floor_text(plan, floors), nl=bool(floors))
     if any(f.severity == "error" and f.resolved is None for f in findings):
         context.exit(2)
+
+
+def _earlier_runs(opened: Opened, storage: str | None) -> "list[FinishedRun]":
+    """Return the sweep's finished runs, none where there is no storage yet."""
+    from pipeline.study.db.storage import open_storage
+    from pipeline.study.finished_runs import finished_runs
+
+    if storage is None and not opened.project.runs.is_dir():
+        return []
+    return finished_runs(opened.sweep, open_storage(storage, opened.project.runs, create=False))
 
 
 @command.command()

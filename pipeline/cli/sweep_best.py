@@ -139,14 +139,20 @@ def _export(
     from pipeline.launch.overrulings import audit_stamp
     from pipeline.manage.repeat import record_manual_choice
     from pipeline.report.best.export import export
-    from pipeline.report.best.text import best_lines, runner_up_difference
+    from pipeline.report.best.text import best_lines, expected_of_winner, runner_up_difference
     from pipeline.report.stats.repetitions import confirmation_record
+    from pipeline.study.best import eligible
 
     sweep, project = opened.sweep, opened.project
     confirmation = confirmation_record(sweep, rows, project.root)
     chosen = {**audit_stamp(), "instead_of": _instead_of(opened, rows)} if winner.chosen else None
     difference = runner_up_difference(project, winner)
-    extra = {"chosen": chosen, "confirmation": confirmation, "against_runner_up": difference}
+    extra = {
+        "chosen": chosen,
+        "confirmation": confirmation,
+        "against_runner_up": difference,
+        "on_new_clips": expected_of_winner(project, winner, eligible(sweep, rows)),
+    }
     more = {key: value for key, value in extra.items() if value is not None}
     folder = (out or project.exports(sweep.name)).resolve()
     answer = export(sweep, project, winner, folder, evaluate, more)

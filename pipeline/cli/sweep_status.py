@@ -46,6 +46,7 @@ def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
         goal_line,
         job_lines,
         next_line,
+        search_lines,
         status_table,
         warning_lines,
     )
@@ -56,6 +57,8 @@ def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
     for line in job_lines(record):
         console.print(line)
     console.print(goal_line(record))
+    for line in search_lines(record):
+        console.print(line)
     for line in warning_lines(record):
         console.print(line, style="yellow")
     console.print(next_line(record))

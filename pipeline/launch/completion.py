@@ -20,6 +20,7 @@ from pipeline.plan.verdict import VerdictKind
 from pipeline.shared.states import Cause, Phase, State
 from pipeline.study.claim import claim_to_prune
 from pipeline.study.lease import LeaseLost
+from pipeline.study.search_outlook import outlook
 from pipeline.study.trial_rows import TrialRow
 
 RETRY_S = 2.0
@@ -116,6 +117,9 @@ class CompletionQueue:
             details = self._how_to_resume()
         else:
             details = self._next_step(trial)
+        if outcome.state is not None and trial.lease.searched:
+            separator = "\n  " if details else ""
+            details += f"{separator}{self._outlook(trial)}".rstrip()
         self._reporter.on_trial_complete(trial, outcome, details)
 
     def _outage(self, error: StorageError, alone: bool) -> None:
@@ -140,6 +144,15 @@ class CompletionQueue:
         if self._current.value.order.search is None:
             return "Run the same launch to go on."
         return "The same search goes on; where its hours are used up, with a larger --gpu-hours."
+
+    def _outlook(self, trial: TrialRunner) -> str:
+        """Return what more trials of the search would gain, "" where that is not known."""
+        context = self._current.value
+        try:
+            found = outlook(context.sweep, context.rows(), trial.lease.variant)
+        except StorageError:
+            return ""
+        return found.sentence if found is not None and found.forecast is not None else ""
 
     def _next_step(self, trial: TrialRunner) -> str:
         """Return what the ladder starts next, "" where nothing follows or is known."""

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.report.stats.significance import chance_above, chances, pooled_spread, t_cdf
+from pipeline.plan.distributions import t_cdf
+from pipeline.report.stats.significance import chance_above, chances, pooled_spread
 
 TWO = [
     ([0.91, 0.912], [0.905, 0.911]),

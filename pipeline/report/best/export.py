@@ -34,7 +34,7 @@ from pipeline.study.trial_rows import TrialRow
 
 CONFIG, WEIGHTS, RECORD, README = "config.py", "weights.pth", "best.json", "README.md"
 #: What a caller may add to the record, that the answer shows as well.
-MORE = ("chosen", "confirmation", "against_runner_up")
+MORE = ("chosen", "confirmation", "against_runner_up", "on_new_clips")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 

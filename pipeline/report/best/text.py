@@ -1,6 +1,6 @@
 """The words of `pcan sweep best`: the lines it prints and the README.md of an export."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.plan.project import Project
@@ -11,6 +11,7 @@ from pipeline.report.best.winner import Winner
 from pipeline.report.stats.differences import between
 from pipeline.report.stats.readings import Reading, read_best
 from pipeline.report.stats.repetitions import confirmation_text
+from pipeline.report.stats.winner_bias import CHOSEN_BY_HAND, CHOSEN_BY_MEAN, winner_record
 from pipeline.shared.rundir import RunDir
 from pipeline.study.trial_rows import TrialRow
 
@@ -27,6 +28,8 @@ def best_lines(sweep: Sweep, winner: Winner, answer: Mapping[str, Any]) -> list[
     difference = answer.get("against_runner_up")
     if difference is not None:
         lines.append(f"  {difference['sentence']}")
+    if answer.get("on_new_clips"):
+        lines.append(f"  {answer['on_new_clips']['sentence']}")
     if winner.unconfirmed is not None:
         other = winner.unconfirmed
         lines.append(
@@ -52,6 +55,25 @@ def runner_up_difference(project: Project, winner: Winner) -> dict[str, Any] | N
     return between(_reading(project, winner.row), _reading(project, winner.runner_up))
 
 
+def expected_of_winner(
+    project: Project, winner: Winner, candidates: Sequence[TrialRow]
+) -> dict[str, Any] | None:
+    """Return what the winner is expected to read on new clips; None where it had no rival.
+
+    Args:
+        candidates: the trials that could have won, best reading first.
+    """
+    own = _reading(project, winner.row)
+    rivals = [row for row in candidates if row is not winner.row]
+    readings = [one for row in rivals if (one := _reading(project, row)) is not None]
+    if own is None:
+        return None
+    how = CHOSEN_BY_HAND if winner.chosen else ""
+    if winner.row.name in winner.confirmed:
+        how = CHOSEN_BY_MEAN
+    return winner_record(own, readings, how)
+
+
 def _reading(project: Project, row: TrialRow) -> Reading | None:
     if not row.run_dir:
         return None
@@ -75,6 +97,8 @@ def _result(sweep: Sweep, winner: Winner, record: Mapping[str, Any]) -> list[str
         "",
     ]
     confirmed = [f"- {line}" for line in confirmation_text(record.get("confirmation"))]
+    if record.get("on_new_clips"):
+        confirmed.append(f"- {record['on_new_clips']['sentence']}")
     lines += [*confirmed, ""] if confirmed else []
     if record["goal"] is not None:
         word = "reached" if record["goal_reached"] else "not reached"

@@ -18,6 +18,7 @@ from pipeline.plan.verdict import VerdictKind
 from pipeline.report.progress import row_gpu_hours, to_gpu_hours
 from pipeline.report.stats.differences import differences
 from pipeline.report.stats.readings import Reading, incomparable, read_best, shown_store, store_of
+from pipeline.report.stats.winner_bias import CHOSEN_BY_MEAN, winner_record
 from pipeline.shared.files import read_json, read_lines
 from pipeline.shared.measurement import Measurement, by_epoch
 from pipeline.shared.rundir import RunDir, parse_measurements
@@ -72,8 +73,33 @@ def collect(
         "ladder": _ladder(sweep, trials),
         "not_comparable": _incomparable(sweep, specs, readings),
         "differences": differences([one for one in readings.values() if one is not None]),
+        "on_new_clips": _on_new_clips(sweep, specs, readings, trials),
         "importances": list(importances or ()),
     }
+
+
+def _on_new_clips(
+    sweep: Sweep | None,
+    specs: Sequence[FolderSpec],
+    readings: Mapping[Path, Reading | None],
+    trials: Sequence[Mapping[str, Any]],
+) -> dict[str, Any] | None:
+    """Return what the best complete trial is expected to read on new clips, if it had a rival."""
+    complete = {trial["id"] for trial in trials if trial["state"] == State.COMPLETE}
+    makers = sweep.makers if sweep is not None else ()
+    found = [
+        reading
+        for folder, spec in specs
+        if (reading := readings[folder]) is not None
+        and spec.name in complete
+        and spec.variant not in makers
+        and not (spec.imported or spec.confirms)
+    ]
+    if not found:
+        return None
+    first, *others = sorted(found, key=lambda one: -one.top1)
+    repeated = {spec.confirms for _, spec in specs if spec.confirms and spec.name in complete}
+    return winner_record(first, others, CHOSEN_BY_MEAN if repeated else "")
 
 
 def _specs(sweep_dir: Path) -> list[FolderSpec]:

@@ -83,10 +83,9 @@ def _handler(source: _Source, host: str) -> type[BaseHTTPRequestHandler]:
 
         def send_data(self) -> None:
             data, tag = source.get()
-            if self.headers.get("If-None-Match") == tag:
-                self.send(304, "application/json", b"", tag)
-            else:
-                self.send(200, "application/json", as_script(data).encode(), tag)
+            same = self.headers.get("If-None-Match") == tag
+            body = b"" if same else as_script(data).encode()
+            self.send(304 if same else 200, "application/json", body, tag)
 
         def send(self, status: int, kind: str, body: bytes, tag: str | None = None) -> None:
             self.send_response(status)

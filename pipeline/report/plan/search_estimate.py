@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.plan.recipe import recipe_values
-from pipeline.plan.search.cost_estimate import ENOUGH, curves_for, estimate
+from pipeline.plan.search.cost_estimate import ENOUGH, Estimate, curves_for, estimate
 from pipeline.plan.search.rules import make_rule
 from pipeline.plan.search.space import LR, rates_of
 from pipeline.plan.sweep import Space, Sweep
@@ -53,15 +53,17 @@ def search_record(
             for path, space in chosen.space.items()
         ],
         "moves_with_lr": _moves(sweep, variant, facts),
-        "rules": [
-            {
-                "rule": one.rule,
-                "share": list(one.share),
-                "gpu_hours": None if whole is None else [share * whole for share in one.share],
-                "miss": one.miss if measured else None,
-            }
-            for one in estimates
-        ],
+        "rules": [_rule(one, whole, measured) for one in estimates],
+    }
+
+
+def _rule(one: Estimate, whole: float | None, measured: bool) -> dict[str, Any]:
+    """Return what a rule may cost; how often it misses is known from measured curves only."""
+    return {
+        "rule": one.rule,
+        "share": list(one.share),
+        "gpu_hours": None if whole is None else [share * whole for share in one.share],
+        "miss": one.miss if measured else None,
     }
 
 

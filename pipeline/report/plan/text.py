@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.plan.cost import gpu_hours
 from pipeline.plan.course import expected
+from pipeline.plan.lint.floor_error import FloorError
 from pipeline.plan.lint.lint_finding import LintFinding
 from pipeline.plan.replay import Replay
 from pipeline.plan.sweep import LadderRule, Sweep, Variant
@@ -149,6 +150,16 @@ def lint_text(sweep: Sweep, findings: Sequence[LintFinding]) -> str:
     for finding in settled:
         lines += [*_finding(finding), f"    resolved: {finding.resolved}"]
     return "\n".join(lines)
+
+
+def floor_text(sweep: Sweep, floors: Sequence[FloorError]) -> str:
+    """Return how often each floor stops a run that ends at the goal; "" without floors."""
+    if not floors:
+        return ""
+    goal = sweep.objective.goal
+    aim = f" of {percent(goal)}" if goal is not None else ""
+    lines = [f"How often a floor stops a run that ends at the goal{aim}:"]
+    return "\n".join([*lines, *(f"  {floor.where}: {floor.sentence}" for floor in floors)])
 
 
 def _finding(finding: LintFinding) -> list[str]:

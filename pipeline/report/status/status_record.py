@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.plan.gates import Gate, next_gate
+from pipeline.plan.gates import next_gate
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.report.progress import row_gpu_hours, row_seconds_left
@@ -14,6 +14,7 @@ from pipeline.shared.states import Kind, Phase
 from pipeline.study.best import Confirmation, best_row, settled
 from pipeline.study.db.storage import Storage
 from pipeline.study.owner import shown_host
+from pipeline.study.search_outlook import outlooks
 from pipeline.study.trial_rows import TrialRow, read_board, study_name
 from pipeline.track.sync_state import untracked, wandb_state
 
@@ -36,6 +37,7 @@ def status_record(
         "goal": sweep.objective.goal,
         "not_comparable": incomparable_rows(rows, sweep.makers),
         "best": _best(sweep, project, rows),
+        "searches": [one.record() for one in outlooks(sweep, rows)],
     }
 
 
@@ -63,7 +65,6 @@ def _trial(row: TrialRow, sweep: Sweep, project: Project, seen: bool) -> dict[st
     Args:
         seen: its run directory is there; otherwise only the storage is asked.
     """
-    gate = _next_gate(row, sweep)
     clips = clips_of(row, project.root if seen else None)
     return {
         "number": row.number,
@@ -80,7 +81,7 @@ def _trial(row: TrialRow, sweep: Sweep, project: Project, seen: bool) -> dict[st
         "reason": row.reason,
         "cause": row.cause,
         "verdicts": [dict(v) for v in row.verdicts],
-        "next_gate": gate.record() if gate is not None else None,
+        "next_gate": _next_gate(row, sweep),
         "eta_s": row_seconds_left(row, sweep),
         "gpu_hours": round(row_gpu_hours(row), 4),
         "host": shown_host(row.host) if row.host else None,
@@ -89,7 +90,7 @@ def _trial(row: TrialRow, sweep: Sweep, project: Project, seen: bool) -> dict[st
         "job": row.facts.get("job"),
         "continues": row.continues,
         "search": row.facts.get("search"),
-        **{f"data_{key}": value for key, value in store_of(row.facts.get("data")).items()},
+        **_store(row),
         "confirms": row.confirms,
         "seed": row.facts.get("seed"),
         "imported": row.facts.get("imported"),
@@ -100,12 +101,17 @@ def _trial(row: TrialRow, sweep: Sweep, project: Project, seen: bool) -> dict[st
     }
 
 
-def _next_gate(row: TrialRow, sweep: Sweep) -> Gate | None:
+def _store(row: TrialRow) -> dict[str, Any]:
+    return {f"data_{key}": value for key, value in store_of(row.facts.get("data")).items()}
+
+
+def _next_gate(row: TrialRow, sweep: Sweep) -> dict[str, Any] | None:
     """Return the gate ahead; a trial of a search is judged by the search's own rule."""
     variant = sweep.variants.get(row.variant)
     if variant is None or row.phase == Phase.DONE or row.kind is Kind.SEARCH:
         return None
-    return next_gate(variant.gates, row.epoch)
+    gate = next_gate(variant.gates, row.epoch)
+    return gate.record() if gate is not None else None
 
 
 def _wandb(row: TrialRow, project: Project, seen: bool) -> dict[str, Any] | None:

@@ -84,6 +84,11 @@ def warning_lines(record: Mapping[str, Any]) -> list[str]:
     return [record["not_comparable"]] if record["not_comparable"] else []
 
 
+def search_lines(record: Mapping[str, Any]) -> list[str]:
+    """Return what more trials of each search would gain, or why that is not said."""
+    return [f"Search around {one['variant']}: {one['sentence']}" for one in record["searches"]]
+
+
 def job_lines(record: Mapping[str, Any]) -> list[str]:
     """Return a line for each job that a scheduler has, with the reason why it waits."""
     lines = []

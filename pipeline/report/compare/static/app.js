@@ -101,6 +101,7 @@ function render() {
   byId("numbers").replaceChildren(numbersTable(chosen));
   byId("diff").replaceChildren(diffTable(chosen, byId("diff-all").checked));
   byId("real").replaceChildren(realTable(chosen, state.data));
+  byId("new-clips").textContent = (state.data.on_new_clips || {}).sentence || "";
   drawImportances(state.data);
   drawVerdicts(state.data.trials.filter((t) => state.picked.has(t.id) || state.data.trials.length <= 12));
 }
