@@ -30,7 +30,8 @@ def load_warm_start(runner: Any, start: Dict[str, Any]) -> Dict[str, Any]:
     """
     path = str(start["checkpoint"])
     try:
-        tensors = state_dict_of(read_checkpoint(path), path)
+        content = read_checkpoint(path)
+        tensors = state_dict_of(content, path)
     except CheckpointError as error:
         raise WarmStartError(str(error)) from error
     model = getattr(runner.model, "module", runner.model)
@@ -44,10 +45,16 @@ def load_warm_start(runner: Any, start: Dict[str, Any]) -> Dict[str, Any]:
     report["prototypes"] = init_prototypes.init_prototypes(
         runner, model, path, set(report["matched"])
     )
+    # Hooks copied the model when the run began (EMAHook); they take the loaded weights from here.
+    runner.call_hook("after_load_checkpoint", checkpoint={**content, "state_dict": _copy(model)})
     report["notes"] = notes(report)
     for note in report["notes"]:
         _LOG.info(note)
     return report
+
+
+def _copy(model: Any) -> Dict[str, Any]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
 def notes(report: Dict[str, Any]) -> List[str]:

@@ -243,7 +243,7 @@ def test_a_run_directory_that_cannot_be_made_ends_no_running_trial(project) -> N
     done = project.launch("--policy", "all", "--slots", "2")
     assert done.returncode == 5 and "Traceback" not in done.stderr, done.stderr
     assert "other/0 cannot go on here: " in done.stderr
-    assert "The running trials go on; no other is begun." in done.stderr
+    assert "The running trials go on; no other is started." in done.stderr
     trials = project.status()
     assert (trials["baseline/0"]["state"], trials["other/0"]["phase"]) == (
         "COMPLETE",

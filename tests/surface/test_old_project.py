@@ -143,8 +143,8 @@ def test_how_a_job_is_started_is_frozen(gone_on: GoneOn) -> None:
 def plain(word: str, root: Path) -> str:
     """Take out of a word of a command line what differs from one start to the next."""
     word = word.replace(str(root), "PROJECT").replace(sys.executable, "PYTHON")
-    word = re.sub(r"(?<=--rdzv-endpoint=).*(?=/)", "FOLDER", word)
-    return re.sub(r"(?<=--rdzv-id=).*", "ID", word)
+    word = re.sub(r"(?<=--rdzv_endpoint=).*(?=/)", "FOLDER", word)
+    return re.sub(r"(?<=--rdzv_id=).*", "ID", word)
 
 
 def test_what_notify_is_told_is_frozen(gone_on: GoneOn) -> None:

@@ -1,8 +1,14 @@
 """Checkpoint files: what is read, and what is refused without running it."""
 
+import argparse
+import collections
+import datetime
+import gzip
+import io
 import os
 import pickle
 import warnings
+from pathlib import PurePosixPath
 
 import numpy as np
 import pytest
@@ -10,6 +16,7 @@ import torch
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # torch.jit warns once when mmengine is imported
+    from mmengine.config import ConfigDict
     from mmengine.logging import HistoryBuffer, MessageHub
 
     from pipeline.train.checkpoint_file import (
@@ -106,3 +113,90 @@ def test_a_bare_state_dict_and_a_wrapped_one_are_found():
     assert set(state_dict_of(wrapped)) == {"a.weight"}
     with pytest.raises(CheckpointError, match="no model weights"):
         state_dict_of({"meta": {}})
+
+
+@pytest.mark.parametrize("archive", [True, False])
+def test_tensors_come_back_as_they_were_saved(tmp_path, archive):
+    """Views of one storage, every dtype, empty and strided tensors, parameters."""
+    base = torch.arange(24.0)
+    saved = {
+        "view": base[4:16].reshape(3, 4).t(),
+        "same": base,
+        "empty": torch.empty(0, 3),
+        "scalar": torch.tensor(7),
+        "parameter": torch.nn.Parameter(torch.ones(2, 2)),
+        "float16": torch.ones(3, dtype=torch.float16),
+        **{
+            str(kind).split(".")[1]: torch.tensor([1, 0, 1]).to(kind)
+            for kind in (torch.bfloat16, torch.float64, torch.int8, torch.bool, torch.complex64)
+        },
+    }
+    torch.save({"state_dict": saved}, tmp_path / "w.pth", _use_new_zipfile_serialization=archive)
+    read = read_checkpoint(tmp_path / "w.pth")["state_dict"]
+    assert read.keys() == saved.keys()
+    for name, value in saved.items():
+        assert read[name].dtype == value.dtype and read[name].shape == value.shape
+        assert torch.equal(read[name], value), name
+    assert read["view"].untyped_storage().data_ptr() == read["same"].untyped_storage().data_ptr()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.zeros((2, 3), "uint8"),
+        np.str_("epoch_3.pth"),
+        np.array(["a", "bc"]),
+        np.array([None, "x"], dtype=object),
+        np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]),
+        np.datetime64("2026-01-01"),
+        {"classes": ("a", "b"), "seen": {1, 2}},
+        collections.defaultdict(list, a=[1]),
+        argparse.Namespace(lr=0.1, names=["x"]),
+        PurePosixPath("work_dirs/pcan"),
+        ConfigDict(model=dict(type="PCAN")),
+        datetime.datetime(2026, 1, 1),
+        torch.float16,
+        torch.device("cpu"),
+        torch.Size([1, 2]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_frameworks_put_beside_the_weights_is_read(tmp_path, value):
+    torch.save({"state_dict": {"w": torch.ones(2)}, "meta": {"x": value}}, tmp_path / "w.pth")
+    content = read_checkpoint(tmp_path / "w.pth")
+    assert content["state_dict"]["w"].tolist() == [1, 1]
+    if isinstance(value, np.ndarray):
+        assert np.array_equal(content["meta"]["x"], value)
+
+
+def numpy_file(save):
+    stream = io.BytesIO()
+    save(stream, np.ones(2))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("write", "sentence"),
+    [
+        (lambda f: torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), f), "TorchScript"),
+        (lambda f: f.write_bytes(numpy_file(np.savez)), "archive of NumPy arrays"),
+        (lambda f: f.write_bytes(numpy_file(np.save)), "a NumPy array"),
+        (lambda f: f.write_bytes(gzip.compress(b"x" * 99)), "gunzip"),
+        (lambda f: f.write_bytes(b'\x08\0\0\0\0\0\0\0{"w": 1}'), "safetensors"),
+        (lambda f: f.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(9)), "HDF5"),
+        (lambda f: f.write_bytes(pickle.dumps([1, 2])), "pickle of a list"),
+    ],
+)
+def test_a_sound_file_of_another_kind_is_named(tmp_path, write, sentence):
+    path = tmp_path / "other.pth"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write(path)
+    with pytest.raises(CheckpointError, match=sentence):
+        read_checkpoint(path)
+
+
+def test_a_bare_pickle_of_arrays_is_read_as_one(tmp_path):
+    (tmp_path / "w.pkl").write_bytes(pickle.dumps({"w": np.ones(2)}))
+    with pytest.raises(CheckpointError, match="no model weights"):
+        state_dict_of(read_checkpoint(tmp_path / "w.pkl"), "w.pkl")

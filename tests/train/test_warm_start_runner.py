@@ -16,6 +16,7 @@ with warnings.catch_warnings():
     from mmaction.registry import DATASETS
     from mmaction.structures import ActionDataSample
     from mmengine.config import Config
+    from mmengine.hooks import EMAHook, Hook
     from mmengine.runner import Runner
 
     import pipeline.train.model  # noqa: F401
@@ -110,6 +111,35 @@ def start(tmp_path, runner):
     state.update({n: v.abs() + 1 for n, v in state.items() if n.endswith("running_var")})
     torch.save({"state_dict": state, "meta": {"epoch": 26}}, tmp_path / "plain.pth")
     return {"checkpoint": str(tmp_path / "plain.pth"), "min_matched": 0.95, "expect": 0.9}
+
+
+@pytest.mark.parametrize("average", ["ExponentialMovingAverage", "StochasticWeightAverage"])
+def test_a_hook_that_averages_the_weights_begins_with_the_loaded_ones(runner, start, average):
+    """EMAHook copies the model in `before_run`, when it still has random weights."""
+    hook = EMAHook(ema_type=average)
+    runner.register_hook(hook)
+    runner.call_hook("before_run")
+    load_warm_start(runner, start)
+    averaged, model = hook.ema_model.module.state_dict(), runner.model.state_dict()
+    assert all(torch.equal(averaged[name], model[name]) for name in model)
+    assert averaged["backbone.rgb_path.conv1.conv.weight"].data_ptr() != (
+        model["backbone.rgb_path.conv1.conv.weight"].data_ptr()
+    )
+
+
+def test_a_hook_of_the_users_finds_what_it_saved_in_the_file(runner, start):
+    content = torch.load(start["checkpoint"], weights_only=True)
+    torch.save({**content, "bank": torch.arange(3)}, start["checkpoint"])
+    seen = {}
+
+    class BankHook(Hook):
+        def after_load_checkpoint(self, runner, checkpoint):
+            seen.update(checkpoint)
+
+    runner.register_hook(BankHook())
+    load_warm_start(runner, start)
+    assert seen["bank"].tolist() == [0, 1, 2]
+    assert set(seen["state_dict"]) == set(runner.model.state_dict())
 
 
 def test_weights_survive_the_start_of_training(runner, start):
