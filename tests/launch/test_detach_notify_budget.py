@@ -55,7 +55,7 @@ def test_a_detached_launch_survives_the_logout_and_can_be_watched_and_stopped(
     line = watch.stdout.readline()
     assert line.startswith("baseline/0 epoch ") and "top-1 " in line and " left" in line
     os.kill(watch.pid, signal.SIGINT)
-    assert "No longer watching; tiny goes on" in watch.communicate(timeout=60)[0]
+    assert "No longer watching; tiny keeps running" in watch.communicate(timeout=60)[0]
     screen = Screen(project, "sweep", "watch", "tiny")
     until(lambda: "next gate" in screen.text, "the table is drawn")
     until(lambda: len(re.findall(r"baseline/0 +\d+/40 +", screen.text)) >= 2, "it is drawn anew")

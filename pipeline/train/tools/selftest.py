@@ -56,13 +56,13 @@ def round_trip() -> Any:
     """Save and load a checkpoint as a job does; return what is wrong, None if nothing is."""
     import torch
 
-    from pipeline.train.checkpoints import KEYS, plain, read, write
+    from pipeline.train.checkpoints import KEYS, SCHEMA, plain, read, write
 
     with tempfile.TemporaryDirectory() as folder:
         from pathlib import Path
 
         path = Path(folder) / "epoch_1.pth"
-        content = {key: None for key in KEYS}
+        content: Dict[str, Any] = {**dict.fromkeys(KEYS), "schema": SCHEMA}
         content["state_dict"] = {"weight": torch.arange(4.0)}
         try:
             write(path, plain(content))
