@@ -1,5 +1,6 @@
 """ARCHITECTURE.md names files, rooms, arrows and run-directory files that are really there."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -59,3 +60,44 @@ def test_the_reading_list_stays_short() -> None:
     files = re.findall(r"`([^`]+)`", section("Read these first"))
     assert len(files) == 9
     assert sum((ROOT / f).read_text(encoding="utf-8").count("\n") for f in files) <= 2_000
+
+
+WRITES = {"write_json", "write_text", "write_bytes", "append_line", "open"}
+
+
+def written_files(source: Path) -> set[str]:
+    """Return the run-directory properties that a module hands to a function that writes."""
+    found = set()
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and node.args and ast.unparse(node.func) in WRITES:
+            place = ast.unparse(node.args[0]).split("(")[0]
+            if re.search(r"\b(_?rundir|new|run)\.\w+$", place):
+                found.add(place.rpartition(".")[2])
+    return found & {*vars(RunDir)}
+
+
+def test_a_file_of_a_run_directory_is_written_by_the_side_in_the_table() -> None:
+    """`outcome.json` alone is written by both; an imported run has no job that could write."""
+    sides = {
+        name: row[1] for row in table("Run directory") for name in re.findall("`(.+?)`", row[0])
+    }
+    names = {"predictions_of": "predictions/"} | {
+        name: getattr(RunDir("run"), name).name
+        for name, what in vars(RunDir).items()
+        if isinstance(what, property) and isinstance(getattr(RunDir("run"), name), Path)
+    }
+    seen = set()
+    for source in sorted((ROOT / "pipeline").rglob("*.py")):
+        if source.name == "import_runs.py":
+            continue
+        side = "job" if source.is_relative_to(ROOT / "pipeline" / "train") else "control"
+        for name in written_files(source):
+            seen.add(names[name])
+            assert side in sides[names[name]], f"{source.relative_to(ROOT)} writes {names[name]}"
+    assert seen >= {
+        "spec.json",
+        "measurements.jsonl",
+        "verdicts.jsonl",
+        "stop.json",
+        "outcome.json",
+    }
