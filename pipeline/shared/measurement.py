@@ -10,6 +10,8 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 #: Fields that are a number or not known.
 NUMBERS = ("lr", "rgb_top1", "pose_top1", "loss", "seconds")
+#: The value of the averaged weights at a search's check, in `extra`; and the seconds it took.
+AVERAGED, AVERAGED_SECONDS = "averaged_top1", "averaged_seconds"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +68,16 @@ class Measurement:
         known = {field.name for field in dataclasses.fields(cls)}
         values: Dict[str, Any] = {k: v for k, v in record.items() if k in known}
         return cls(**values)
+
+    @property
+    def averaged(self) -> Optional[float]:
+        """The value of the averaged weights, None where it was not read or is not finite.
+
+        It only ranks trials at a check: it is never a result.
+        """
+        value = self.extra.get(AVERAGED)
+        usable = isinstance(value, (int, float)) and math.isfinite(value)
+        return float(value) if value is not None and usable else None
 
     @property
     def finite(self) -> bool:

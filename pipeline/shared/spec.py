@@ -39,6 +39,8 @@ class TrialSpec:
         versions: of the packages that matter, by name.
         created: ISO 8601 with offset.
         data: which store the samples come from, with its profile and digest.
+        read: what the search's rule ranks trials by, "averaged" or "best"; None is "best".
+        averaged_checks: epochs after which the job reads the averaged weights.
         loading: `slots`, jobs that share the machine, and `named`, config paths set by the user.
         imported: the log that an imported run is known from.
         others: keys of other versions, kept as they are.
@@ -76,6 +78,8 @@ class TrialSpec:
     created: Optional[str] = None
     data: Optional[Dict[str, Any]] = None
     loading: Optional[Dict[str, Any]] = None
+    read: Optional[str] = None
+    averaged_checks: List[int] = dataclasses.field(default_factory=list)
     imported: Optional[Dict[str, Any]] = None
     others: Dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -111,7 +115,7 @@ class TrialSpec:
 
     @property
     def _omitted(self) -> Tuple[str, ...]:
-        return ("imported",) if self.imported is None else _ONLY_FOR_JOBS
+        return _ONLY_FOR_SOME if self.imported is None else _ONLY_FOR_JOBS
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any], source: object = "spec.json") -> "TrialSpec":
@@ -139,16 +143,18 @@ _TABLE, _LIST = ((dict,), "an object"), ((list,), "a list")
 _KINDS: Dict[str, Tuple[Tuple[type, ...], str]] = {
     "number": ((int, str), "a number or a name"),
     **dict.fromkeys(("sweep", "variant", "study", "plan", "trial"), _TEXT),
-    **dict.fromkeys(("continues", "confirms", "search", "metric", "device"), _TEXT),
+    **dict.fromkeys(("continues", "confirms", "search", "read", "metric", "device"), _TEXT),
     **dict.fromkeys(("config_hash", "recipe_hash", "resume", "created"), _TEXT),
     **dict.fromkeys(("attempt", "epochs", "seed", "nproc"), _WHOLE),
     **dict.fromkeys(("goal", "best_known", "judge_wait_s"), _NUMBER),
     **dict.fromkeys(("values", "overrides", "branches", "warm_start", "wandb"), _TABLE),
     **dict.fromkeys(("versions", "data", "loading", "imported"), _TABLE),
-    **dict.fromkeys(("gates", "bands"), _LIST),
+    **dict.fromkeys(("gates", "bands", "averaged_checks"), _LIST),
 }
+_ONLY_FOR_SOME = ("imported", "read", "averaged_checks")
 _ONLY_FOR_JOBS = (
-    *("continues", "confirms", "search", "branches", "seed", "config_hash", "nproc", "device"),
+    *("continues", "confirms", "search", "read", "averaged_checks"),
+    *("branches", "seed", "config_hash", "nproc", "device"),
     *("warm_start", "resume", "judge_wait_s", "gates", "bands", "versions", "created"),
     *("data", "loading"),
 )

@@ -46,6 +46,11 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def world_size() -> int:
+    """Return the number of ranks, 1 without a group."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
 def gather(value: Any) -> List[Any]:
     """Return every rank's `value`, in the order of ranks, on every rank."""
     if not dist.is_initialized():

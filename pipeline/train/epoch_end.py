@@ -1,5 +1,7 @@
 """The end of an epoch: checkpoint, then measurement, then the control side's verdict.
 
+Between the two first, at a check of a search, the averaged weights are read.
+
 The job's half of the stop handshake is here too: it asks the run directory, never the judge.
 """
 
@@ -13,11 +15,12 @@ import torch
 from mmengine.hooks import Hook
 
 from pipeline.shared.files import append_line, read_json, write_json
-from pipeline.shared.measurement import Measurement
+from pipeline.shared.measurement import AVERAGED, AVERAGED_SECONDS, Measurement
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.shared.states import Cause
 from pipeline.train import checkpoints, keep_predictions, training_state
+from pipeline.train.averaged_weights import AveragedWeightsHook
 from pipeline.train.distributed import broadcast_flag, gather, rank
 from pipeline.train.fit_loaders import PackMisses, loading_time
 from pipeline.train.hooks import LossGuardHook, ProgressHook
@@ -45,15 +48,18 @@ class EpochEndHook(Hook):
         losses: LossGuardHook,
         progress: Optional[ProgressHook],
         clips: keep_predictions.ClipPredictionsHook,
+        averages: AveragedWeightsHook,
     ) -> None:
         self._rundir = rundir
         self._spec = spec
         self._losses = losses
         self._progress = progress
         self._clips = clips
+        self._averages = averages
         self._pack_misses = PackMisses()
         self._began = time.monotonic()
         self._random: Optional[Dict[str, Any]] = None
+        self._unread: Optional[Measurement] = None
         #: The control side's request that made the job stop early; on rank 0 only.
         self.stop: Optional[Dict[str, Any]] = None
 
@@ -61,9 +67,18 @@ class EpochEndHook(Hook):
         """Restore this random state when all building is done and the training begins."""
         self._random = random_state
 
+    def resume_reading(self, measurement: Measurement) -> None:
+        """Read the averaged weights of this epoch first: the job was killed before it had."""
+        self._unread = measurement
+
     def before_train(self, runner: Any) -> None:
         if self._spec.checks_start:
             self._validate_start(runner)
+        if broadcast_flag(self._unread is not None):
+            measurement = self._read_averages(runner, self._unread)
+            if measurement is not None:
+                append_line(self._rundir.measurements, measurement.to_line())
+        self._averages.forget_until(runner.epoch)
         if self._random is not None:
             training_state.restore_random(self._random)
 
@@ -96,7 +111,12 @@ class EpochEndHook(Hook):
         self._record_loading_time(runner)
         ranks = training_state.rank_state(runner) if runner.epoch else []
         if rank() == 0:
-            self._save(runner, measurement, ranks)
+            self._write_checkpoint(runner, measurement, ranks)
+        if metrics is not None:
+            measurement = self._read_averages(runner, measurement)
+        self._averages.forget_until(runner.epoch)
+        if rank() == 0:
+            self._record(runner.epoch, measurement)
             self.stop = self._verdict(runner.epoch, measurement is not None)
         if broadcast_flag(self.stop is not None):
             runner.train_loop.stop_training = True
@@ -117,6 +137,21 @@ class EpochEndHook(Hook):
         lr = self._losses.lr if epoch else None
         return dataclasses.replace(measurement, lr=lr, seconds=round(seconds, 3), extra=extra)
 
+    def _read_averages(
+        self, runner: Any, measurement: Optional[Measurement]
+    ) -> Optional[Measurement]:
+        """Return the measurement with the value of the averaged weights; call it on all ranks."""
+        if not self._averages.is_due(runner.epoch):
+            return measurement
+        began = time.monotonic()
+        value = self._averages.read(runner)
+        self._pack_misses.since_last(runner)  # those of the reading are not the epoch's
+        if measurement is None:
+            return None
+        seconds = round(time.monotonic() - began, 3)
+        extra = {**measurement.extra, AVERAGED: value, AVERAGED_SECONDS: seconds}
+        return dataclasses.replace(measurement, extra=extra)
+
     def _record_loading_time(self, runner: Any) -> None:
         """Write into `facts.json` how long the epoch's training waited for samples."""
         times = loading_time(runner) if runner.epoch else None
@@ -136,10 +171,10 @@ class EpochEndHook(Hook):
         else:
             keep_predictions.save(self._rundir, predictions)
 
-    def _save(
+    def _write_checkpoint(
         self, runner: Any, measurement: Optional[Measurement], ranks: List[Dict[str, Any]]
     ) -> None:
-        """Write the checkpoint, then the measurement, then delete what is not needed."""
+        """Write the checkpoint of an epoch. Rank 0 only."""
         exit_if_replaced(self._rundir)
         if self._progress is not None:
             self._progress.write(runner, "save", 0, 0, at_once=True)
@@ -148,6 +183,10 @@ class EpochEndHook(Hook):
             refuse_broken_weights(training_state.bare_model(runner), epoch)
             content = training_state.take(runner, self._spec, ranks, measurement)
             checkpoints.write(checkpoints.path_of(self._rundir, epoch), content)
+
+    def _record(self, epoch: int, measurement: Optional[Measurement]) -> None:
+        """Write the measurement, then delete what is not needed. Rank 0 only."""
+        exit_if_replaced(self._rundir)
         if measurement is not None:
             append_line(self._rundir.measurements, measurement.to_line())
         history = self._rundir.read_measurements()

@@ -13,6 +13,7 @@ from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.shared.states import Cause, State
 from pipeline.train import checkpoints, distributed, keep_predictions, training_state
+from pipeline.train.averaged_weights import AveragedWeightsHook
 from pipeline.train.epoch_end import EpochEndHook
 from pipeline.train.hooks import LoaderSeedHook, LossGuardHook, ProgressHook, SyncBuffersHook
 from pipeline.train.outcome import JobFailure, Stage, record_outcome
@@ -29,6 +30,7 @@ class JobRunner(Runner):
     spec: TrialSpec
     stage: Stage
     epoch_end: EpochEndHook
+    averages: AveragedWeightsHook
 
     def load_or_resume(self) -> None:
         """Load what the specification names: a checkpoint of this trial, or warm weights.
@@ -48,7 +50,11 @@ class JobRunner(Runner):
         training_state.restore(self, self.spec, content)
         self.epoch_end.resume_random(content["ranks"][distributed.rank()]["random"])
         if distributed.rank() == 0:
-            replay_measurement(self.rundir, content)
+            lacking = replay_measurement(self.rundir, content)
+            if lacking is not None and self.averages.is_due(lacking.epoch):
+                self.epoch_end.resume_reading(lacking)
+            elif lacking is not None:
+                append_line(self.rundir.measurements, lacking.to_line())
         self.logger.info("Going on after epoch %d, from %s.", self.epoch, name)
 
     def _start_warm(self) -> None:
@@ -66,17 +72,18 @@ class JobRunner(Runner):
             write_json(self.rundir.facts, {**known, "warm_start": kept})
 
 
-def replay_measurement(rundir: RunDir, content: Any) -> None:
-    """Take the run directory back to the epoch of a checkpoint, its measurement included.
+def replay_measurement(rundir: RunDir, content: Any) -> Optional[Measurement]:
+    """Take the run directory back to the epoch of a checkpoint.
 
-    A job killed between writing a checkpoint and its measurement left that line out.
+    Returns:
+        The checkpoint's measurement, if a job that was killed left its line out.
     """
     epoch, measurement = content["meta"]["epoch"], content["measurement"]
     checkpoints.forget_after(rundir, epoch)
     keep_predictions.forget_after(rundir, epoch)
     measured = {m.epoch for m in rundir.read_measurements()}
-    if measurement is not None and epoch not in measured:
-        append_line(rundir.measurements, Measurement(**measurement).to_line())
+    lacks = measurement is not None and epoch not in measured
+    return Measurement(**measurement) if lacks else None
 
 
 def run_job(rundir: RunDir, spec: TrialSpec, stage: Stage) -> None:
@@ -126,15 +133,15 @@ def build(config: Any, rundir: RunDir, spec: TrialSpec, stage: Stage) -> JobRunn
     watch = LossGuardHook()
     progress = ProgressHook(rundir, watch) if rank == 0 else None
     clips = keep_predictions.ClipPredictionsHook(spec.metric)
-    runner.epoch_end = EpochEndHook(rundir, spec, watch, progress, clips)
     seeds = [
         LoaderSeeds(loop.dataloader, seed, rank, name)
         for loop, name in ((train_loop, "train"), (val_loop, "val"))
     ]
-    hooks = [LoaderSeedHook(*seeds), SyncBuffersHook(), watch, progress, clips, runner.epoch_end]
-    for hook in hooks:
-        if hook is not None:
-            runner.register_hook(hook)
+    quiet = [hook for hook in (LoaderSeedHook(*seeds), SyncBuffersHook(), progress) if hook]
+    runner.averages = AveragedWeightsHook(spec, quiet)
+    runner.epoch_end = EpochEndHook(rundir, spec, watch, progress, clips, runner.averages)
+    for hook in (*quiet, watch, clips, runner.averages, runner.epoch_end):
+        runner.register_hook(hook)
     return runner
 
 

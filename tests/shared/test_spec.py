@@ -29,6 +29,12 @@ def test_the_keys_on_disk_and_their_order_stay() -> None:
     assert list(SPEC.to_json()) == KEYS
 
 
+def test_what_only_a_search_has_stands_in_no_other_file() -> None:
+    searched = dataclasses.replace(SPEC, read="averaged", averaged_checks=[4, 8, 15])
+    assert list(searched.to_json()) == [*KEYS, "read", "averaged_checks"]
+    assert TrialSpec.from_json(searched.to_json()) == searched
+
+
 def test_what_is_written_is_read_back(tmp_path) -> None:
     run = RunDir(tmp_path)
     assert run.read_spec() is None

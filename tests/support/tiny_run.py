@@ -134,3 +134,15 @@ def run_alone(rundir):
         return subprocess.call(
             command, env=environment_of(rundir), stdout=log, stderr=log, timeout=120
         )
+
+
+def run_program(rundir, program):
+    """Run the job as a single process through a program of its own; return its exit code."""
+    with open(rundir.job_log, "ab") as log:
+        return subprocess.call(
+            [sys.executable, "-c", program, str(rundir.root)],
+            env=environment_of(rundir),
+            stdout=log,
+            stderr=log,
+            timeout=120,
+        )

@@ -34,6 +34,9 @@ class PrototypeBank(nn.Module):
         seed: of the random unit vectors to begin with, the same on every rank.
     """
 
+    #: Moved a little with every step, like a weight: a mean of weights takes their mean too.
+    averaged_buffers = ("prototypes",)
+
     def __init__(
         self, in_channels: int, num_classes: int, width: int, momentum: float, seed: int
     ) -> None:
