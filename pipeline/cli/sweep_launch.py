@@ -118,8 +118,8 @@ def search(
 ) -> int:
     """Search the `space` of SWEEP's best recipe with Optuna's TPE.
 
-    What the plan has run counts from the start and is never run again. `search: {rule: halving}`
-    or `ladder` in the sweep file says what stops a trial early. Kill it at any point: the same
+    What the plan has run counts from the start and is never run again. `search: {rule: ladder}`
+    or `halving` in the sweep file says what stops a trial early. Kill it at any point: the same
     command continues, and what it spent before counts. What it may cost: pcan sweep plan
     --search.
     With --on slurm each trial runs in a job of the cluster.

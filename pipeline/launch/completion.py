@@ -11,6 +11,7 @@ from pipeline.launch.context import CurrentContext, LaunchContext
 from pipeline.launch.control_files import ControlFiles
 from pipeline.launch.reporters import Reporter
 from pipeline.launch.scheduler import variant_after
+from pipeline.launch.search_rule import rule_of_trial
 from pipeline.launch.stop_requests import StopLevel, StopRequests
 from pipeline.launch.trial_history import rules_for
 from pipeline.launch.trial_runner import TrialRunner, outcome_of
@@ -182,7 +183,9 @@ def prune_paused(context: LaunchContext, beaten: Sequence[TrialRow], reporter: R
             lease.release(Phase.PAUSED, cause=Cause.PAUSED, reason=verdict.reason, seconds=0)
             continue
         reason = verdict.reason if verdict is not None else "its run directory is gone"
-        outcome = Outcome(state=State.PRUNED, cause=context.sweep.search.rule, reason=reason)
+        outcome = Outcome(
+            state=State.PRUNED, cause=Cause(rule_of_trial(context, lease).name), reason=reason
+        )
         records = list(row.verdicts)
         if verdict is not None:
             records.append(verdict.record())

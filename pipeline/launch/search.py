@@ -13,14 +13,16 @@ from pipeline.job.exit_cause import Outcome
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.orders import Schedule, SearchOrder
 from pipeline.launch.overrulings import overruled
+from pipeline.launch.search_rule import rule_of, rule_of_trial
 from pipeline.launch.trial_lease import TrialLease
 from pipeline.launch.workdir import newest_checkpoint
 from pipeline.plan.recipe import recipe_values
-from pipeline.plan.search.rules import RULES, AsyncHalving, Rung, make_rule
+from pipeline.plan.search.rules import RULES, Rung
 from pipeline.plan.search.rung_judge import RungRules
 from pipeline.plan.verdict import VerdictKind
 from pipeline.shared.rundir import RunDir
-from pipeline.shared.states import Cause, Kind, Phase, State
+from pipeline.shared.states import Cause, Phase, State
+from pipeline.study.begun_search import as_first_begun, search_trials
 from pipeline.study.claim_request import ClaimRequest
 from pipeline.study.gpu_hours import hours_so_far
 from pipeline.study.rungs import read_standings
@@ -30,20 +32,9 @@ from pipeline.study.trial_rows import TrialRow, recipe_row
 _CHECK = re.compile(rf"epoch (\d+) ({'|'.join(RULES)})")
 
 
-def trials_of(rows: Sequence[TrialRow], variant: str) -> list[TrialRow]:
-    """Return a variant's trials that belong to its search."""
-    return [row for row in rows if row.variant == variant and row.kind is Kind.SEARCH]
-
-
-def rule_of(context: LaunchContext, variant: str) -> AsyncHalving:
-    """Return the stopping rule for trials of a variant."""
-    epochs = context.resolution.configs[variant].facts.get("max_epochs")
-    return make_rule(context.sweep.search, int(epochs or 0))
-
-
 def next_search(context: LaunchContext, order: SearchOrder, rows: Sequence[TrialRow]) -> Schedule:
     """Return what a search wants now."""
-    trials = trials_of(rows, order.variant)
+    trials = search_trials(rows, order.variant)
     spent = hours_so_far(context.sweep, trials)
     if order.gpu_hours is not None and spent >= order.gpu_hours:
         why = f"the search's {order.gpu_hours:g} GPU hours are used up ({_by_state(trials)})"
@@ -55,6 +46,7 @@ def next_search(context: LaunchContext, order: SearchOrder, rows: Sequence[Trial
         recipe_hash=context.hashes[order.variant],
         search=SamplerOptions(
             seed=context.sweep.search.seed,
+            settings=as_first_begun(context.sweep.search, rows, order.variant),
             first=None if trials else _unrun_recipe(context, order.variant, rows),
             going_on=resumable,
         ),
@@ -73,14 +65,14 @@ def _sort_paused(
     paused = [row for row in trials if row.phase == Phase.PAUSED and not row.finished]
     if not paused:
         return frozenset(), ()
-    rule = rule_of(context, order.variant)
+    rule = rule_of(context, order.variant, trials)
     standings = read_standings(context.sweep, order.variant, rule, context.study_storage)
     undrawn = max(0, order.trials - len(trials))
     resumable, beaten = set(), []
     for row in paused:
         check = rule.due(row.epoch)
         field = rule.field(standings, check, undrawn) if check is not None else Rung({})
-        if check is None or row.number not in field.bests:
+        if check is None or row.number not in field.readings:
             resumable.add(row.trial_id)
             continue
         kind = rule.decide(check, row.number, field).kind
@@ -119,7 +111,7 @@ def counted(number: int) -> str:
 
 def rung_rules_for(context: LaunchContext, lease: TrialLease, rundir: RunDir) -> RungRules:
     """Return what a trial of a search is judged by beyond the plan's rules."""
-    rule = rule_of(context, lease.variant)
+    rule = rule_of_trial(context, lease)
     number = int(lease.number)
 
     def field(check: int) -> Rung | None:
@@ -130,7 +122,7 @@ def rung_rules_for(context: LaunchContext, lease: TrialLease, rundir: RunDir) ->
             return None
         others = [one for one in standings if one.number != number]
         order = context.order.search
-        undrawn = order.trials - len(trials_of(rows, lease.variant)) if order else 0
+        undrawn = order.trials - len(search_trials(rows, lease.variant)) if order else 0
         return rule.field(others, check, max(0, undrawn))
 
     return RungRules(rule=rule, number=number, field=field, passed=_passed(rundir))
@@ -155,7 +147,7 @@ def other_launches_gpu_hours(context: LaunchContext, running: Collection[int]) -
     order = context.order.search
     if order is None or order.gpu_hours is None:
         return None
-    rows = trials_of(context.rows(), order.variant)
+    rows = search_trials(context.rows(), order.variant)
     return hours_so_far(context.sweep, rows, without=running)
 
 

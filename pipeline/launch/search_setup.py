@@ -9,13 +9,15 @@ from pipeline.launch.budget import Budget
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.orders import SearchOrder
 from pipeline.launch.reporters import Reporter
-from pipeline.launch.search import counted, rule_of, trials_of
+from pipeline.launch.search import counted
+from pipeline.launch.search_rule import rule_of
 from pipeline.plan.config_diff import differences
 from pipeline.plan.recipe import recipe_values
 from pipeline.plan.search.rules import SyncHalving
 from pipeline.plan.search.space import rates_of
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.states import Kind, State
+from pipeline.study.begun_search import search_trials
 from pipeline.study.gpu_hours import epoch_hours, hours_so_far
 from pipeline.study.import_trials import PriorTrial, import_prior, outside_space
 from pipeline.study.trial_rows import TrialRow, recipe_row
@@ -83,8 +85,8 @@ def start_search(
     for line in add_prior_trials(context, order.variant, rows):
         reporter.on_message(line)
     order = dataclasses.replace(order, trials=settle_trials(context, order, rows))
-    trials = trials_of(rows, order.variant)
-    rule = rule_of(context, order.variant)
+    trials = search_trials(rows, order.variant)
+    rule = rule_of(context, order.variant, rows)
     much = counted(order.trials) if order.trials != UNLIMITED else "as many trials as fit"
     within = f" within {order.gpu_hours:g} GPU hours" if order.gpu_hours is not None else ""
     checks = ", ".join(str(check) for check in rule.checks)
@@ -106,7 +108,7 @@ def max_parallel(context: LaunchContext, most: int) -> int:
     epochs = context.resolution.configs[order.variant].facts.get("max_epochs")
     if not hours or not epochs:
         return most
-    left = order.gpu_hours - hours_so_far(context.sweep, trials_of(rows, order.variant))
+    left = order.gpu_hours - hours_so_far(context.sweep, search_trials(rows, order.variant))
     return max(1, min(most, int(left / (hours * int(epochs)))))
 
 
@@ -118,7 +120,7 @@ def settle_trials(context: LaunchContext, order: SearchOrder, rows: Sequence[Tri
     Raises:
         InputError: it is not known how long an epoch takes.
     """
-    rule = rule_of(context, order.variant)
+    rule = rule_of(context, order.variant, rows)
     if order.trials != UNLIMITED or order.gpu_hours is None or not isinstance(rule, SyncHalving):
         return order.trials
     hours, _ = epoch_hours(context.sweep, rows)
@@ -130,7 +132,7 @@ def settle_trials(context: LaunchContext, order: SearchOrder, rows: Sequence[Tri
     count = rule.least
     while rule.most_epochs(count + 1) * hours <= order.gpu_hours:
         count += 1
-    return max(count, len(trials_of(rows, order.variant)))
+    return max(count, len(search_trials(rows, order.variant)))
 
 
 def add_prior_trials(context: LaunchContext, variant: str, rows: Sequence[TrialRow]) -> list[str]:

@@ -15,6 +15,7 @@ from pipeline.errors import NotReady, StorageError
 from pipeline.job.resolve import ResolvedConfig, resolve
 from pipeline.job.slots import Slot
 from pipeline.launch.context import LaunchContext
+from pipeline.launch.search_rule import averaged_checks, facts_of
 from pipeline.launch.trial_lease import TrialLease
 from pipeline.plan.project import Project, relative
 from pipeline.plan.search.space import moved_with_lr
@@ -39,7 +40,7 @@ _VERSIONS = ("pcan", "torch", "mmengine", "mmaction2", "mmcv-lite", "mmcv", "num
 #: Of a trial's spec, what the storage keeps as well.
 _STORED = (
     *("epochs", "seed", "data", "wandb", "device", "nproc"),
-    *("continues", "confirms", "imported", "search"),
+    *("continues", "confirms", "imported", "search", "read"),
 )
 
 
@@ -53,6 +54,7 @@ class JobPlacement:
     tracking: Mapping[str, Any]
     slots: int = 1  # jobs of this launch that share the machine
     named: Sequence[str] = ()  # config paths that `--set` gives a value
+    averaged_checks: Sequence[int] = ()  # epochs after which averaged weights are read
 
 
 def run_dir(project: Project, sweep: str, variant: str, number: int | str) -> RunDir:
@@ -77,6 +79,7 @@ def write_workdir(context: LaunchContext, lease: TrialLease, slot: Slot, attempt
         tracking=context.tracking,
         slots=max(1, len(context.slots)),
         named=list(context.sets),
+        averaged_checks=averaged_checks(context, lease),
     )
     configs = _trial_configs(context, lease)
     return prepare(context.project, context.sweep, lease, configs, place, attempt)
@@ -160,7 +163,9 @@ def _spec(
         study=study_name(sweep, lease.variant),
         plan=variant.plan,
         trial=trial_key(lease),
-        search=(lease.previous.get("facts") or {}).get("search"),
+        search=facts_of(lease).get("search"),
+        read=facts_of(lease).get("read"),
+        averaged_checks=list(place.averaged_checks),
         values=dict(lease.params),
         overrides=overrides_of(pure),
         metric=sweep.objective.metric,

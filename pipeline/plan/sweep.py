@@ -184,6 +184,8 @@ class Search(Strict):
         rule: the stopping rule; `sync_halving` is another name of `ladder`.
         trials: how many trials in all, where the command does not say.
         around: the variant whose space is searched; None: the best of those run so far.
+        read: what the rule ranks trials by: the greater of the best value so far and the value of
+            the averaged weights, or the best so far alone.
         at: the rule's checks, as shares of a trial's epochs.
         keep: the share of the trials that goes on at a check.
         finish: how many go on at least, under the ladder.
@@ -191,9 +193,10 @@ class Search(Strict):
         couple: whether a drawn lr moves its scheduler's rates.
     """
 
-    rule: Annotated[Literal["halving", "ladder", "none"], BeforeValidator(_rule_name)] = "halving"
+    rule: Annotated[Literal["halving", "ladder", "none"], BeforeValidator(_rule_name)] = "ladder"
     trials: Annotated[int, Field(ge=1, le=10_000)] | None = None
     around: Name | None = None
+    read: Literal["averaged", "best"] = "averaged"
     at: Annotated[Several[Share], Field(min_length=1)] = (1 / 8, 1 / 4, 1 / 2)
     keep: Share = 0.5
     finish: Annotated[int, Field(ge=1, le=1000)] = 3

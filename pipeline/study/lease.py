@@ -162,6 +162,7 @@ def figures(history: Sequence[Measurement]) -> dict[str, Any]:
         "lr": latest.lr,
         "best_top1": top.top1 if top else None,
         "best_epoch": top.epoch if top else None,
+        "averaged": {str(m.epoch): m.averaged for m in history if m.averaged is not None},
     }
 
 

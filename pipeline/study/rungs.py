@@ -7,17 +7,19 @@ can still reach a later check.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from pipeline.plan.search.reading import Reading
 from pipeline.plan.search.rules import AsyncHalving, Reachability, TrialProgress
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.states import Kind, State
 from pipeline.study.db.storage import Storage
-from pipeline.study.trial_rows import kind_of, study_name
+from pipeline.study.trial_rows import by_epoch_number, kind_of, study_name
 
 _TRIALS = """
-SELECT t.trial_id, t.number, CAST(t.state AS VARCHAR(20)) AS state, p.facts, p.recipe_hash
+SELECT t.trial_id, t.number, CAST(t.state AS VARCHAR(20)) AS state, p.facts, p.recipe_hash,
+    p.averaged
 FROM trials AS t JOIN studies AS s ON s.study_id = t.study_id
 LEFT JOIN pcan_trials AS p ON p.trial_id = t.trial_id
 WHERE s.study_name = :study ORDER BY t.number
@@ -69,19 +71,22 @@ def _standing(
     return TrialProgress(
         number=int(row["number"]),
         epoch=max(curve, default=0),
-        bests=_bests(curve, rule.checks),
+        readings=_readings(curve, by_epoch_number(row["averaged"]), rule),
         way=_reachability(State(row["state"]), _kind(row)),
     )
 
 
-def _bests(curve: Mapping[int, float], checks: Sequence[int]) -> dict[int, float]:
-    """Return the best value so far at each check that was reached with a finite value."""
-    last, bests = max(curve, default=0), {}
-    for check in checks:
+def _readings(
+    curve: Mapping[int, float], averaged: Mapping[int, float], rule: AsyncHalving
+) -> dict[int, float]:
+    """Return what the rule reads at each check that was reached with a finite value."""
+    last, readings = max(curve, default=0), {}
+    for check in rule.checks:
         values = [v for e, v in curve.items() if e <= check and math.isfinite(v)]
         if last >= check and values and math.isfinite(curve.get(check, 0.0)):
-            bests[check] = max(values)
-    return bests
+            own = averaged.get(check) if rule.reads(check) else None
+            readings[check] = Reading.of(max(values), own).value
+    return readings
 
 
 def _reachability(state: State, kind: Kind) -> Reachability:

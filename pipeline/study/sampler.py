@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.plan.search.space import applicable
 from pipeline.plan.search.space import draw as draw_values
-from pipeline.plan.sweep import Space, Sweep
+from pipeline.plan.sweep import Search, Space, Sweep
 from pipeline.shared.states import Cause, Kind, Phase, State
 from pipeline.study.add_trial import add_trial, fail_in_optuna
 from pipeline.study.db.storage import Storage
@@ -28,11 +28,13 @@ class SamplerOptions:
 
     Args:
         seed: of the sampler; the n-th trial of a search is drawn alike after a restart.
+        settings: the search's; None: the sweep file's.
         first: values of the search's first trial: the recipe's, where it has not been run.
         going_on: ids of paused trials that may go on.
     """
 
     seed: int
+    settings: Search | None = None
     first: Mapping[str, Any] | None = None
     going_on: frozenset[int] = frozenset()
 
@@ -71,11 +73,15 @@ def sample_trial(
         params=values,
         distributions={path: distribution(space[path]) for path in values},
     )
-    facts = {"search": sweep.search.rule} if search is not None else {}
+    facts = _drawn_under(search.settings or sweep.search) if search is not None else {}
     row = add_trial(
         sweep, storage, variant, template, recipe_hash=None, params=values, facts=facts
     )
     return {**row, "state": State.RUNNING, "run_dir": None, "started_at": None}
+
+
+def _drawn_under(settings: Search) -> dict[str, str]:
+    return {"search": settings.rule, "read": settings.read}
 
 
 def _seed(seed: int, drawn: Sequence[object]) -> int:

@@ -54,6 +54,8 @@ trials = sa.Table(
     sa.Column("cause", sa.String(100)),
     sa.Column("reason", sa.Text),
     sa.Column("verdicts", sa.JSON),  # records of the verdicts that a rule gave
+    # Values of the averaged weights by epoch, for a search's rule: never a result.
+    sa.Column("averaged", sa.JSON),
     sa.Column("facts", sa.JSON),  # what is fixed at the start: epochs, store, clips, ...
     sa.UniqueConstraint("sweep", "variant", "number"),
 )
@@ -104,8 +106,14 @@ def _add_waiting_index(connection: sa.Connection) -> None:
     _waiting_index.create(connection, checkfirst=True)
 
 
+def _add_averaged(connection: sa.Connection) -> None:
+    names = {column["name"] for column in sa.inspect(connection).get_columns(TRIALS_TABLE)}
+    if "averaged" not in names:
+        connection.execute(sa.text(f"ALTER TABLE {TRIALS_TABLE} ADD COLUMN averaged JSON"))
+
+
 #: The k-th brings tables of version k to version k + 1.
-_UPGRADES: tuple[Callable[[sa.Connection], None], ...] = (_add_waiting_index,)
+_UPGRADES: tuple[Callable[[sa.Connection], None], ...] = (_add_waiting_index, _add_averaged)
 
 
 def upgrade(engine: sa.Engine, shown: str) -> None:

@@ -55,6 +55,8 @@ class TrialRow:
     reason: str | None
     verdicts: Sequence[Mapping[str, Any]]
     facts: Mapping[str, Any]
+    #: Values of the averaged weights by epoch.
+    averaged: Mapping[int, float] = dataclasses.field(default_factory=dict)
     #: When the row was read, by the database's clock.
     read_at: float | None = None
 
@@ -195,7 +197,13 @@ def _row(row: Mapping[str, Any], now: float) -> TrialRow:
     fields["params"] = _json(row["params"]) or {}
     fields["verdicts"] = _json(row["verdicts"]) or []
     fields["facts"] = _json(row["facts"]) or {}
+    fields["averaged"] = by_epoch_number(row.get("averaged"))
     return TrialRow(**fields, read_at=now)
+
+
+def by_epoch_number(column: Any) -> dict[int, float]:
+    """Return the `averaged` column's values by epoch; none where nothing was read."""
+    return {int(epoch): float(value) for epoch, value in (_json(column) or {}).items()}
 
 
 def _json(value: Any) -> Any:

@@ -31,7 +31,7 @@ def searched(cluster: Cluster) -> dict:
 
 
 def test_a_ladder_pauses_and_goes_on_across_jobs(cluster, until: Callable[..., None]) -> None:
-    cluster.write(VARIANTS, "search: {rule: ladder, at: [0.5], finish: 1, seed: 3}\n")
+    cluster.write(VARIANTS, "search: {rule: ladder, read: best, at: [0.5], finish: 1, seed: 3}\n")
     cluster.wait(search(cluster, "--trials", "4", "--wandb", "offline"))
     until(lambda: not cluster.project.job_pids(), "no process is left", limit_s=10)
     trials = searched(cluster)

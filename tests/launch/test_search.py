@@ -63,7 +63,7 @@ def test_a_paused_trial_outlives_its_launcher(searched) -> None:
     trial = between["baseline/1"]
     assert (trial["state"], trial["phase"], trial["cause"]) == ("RUNNING", "paused", "paused")
     assert trial["next_gate"] is None
-    assert "Searching around baseline: 3 trials (ladder, checked after epoch 2)." in text
+    assert "Searching around baseline: 3 trials (ladder, checked after epoch 3)." in text
     assert "paused until 2 others got there too" in text
 
 
@@ -72,7 +72,7 @@ def test_a_checkpoint_lost_in_a_pause_fails_that_trial_alone(searched) -> None:
     trials = project.status()
     lost = trials["baseline/1"]
     assert (lost["state"], lost["cause"]) == ("FAIL", "lost_checkpoint")
-    assert "its checkpoint of epoch 2 was lost while it was paused" in text
+    assert "its checkpoint of epoch 3 was lost while it was paused" in text
     others = [trials[f"baseline/{n}"]["state"] for n in (2, 3)]
     assert sorted(others) == ["COMPLETE", "PRUNED"]
 
@@ -80,10 +80,10 @@ def test_a_checkpoint_lost_in_a_pause_fails_that_trial_alone(searched) -> None:
 def test_every_decision_is_one_sentence_on_record(searched) -> None:
     project, text, _ = searched
     beaten = next(t for t in project.status().values() if t["state"] == "PRUNED")
-    assert beaten["reason"].startswith("epoch 2: best so far ")
-    assert "rank 3 of 3 that reached epoch 2, 2 go on, cut " in beaten["reason"]
+    assert beaten["reason"].startswith("epoch 3: averaged 30.0, best so far ")
+    assert "rank 3 of 3 that reached epoch 3, 2 go on, cut " in beaten["reason"]
     assert beaten["cause"] == "ladder" and beaten["reason"] in text
-    assert "goes on: epoch 2: best so far" in text
+    assert "goes on: epoch 3: averaged 30.0, best so far" in text
 
 
 def test_a_drawn_lr_moves_the_schedules_end_with_it(searched) -> None:
@@ -114,10 +114,28 @@ def test_pausing_and_resuming_equals_not_pausing(searched, tmp_path: Path) -> No
         assert same(paused[key], straight[key]), key
 
 
+def test_averaged_weights_are_read_once_and_are_no_result(searched) -> None:
+    project, *_ = searched
+    for number in (2, 3):
+        folder = project.folder(f"baseline/{number}")
+        assert json.loads((folder / "spec.json").read_text())["averaged_checks"] == [3]
+        read = [one for one in lines(folder) if "averaged_top1" in one["extra"]]
+        assert [(one["epoch"], one["extra"]["averaged_top1"]) for one in read] == [(3, 0.3)]
+    assert all(t["best_top1"] != 0.3 for t in project.status().values())
+
+
+def lines(folder: Path) -> list[dict]:
+    return [json.loads(one) for one in (folder / "measurements.jsonl").read_text().splitlines()]
+
+
 def measured(folder: Path) -> list[dict]:
-    lines = (folder / "measurements.jsonl").read_text().splitlines()
+    """Return the figures of each epoch, without its start's and what only ranks trials."""
     own = ("seconds", "time", "attempt")
-    return [{k: v for k, v in json.loads(line).items() if k not in own} for line in lines]
+    found = [{k: v for k, v in one.items() if k not in own} for one in lines(folder)]
+    for one in found:
+        for key in ("averaged_top1", "averaged_seconds"):
+            one["extra"].pop(key, None)
+    return found
 
 
 def same(one: object, other: object) -> bool:

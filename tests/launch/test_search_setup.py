@@ -16,6 +16,7 @@ from pipeline.launch.completion import CompletionQueue
 from pipeline.launch.orders import RunOrder, SearchOrder
 from pipeline.launch.reporters import Reporter
 from pipeline.launch.search import _passed, next_search, other_launches_gpu_hours
+from pipeline.launch.search_rule import averaged_checks
 from pipeline.launch.search_setup import (
     as_search_point,
     choose_variant,
@@ -47,7 +48,7 @@ variants:
   long: {like: base, set: {epochs: 50}}
   cold: {like: base, set: {}}
 ladder: {start: base}
-search: {rule: ladder}
+search: {rule: ladder, read: best}
 """
 
 
@@ -220,3 +221,27 @@ def test_only_a_recorded_go_lets_a_trial_pass(tmp_path: Path) -> None:
         "torn"
     )
     assert _passed(rundir) == frozenset({1})
+
+
+@pytest.mark.parametrize(
+    ("trials", "known", "checks"), [(3, 0, ()), (4, 0, (3, 4)), (3, 1, (3, 4)), (20, 0, (3, 4))]
+)
+def test_averages_are_read_where_somebody_can_be_stopped(
+    sweep: Sweep, trials: int, known: int, checks: tuple[int, ...]
+) -> None:
+    waiting = row("base", 9, recipe_hash="a", state="WAITING")
+    before = [row("base", n, recipe_hash="b", epoch=8) for n in range(known)]
+    context: Any = types.SimpleNamespace(
+        sweep=sweep,
+        resolution=types.SimpleNamespace(configs=CONFIGS),
+        order=RunOrder(search=SearchOrder(variant="base", trials=trials)),
+        rows=lambda: [waiting, *before],
+    )
+    lease: Any = types.SimpleNamespace(
+        variant="base", previous={"facts": {"search": "ladder", "read": "averaged"}}
+    )
+    named = sweep.search.model_copy(update={"read": "averaged"})
+    context.sweep = sweep.model_copy(update={"search": named})
+    assert averaged_checks(context, lease) == checks
+    lease.previous = {"facts": {}}
+    assert averaged_checks(context, lease) == (), "no trial of a search"

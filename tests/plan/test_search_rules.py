@@ -42,7 +42,7 @@ def test_a_third_is_not_moved_by_rounding() -> None:
 
 def test_the_decision_is_one_sentence() -> None:
     field = Rung({**FOURTEEN, 20: 0.612})
-    del field.bests[7]  # fourteen with the one that is judged
+    del field.readings[7]  # fourteen with the one that is judged
     decision = AsyncHalving(60).decide(8, 20, field)
     assert decision.kind is VerdictKind.PRUNE
     assert decision.reason == (
@@ -167,7 +167,7 @@ def test_the_last_epoch_is_never_stopped_by_the_rule() -> None:
 
 
 def test_the_file_chooses_the_rule() -> None:
-    assert make_rule(Search(rule="ladder", finish=2), 8) == SyncHalving(8, least=2)
+    assert make_rule(Search(rule="ladder", finish=2), 8) == SyncHalving(8, least=2, averaged=True)
     assert Search.model_validate({"rule": "sync_halving"}) == Search(rule="ladder")
-    assert make_rule(Search(), 8) == AsyncHalving(8)
+    assert make_rule(Search(rule="halving", read="best"), 8) == AsyncHalving(8)
     assert make_rule(Search(rule="none"), 8).checks == () == NoRule(8).checks

@@ -76,6 +76,19 @@ def test_a_storage_without_a_version_is_upgraded_by_the_first_that_writes(
     storage.close()
 
 
+def test_a_storage_from_before_averaged_weights_gets_their_column(sweep: Sweep, url: str) -> None:
+    storage = filled(sweep, url)
+    drop = "ALTER TABLE pcan_trials DROP COLUMN averaged"
+    execute(url, drop, "UPDATE pcan_schema SET version = 1")
+    assert [row.averaged for row in read_board("many", storage)] == [{}]
+    storage.close()
+    storage.rdb  # noqa: B018
+    assert version(storage) == [SCHEMA_VERSION]
+    names = {column["name"] for column in sa.inspect(storage.engine).get_columns("pcan_trials")}
+    assert "averaged" in names
+    storage.close()
+
+
 def test_reading_an_older_file_changes_no_byte_of_it(sweep: Sweep, tmp_path: Path) -> None:
     file = tmp_path / "s.db"
     storage = filled(sweep, f"sqlite:///{file}")

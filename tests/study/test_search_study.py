@@ -9,8 +9,9 @@ import pytest
 
 from pipeline.plan.read import read_sweep
 from pipeline.plan.search.rules import AsyncHalving, Reachability, SyncHalving
-from pipeline.plan.sweep import Sweep
-from pipeline.shared.measurement import Measurement
+from pipeline.plan.sweep import Search, Sweep
+from pipeline.shared.measurement import AVERAGED, Measurement
+from pipeline.study.begun_search import as_begun
 from pipeline.study.claim import claim, claim_to_prune
 from pipeline.study.claim_request import ClaimRequest
 from pipeline.study.db.storage import Storage, open_storage
@@ -160,7 +161,7 @@ def test_the_plans_recipes_become_known_once(sweep, storage) -> None:
     assert (found.value, found.params) == (0.8, {"lr": 2e-3, "opt": "adam"})
     standings = read_standings(sweep, "base", AsyncHalving(8), storage)
     (one,) = [s for s in standings if s.epoch]
-    assert one.bests == {1: 0.4, 2: 0.8} and one.way is Reachability.OUT
+    assert one.readings == {1: 0.4, 2: 0.8} and one.way is Reachability.OUT
     assert claim(sweep, storage, wanted(0)) is None  # never run again
 
 
@@ -176,7 +177,34 @@ def test_how_far_everybody_is(sweep, storage) -> None:
     drawn(sweep, storage, 4)
     found = {s.number: s for s in read_standings(sweep, "base", SyncHalving(8), storage)}
     assert found[0].way is Reachability.OUT  # the plan's recipe
-    assert (found[1].bests, found[1].way) == ({1: 0.5, 2: 0.5}, Reachability.OPEN)
-    assert (found[2].bests, found[2].way) == ({1: 0.6}, Reachability.ENDED)
-    assert (found[3].bests, found[3].way) == ({1: 0.1}, Reachability.OUT)
+    assert (found[1].readings, found[1].way) == ({1: 0.5, 2: 0.5}, Reachability.OPEN)
+    assert (found[2].readings, found[2].way) == ({1: 0.6}, Reachability.ENDED)
+    assert (found[3].readings, found[3].way) == ({1: 0.1}, Reachability.OUT)
     assert (found[4].epoch, found[4].way) == (0, Reachability.OPEN)
+
+
+def test_the_averaged_value_ranks_trials_and_is_told_to_nobody_else(sweep, storage) -> None:
+    rule = SyncHalving(8, averaged=True)
+    first, second = drawn(sweep, storage, 2), drawn(sweep, storage, 2)
+    values = curve(0.4, 0.5, 0.5)
+    read = dataclasses.replace(values[2], extra={AVERAGED: 0.7})
+    first.report([*values[:2], read], [])
+    first.release("paused", cause="paused", reason="r", seconds=1.0)
+    pause(second, 0.4, 0.6, 0.5)
+    found = {one.number: one.readings for one in read_standings(sweep, "base", rule, storage)}
+    assert (found[first.number], found[second.number]) == ({3: 0.7}, {3: 0.6})
+    rows = {row.number: row for row in read_board("s", storage)}
+    assert rows[first.number].averaged == {3: 0.7} and rows[first.number].best_top1 == 0.5
+    assert rows[first.number].facts["read"] == "averaged"
+    study = optuna.load_study(study_name="s/base", storage=storage.rdb)
+    assert max(study.trials[first.number].intermediate_values.values()) == 0.5
+
+
+def test_a_search_begun_by_the_best_so_far_goes_on_by_it() -> None:
+    old = {"search": "halving", "epochs": 8}
+    kept = as_begun(Search(), old)
+    assert (kept.rule, kept.read) == ("halving", "best")
+    named = as_begun(Search(rule="ladder", read="averaged"), old)
+    assert (named.rule, named.read) == ("ladder", "averaged")
+    new = {"search": "ladder", "read": "averaged"}
+    assert as_begun(Search(), new) == as_begun(Search(), None) == Search()

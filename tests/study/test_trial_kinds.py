@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.plan.read import read_sweep
 from pipeline.plan.search.rules import make_rule
-from pipeline.plan.sweep import Sweep
+from pipeline.plan.sweep import Search, Sweep
 from pipeline.shared.measurement import Measurement
 from pipeline.study.add_trial import add_repetition
 from pipeline.study.best import best_row, eligible
@@ -94,9 +94,9 @@ def test_a_search_compares_with_imported_runs_and_not_with_repetitions(place) ->
     repeat(sweep, storage, 1)
     end(claim(sweep, storage, [want(confirms=("v/0",))]), 0.9)
     name, _ = add(sweep, storage)
-    rule = make_rule(sweep.search, 8)
+    rule = make_rule(Search(read="best"), 8)
     found = read_standings(sweep, "v", rule, storage)
-    assert [one.number for one in found if one.bests] == [0, int(name.rpartition("/")[2])]
+    assert [one.number for one in found if one.readings] == [0, int(name.rpartition("/")[2])]
 
 
 def test_a_repetition_cut_off_half_made_is_ended_by_the_next_that_draws(place) -> None:

@@ -1,8 +1,8 @@
 """Stopping rules of a search: halving and the ladder. Pure, without state.
 
-Both check a trial at a few epochs and let the better half of all that ever got there go on, by the
-best value so far, which is what the trial would export. Halving decides at once, against those
-that got there before. The ladder pauses a trial until all others have arrived or ended.
+Both check a trial at a few epochs and let the better half of all that ever got there go on, by
+what `reading.py` reads of them. Halving decides at once, against those that got there before. The
+ladder pauses a trial until all others have arrived or ended.
 
 One class serves the launcher and the simulator: all that it knows of the other trials is a `Rung`,
 which the caller gathers.
@@ -13,6 +13,7 @@ import enum
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from pipeline.plan.search.reading import FEWEST_EPOCHS, Reading, digits_for
 from pipeline.plan.sweep import Search
 from pipeline.plan.verdict import VerdictKind
 from pipeline.shared.states import Cause
@@ -37,12 +38,12 @@ class TrialProgress:
     Args:
         number: breaks ties, the lower first.
         epoch: the latest measured.
-        bests: by check, the best value up to there; only checks that it has reached.
+        readings: by check, what was read there; only checks that it has reached.
     """
 
     number: int
     epoch: int
-    bests: Mapping[int, float]
+    readings: Mapping[int, float]
     way: Reachability
 
 
@@ -51,12 +52,12 @@ class Rung:
     """The trials that a check compares.
 
     Args:
-        bests: by number, the best value so far of each that got there, the judged one too.
+        readings: by number, what was read of each that got there, the judged one too.
         to_come: trials that may still get there.
         lost: trials that set out for this check and ended before it.
     """
 
-    bests: Mapping[int, float]
+    readings: Mapping[int, float]
     to_come: int = 0
     lost: int = 0
 
@@ -69,12 +70,12 @@ class Decision:
         rank: 1 is the best.
         reached: how many got there.
         go_on: how many of them may go on.
-        cut: the best value so far of the last that may.
+        cut: the reading of the last that may.
     """
 
     kind: VerdictKind
     check: int
-    best: float
+    reading: Reading
     rank: int
     reached: int
     go_on: int
@@ -91,12 +92,14 @@ class AsyncHalving:
         at: the checks, as shares of `epochs`.
         keep: the share that goes on, rounded up.
         least: how many go on at least.
+        averaged: averaged weights are read, at checks from the third epoch on.
     """
 
     epochs: int
     at: Sequence[float] = CHECKS_AT
     keep: float = KEEP
     least: int = 1
+    averaged: bool = False
 
     name = Cause.HALVING.value
 
@@ -104,7 +107,8 @@ class AsyncHalving:
     def checks(self) -> tuple[int, ...]:
         """The epochs that are checked, ascending; never the last, which ends the trial anyway."""
         # A share such as 1/3 of 30 must not become 11 by a rounding error.
-        found = {max(1, math.ceil(share * self.epochs - 1e-9)) for share in self.at}
+        first = FEWEST_EPOCHS if self.averaged else 1
+        found = {max(first, math.ceil(share * self.epochs - 1e-9)) for share in self.at}
         return tuple(sorted(epoch for epoch in found if epoch < self.epochs))
 
     def due(self, epoch: int, passed: Collection[int] = ()) -> int | None:
@@ -129,29 +133,46 @@ class AsyncHalving:
             undrawn: trials that the search will still begin.
         """
         before = self.previous(check)
-        bests: dict[int, float] = {}
+        readings: dict[int, float] = {}
         to_come, lost = undrawn, 0
         for one in standings:
-            if check in one.bests:
-                bests[one.number] = one.bests[check]
+            if check in one.readings:
+                readings[one.number] = one.readings[check]
             elif one.way is Reachability.OPEN:
                 to_come += 1
             elif one.way is Reachability.ENDED and (one.epoch > before or not before):
                 lost += 1
-        return Rung(bests, to_come, lost)
+        return Rung(readings, to_come, lost)
 
-    def decide(self, check: int, number: int, field: Rung) -> Decision:
+    def reads(self, check: int) -> bool:
+        """Whether averaged weights are read at this epoch."""
+        return self.averaged and check in self.checks
+
+    def may_stop(self, trials: int) -> bool:
+        """Whether the rule can stop any of so many trials."""
+        return bool(self.checks) and self._allowed(trials) < trials
+
+    def decide(
+        self, check: int, number: int, field: Rung, reading: Reading | None = None
+    ) -> Decision:
         """Decide about one trial that got to a check.
 
         Args:
-            number: the trial's, a key of `field.bests`.
+            number: the trial's, a key of `field.readings`.
+            reading: the trial's own, with both its values for the sentence; None: one value.
         """
-        best, values = field.bests[number], sorted(field.bests.values(), reverse=True)
+        own, values = field.readings[number], sorted(field.readings.values(), reverse=True)
         allowed = self._allowed(len(values))
         cut = values[allowed - 1]
-        rank = 1 + sum(value > best for value in values)
-        kind = VerdictKind.GO if best >= cut else VerdictKind.PRUNE
-        return _decision(kind, check, best, rank, len(values), allowed, cut)
+        return _decision(
+            VerdictKind.GO if own >= cut else VerdictKind.PRUNE,
+            check,
+            reading or Reading(own),
+            rank=1 + sum(value > own for value in values),
+            reached=len(values),
+            go_on=allowed,
+            cut=cut,
+        )
 
     def _allowed(self, entered: int) -> int:
         return min(max(self.least, math.ceil(self.keep * entered - 1e-9)), entered)
@@ -178,15 +199,25 @@ class SyncHalving(AsyncHalving):
             going, before = self._allowed(going), check
         return epochs
 
-    def decide(self, check: int, number: int, field: Rung) -> Decision:
-        best, reached = field.bests[number], len(field.bests)
-        order = sorted(field.bests, key=lambda n: (-field.bests[n], n))
+    def decide(
+        self, check: int, number: int, field: Rung, reading: Reading | None = None
+    ) -> Decision:
+        values, reached = field.readings, len(field.readings)
+        order = sorted(values, key=lambda n: (-values[n], n))
         allowed = min(self._allowed(reached + field.lost), reached)
-        rank, cut = 1 + order.index(number), field.bests[order[allowed - 1]]
-        if field.to_come:
-            return _waiting(check, best, rank, reached, allowed, cut, field.to_come)
+        rank, cut = 1 + order.index(number), values[order[allowed - 1]]
         kind = VerdictKind.GO if rank <= allowed else VerdictKind.PRUNE
-        return _decision(kind, check, best, rank, reached, allowed, cut, field.lost)
+        return _decision(
+            VerdictKind.PAUSE if field.to_come else kind,
+            check,
+            reading or Reading(values[number]),
+            rank=rank,
+            reached=reached,
+            go_on=allowed,
+            cut=cut,
+            lost=field.lost,
+            to_come=field.to_come,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,57 +234,37 @@ class NoRule(AsyncHalving):
 def _decision(
     kind: VerdictKind,
     check: int,
-    best: float,
+    reading: Reading,
+    *,
     rank: int,
     reached: int,
     go_on: int,
     cut: float,
     lost: int = 0,
+    to_come: int = 0,
 ) -> Decision:
-    shown, shown_cut = _points(best, cut)
-    before = f" ({lost} more ended before)" if lost else ""
+    digits = digits_for((reading.value, cut))
+    before = f" ({lost} more ended before)" if lost and not to_come else ""
+    others = "1 other" if to_come == 1 else f"{to_come} others"
+    how = (
+        f"paused until {others} got there too"
+        if to_come
+        else f"{go_on} go on, cut {100 * cut:.{digits}f}"
+    )
     reason = (
-        f"epoch {check}: best so far {shown}, rank {rank} of {reached} that reached epoch "
-        f"{check}{before}, {go_on} go on, cut {shown_cut}"
+        f"epoch {check}: {reading.words(1 if to_come else digits)}, rank {rank} of {reached} that "
+        f"reached epoch {check}{before}, {how}"
     )
     return Decision(
         kind=kind,
         check=check,
-        best=best,
+        reading=reading,
         rank=rank,
         reached=reached,
         go_on=go_on,
         cut=cut,
         reason=reason,
     )
-
-
-def _waiting(
-    check: int, best: float, rank: int, reached: int, go_on: int, cut: float, to_come: int
-) -> Decision:
-    others = "1 other" if to_come == 1 else f"{to_come} others"
-    return Decision(
-        kind=VerdictKind.PAUSE,
-        check=check,
-        best=best,
-        rank=rank,
-        reached=reached,
-        go_on=go_on,
-        cut=cut,
-        reason=(
-            f"epoch {check}: best so far {_points(best, best)[0]}, rank {rank} of {reached} that "
-            f"reached epoch {check}, paused until {others} got there too"
-        ),
-    )
-
-
-def _points(one: float, other: float) -> tuple[str, str]:
-    """Return two fractions in points, with as many digits as it takes to see that they differ."""
-    for digits in (1, 2, 4):
-        texts = f"{100 * one:.{digits}f}", f"{100 * other:.{digits}f}"
-        if texts[0] != texts[1] or one == other:
-            break
-    return texts
 
 
 #: By the name that a sweep file gives them.
@@ -266,4 +277,5 @@ def make_rule(search: Search, epochs: int) -> AsyncHalving:
     """Return the rule that a sweep file asks for, for trials of this length."""
     kind = RULES[search.rule]
     least = search.finish if kind is SyncHalving else 1
-    return kind(epochs, at=search.at, keep=search.keep, least=least)
+    averaged = search.read == "averaged"
+    return kind(epochs, at=search.at, keep=search.keep, least=least, averaged=averaged)

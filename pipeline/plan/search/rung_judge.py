@@ -8,6 +8,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+from pipeline.plan.search.reading import Reading
 from pipeline.plan.search.rules import RULES, AsyncHalving, Decision, Rung
 from pipeline.plan.verdict import Verdict, VerdictKind, non_finite
 from pipeline.shared.measurement import Measurement
@@ -45,19 +46,23 @@ def check(measured: Sequence[Measurement], searching: RungRules) -> Iterator[Ver
     due = searching.rule.due(latest.epoch, searching.passed)
     if due is None:
         return
-    best = best_until(measured, due)
-    field = searching.field(due) if best is not None else None
-    if best is None or field is None:
+    reading = read_at(measured, due, searching.rule)
+    field = searching.field(due) if reading is not None else None
+    if reading is None or field is None:
         return
-    full = dataclasses.replace(field, bests={**field.bests, searching.number: best})
-    decision = searching.rule.decide(due, searching.number, full)
+    full = dataclasses.replace(field, readings={**field.readings, searching.number: reading.value})
+    decision = searching.rule.decide(due, searching.number, full, reading)
     yield verdict_of(decision, latest, searching.rule.name)
 
 
-def best_until(measured: Sequence[Measurement], epoch: int) -> float | None:
-    """Return the best value up to an epoch, None if there is no finite one."""
-    values = [m.top1 for m in measured if 0 < m.epoch <= epoch and m.finite]
-    return max(values, default=None)
+def read_at(measured: Sequence[Measurement], check: int, rule: AsyncHalving) -> Reading | None:
+    """Return what a rule reads of a trial at a check, None if there is no finite value."""
+    until = [m for m in measured if 0 < m.epoch <= check]
+    best = max((m.top1 for m in until if m.finite), default=None)
+    if best is None:
+        return None
+    averaged = next((m.averaged for m in until if m.epoch == check), None)
+    return Reading.of(best, averaged if rule.reads(check) else None)
 
 
 def verdict_of(decision: Decision, latest: Measurement, rule: str) -> Verdict:
@@ -69,7 +74,7 @@ def verdict_of(decision: Decision, latest: Measurement, rule: str) -> Verdict:
         kind=decision.kind,
         rule=rule_name(decision.check, rule),
         threshold=None if pauses else decision.cut,
-        reading=decision.best,
+        reading=decision.reading.value,
         reason=decision.reason,
         state=State.PRUNED if prunes else None,
         cause=Cause(rule) if prunes else Cause.PAUSED if pauses else None,

@@ -9,9 +9,10 @@ import dataclasses
 import heapq
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pipeline.plan.judge import patience_counts
+from pipeline.plan.search.reading import EPOCHS_PER_READING, Reading
 from pipeline.plan.search.rules import AsyncHalving, Reachability, Rung, TrialProgress
 from pipeline.plan.sweep import Patience
 from pipeline.plan.verdict import VerdictKind
@@ -31,35 +32,51 @@ class LearningCurve:
         bests: best value so far after epochs 1, 2, ...; NaN before the first finite one.
         end: the last epoch that is trained.
         state: what it ends as.
+        averaged: the value of the averaged weights by epoch, where it was read.
     """
 
     bests: Sequence[float]
     end: int
     state: State
+    averaged: Mapping[int, float] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, values: Sequence[float], guard: bool = True, patience: Patience | None = None
+        cls,
+        values: Sequence[float],
+        guard: bool = True,
+        patience: Patience | None = None,
+        averaged: Mapping[int, float] | None = None,
     ) -> "LearningCurve":
         """Return the curve of these values.
 
         Args:
             values: one an epoch, a fraction; not finite where the run has diverged.
             guard: end the run at the first value that is not finite.
+            averaged: the value of the averaged weights by epoch, where it was read.
         """
+        read = averaged or {}
         bests = list(_best_so_far(values))
         broken = next((e for e, v in enumerate(values, 1) if not math.isfinite(v)), None)
         if guard and broken is not None:
             converged = _patience_end(values[: broken - 1], patience)
             if converged is None:
-                return cls(bests, broken, State.FAIL)
-            return cls(bests, converged, State.COMPLETE)
-        return cls(bests, _patience_end(values, patience) or len(values), State.COMPLETE)
+                return cls(bests, broken, State.FAIL, read)
+            return cls(bests, converged, State.COMPLETE, read)
+        end = _patience_end(values, patience) or len(values)
+        return cls(bests, end, State.COMPLETE, read)
 
     @property
     def epochs(self) -> int:
         """How many the run has in all."""
         return len(self.bests)
+
+    @property
+    def result(self) -> float:
+        """The best value that the run would export; -inf where it ends without one."""
+        value = self.bests[self.end - 1]
+        kept = self.state is State.COMPLETE and math.isfinite(value)
+        return value if kept else -math.inf
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,7 +86,8 @@ class Simulated:
     Args:
         trained: epochs that each trial got.
         states: what each ended as.
-        cost: epochs trained, as a share of training everything.
+        cost: epochs trained, with what readings of averaged weights cost, as a share of training
+            everything.
         regret: the best curve's best value less the best that may be exported.
     """
 
@@ -108,6 +126,7 @@ class _Trial:
     epoch: int = 0
     way: Reachability = Reachability.OPEN
     state: State | Phase = Phase.WAITING
+    readings: int = 0  # of averaged weights, each of which takes time
 
 
 class _Sweep:
@@ -125,6 +144,7 @@ class _Sweep:
             _Trial(n, c, s) for n, (c, s) in enumerate(zip(curves, speeds, strict=True))
         ]
         self.rule = rule
+        self._checks = rule.checks
         self.known = [
             _Trial(-1 - i, c, 1.0, c.end, Reachability.OUT, c.state) for i, c in enumerate(known)
         ]
@@ -149,7 +169,7 @@ class _Sweep:
 
     def _target(self, trial: _Trial) -> int:
         """Return the epoch at which something is next decided about a trial."""
-        ahead = [c for c in self.rule.checks if c > trial.epoch]
+        ahead = [c for c in self._checks if c > trial.epoch]
         return min([*ahead, trial.curve.end])
 
     def _push(self, trial: _Trial, now: float) -> None:
@@ -173,8 +193,9 @@ class _Sweep:
         at_end = trial.epoch == trial.curve.end
         if at_end and trial.curve.state is State.FAIL:
             return self._end(trial, State.FAIL)
-        if trial.epoch in self.rule.checks:
-            kind = self._decide(trial)
+        if trial.epoch in self._checks:
+            trial.readings += self.rule.averaged
+            kind = self._decide(trial, self._field(trial.epoch))
             if kind is VerdictKind.PRUNE:
                 return self._end(trial, State.PRUNED)
             if kind is VerdictKind.PAUSE:
@@ -185,7 +206,9 @@ class _Sweep:
     def _settle(self) -> None:
         """Let paused trials go on, or end them, once their check can be decided."""
         paused = [t for t in self.trials if t.state is Phase.PAUSED]
-        kinds = [(t, self._decide(t)) for t in paused]
+        # Nothing changes while all of them are decided, so one field serves all at a check.
+        fields = {check: self._field(check) for check in {t.epoch for t in paused}}
+        kinds = [(t, self._decide(t, fields[t.epoch])) for t in paused]
         for trial, kind in kinds:
             if kind is VerdictKind.PRUNE:
                 self._end(trial, State.PRUNED)
@@ -199,9 +222,8 @@ class _Sweep:
         trial.way = Reachability.OUT if state is State.PRUNED else Reachability.ENDED
         return False
 
-    def _decide(self, trial: _Trial) -> VerdictKind:
-        field = self._field(trial.epoch)
-        if trial.number not in field.bests:  # without the guard: no finite value so far
+    def _decide(self, trial: _Trial, field: Rung) -> VerdictKind:
+        if trial.number not in field.readings:  # without the guard: no finite value so far
             return VerdictKind.PRUNE
         return self.rule.decide(trial.epoch, trial.number, field).kind
 
@@ -213,8 +235,12 @@ class _Sweep:
         broke_there = trial.state is State.FAIL and trial.epoch == check
         there = trial.epoch >= check and not broke_there
         there = there and math.isfinite(trial.curve.bests[check - 1])
-        bests = {check: trial.curve.bests[check - 1]} if there else {}
-        return TrialProgress(trial.number, trial.epoch, bests, trial.way)
+        readings = {check: self._reading(trial.curve, check)} if there else {}
+        return TrialProgress(trial.number, trial.epoch, readings, trial.way)
+
+    def _reading(self, curve: LearningCurve, check: int) -> float:
+        averaged = curve.averaged.get(check) if self.rule.averaged else None
+        return Reading.of(curve.bests[check - 1], averaged).value
 
     def _result(self) -> Simulated:
         final = [t.curve.bests[-1] for t in self.trials]
@@ -225,10 +251,11 @@ class _Sweep:
             seen = [t.curve.bests[t.epoch - 1] for t in self.trials if t.epoch]
             kept = [v for v in seen if math.isfinite(v)] or [-math.inf]
         trained = tuple(t.epoch for t in self.trials)
+        spent = sum(trained) + EPOCHS_PER_READING * sum(t.readings for t in self.trials)
         return Simulated(
             trained=trained,
             states=tuple(t.state for t in self.trials),
-            cost=sum(trained) / sum(t.curve.epochs for t in self.trials),
+            cost=spent / sum(t.curve.epochs for t in self.trials),
             regret=max(0.0, target - max(kept)),
         )
 

@@ -7,7 +7,7 @@ as it is.
 
 from pipeline.errors import StorageError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 #: The names of our table of trials and of the table with its version.
 TRIALS_TABLE, VERSION_TABLE = "pcan_trials", "pcan_schema"
 
