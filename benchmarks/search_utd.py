@@ -81,7 +81,7 @@ variants:
       optim_wrapper.optimizer.lr: {{low: 1e-3, high: 0.5, log: true}}
       model.cls_head.loss_weights.1: {{low: 0.5, high: 2.0, step: 0.1}}
 ladder: {{start: small}}
-{warm}search: {{rule: {rule}, trials: {trials}, seed: {seed}}}
+{warm}search: {{rule: {rule}, read: {read}, trials: {trials}, seed: {seed}}}
 """
 
 #: What --warm adds.
@@ -108,6 +108,7 @@ def sweep_text(args: argparse.Namespace, rule: str, seed: int) -> str:
         data=args.data.resolve(),
         seed=seed,
         rule=rule,
+        read=args.read,
         trials=args.trials,
         epochs=args.epochs,
         warm=WARM if args.warm else "",
@@ -117,7 +118,11 @@ def sweep_text(args: argparse.Namespace, rule: str, seed: int) -> str:
 
 def project(args: argparse.Namespace, rule: str, seed: int) -> Path:
     """Make a project folder; all of them share one store of prepared clips."""
-    folder = args.work / f"{rule}-{seed}"
+    # Trials that run whole have no reading, so both readings share them.
+    name = (
+        f"{rule}-{seed}" if rule == "none" or args.read == "best" else f"{rule}-{args.read}-{seed}"
+    )
+    folder = args.work / name
     (folder / "sweeps").mkdir(parents=True, exist_ok=True)
     shutil.copytree(ROOT / "configs", folder / "configs", dirs_exist_ok=True)
     shutil.copy(ROOT / "wandb.yaml", folder)
@@ -177,13 +182,19 @@ def report(args: argparse.Namespace, seed: int) -> list[str]:
         replayed = simulate(
             [LearningCurve.of(one) for one in curves], SyncHalving(args.epochs, at)
         )
-        kind = f"ladder, replayed, at {', '.join(f'{share:.4g}' for share in at)}"
+        kind = f"ladder, replayed, best so far, at {', '.join(f'{share:.4g}' for share in at)}"
         spent, best = sum(replayed.trained), full - replayed.regret
         lines.append(row(kind, seed, spent, of, best, full))
     if live:
         kept = [trial["best_top1"] for trial in live if trial["state"] == "COMPLETE"]
         spent = sum(trial["epochs"] for trial in live)
-        lines.append(row("ladder, live", seed, spent, of, max(kept), full))
+        lines.append(row(f"ladder, live, {args.read}", seed, spent, of, max(kept), full))
+        # The searches draw alike only at first, so the bar is that of the complete curves.
+        count = max(1, round(spent / args.epochs))
+        first = max(max(one) for one in curves[:count])
+        lines.append(
+            row(f"the first {count} run whole", seed, count * args.epochs, of, first, full)
+        )
     return lines
 
 
@@ -195,6 +206,7 @@ def main() -> None:
     parser.add_argument("--live", type=int, nargs="*", default=[0])
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--read", choices=("averaged", "best"), default="averaged")
     parser.add_argument("--warm", action="store_true", help="start from trained weights")
     args = parser.parse_args()
     args.work = args.work.resolve()

@@ -8,7 +8,7 @@ import pytest
 from pipeline.errors import SweepFileError
 from pipeline.plan.read import read_sweep
 from pipeline.plan.recipe import recipe_values
-from pipeline.plan.search.cost_estimate import curves_for, estimate
+from pipeline.plan.search.cost_estimate import MeasuredCurve, curves_for, estimate
 from pipeline.plan.search.rules import SyncHalving
 from pipeline.plan.search.space import LR, applicable, draw, holds, moved_with_lr
 from pipeline.plan.sweep import Search, Space, Sweep
@@ -132,6 +132,6 @@ def test_an_estimate_ranks_the_rules() -> None:
 
 
 def test_measured_curves_are_preferred_once_there_are_enough() -> None:
-    whole = [[0.1 * n, 0.2] for n in range(8)]
-    assert curves_for([*whole, [0.5]], 2) == (whole, True)
+    whole = [MeasuredCurve([0.1 * n, 0.2]) for n in range(8)]
+    assert curves_for([*whole, MeasuredCurve([0.5])], 2) == (whole, True)
     assert not curves_for(whole[:7], 2)[1]

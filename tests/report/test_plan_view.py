@@ -12,6 +12,7 @@ from pipeline.cli import sweep_plan
 from pipeline.plan.lint.lint_finding import LintContext
 from pipeline.plan.sweep import Sweep
 from pipeline.report.plan.plan_record import plan_record, plan_view
+from pipeline.report.plan.search_estimate import search_text
 from pipeline.report.plan.text import plan_text
 
 
@@ -119,3 +120,38 @@ def test_a_change_that_a_variant_does_not_name_is_found(plan: Sweep) -> None:
     view = plan_view(LintContext(sweep=plan), resolved)
     (found,) = [f for f in view.lint if f.id == "changes_more_than_named"]
     assert f"but also differs in {lr}" in found.message and found.severity == "error"
+
+
+def search_lines(beats: tuple[bool | None, bool | None], measured: bool = True) -> str:
+    rules = [
+        {
+            **{"rule": name, "share": [0.3, 0.35, 0.4], "gpu_hours": None, "miss": 0.1},
+            **{"loss": 0.0016 if measured else None, "beats_whole": beaten},
+            "whole": {"trials": 6.9, "loss": 0.0188, "miss": 0.5},
+        }
+        for name, beaten in zip(("halving", "ladder"), beats, strict=True)
+    ]
+    return search_text(
+        {
+            **{"variant": "v", "rule": "ladder", "read": "averaged", "trials": 20, "epochs": 30},
+            **{"checks": [4, 8, 15], "space": [], "moves_with_lr": [], "rules": rules},
+            "curves": {"measured": measured, "count": 9, "averaged": 2},
+            **{"epoch_gpu_hours": None, "epoch_measured": False},
+        }
+    )
+
+
+def test_beside_each_rule_stands_what_it_has_to_beat() -> None:
+    text = search_lines((True, False))
+    bar = "6.9 trials run whole at the same cost lose 1.88"
+    assert f"  ladder: loses 0.16 points, {bar}" in text
+    assert "halving beats trials run whole here; ladder does not." in text
+    assert "checked after epoch 4, 8, 15: averaged weights or best so far" in text
+    assert "from 9 complete curves of this storage (2 of them have values of averaged" in text
+
+
+def test_plain_words_where_no_rule_beats_whole_trials_or_nothing_is_known() -> None:
+    assert "No rule beats trials run whole here" in search_lines((False, False))
+    unknown = search_lines((None, None), measured=False)
+    assert "Whether a rule beats trials run whole is not known" in unknown
+    assert "ladder: 6.9 trials run whole at the same cost\n" in unknown

@@ -8,10 +8,11 @@ learn, a few diverge. How they compare with real ones: docs/search.md.
 import dataclasses
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.plan.search.rules import RULES, make_rule
 from pipeline.plan.search.simulate import LearningCurve, Simulated, simulate
+from pipeline.plan.search.whole_trials import WholeTrials, at_same_cost
 from pipeline.plan.sweep import Patience, Search
 
 #: Fewer complete curves than this show too little; the reference shapes stand in.
@@ -24,23 +25,35 @@ TOP, SPREAD, SPEED, NOISE = 0.90, 0.05, (0.04, 0.25), 0.003
 WEAK, DIVERGED = 0.25, 0.05
 
 
+@dataclasses.dataclass(frozen=True)
+class MeasuredCurve:
+    """A complete run: its values by epoch, as fractions, and what was read of its averages."""
+
+    values: Sequence[float]
+    averaged: Mapping[int, float] = dataclasses.field(default_factory=dict)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Estimate:
     """What one rule costs and loses.
 
     Args:
         share: of the epochs of training everything: lowest tenth, mean, highest tenth.
-        miss: share of the sweeps that end more than half a point below their best curve.
+        loss: mean of how far a sweep ends below its best curve, a fraction.
+        miss: share of the sweeps that end more than half a point below it.
+        whole: trials run whole at the same cost.
     """
 
     rule: str
     share: tuple[float, float, float]
+    loss: float
     miss: float
+    whole: WholeTrials
 
 
 def estimate(
     search: Search,
-    curves: Sequence[Sequence[float]],
+    curves: Sequence[MeasuredCurve],
     trials: int,
     patience: Patience | None,
     seed: int = 0,
@@ -48,25 +61,26 @@ def estimate(
     """Return each rule's cost, the file's own settings for checks and shares.
 
     Args:
-        curves: complete ones, as fractions; drawn again where there are fewer than trials.
+        curves: complete ones; drawn again where there are fewer than trials.
     """
-    ended = [LearningCurve.of(curve, patience=patience) for curve in curves]
+    ended = [
+        LearningCurve.of(curve.values, patience=patience, averaged=curve.averaged)
+        for curve in curves
+    ]
     draws = [_draw(ended, trials, random.Random(f"{seed}/{i}")) for i in range(SWEEPS)]
     found = []
     for name in RULES:
         rule = make_rule(search.model_copy(update={"rule": name}), ended[0].epochs)
-        found.append(_summed(name, [simulate(picked, rule) for picked in draws]))
+        found.append(_summed(name, draws, [simulate(picked, rule) for picked in draws]))
     return found
 
 
-def curves_for(
-    measured: Sequence[Sequence[float]], epochs: int
-) -> tuple[list[Sequence[float]], bool]:
+def curves_for(measured: Sequence[MeasuredCurve], epochs: int) -> tuple[list[MeasuredCurve], bool]:
     """Return the curves to estimate from, and whether they were measured."""
-    whole = [curve for curve in measured if len(curve) == epochs]
+    whole = [curve for curve in measured if len(curve.values) == epochs]
     if len(whole) >= ENOUGH:
         return whole, True
-    return list(reference_curves(SHAPES, epochs)), False
+    return [MeasuredCurve(curve) for curve in reference_curves(SHAPES, epochs)], False
 
 
 def _draw(curves: Sequence[LearningCurve], trials: int, rng: random.Random) -> list[LearningCurve]:
@@ -75,13 +89,17 @@ def _draw(curves: Sequence[LearningCurve], trials: int, rng: random.Random) -> l
     return rng.choices(curves, k=trials)
 
 
-def _summed(rule: str, found: Sequence[Simulated]) -> Estimate:
+def _summed(
+    rule: str, draws: Sequence[Sequence[LearningCurve]], found: Sequence[Simulated]
+) -> Estimate:
     costs = sorted(one.cost for one in found)
     tenth = len(costs) // 10
     return Estimate(
         rule=rule,
         share=(costs[tenth], sum(costs) / len(costs), costs[-1 - tenth]),
+        loss=sum(one.regret for one in found) / len(found),
         miss=sum(one.missed for one in found) / len(found),
+        whole=at_same_cost(draws, found),
     )
 
 

@@ -5,11 +5,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.plan.recipe import recipe_values
-from pipeline.plan.search.cost_estimate import ENOUGH, Estimate, curves_for, estimate
-from pipeline.plan.search.rules import make_rule
+from pipeline.plan.search.cost_estimate import (
+    ENOUGH,
+    Estimate,
+    MeasuredCurve,
+    curves_for,
+    estimate,
+)
+from pipeline.plan.search.rules import NoRule, make_rule
 from pipeline.plan.search.space import LR, rates_of
-from pipeline.plan.sweep import Space, Sweep
+from pipeline.plan.sweep import Space, Sweep, Variant
 from pipeline.shared.states import State
+from pipeline.study.begun_search import as_first_begun
 from pipeline.study.db.storage import Storage
 from pipeline.study.gpu_hours import epoch_hours
 from pipeline.study.rungs import read_curves
@@ -33,7 +40,7 @@ def search_record(
         facts: of the variant's resolved config; epochs, lr and schedulers are used.
         trials: None: as the file says.
     """
-    search, chosen = sweep.search, sweep.variants[variant]
+    search, chosen = as_first_begun(sweep.search, rows, variant), sweep.variants[variant]
     epochs, count = int(facts.get("max_epochs") or 0), trials or search.trials or USUAL_TRIALS
     curves, measured = curves_for(_measured(sweep, storage, rows), epochs)
     hours, timed = epoch_hours(sweep, rows)
@@ -42,33 +49,47 @@ def search_record(
     return {
         "variant": variant,
         "rule": search.rule,
+        "read": search.read,
         "trials": count,
         "epochs": epochs,
         "checks": list(make_rule(search, epochs).checks),
-        "curves": {"measured": measured, "count": len(curves)},
+        "curves": {"measured": measured, "count": len(curves), "averaged": _averaged(curves)},
         "epoch_gpu_hours": hours,
         "epoch_measured": timed,
-        "space": [
-            {"path": path, "recipe": recipe_values(chosen).get(path), **_space(space)}
-            for path, space in chosen.space.items()
-        ],
+        "space": _spaces(chosen),
         "moves_with_lr": _moves(sweep, variant, facts),
-        "rules": [_rule(one, whole, measured) for one in estimates],
+        "rules": [_rule_record(one, whole, measured) for one in estimates],
     }
 
 
-def _rule(one: Estimate, whole: float | None, measured: bool) -> dict[str, Any]:
-    """Return what a rule may cost; how often it misses is known from measured curves only."""
+def _rule_record(one: Estimate, hours: float | None, measured: bool) -> dict[str, Any]:
+    """Return one rule's figures; what it loses is known from measured curves only.
+
+    Args:
+        hours: GPU hours of training everything.
+    """
+    stops, bar = one.rule != NoRule.name, one.whole
     return {
         "rule": one.rule,
         "share": list(one.share),
-        "gpu_hours": None if whole is None else [share * whole for share in one.share],
+        "gpu_hours": None if hours is None else [share * hours for share in one.share],
+        "loss": one.loss if measured else None,
         "miss": one.miss if measured else None,
+        "whole": {
+            "trials": bar.trials,
+            "loss": bar.loss if measured else None,
+            "miss": bar.miss if measured else None,
+        },
+        "beats_whole": bar.beaten if measured and stops else None,
     }
 
 
-def _measured(sweep: Sweep, storage: Storage, rows: Sequence[TrialRow]) -> list[list[float]]:
-    """Return the values of this sweep's complete trials, makers of weights left out."""
+def _averaged(curves: Sequence[MeasuredCurve]) -> int:
+    return sum(bool(curve.averaged) for curve in curves)
+
+
+def _measured(sweep: Sweep, storage: Storage, rows: Sequence[TrialRow]) -> list[MeasuredCurve]:
+    """Return the curves of this sweep's complete trials, makers of weights left out."""
     if not rows:
         return []
     complete = [r for r in rows if r.state == State.COMPLETE and r.variant not in sweep.makers]
@@ -76,11 +97,20 @@ def _measured(sweep: Sweep, storage: Storage, rows: Sequence[TrialRow]) -> list[
         variant: read_curves(study_name(sweep, variant), storage)
         for variant in dict.fromkeys(row.variant for row in complete)
     }
-    curves = (by_study[row.variant].get(row.trial_id, {}) for row in complete)
+    curves = ((row, by_study[row.variant].get(row.trial_id, {})) for row in complete)
     return [
-        [curve[epoch] for epoch in range(1, len(curve) + 1)]
-        for curve in curves
+        MeasuredCurve([curve[epoch] for epoch in range(1, len(curve) + 1)], row.averaged)
+        for row, curve in curves
         if sorted(curve) == list(range(1, len(curve) + 1)) and curve
+    ]
+
+
+def _spaces(variant: Variant) -> list[dict[str, Any]]:
+    """Return what is searched, each with the recipe's own value."""
+    values = recipe_values(variant)
+    return [
+        {"path": path, "recipe": values.get(path), **_space(space)}
+        for path, space in variant.space.items()
     ]
 
 
@@ -108,7 +138,7 @@ def search_text(record: Mapping[str, Any]) -> str:
 def _lines(record: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"Search around {record['variant']}: {record['trials']} trials of {record['epochs']} "
-        f"epochs, rule {record['rule']}{_checks(record['checks'])}"
+        f"epochs, rule {record['rule']}{_checks(record['checks'], record['read'])}"
     )
     for one in record["space"]:
         yield f"  {one['path']}: {_range(one)}"
@@ -119,11 +149,41 @@ def _lines(record: Mapping[str, Any]) -> Iterator[str]:
     for one in record["rules"]:
         yield _rule_line(one, chosen=one["rule"] == record["rule"])
     yield ""
+    yield from _bar(record)
+    yield ""
     yield _source(record)
 
 
-def _checks(checks: Sequence[int]) -> str:
-    return f" (checked after epoch {', '.join(map(str, checks))})" if checks else ""
+def _checks(checks: Sequence[int], read: str) -> str:
+    if not checks:
+        return ""
+    what = "averaged weights or best so far" if read == "averaged" else "best so far"
+    return f" (checked after epoch {', '.join(map(str, checks))}: {what})"
+
+
+def _bar(record: Mapping[str, Any]) -> Iterator[str]:
+    """Say beside each rule what as many epochs would give without it."""
+    rules = [one for one in record["rules"] if one["rule"] != NoRule.name]
+    for one in rules:
+        count = f"{one['whole']['trials']:.1f} trials run whole at the same cost"
+        if one["loss"] is None:
+            yield f"  {one['rule']}: {count}"
+        else:
+            lost = f"loses {100 * one['loss']:.2f} points, {count} lose "
+            yield f"  {one['rule']}: {lost}{100 * one['whole']['loss']:.2f}"
+    if not record["curves"]["measured"]:
+        yield "Whether a rule beats trials run whole is not known without complete curves."
+        return
+    better = [one["rule"] for one in rules if one["beats_whole"]]
+    if better:
+        verb = "beats" if len(better) == 1 else "beat"
+        rest = "".join(f"; {one['rule']} does not" for one in rules if not one["beats_whole"])
+        yield f"{' and '.join(better)} {verb} trials run whole here{rest}."
+    else:
+        yield (
+            "No rule beats trials run whole here, as in a narrow space, with few trials, or where "
+            "curves gain late. Search with rule: none and as many trials as your hours pay for."
+        )
 
 
 def _range(one: Mapping[str, Any]) -> str:
@@ -154,10 +214,19 @@ def _shown(hours: float) -> str:
     return f"{hours:.{min(digits, 3)}f}"
 
 
+def _readings(record: Mapping[str, Any]) -> str:
+    """Say how many curves have averaged weights, where the rule reads them."""
+    have, count = record["curves"]["averaged"], record["curves"]["count"]
+    if record["read"] != "averaged" or have == count:
+        return ""
+    some = f"{have} of them have" if have else "none of them has"
+    return f" ({some} values of averaged weights; else the best so far counts)"
+
+
 def _source(record: Mapping[str, Any]) -> str:
     curves = record["curves"]
     if curves["measured"]:
-        source = f"from {curves['count']} complete curves of this storage"
+        source = f"from {curves['count']} complete curves of this storage{_readings(record)}"
     else:
         source = (
             f"from made-up reference shapes, since this storage has fewer than {ENOUGH} complete "
