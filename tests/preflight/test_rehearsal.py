@@ -12,8 +12,8 @@ PLATEAU = 'dict(type="ReduceOnPlateauLR", monitor="loss", rule="less", by_epoch=
 REFUSED = {
     "schedule": (
         f"param_scheduler = [{PLATEAU}]",
-        'param_scheduler: ReduceOnPlateauLR waits for the metric "loss", which the validation does '
-        "not give. It has: acc/RGBPose_1:1_top1, acc/pose_top1, acc/rgb_top1, acc/seen.",
+        'param_scheduler: ReduceOnPlateauLR waits for the metric "loss", which the validation '
+        "does not give. It has: acc/RGBPose_1:1_top1, acc/pose_top1, acc/rgb_top1, acc/seen.",
     ),
     "loop": (
         'train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=2)',
