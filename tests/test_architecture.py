@@ -70,6 +70,8 @@ def written_files(source: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and node.args and ast.unparse(node.func) in WRITES:
+            if ast.unparse(node.func) == "open" and not re.search("'[wa]b?'", ast.unparse(node)):
+                continue
             place = ast.unparse(node.args[0]).split("(")[0]
             if re.search(r"\b(_?rundir|new|run)\.\w+$", place):
                 found.add(place.rpartition(".")[2])

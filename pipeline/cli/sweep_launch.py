@@ -27,7 +27,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="The baseline and then what the verdicts call for, or every variant.",
 )
-@click.option("--variant", "variants", multiple=True, metavar="NAME", help="Run just this one.")
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    metavar="NAME",
+    help="Run just this one; again if it failed.",
+)
 @click.option(
     "--trials",
     type=click.IntRange(1, 10_000),
@@ -53,7 +59,8 @@ def launch(
 ) -> int:
     """Register SWEEP if needed, then run it: the baseline, then what the verdicts call for.
 
-    A second launch continues where the first stopped. Ctrl-C stops after the running epoch. When
+    A second launch continues where the first stopped, and runs again what failed if its code, its
+    weights or a version has changed since. Ctrl-C stops after the running epoch. When
     --max-hours or --gpu-hours are used up, running trials stop after their epoch (exit code 75).
     Gates, patience and ladder may be changed in the file meanwhile. With --on slurm each trial
     runs in a job of the cluster, and Ctrl-C leaves those running.

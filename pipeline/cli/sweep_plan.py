@@ -59,7 +59,8 @@ def command(
     ):
         echo_err(line)
     clips = clips or known_clips(project.runs, plan.name)
-    view = plan_view(lint_context(plan, facts.base, facts.true_lr, clips), changes, facts.problems)
+    subject = lint_context(plan, facts.base, facts.true_lr, clips)
+    view = plan_view(subject, changes, facts.problems, facts.ceilings)
     shown = plan_record(view)
     if searching:
         shown["search"] = _search(opened, facts, storage, trials)

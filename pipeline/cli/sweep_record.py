@@ -115,7 +115,7 @@ def continue_(trial: str, sweep: str | None, storage: str | None) -> None:
 
     The stop of a running trial is cancelled. A finished one stays as it is; a new trial continues
     from its last checkpoint, and the next gates judge it as usual. A failed trial starts again
-    from its last checkpoint.
+    from its last checkpoint, as with pcan sweep launch SWEEP --variant NAME.
 
     \b
     Example:

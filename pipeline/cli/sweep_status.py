@@ -46,6 +46,7 @@ def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
         goal_line,
         job_lines,
         next_line,
+        retry_lines,
         search_lines,
         status_table,
         warning_lines,
@@ -61,7 +62,11 @@ def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
         console.print(line)
     for line in warning_lines(record):
         console.print(line, style="yellow")
-    console.print(next_line(record))
+    following = next_line(record)
+    for line in retry_lines(record):
+        if line != following:
+            console.print(line, style="red")
+    console.print(following)
 
 
 def _jobs(opened: Opened) -> list[dict[str, Any]]:

@@ -77,7 +77,7 @@ def _finished(
     code = stops.exit_code
     if code == 0 and interrupted:
         code = 75
-    if code == 0 and (wrong or not has_winner(context)):
+    if code == 0 and (wrong or plan.failed or not has_winner(context)):
         code = 3
     why = "" if interrupted else plan.why
     return LaunchResult(why=why, failed=failed, interrupted=interrupted, exit_code=code)

@@ -103,3 +103,21 @@ def joints_of(clip: dict[str, Any]) -> npt.NDArray[np.float32]:
     """Return a clip's joints (M, T, V, 2), NaN as missing, in pixels of the annotation."""
     joints = np.asarray(clip["keypoint"])[..., :2].astype(np.float32)
     return np.nan_to_num(joints, nan=0.0)
+
+
+def joint_form_problem(clip: dict[str, Any]) -> str | None:
+    """Return how a clip's joints have another form than a chain for pictures takes, or None."""
+    for name, wanted in (
+        ("keypoint", "(people, frames, joints, 2)"),
+        ("keypoint_score", "(people, frames, joints)"),
+    ):
+        value = clip.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, np.ndarray):
+            kind = type(value).__name__
+            return f"{clip_name(clip)}: {name} is a {kind}, wanted is an array of {wanted}"
+        shape = value.shape
+        if len(shape) != wanted.count(",") + 1 or (name == "keypoint" and shape[-1] != 2):
+            return f"{clip_name(clip)}: {name} is an array of {shape}, wanted is {wanted}"
+    return None

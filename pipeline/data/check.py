@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.annotation import Annotation, clip_name, load_annotation
+from pipeline.data.annotation import Annotation, clip_name, joint_form_problem, load_annotation
 from pipeline.data.pool import run
 from pipeline.data.sources import Source
 from pipeline.data.verify import spread
@@ -101,6 +101,10 @@ def check_joints(_source: Source, _annotation: Annotation, clips: Clips) -> Rows
     forms: collections.Counter[tuple[int, ...]] = collections.Counter()
     broken, missing, outside, count = [], 0, 0, 0
     for clip in clips:
+        form_problem = joint_form_problem(clip)
+        if form_problem is not None:
+            broken.append(form_problem)
+            continue
         joints = np.asarray(clip.get("keypoint", np.zeros(0)))
         if joints.ndim != 4 or joints.shape[1] != clip.get("total_frames"):
             broken.append(f"{clip_name(clip)}: {joints.shape}, {clip.get('total_frames')} frames")
@@ -118,7 +122,8 @@ def check_joints(_source: Source, _annotation: Annotation, clips: Clips) -> Rows
     if broken:
         yield (
             ERROR,
-            f"{len(broken)} clips whose joints do not fit their frames, first: {broken[0]}",
+            f"{len(broken)} clips whose joints have a wrong form or do not fit, first: "
+            f"{broken[0]}",
         )
     if len(forms) > 1:
         yield ERROR, f"joints of different forms: {dict(forms)}"

@@ -20,7 +20,7 @@ from pipeline.plan.sweep import Sweep
 from pipeline.shared.files import read_json, write_json
 
 #: Increased when the tools' answers change their form.
-CACHE_FORM = 4
+CACHE_FORM = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,6 +91,8 @@ class ModelProbe:
 
     Args:
         lr: in force during epochs 1, 2, ...; None where `lr_error` says why.
+        follows: kind and metric of each scheduler that waits for a metric; `lr` is then the most
+            that the rate can be.
         problems: why the model cannot be built, or its parts do not fit each other.
         classes: of the model's head, None if it does not have a number of them.
         joints: of the model's pose pathway, None without one.
@@ -101,6 +103,26 @@ class ModelProbe:
     problems: Sequence[str]
     classes: int | None
     joints: int | None
+    follows: Sequence[Sequence[str]] = ()
+    left_out: Sequence[str] = ()
+
+    @property
+    def lr_follows(self) -> list[str]:
+        """The metrics that the lr waits for, beside its schedule."""
+        return [metric for kind, metric in self.follows if "Momentum" not in kind]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RehearsalResult:
+    """What one sample of each loader met on its way through chain, model and evaluator.
+
+    Args:
+        problems: what every start of a job would end with.
+        metrics: the names that a validation gives, None if they are not known.
+    """
+
+    problems: Sequence[str] = ()
+    metrics: Sequence[str] | None = None
 
 
 def probe_configs(
@@ -108,24 +130,81 @@ def probe_configs(
 ) -> dict[str, ModelProbe]:
     """Build each config's schedule and model once, all in one child process.
 
+    Raises:
+        NotReady: the child could not be run.
+    """
+    return rehearse_configs(sweep, project, configs, {})[0]
+
+
+def rehearse_configs(
+    sweep: Sweep,
+    project: Project,
+    configs: Mapping[str, ResolvedConfig],
+    placed: Mapping[str, tuple[str, Sequence[Path]]],
+) -> tuple[dict[str, ModelProbe], dict[str, RehearsalResult]]:
+    """Build each config's schedule and model once, and rehearse it on its data.
+
     Answers with a problem are not cached: the problem may be in the model's code.
+
+    Args:
+        placed: by name, the config as it would run on this machine and its annotations.
 
     Raises:
         NotReady: the child could not be run.
     """
-    files = {
-        name: _cache_file("probe", config.text, sweep, project) for name, config in configs.items()
-    }
-    answers = {name: (read_json(file) or {}).get("answer") for name, file in files.items()}
-    unknown = {name: configs[name].text for name, answer in answers.items() if answer is None}
+    cached = _ProbeCache(sweep, project)
+    for name, config in configs.items():
+        cached.look("results", name, config.text)
+    for name, (text, files) in placed.items():
+        cached.look("rehearsals", name, text, [_stamp(file) for file in files])
+    unknown = cached.unknown
     if unknown:
-        request = {"configs": unknown}
-        new = run_tool("probe", request, sweep.job, project.root)["results"]
-        answers.update(new)
-        for name, answer in new.items():
-            if not answer["problems"] and not answer["lr_error"]:
-                _write_cache(project, files[name], {"answer": answer})
-    return {name: ModelProbe(**answer) for name, answer in answers.items() if answer is not None}
+        request = {
+            "configs": {n: c.text for n, c in configs.items() if ("results", n) in unknown},
+            "rehearse": {n: placed[n][0] for n in placed if ("rehearsals", n) in unknown},
+        }
+        cached.add(run_tool("probe", request, sweep.job, project.root))
+    return (
+        {name: ModelProbe(**cached.answers["results", name]) for name in configs},
+        {name: RehearsalResult(**cached.answers["rehearsals", name]) for name in placed},
+    )
+
+
+class _ProbeCache:
+    """The answers of the probe so far, by part and name, each in a file of its own."""
+
+    def __init__(self, sweep: Sweep, project: Project) -> None:
+        self.answers: dict[tuple[str, str], dict[str, Any]] = {}
+        self._sweep, self._project = sweep, project
+        self._files: dict[tuple[str, str], Path] = {}
+
+    @property
+    def unknown(self) -> list[tuple[str, str]]:
+        return [key for key in self._files if key not in self.answers]
+
+    def look(self, part: str, name: str, *depends: Any) -> None:
+        """Find the answer that depends on nothing else."""
+        file = _cache_file(f"probe-{part}", list(depends), self._sweep, self._project)
+        self._files[part, name] = file
+        known = read_json(file)
+        if known is not None:
+            self.answers[part, name] = known["answer"]
+
+    def add(self, answer: Mapping[str, Any]) -> None:
+        """Take the child's answers over; keep those without a problem."""
+        for part, name in self.unknown:
+            one = answer[part][name]
+            self.answers[part, name] = one
+            if not one["problems"] and not one.get("lr_error"):
+                _write_cache(self._project, self._files[part, name], {"answer": one})
+
+
+def _stamp(file: Path) -> list[Any]:
+    try:
+        found = file.stat()
+    except OSError:
+        return [str(file)]
+    return [str(file), found.st_size, found.st_mtime_ns]
 
 
 def reroot(text: str, old: str, new: str) -> str:

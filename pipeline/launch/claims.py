@@ -22,6 +22,7 @@ from pipeline.launch.trial_runner import TrialRunner
 from pipeline.launch.workdir import (
     check_ownership,
     quarantine_checkpoint,
+    quarantine_damaged,
     run_dir,
     spec_facts,
     take_ownership,
@@ -103,7 +104,11 @@ class TrialClaimer:
             slot = self._slots.acquire(context.sweep.name)
             if slot is None:
                 break
-            lease = claim(context.sweep, context.study_storage, plan.requests, skip=skip)
+            try:
+                lease = claim(context.sweep, context.study_storage, plan.requests, skip=skip)
+            except BaseException:  # a storage that is locked or away: the next look tries again
+                self._slots.release(slot)
+                raise
             if lease is None:
                 self._slots.release(slot)
                 break
@@ -146,9 +151,12 @@ class TrialClaimer:
         take_ownership(context.project, rundir, lease)
         earlier = read_json(rundir.outcome)
         rejected = rejected_checkpoint(rundir, earlier)
+        damaged = quarantine_damaged(rundir)
         if rejected is not None:
-            quarantine_checkpoint(rundir, rejected)
+            damaged.append(quarantine_checkpoint(rundir, rejected) or "")
             earlier = None
+        for line in filter(None, damaged):
+            self._reporter.on_message(f"{lease.name}: {line}")
         lost = lost_checkpoint(lease, rundir)
         if lost is not None:
             rundir.checkpoints.mkdir(mode=0o700, parents=True, exist_ok=True)

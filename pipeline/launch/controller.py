@@ -184,7 +184,11 @@ class LaunchController:
             return
         self.epochs -= len(trial.history)
         self._trials.append(trial)
-        self._start(trial)
+        try:
+            self._start(trial)
+        except Exception as error:  # no process can be started
+            self._abandon(trial)
+            self._release_failed(claimed.lease, error)
 
     def _start(self, trial: TrialRunner) -> None:
         number = self._retries.started(trial)
@@ -241,7 +245,8 @@ class LaunchController:
     def _restart(self, trial: TrialRunner, outcome: Outcome) -> None:
         rejected = rejected_checkpoint(trial.rundir, read_json(trial.rundir.outcome))
         if rejected is not None:
-            quarantine_checkpoint(trial.rundir, rejected)
+            line = quarantine_checkpoint(trial.rundir, rejected)
+            self._reporter.on_message(f"{trial.name}: {line}")
         reason = outcome.reason.rstrip(".")
         self._reporter.on_message(f"{trial.name}: {reason} ({outcome.cause}); starting it again.")
         number = self._retries.next_start(trial)

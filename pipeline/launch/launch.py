@@ -10,12 +10,13 @@ from pipeline.launch.budget import Budget
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.controller import LaunchController
 from pipeline.launch.enclosing_job import EnclosingJob
-from pipeline.launch.orders import RunOrder
+from pipeline.launch.orders import RunOrder, Schedule
 from pipeline.launch.overrulings import audit_stamp
 from pipeline.launch.pidfile import write_pidfile
 from pipeline.launch.plan_reloader import changed_verdicts
 from pipeline.launch.registration import describe, register_all
 from pipeline.launch.reporters import LaunchResult, Reporter, report_error
+from pipeline.launch.retry_failed import retry_failed
 from pipeline.launch.scheduler import candidates, check_order
 from pipeline.launch.search_setup import start_search
 from pipeline.launch.stop_requests import StopRequests
@@ -92,7 +93,7 @@ def launch(
     controller = LaunchController(context, stops, reporter, wait, budget, enclosing)
     with report_error(reporter), stops.signal_handlers():
         schedule = controller.run()
-        result = _result(controller, context, schedule.why, stops, alone=enclosing is None)
+        result = _result(controller, context, schedule, stops, alone=enclosing is None)
         reporter.on_launch_end(result)
         expired = enclosing if stops.out_of_time else None
         if expired is not None and expired.requeue(controller.epochs, reporter):
@@ -119,6 +120,9 @@ def prepare_launch(
         reporter.on_message(line)
     if order.variants and named:
         record_manual_start(sweep, context.study_storage, order.variants, audit_stamp())
+    if named:
+        for line in retry_failed(context):
+            reporter.on_message(line)
     if any(one.changed for one in registered):
         for line in changed_verdicts(sweep, request.project, context.rows()):
             reporter.on_message(line)
@@ -173,19 +177,21 @@ def _stop_requests(
 def _result(
     controller: LaunchController,
     context: LaunchContext,
-    why: str,
+    plan: Schedule,
     stops: StopRequests,
     alone: bool,
 ) -> LaunchResult:
-    """Sum up; whether the sweep has a winner is left open by one job among others (`alone`)."""
+    """Sum up; how the whole sweep stands is left open by one job among others (not `alone`)."""
     interrupted = any(o.state is None and o.cause != Cause.PAUSED for o in controller.done)
     code = stops.exit_code
     if code == 0 and interrupted:
         code = 75
-    if code == 0 and (_failed(controller, context) or (alone and not has_winner(context))):
+    if code == 0 and (
+        _failed(controller, context) or (alone and (plan.failed or not has_winner(context)))
+    ):
         code = 3
     return LaunchResult(
-        why="" if interrupted else why,  # the schedule is older than the interruption
+        why="" if interrupted else plan.why,  # the schedule is older than the interruption
         failed=tuple(controller.failed),
         interrupted=interrupted,
         exit_code=code,

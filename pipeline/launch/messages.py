@@ -15,7 +15,7 @@ def start_text(name: str, slot: Slot, number: int, epoch: int, folder: str) -> s
 
     Args:
         number: which start of the trial it is, from 1.
-        epoch: the last one measured.
+        epoch: that of the checkpoint it goes on from, 0 without one.
     """
     where = f"GPUs {slot.shown}" if slot.gpus else "the CPU"
     attempt = f" (attempt {number})" if number > 1 else ""

@@ -50,9 +50,11 @@ class Schedule:
         why: why the launch ends once none is left, in words.
         step: where the ladder is, in a launch that follows it.
         to_prune: paused trials of a search that its rule does not let resume.
+        failed: wanted trials that have failed, in this launch or in an earlier one.
     """
 
     requests: tuple[ClaimRequest, ...]
     why: str = ""
     step: LadderState | None = None
     to_prune: tuple[TrialRow, ...] = ()
+    failed: tuple[str, ...] = ()

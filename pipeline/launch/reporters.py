@@ -23,6 +23,7 @@ from pipeline.errors import InputError, PcanError
 from pipeline.job.exit_cause import Outcome
 from pipeline.job.slots import Slot
 from pipeline.launch.messages import completion_text, epoch_text, start_text
+from pipeline.launch.workdir import resumed_epoch
 from pipeline.plan.judge import Rules
 from pipeline.plan.verdict import Verdict, VerdictKind
 from pipeline.shared.measurement import Measurement
@@ -215,7 +216,13 @@ class LineReporter(Reporter):
 
     def on_trial_start(self, trial: RunningTrial) -> None:
         self._write(
-            start_text(trial.name, trial.slot, trial.number_of_start, trial.epoch, trial.folder)
+            start_text(
+                trial.name,
+                trial.slot,
+                trial.number_of_start,
+                resumed_epoch(trial.rundir),
+                trial.folder,
+            )
         )
 
     def on_trial_result(

@@ -7,7 +7,7 @@ from pipeline.errors import InputError
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.orders import RunOrder, Schedule
 from pipeline.launch.search import next_search
-from pipeline.plan.ladder import walk
+from pipeline.plan.ladder import failure_text, walk
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.states import Kind, Phase, State
 from pipeline.study.claim_request import ClaimRequest
@@ -120,7 +120,31 @@ def next_trials(
     if makers is not None:
         return dataclasses.replace(makers, step=step)
     wanted = tuple(_request(name, order.trials, hashes, order.confirms) for name in chosen)
-    return Schedule(requests=wanted, why=why, step=step)
+    failed = [] if order.confirms else failed_trials(wanted, rows)
+    if why:
+        ended = step.path[-1] if step is not None else None  # the ladder's own reason names it
+        texts = [_failure(sweep, row) for row in failed if row.variant != ended]
+        why = ". ".join([why, *texts])
+    return Schedule(requests=wanted, why=why, step=step, failed=tuple(r.name for r in failed))
+
+
+def failed_trials(requests: Sequence[ClaimRequest], rows: Sequence[TrialRow]) -> list[TrialRow]:
+    """Return the wanted trials that have failed and that no other has taken up since."""
+    taken_up = {row.continues for row in rows}
+    found = [row for request in requests for row in _counted_by(request, rows)]
+    present = {request.variant: request.recipe_hash for request in requests}
+    return [
+        row
+        for row in found
+        if row.state == State.FAIL
+        and row.is_regular
+        and row.name not in taken_up
+        and row.recipe_hash in (None, present[row.variant])
+    ]
+
+
+def _failure(sweep: Sweep, row: TrialRow) -> str:
+    return failure_text(sweep.name, row.variant, row.name, row.cause)
 
 
 def prerequisites(
@@ -135,10 +159,14 @@ def prerequisites(
     unmade = [name for name in makers if not _complete(rows, name, hashes)]
     if not unmade:
         return None
-    failed = next((n for n in unmade if _ended(rows, n, hashes)), None)
-    if failed is not None:
-        why = f"{failed}, which makes the starting weights, did not complete"
-        return Schedule(requests=(), why=why)
+    ended = [recipe_row(rows, name, hashes[name]) for name in unmade]
+    broken = next((row for row in ended if row is not None and row.finished), None)
+    if broken is not None:
+        why = f"{broken.variant}, which makes the starting weights, did not complete"
+        if broken.state != State.FAIL:
+            return Schedule(requests=(), why=why)
+        why = f"{why}. {_failure(sweep, broken)}"
+        return Schedule(requests=(), why=why, failed=(broken.name,))
     return Schedule(requests=tuple(_request(n, 1, hashes) for n in unmade))
 
 
@@ -203,8 +231,3 @@ def _request(
 def _complete(rows: Sequence[TrialRow], variant: str, hashes: Mapping[str, str]) -> bool:
     row = recipe_row(rows, variant, hashes[variant])
     return row is not None and row.state == State.COMPLETE
-
-
-def _ended(rows: Sequence[TrialRow], variant: str, hashes: Mapping[str, str]) -> bool:
-    row = recipe_row(rows, variant, hashes[variant])
-    return row is not None and row.finished

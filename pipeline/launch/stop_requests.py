@@ -29,7 +29,7 @@ class StopLevel(enum.IntEnum):
 
 _ON_INTERRUPT = {
     StopLevel.AFTER_EPOCH: "Stopping after the running epoch. Press Ctrl-C again to stop now.",
-    StopLevel.NOW: "Stopping now; the running epoch is lost. Again: kill at once.",
+    StopLevel.NOW: "Stopping now; an epoch that is not saved yet is lost. Again: kill at once.",
     StopLevel.KILL: "Killing every process of the running trials.",
 }
 

@@ -19,6 +19,7 @@ from pipeline.launch.heartbeat import LeaseHeartbeat
 from pipeline.launch.messages import log_excerpt
 from pipeline.launch.overrulings import overruled
 from pipeline.launch.reporters import Reporter
+from pipeline.launch.standing_ranks import log_sizes, standing_ranks
 from pipeline.launch.stop_requests import StopLevel, StopRequests
 from pipeline.launch.trial_history import TrialHistory, TrialRules
 from pipeline.launch.trial_lease import TrialLease
@@ -84,6 +85,7 @@ class TrialRunner:
         self._watchdog = Watchdog()
         self._logs = LogRotator([])
         self._deadline: float | None = None
+        self._log_sizes: list[int] | None = None  # of a stalled job, before its stacks
         self._files = ControlFiles(rundir, lease.name, reporter)
         self._warm_start_pending = True
         self._overruled = overruled(rundir)
@@ -206,6 +208,7 @@ class TrialRunner:
         if self.process is None or self._deadline is None:
             return
         if time.monotonic() > self._deadline:
+            self._report_stall()
             if not self.process.terminated:
                 self._reporter.on_message(
                     f"{self.name}: its processes get SIGTERM now and are killed in 10 s."
@@ -223,11 +226,21 @@ class TrialRunner:
         problem = self._watchdog.check(read_progress(self.rundir))
         if problem is None:
             return
-        self._reporter.on_message(f"{self.name}: {problem}. It is ended.")
+        self._log_sizes = log_sizes(self.rundir, self._ranks)
         self.process.ask_for_stacks()
         # Not written as a request to the job: a stalled one would never read it.
         self.stopping = Outcome(state=State.FAIL, cause=Cause.STALL, reason=problem)
         self._deadline = time.monotonic() + STACKS_S
+
+    def _report_stall(self) -> None:
+        """Report a stall once, with the rank that the others wait for."""
+        if self._log_sizes is None or self.stopping is None:
+            return
+        standing = standing_ranks(self.rundir, self._log_sizes)
+        self._log_sizes = None
+        reason = f"{self.stopping.reason}{standing}"
+        self.stopping = Outcome(state=State.FAIL, cause=Cause.STALL, reason=reason)
+        self._reporter.on_message(f"{self.name}: {reason}. It is ended.")
 
     def ended(self) -> bool:
         """Whether the job's launcher has ended."""
@@ -299,7 +312,7 @@ class TrialRunner:
     def clear_stop(self) -> None:
         """Forget requests of an earlier start of the job."""
         self.stopping = None
-        self._deadline = None
+        self._deadline = self._log_sizes = None
 
     @property
     def _ranks(self) -> int:

@@ -61,7 +61,7 @@ class Watchdog:
             return None
         return (
             f"no step for {self._quiet:.0f} s{self._usual()}, {_where(progress)}; the stacks of "
-            "all ranks are in rank0.log, rank1.log, ..."
+            "all ranks are in their logs"
         )
 
     @property

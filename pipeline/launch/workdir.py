@@ -251,19 +251,54 @@ def epochs_of(config_text: str) -> int:
 
 def newest_checkpoint(rundir: RunDir) -> Path | None:
     """Return the newest checkpoint whose file is complete; the job checks its content."""
-    files = [
-        (int(f.stem.removeprefix("epoch_")), f)
-        for f in rundir.checkpoints.glob("epoch_*.pth")
-        if f.stem.removeprefix("epoch_").isdigit()
-    ]
-    return next((file for _, file in sorted(files, reverse=True) if _whole(file)), None)
+    return next((file for file in _checkpoints(rundir) if _whole(file)), None)
 
 
-def quarantine_checkpoint(rundir: RunDir, name: str) -> None:
-    """Rename a checkpoint that the job rejected, so that the one before it is used."""
+def quarantine_checkpoint(rundir: RunDir, name: str) -> str | None:
+    """Rename a checkpoint that the job rejected, so that the one before it is used.
+
+    Returns:
+        What was done, None if there is no such file any longer.
+    """
     file = rundir.root / name
-    if file.exists():
-        file.rename(file.with_suffix(".damaged"))
+    if not file.exists():
+        return None
+    aside = file.with_suffix(".damaged")
+    file.rename(aside)
+    resume = newest_checkpoint(rundir)
+    before = f"; {resume.name} is taken instead" if resume is not None else ""
+    return f"{name} is damaged and is kept as {aside.name}{before}."
+
+
+def quarantine_damaged(rundir: RunDir) -> list[str]:
+    """Rename checkpoints that are cut short and newer than one that is whole.
+
+    Returns:
+        What was done, a line a file.
+    """
+    whole = newest_checkpoint(rundir)
+    if whole is None:
+        return []
+    newer = [f for f in _checkpoints(rundir) if _epoch_of(f) > _epoch_of(whole)]
+    lines = [quarantine_checkpoint(rundir, relative(file, rundir.root)) for file in newer]
+    return [line for line in lines if line is not None]
+
+
+def resumed_epoch(rundir: RunDir) -> int:
+    """Return the epoch of the checkpoint that the next start goes on from, 0 without one."""
+    spec = rundir.read_spec()
+    return _epoch_of(Path(spec.resume)) if spec is not None and spec.resume else 0
+
+
+def _checkpoints(rundir: RunDir) -> list[Path]:
+    """Return the trial's checkpoints, the newest first."""
+    found = [f for f in rundir.checkpoints.glob("epoch_*.pth") if _epoch_of(f) > 0]
+    return sorted(found, key=_epoch_of, reverse=True)
+
+
+def _epoch_of(file: Path) -> int:
+    digits = file.stem.removeprefix("epoch_")
+    return int(digits) if digits.isdigit() else 0
 
 
 def versions() -> dict[str, str]:

@@ -4,31 +4,24 @@ The stop of a trial that still runs is lifted. A finished trial stays on record 
 trial of its study starts from its epochs, weights and optimizer state, and names it.
 """
 
-import dataclasses
-import os
-import shutil
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, NotReady
+from pipeline.launch.continuation import continue_as_new_trial
 from pipeline.launch.overrulings import audit_stamp, overrule, records
-from pipeline.launch.workdir import newest_checkpoint, run_dir, wandb_id
+from pipeline.launch.workdir import newest_checkpoint, run_dir
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import NON_FINITE_RULES
-from pipeline.shared.files import write_json
 from pipeline.shared.rundir import RunDir
-from pipeline.shared.spec import TrialSpec
 from pipeline.shared.states import Cause, Kind, Phase, State
-from pipeline.study.add_trial import add_continuation
 from pipeline.study.db.storage import Storage
 from pipeline.study.trial_rows import TrialRow, read_board
 
 #: How long to wait until the launcher has lifted the stop, or the job has stopped before that.
 LIFT_S = 60.0
-_COPIED = ("measurements.jsonl", "verdicts.jsonl", "config.py", "facts.json")
 
 
 def continue_trial(
@@ -84,59 +77,12 @@ def _continue_finished(sweep: Sweep, project: Project, storage: Storage, row: Tr
         )
     earlier = records(old)
     recorded = any(_same(one, verdict) for one in earlier)  # while the trial still ran
-    history = old.read_measurements() if checkpoint is not None else []
     overruling = [] if verdict is None or recorded else [{**verdict, **audit_stamp()}]
-    decision = {"overruled": [*earlier, *overruling], **audit_stamp()}
-
-    def fill(number: int, uid: str) -> None:
-        new = run_dir(project, sweep.name, row.variant, number)
-        try:
-            _fill(old, new, checkpoint is not None)
-        except OSError as error:
-            where = relative(new.root, project.root)
-            raise NotReady(
-                f"{where} cannot be made: {error.strerror or error}. Fix that, then run the same "
-                "command again."
-            ) from None
-        spec = old.read_spec() or TrialSpec()
-        spec = dataclasses.replace(
-            spec,
-            number=number,
-            trial=uid,
-            continues=row.name,
-            wandb={**spec.wandb, "id": wandb_id(uid, number)},
-            created=None,
-        )
-        write_json(new.spec, spec.to_json())
-        write_json(new.overruled, {"schema": 1, **decision})
-
-    number = add_continuation(sweep, storage, row, history, decision, fill)
+    number = continue_as_new_trial(sweep, project, storage, row, [*earlier, *overruling])
     return (
         f"{row.variant}/{number} goes on where {row.name} ended {_after(row)}; {row.name} stays "
         f"on record. Start it: {_launch(sweep, row)}"
     )
-
-
-def _fill(old: RunDir, new: RunDir, with_epochs: bool) -> None:
-    """Copy what the old run directory ended with to the new one; large files as hard links."""
-    new.checkpoints.mkdir(mode=0o700, parents=True)
-    for name in _COPIED if with_epochs else ("config.py",):
-        if (old.root / name).is_file():
-            shutil.copy2(old.root / name, new.root / name)
-    if not with_epochs:
-        return
-    for file in sorted(old.checkpoints.glob("epoch_*.pth")):
-        _link(file, new.checkpoints / file.name)
-    new.predictions.mkdir(exist_ok=True)
-    for file in sorted(old.predictions.glob("epoch_*.bin")):
-        _link(file, new.predictions / file.name)
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copy2(source, target)
 
 
 def _row(sweep: Sweep, storage: Storage, name: str) -> TrialRow:

@@ -46,7 +46,7 @@ def ignored_settings(sweep: Sweep, facts: Mapping[str, Mapping[str, Any]]) -> li
         for backend in replaced.get("backends", []):
             lines.append(f"has {backend}, which is left out: pcan mirrors each trial itself.")
         for hook in replaced.get("hooks", []):
-            lines.append(f"has {hook}, which is left out: patience in {sweep.shown_path} decides.")
+            lines.append(f"has {hook}, which is left out: {_instead(sweep, hook)}.")
         if found.get("resume"):
             lines.append(
                 "says resume=True, which is left out: a trial goes on from its own checkpoints, "
@@ -59,6 +59,15 @@ def ignored_settings(sweep: Sweep, facts: Mapping[str, Mapping[str, Any]]) -> li
                 "is null. To start from it, name it as warm_start.checkpoint."
             )
     return [f"{sweep.config} {line}" for line in dict.fromkeys(lines)]
+
+
+def _instead(sweep: Sweep, hook: str) -> str:
+    """Return who does the work of a hook that jobs leave out."""
+    if hook == "EarlyStoppingHook":
+        return f"patience in {sweep.shown_path} decides"
+    if hook.startswith("LoggerHook."):
+        return "the logs of a trial stay in its run directory"
+    return "a trial saves its newest and its best checkpoints itself"
 
 
 def _check_gates(sweep: Sweep, name: str, epochs: int, validated: Any) -> None:

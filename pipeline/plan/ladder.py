@@ -1,7 +1,8 @@
 """The ladder: which variant follows what a trial ended with. Pure, and data of the sweep file.
 
 Each variant is run at most once in the ladder. A completed variant ends it; a failure other
-than a non-finite loss stops it, because no other recipe would fix a broken job.
+than a non-finite loss stops it, because no other recipe would fix a broken job; once what broke it
+is repaired, a launch runs the same recipe again.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ from typing import Any, Self
 
 from pipeline.plan.sweep import LadderRule, Sweep
 from pipeline.plan.verdict import Verdict
-from pipeline.shared.states import State
+from pipeline.shared.states import State, is_repairable
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,23 @@ def walk(sweep: Sweep, ended: Mapping[str, VariantOutcome]) -> LadderState:
         path.append(current)
 
 
+def failure_text(sweep: str, variant: str, shown: str, cause: str | None) -> str:
+    """Return that a trial failed and, where its cause can be removed, how it is run again.
+
+    Args:
+        shown: how the trial is called in the sentence.
+    """
+    head = f"{shown} failed ({cause or 'unknown cause'})"
+    if not is_repairable(cause):
+        return f"{head}, and the same recipe would fail again"
+    return f"{head}; with the cause removed, run it again: {retry_command(sweep, variant)}"
+
+
+def retry_command(sweep: str, variant: str) -> str:
+    """Return the command that runs a failed recipe again."""
+    return f"pcan sweep launch {sweep} --variant {variant}"
+
+
 def _matches(rule: LadderRule, ended: VariantOutcome) -> bool:
     if rule.cause is not None:
         return ended.cause == rule.cause
@@ -99,5 +117,5 @@ def _why_none(sweep: Sweep, current: str, ended: VariantOutcome) -> str:
     if rule is not None:
         return f"{current} did not hold and every fallback ({', '.join(rule.next)}) was tried"
     if ended.state == State.FAIL:
-        return f"{current} failed ({ended.cause or 'unknown cause'}), which no other recipe fixes"
+        return failure_text(sweep.name, current, current, ended.cause)
     return f"{current} was stopped and the ladder names nothing that follows"

@@ -1,16 +1,28 @@
 """Before the first trial: build each config's model once and compare it with its data."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.data.labels import ALL, annotation_facts
 from pipeline.errors import InputError, NotReady
-from pipeline.job.resolve import ModelProbe, Resolution, ResolvedConfig, placed_path, probe_configs
+from pipeline.job.resolve import (
+    ModelProbe,
+    RehearsalResult,
+    Resolution,
+    ResolvedConfig,
+    placed_path,
+    probe_configs,
+    rehearse_configs,
+    resolve,
+)
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
+from pipeline.preflight.machine_overrides import DATA_ROOT, apply_data_root
 
+#: Samples of this store are read as the config says.
+DEFAULT_STORE = "video"
 #: A job never opens the test set, which need not be on this machine.
 TRAINED_WITH = ("train_dataloader", "val_dataloader")
 
@@ -50,19 +62,96 @@ def probe_models(
     """
     configs = {name: resolution.configs[name] for name in variants}
     courses: dict[str, Sequence[float]] = {}
-    problems: list[str] = []
-    for name, probe in probe_configs(sweep, project, configs).items():
-        problems += [f"{name}: {problem}" for problem in probe.problems]
-        if placed is not None and not probe.problems:
-            found = data_problems(project, configs[name], probe, placed)
-            problems += [f"{name}: {problem}" for problem in found]
-        if probe.lr is not None:
+    problems: dict[str, list[str]] = {}
+    texts = placed_texts(sweep, project, configs, placed) if placed is not None else {}
+    try:
+        probes, rehearsals = rehearse_configs(sweep, project, configs, texts)
+    except NotReady as error:
+        if not texts:
+            raise
+        say(f"The configs are not rehearsed on their data. {error}")
+        probes, rehearsals = probe_configs(sweep, project, configs), {}
+    for name, probe in probes.items():
+        found = list(probe.problems)
+        if placed is not None and not found:
+            found += data_problems(project, configs[name], probe, placed)
+        if name in rehearsals and not found:
+            found += rehearsal_problems(sweep, probe, rehearsals[name])
+        problems[name] = found
+        for line in _remarks(probe):
+            say(f"{name}: {line}")
+        if probe.lr is not None and not probe.lr_follows:
             courses[name] = probe.lr
-        elif probe.lr_error:
-            say(f"{name}: the lr is not checked against the schedule. {probe.lr_error}")
-    if problems:
-        raise InputError("\n".join(problems))
+    if any(problems.values()):
+        raise InputError("\n".join(grouped(problems)))
     return courses
+
+
+def grouped(problems: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return each problem once, a line with the names of all variants that have it."""
+    names: dict[str, list[str]] = {}
+    for name, found in problems.items():
+        for problem in found:
+            names.setdefault(problem, []).append(name)
+    return [f"{', '.join(having)}: {problem}" for problem, having in names.items()]
+
+
+def _remarks(probe: ModelProbe) -> Iterator[str]:
+    """Yield what of a config is done otherwise, or not checked."""
+    for hook in probe.left_out:
+        yield f"{hook} is left out; the job does its work itself."
+    if probe.lr_follows:
+        metrics = ", ".join(probe.lr_follows)
+        yield f"the lr follows {metrics}, so it is not checked against a schedule."
+    elif probe.lr_error:
+        yield f"the lr is not checked against the schedule. {probe.lr_error}"
+
+
+def placed_texts(
+    sweep: Sweep,
+    project: Project,
+    configs: Mapping[str, ResolvedConfig],
+    placed: DataPlacement,
+) -> dict[str, tuple[str, list[Path]]]:
+    """Return each config as it would run here, with its annotations, as far as they are here."""
+    if sweep.data.store != DEFAULT_STORE:
+        return {}  # the videos may be elsewhere; a store is checked when it is made
+    machine = {key: value for key, value in placed.sets.items() if key != DATA_ROOT}
+    if machine:
+        sets = {name: {**sweep.variants[name].set, **machine} for name in configs}
+        configs = resolve(sweep, project, sets).configs
+    texts = {}
+    for name, config in configs.items():
+        files = [
+            project.root / placed_path(config.text, str(file), placed.root)
+            for loader, file in (config.facts.get("ann_files") or {}).items()
+            if loader in TRAINED_WITH
+        ]
+        if all(file.is_file() for file in files):
+            texts[name] = apply_data_root(config.text, placed.root), files
+    return texts
+
+
+def rehearsal_problems(
+    sweep: Sweep, probe: ModelProbe, rehearsal: RehearsalResult
+) -> Iterator[str]:
+    """Yield what a rehearsal found: samples, and names that the validation does not give."""
+    yield from rehearsal.problems
+    if rehearsal.metrics is None:
+        return
+    have = ", ".join(rehearsal.metrics)
+    for name in (sweep.objective.metric, *sweep.objective.branches.values()):
+        if name not in rehearsal.metrics:
+            yield (
+                f'the validation has no metric "{name}" ({sweep.where("objective")}). It has: '
+                f"{have}. Set objective.metric and objective.branches."
+            )
+    for kind, name in probe.follows:
+        if name not in rehearsal.metrics:
+            yield (
+                f'param_scheduler: {kind} waits for the metric "{name}", which the validation '
+                f"does not give. It has: {have}. Set its monitor to one of them."
+            )
 
 
 def data_problems(

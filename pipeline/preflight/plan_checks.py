@@ -5,14 +5,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.annotation import Annotation, clip_name, load_annotation
+from pipeline.data.annotation import Annotation, clip_name, joint_form_problem, load_annotation
 from pipeline.data.video import VideoError, frames, video_path
 from pipeline.errors import InputError, PcanError
-from pipeline.job.resolve import probe_configs
+from pipeline.job.resolve import probe_configs, rehearse_configs
 from pipeline.job.torch_tools import run_tool
 from pipeline.preflight.finding import CheckContext, CheckFinding, error, note, warning
 from pipeline.preflight.launch_checks import checksum_mismatches, missing_checkpoints
 from pipeline.preflight.machine_overrides import DATA_ROOT, data_root
+from pipeline.preflight.model_probe import (
+    DataPlacement,
+    grouped,
+    placed_texts,
+    rehearsal_problems,
+)
 from pipeline.preflight.plan_facts import resolve_and_check
 
 #: How many names of missing or bad samples a message lists beside their number.
@@ -32,6 +38,21 @@ def check_plan(context: CheckContext) -> Iterator[CheckFinding]:
                 "plan",
                 f"{name}: the lr is not checked against the schedule. {probe.lr_error}",
             )
+
+
+def check_rehearsal(context: CheckContext) -> Iterator[CheckFinding]:
+    """Check that one sample of each loader passes chain, model and evaluator of each variant."""
+    if context.resolution is None:
+        return
+    sweep, project, configs = context.sweep, context.project, context.resolution.configs
+    assert sweep is not None
+    given = {DATA_ROOT: context.data_root} if context.data_root is not None else {}
+    placement = DataPlacement(root=data_root(sweep, project, given), sets={})
+    texts = placed_texts(sweep, project, configs, placement)
+    probes, rehearsals = rehearse_configs(sweep, project, configs, texts)
+    problems = {n: rehearsal_problems(sweep, probes[n], one) for n, one in rehearsals.items()}
+    for line in grouped(problems):
+        yield error("rehearsal", line)
 
 
 def check_weights(context: CheckContext) -> Iterator[CheckFinding]:
@@ -144,6 +165,13 @@ def joint_findings(clips: list[dict[str, Any]], where: str) -> Iterator[CheckFin
     if empty:
         names = ", ".join(clip_name(c) for c in empty[:NAMED])
         yield error("data", f"{where}: {len(empty)} clips have no joints: {names}.")
+    without = {id(clip) for clip in empty}
+    forms = [text for c in clips if id(c) not in without and (text := joint_form_problem(c))]
+    if forms:
+        yield error(
+            "data", f"{where}: {len(forms)} clips have joints of a wrong form: {forms[0]}."
+        )
+        return
     broken = [c for c in clips if np.isnan(np.asarray(c.get("keypoint", 0.0), "f4")).any()]
     if broken:
         names = ", ".join(clip_name(c) for c in broken[:NAMED])

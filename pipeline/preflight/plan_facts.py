@@ -16,12 +16,16 @@ class Resolved:
     """The configs and schedules of a plan's variants, as far as they could be resolved.
 
     Args:
+        true_lr: of the variants whose schedule is known beforehand.
+        ceilings: of the others, the rates if the metric that the schedule follows never stands
+            still, and that metric.
         problems: why something is missing, in sentences for the user.
     """
 
     base: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     configs: Mapping[str, ResolvedConfig] = dataclasses.field(default_factory=dict)
     true_lr: Mapping[str, list[float]] = dataclasses.field(default_factory=dict)
+    ceilings: Mapping[str, tuple[list[float], str]] = dataclasses.field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
 
@@ -47,23 +51,47 @@ def resolved(sweep: Sweep, project: Project, only: str | None = None) -> Resolve
     except PcanError as error:
         return Resolved(problems=(str(error),))
     chosen = {n: c for n, c in resolution.configs.items() if only in (None, n)}
-    rates, problems = schedules(sweep, project, chosen)
+    rates, ceilings, problems = _courses(sweep, project, chosen)
     return Resolved(
-        base=resolution.base, configs=resolution.configs, true_lr=rates, problems=problems
+        base=resolution.base,
+        configs=resolution.configs,
+        true_lr=rates,
+        ceilings=ceilings,
+        problems=problems,
     )
 
 
 def schedules(
     sweep: Sweep, project: Project, configs: Mapping[str, ResolvedConfig]
 ) -> tuple[dict[str, list[float]], tuple[str, ...]]:
-    """Return the true lr of each config, and sentences on what is wrong with a config."""
+    """Return the true lr of each config, and sentences on what is wrong with a config.
+
+    A schedule that follows a metric has no lr that is known beforehand; a sentence says so.
+    """
+    rates, ceilings, problems = _courses(sweep, project, configs)
+    unknown = [
+        f"{name}: its schedule follows {metric}, so the logged lr is not compared with a table."
+        for name, (_, metric) in ceilings.items()
+    ]
+    return rates, (*problems, *unknown)
+
+
+def _courses(
+    sweep: Sweep, project: Project, configs: Mapping[str, ResolvedConfig]
+) -> tuple[dict[str, list[float]], dict[str, tuple[list[float], str]], tuple[str, ...]]:
     try:
         probes = probe_configs(sweep, project, configs)
     except PcanError as error:
-        return {}, (f"No lr course. {error}",)
-    rates = {name: list(one.lr) for name, one in probes.items() if one.lr is not None}
+        return {}, {}, (f"No lr course. {error}",)
+    known = {name: one for name, one in probes.items() if one.lr is not None}
+    rates = {name: list(one.lr or ()) for name, one in known.items() if not one.lr_follows}
+    ceilings = {
+        name: (list(one.lr or ()), ", ".join(one.lr_follows))
+        for name, one in known.items()
+        if one.lr_follows
+    }
     problems = [
         f"{name}: no lr course. {one.lr_error}" for name, one in probes.items() if one.lr_error
     ]
     problems += [f"{name}: {problem}" for name, one in probes.items() for problem in one.problems]
-    return rates, tuple(problems)
+    return rates, ceilings, tuple(problems)

@@ -16,6 +16,7 @@ PLAN_CHECKS: tuple[tuple[str, Check], ...] = (
     ("plan", plan_checks.check_plan),
     ("weights", plan_checks.check_weights),
     ("data", plan_checks.check_data),
+    ("rehearsal", plan_checks.check_rehearsal),
 )
 TRACKING_CHECKS: tuple[tuple[str, Check], ...] = (("wandb", machine_checks.check_wandb),)
 _RANK = {"error": 0, "warning": 1, "note": 2}

@@ -98,7 +98,6 @@ class RunDir:
         return self.root / "job.log"
 
     def rank_log(self, rank: int) -> Path:
-        """Output of one rank."""
         return self.root / f"rank{rank}.log"
 
     @property

@@ -5,6 +5,7 @@ them: Python 3.8, where the standard library has no StrEnum.
 """
 
 import enum
+from typing import Optional
 
 
 class Word(str, enum.Enum):
@@ -89,7 +90,17 @@ class Cause(Word):
     LOST_CHECKPOINT = "lost_checkpoint"
     WARM_START = "warm_start"
     NO_METRIC = "no_metric"
+    ENDED_EARLY = "ended_early"
     # why a trial that was never run has ended in Optuna alone
     NEVER_BEGUN = "never_begun"
     TAKEN = "taken"
     NO_RUN_DIRECTORY = "no_run_directory"
+
+
+def is_repairable(cause: Optional[str]) -> bool:
+    """Whether what made a trial fail lies outside its recipe: code, weights, data, the machine.
+
+    The same recipe may succeed once that is repaired. What the rules decide stays decided, and a
+    loss that is not finite is the recipe's own.
+    """
+    return cause not in (Cause.NAN, Cause.SUPERSEDED, Cause.NEVER_BEGUN, Cause.TAKEN)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.plan.search.reading import Reading
+from pipeline.plan.search.reading import RungReading
 from pipeline.plan.search.rules import AsyncHalving, Reachability, TrialProgress
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.states import Kind, State
@@ -85,7 +85,7 @@ def _readings(
         values = [v for e, v in curve.items() if e <= check and math.isfinite(v)]
         if last >= check and values and math.isfinite(curve.get(check, 0.0)):
             own = averaged.get(check) if rule.reads(check) else None
-            readings[check] = Reading.of(max(values), own).value
+            readings[check] = RungReading.of(max(values), own).value
     return readings
 
 

@@ -116,8 +116,8 @@ class EpochEndHook(Hook):
             measurement = self._read_averages(runner, measurement)
         self._averages.forget_until(runner.epoch)
         if rank() == 0:
-            self._record(runner.epoch, measurement)
-            self.stop = self._verdict(runner.epoch, measurement is not None)
+            new = self._record(runner.epoch, measurement)
+            self.stop = self._verdict(runner.epoch, new)
         if broadcast_flag(self.stop is not None):
             runner.train_loop.stop_training = True
 
@@ -184,16 +184,24 @@ class EpochEndHook(Hook):
             content = training_state.take(runner, self._spec, ranks, measurement)
             checkpoints.write(checkpoints.path_of(self._rundir, epoch), content)
 
-    def _record(self, epoch: int, measurement: Optional[Measurement]) -> None:
-        """Write the measurement, then delete what is not needed. Rank 0 only."""
+    def _record(self, epoch: int, measurement: Optional[Measurement]) -> bool:
+        """Write the measurement, then delete what is not needed. Rank 0 only.
+
+        Returns:
+            Whether there is a measurement to be judged: an epoch that is trained again, because
+            its checkpoint was damaged, keeps its first measurement and verdict.
+        """
         exit_if_replaced(self._rundir)
-        if measurement is not None:
-            append_line(self._rundir.measurements, measurement.to_line())
         history = self._rundir.read_measurements()
+        new = measurement is not None and epoch not in {m.epoch for m in history}
+        if measurement is not None and new:
+            append_line(self._rundir.measurements, measurement.to_line())
+            history = self._rundir.read_measurements()
         if measurement is not None:
             keep_predictions.prune(self._rundir, history)
         if epoch:
             checkpoints.prune(self._rundir, history)
+        return new
 
     def _verdict(self, epoch: int, measured: bool) -> Optional[Dict[str, Any]]:
         if not measured:

@@ -5,6 +5,7 @@ import os
 import sys
 from typing import Any, Dict, Optional
 
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.runner import Runner
 
 from pipeline.shared.files import append_line, read_json, write_json
@@ -127,6 +128,7 @@ def build(config: Any, rundir: RunDir, spec: TrialSpec, stage: Stage) -> JobRunn
     """Build the runner with its loops and our hooks, ready to train."""
     runner = JobRunner.from_cfg(config)
     runner.rundir, runner.spec, runner.stage = rundir, spec, stage
+    leave_out_subclasses(runner)
     # Building the loops here separates an unusable config or data set from a failing training.
     train_loop, val_loop = runner.train_loop, runner.val_loop
     seed, rank = int(runner.seed), distributed.rank()
@@ -145,6 +147,27 @@ def build(config: Any, rundir: RunDir, spec: TrialSpec, stage: Stage) -> JobRunn
     return runner
 
 
+def leave_out_subclasses(runner: JobRunner) -> None:
+    """Remove hooks that stop or save under a name of their own; every rank does the same."""
+    for hook in list(runner.hooks):
+        if isinstance(hook, (EarlyStoppingHook, CheckpointHook)):
+            runner._hooks.remove(hook)
+            name = type(hook).__name__
+            runner.logger.info("Left out: %s; the job does its work itself.", name)
+
+
+def ended_early(runner: JobRunner) -> str:
+    """Return that something other than the plan has ended a training, and what it may be."""
+    ours = ("mmengine.", "pipeline.")
+    own = [type(h).__name__ for h in runner.hooks if not type(h).__module__.startswith(ours)]
+    hooks = f" (it has {', '.join(own)})" if own else ""
+    return (
+        f"The training ended after epoch {runner.epoch} of {runner.max_epochs}, and not by the "
+        f"plan: a hook or the loop of the config stopped it{hooks}. Remove that; patience and "
+        "gates of the sweep file are what stops a trial."
+    )
+
+
 def write_outcome(runner: JobRunner, rundir: RunDir, spec: TrialSpec) -> None:
     """Write how the training ended."""
     stop: Optional[Any] = runner.epoch_end.stop
@@ -155,6 +178,6 @@ def write_outcome(runner: JobRunner, rundir: RunDir, spec: TrialSpec) -> None:
     elif finished:
         reason = f"All {runner.max_epochs} epochs are done."
     else:
-        reason = f"A hook of the config ended the training after epoch {runner.epoch}."
+        state, cause, reason = State.FAIL, Cause.ENDED_EARLY, ended_early(runner)
     record_outcome(rundir, spec.attempt, state, cause, reason)
     print(f"Outcome: {state}, {cause}: {reason}", file=sys.stderr)

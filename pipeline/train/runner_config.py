@@ -15,11 +15,10 @@ from pipeline.shared.spec import TrialSpec
 from pipeline.shared.states import Cause
 from pipeline.train.compat import prepare_mmaction, read_plain_pickles
 from pipeline.train.fit_loaders import fit_loaders
+from pipeline.train.left_out import kind_of, split_hooks
 from pipeline.train.outcome import JobFailure
 
 log = logging.getLogger(__name__)
-#: Hooks whose work is done here by others: checkpoints by EpochEndHook, stopping by the judge.
-REPLACED = {"CheckpointHook", "EarlyStoppingHook"}
 NEEDED = (
     "model",
     "train_dataloader",
@@ -47,8 +46,8 @@ def job_config(rundir: RunDir, spec: TrialSpec, distributed: bool) -> Config:
     config.work_dir = str(rundir.root / "mmengine")
     config.load_from, config.resume = None, False
     config.launcher = "pytorch" if distributed else "none"
-    config.default_hooks = {**(config.get("default_hooks") or {}), "checkpoint": None}
-    config.custom_hooks = [h for h in config.get("custom_hooks") or [] if not is_replaced(h)]
+    default, custom, _ = split_hooks(config)
+    config.default_hooks, config.custom_hooks = {**default, "checkpoint": None}, custom
     if config.get("visualizer"):
         config.visualizer.vis_backends = local_only(config.visualizer.get("vis_backends"))
     if spec.seed is not None:
@@ -86,18 +85,6 @@ def check(config: Config) -> None:
             "train_cfg does not count in epochs; the plan does. Write "
             "train_cfg=dict(by_epoch=True, max_epochs=...).",
         )
-
-
-def kind_of(part: Any) -> str:
-    """Return the bare class name a config entry asks for ("mmengine.CheckpointHook" too)."""
-    kind = part.get("type", "") if isinstance(part, dict) else type(part)
-    name = kind if isinstance(kind, str) else kind.__name__
-    return name.rsplit(".", 1)[-1]
-
-
-def is_replaced(hook: Any) -> bool:
-    """Whether a hook of the config does what the job does itself."""
-    return kind_of(hook) in REPLACED
 
 
 def local_only(backends: Any) -> List[Any]:

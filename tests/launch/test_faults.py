@@ -1,5 +1,6 @@
 """Faults of real two-process jobs: each is named, none takes another trial or an epoch with it."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -94,7 +95,7 @@ def test_failed_trials_leave_the_others_alone(faulty) -> None:
         ("leaves", "lost_worker", ""),
         ("killed", "lost_worker", "rank 1 was ended by signal 9"),
         ("memory", "oom_cuda", "Tried to allocate 30.00 GiB"),
-        ("sleeps", "stall", "in epoch 2, train"),
+        ("sleeps", "stall", "rank 1 stands in _fault_hang"),
     ],
 )
 def test_the_cause_of_a_fault_is_named(faulty, name: str, cause: str, told: str) -> None:
@@ -188,7 +189,10 @@ def test_a_launch_goes_on_from_the_newest_good_checkpoint_and_never_from_zero(
     (checkpoints / ".epoch_3.pth.torn").write_bytes(b"half")
     second = project.launch()
     assert second.returncode == 0, second.stderr
-    assert "going on after epoch" in second.stderr
+    assert "going on after epoch 1: " in second.stderr
+    damaged = "checkpoints/epoch_2.pth is damaged and is kept as epoch_2.damaged; epoch_1.pth is"
+    assert f"baseline/0: {damaged} taken instead." in second.stderr
+    assert project.epochs("baseline/0") == [1, 2, 3, 4]
     assert project.status()["baseline/0"]["state"] == "COMPLETE"
     assert values_in_optuna(project, "baseline") == {1: 0.6, 2: 0.7, 3: 0.8, 4: 0.85}
     log = (project.folder("baseline/0") / "rank0.log").read_text()
@@ -262,3 +266,21 @@ def test_a_time_limit_stops_after_the_epoch_and_stays_resumable(project) -> None
     trial = project.status()["baseline/0"]
     assert (trial["phase"], trial["cause"]) == ("interrupted", "timeout")
     assert project.epochs("baseline/0") == [1]
+
+
+def test_a_slot_that_met_a_locked_storage_is_used_again(project, until) -> None:
+    """A claim that fails gives its slot back, and the launch ends with nothing left to claim."""
+    short = "{like: baseline, set: {train_cfg.max_epochs: 1, model.sleep: 0.0}}"
+    project.sweep(SLOW.replace("0.25", "1.0") + f"  short: {short}\n  last: {short}\n")
+    launch = project.start(*project.launch_words("--policy", "all", "--slots", "2"))
+    until(lambda: project.epochs("short/0") == [1], "the short trial is about to end")
+    with contextlib.closing(sqlite3.connect(project.root / "runs" / "pcan.db", 30)) as lock:
+        lock.execute("BEGIN IMMEDIATE")
+        lines = [launch.stdout.readline()]
+        while lines[-1] and "Running trials go on" not in lines[-1]:
+            lines.append(launch.stdout.readline())
+        lock.rollback()
+    text = "".join(lines) + launch.communicate(timeout=300)[0]
+    assert launch.returncode == 0 and "Running trials go on" in text, text
+    assert project.status()["last/0"]["state"] == "COMPLETE"
+    assert text.index("last/0 starts on") < text.index("baseline/0 complete"), text

@@ -111,11 +111,11 @@ def test_a_disk_that_fills_up_under_a_job_costs_no_epoch(project, until, small_d
 def test_exports_during_a_sweep_and_two_at_once_are_whole(project, until) -> None:
     project.sweep(
         f"  baseline: {{set: {{train_cfg.max_epochs: 1, {TOP1}}}}}\n"
-        "  long: {like: baseline, set: {train_cfg.max_epochs: 4, model.sleep: 2}}\n"
+        "  long: {like: baseline, set: {train_cfg.max_epochs: 400, model.sleep: 2}}\n"
     )
     launch = project.start(*project.launch_words("--policy", "all"))
     until(lambda: project.epochs("baseline/0") == [1], "the first trial's epoch")
-    until(lambda: project.epochs("long/0") == [1], "the second trial's first epoch")
+    until(lambda: project.epochs("long/0")[:1] == [1], "the second trial's first epoch")
     words = project.argv("sweep", "best", "tiny", "--json")
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     both = [

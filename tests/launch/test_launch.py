@@ -121,12 +121,12 @@ def test_kill_of_the_launch_leaves_no_process_and_the_trial_is_taken_up(
 def test_sweep_stop_ends_after_the_epoch_and_stays_resumable(
     project, until: Callable[..., None]
 ) -> None:
-    project.sweep(SLOW)
+    project.sweep(SLOW.replace("max_epochs: 4", "max_epochs: 400"))  # longer than any stop takes
     first = project.start(*project.launch_words())
-    until(lambda: project.epochs("baseline/0")[-1:] == [1], "epoch 1")
+    until(lambda: project.epochs("baseline/0")[:1] == [1], "epoch 1")
     stopped = project.run("sweep", "stop", "tiny")
     assert stopped.returncode == 0, stopped.stderr
-    assert first.wait(timeout=30) == 75
+    assert first.wait(timeout=120) == 75
     first.communicate()
     assert project.status()["baseline/0"]["phase"] == "interrupted"
 

@@ -17,7 +17,7 @@ EPOCHS_PER_READING = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
+class RungReading:
     """One trial's values at a check, as fractions.
 
     Args:
@@ -29,7 +29,7 @@ class Reading:
     averaged: float | None = None
 
     @classmethod
-    def of(cls, best: float, averaged: float | None) -> "Reading":
+    def of(cls, best: float, averaged: float | None) -> "RungReading":
         """Return the reading; an averaged value that is not finite does not count."""
         counts = averaged is not None and math.isfinite(averaged)
         return cls(best, averaged if counts else None)

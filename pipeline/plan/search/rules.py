@@ -13,7 +13,7 @@ import enum
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from pipeline.plan.search.reading import FEWEST_EPOCHS, Reading, digits_for
+from pipeline.plan.search.reading import FEWEST_EPOCHS, RungReading, digits_for
 from pipeline.plan.sweep import Search
 from pipeline.plan.verdict import VerdictKind
 from pipeline.shared.states import Cause
@@ -75,7 +75,7 @@ class Decision:
 
     kind: VerdictKind
     check: int
-    reading: Reading
+    reading: RungReading
     rank: int
     reached: int
     go_on: int
@@ -153,7 +153,7 @@ class AsyncHalving:
         return bool(self.checks) and self._allowed(trials) < trials
 
     def decide(
-        self, check: int, number: int, field: Rung, reading: Reading | None = None
+        self, check: int, number: int, field: Rung, reading: RungReading | None = None
     ) -> Decision:
         """Decide about one trial that got to a check.
 
@@ -167,7 +167,7 @@ class AsyncHalving:
         return _decision(
             VerdictKind.GO if own >= cut else VerdictKind.PRUNE,
             check,
-            reading or Reading(own),
+            reading or RungReading(own),
             rank=1 + sum(value > own for value in values),
             reached=len(values),
             go_on=allowed,
@@ -200,7 +200,7 @@ class SyncHalving(AsyncHalving):
         return epochs
 
     def decide(
-        self, check: int, number: int, field: Rung, reading: Reading | None = None
+        self, check: int, number: int, field: Rung, reading: RungReading | None = None
     ) -> Decision:
         values, reached = field.readings, len(field.readings)
         order = sorted(values, key=lambda n: (-values[n], n))
@@ -210,7 +210,7 @@ class SyncHalving(AsyncHalving):
         return _decision(
             VerdictKind.PAUSE if field.to_come else kind,
             check,
-            reading or Reading(values[number]),
+            reading or RungReading(values[number]),
             rank=rank,
             reached=reached,
             go_on=allowed,
@@ -234,7 +234,7 @@ class NoRule(AsyncHalving):
 def _decision(
     kind: VerdictKind,
     check: int,
-    reading: Reading,
+    reading: RungReading,
     *,
     rank: int,
     reached: int,

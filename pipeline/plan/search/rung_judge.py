@@ -8,7 +8,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from pipeline.plan.search.reading import Reading
+from pipeline.plan.search.reading import RungReading
 from pipeline.plan.search.rules import RULES, AsyncHalving, Decision, Rung
 from pipeline.plan.verdict import Verdict, VerdictKind, non_finite
 from pipeline.shared.measurement import Measurement
@@ -55,14 +55,14 @@ def check(measured: Sequence[Measurement], searching: RungRules) -> Iterator[Ver
     yield verdict_of(decision, latest, searching.rule.name)
 
 
-def read_at(measured: Sequence[Measurement], check: int, rule: AsyncHalving) -> Reading | None:
+def read_at(measured: Sequence[Measurement], check: int, rule: AsyncHalving) -> RungReading | None:
     """Return what a rule reads of a trial at a check, None if there is no finite value."""
     until = [m for m in measured if 0 < m.epoch <= check]
     best = max((m.top1 for m in until if m.finite), default=None)
     if best is None:
         return None
     averaged = next((m.averaged for m in until if m.epoch == check), None)
-    return Reading.of(best, averaged if rule.reads(check) else None)
+    return RungReading.of(best, averaged if rule.reads(check) else None)
 
 
 def verdict_of(decision: Decision, latest: Measurement, rule: str) -> Verdict:

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pipeline.plan.judge import patience_counts
-from pipeline.plan.search.reading import EPOCHS_PER_READING, Reading
+from pipeline.plan.search.reading import EPOCHS_PER_READING, RungReading
 from pipeline.plan.search.rules import AsyncHalving, Reachability, Rung, TrialProgress
 from pipeline.plan.sweep import Patience
 from pipeline.plan.verdict import VerdictKind
@@ -240,7 +240,7 @@ class _Sweep:
 
     def _reading(self, curve: LearningCurve, check: int) -> float:
         averaged = curve.averaged.get(check) if self.rule.averaged else None
-        return Reading.of(curve.bests[check - 1], averaged).value
+        return RungReading.of(curve.bests[check - 1], averaged).value
 
     def _result(self) -> Simulated:
         final = [t.curve.bests[-1] for t in self.trials]

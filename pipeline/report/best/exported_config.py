@@ -19,7 +19,7 @@ def exported_config(text: str, metric: str, patience: Patience | None, head: str
         metric: what early stopping watches.
         head: comment lines that stand on top.
     """
-    text = _with_import(text)
+    text = _without_early_stopping(_with_import(text))
     if patience is not None:
         hook = (
             f"dict(type='EarlyStoppingHook', monitor={metric!r}, rule='greater', "
@@ -49,6 +49,37 @@ def _with_hook(text: str, hook: str) -> str:
     old = ast.get_source_segment(text, statement.value) or "[]"
     new = f"[{hook}]" if old.strip() in ("[]", "None") else f"[*{old}, {hook}]"
     return text.replace(ast.get_source_segment(text, statement) or "", f"custom_hooks = {new}")
+
+
+def _without_early_stopping(text: str) -> str:
+    """Leave out early stopping of the config: the trial ran without, and gets the plan's own."""
+    for name in ("default_hooks", "custom_hooks"):
+        statement = _assignment(text, name)
+        if statement is None:
+            continue
+        value, before = statement.value, ast.dump(statement.value)
+        if isinstance(value, ast.List | ast.Tuple):
+            value.elts = [one for one in value.elts if not _stops(one)]
+        elif isinstance(value, ast.Call):
+            value.keywords = [one for one in value.keywords if not _stops(one.value)]
+        elif isinstance(value, ast.Dict):
+            kept = [(k, v) for k, v in zip(value.keys, value.values, strict=True) if not _stops(v)]
+            value.keys, value.values = [k for k, _ in kept], [v for _, v in kept]
+        if ast.dump(value) != before:
+            old = ast.get_source_segment(text, statement) or ""
+            text = text.replace(old, f"{name} = {ast.unparse(value)}")
+    return text
+
+
+def _stops(value: ast.expr) -> bool:
+    """Whether a hook of a config is MMEngine's early stopping."""
+    kind: ast.expr | None = None
+    if isinstance(value, ast.Call):
+        kind = next((k.value for k in value.keywords if k.arg == "type"), None)
+    elif isinstance(value, ast.Dict):
+        keys = [k.value if isinstance(k, ast.Constant) else None for k in value.keys]
+        kind = value.values[keys.index("type")] if "type" in keys else None
+    return isinstance(kind, ast.Constant) and str(kind.value).endswith("EarlyStoppingHook")
 
 
 def _with_import(text: str) -> str:

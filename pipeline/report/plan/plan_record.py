@@ -24,6 +24,7 @@ class VariantView:
         compared_with: the variant that `changes` is relative to; None: the base config.
         changes: None if the configs could not be resolved.
         lr: in force during epochs 1, 2, ..; empty if unknown.
+        follows: the metric that the schedule waits for; `lr` is then the most it can be.
         table: where the plan's lr column differs from it.
     """
 
@@ -34,6 +35,7 @@ class VariantView:
     lr: tuple[float, ...]
     table: tuple[LrDifference, ...]
     gpu_hours: float | None
+    follows: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,7 @@ def plan_view(
     subject: LintContext,
     changes: Mapping[str, Iterable[ChangeLike]],
     problems: Sequence[str] = (),
+    ceilings: Mapping[str, tuple[list[float], str]] | None = None,
 ) -> PlanView:
     """Gather the view of a plan.
 
@@ -64,9 +67,13 @@ def plan_view(
         subject: the plan with its schedules and epochs, as for lint.
         changes: by variant, what its overrides change on the base config; empty if unknown.
         problems: why something could not be resolved.
+        ceilings: by variant whose schedule follows a metric, the most its lr can be, and which.
     """
     sweep = subject.sweep
-    views = tuple(_variant(subject, v, changes) for v in sweep.variants.values())
+    views = tuple(
+        _variant(subject, v, changes, (ceilings or {}).get(v.name))
+        for v in sweep.variants.values()
+    )
     worst = worst_case_epochs(sweep, subject.epochs)
     return PlanView(
         sweep=sweep,
@@ -115,12 +122,16 @@ def _variant_record(view: VariantView) -> dict[str, Any]:
         "compared_with": view.compared_with,
         "changes": [dataclasses.asdict(c) for c in view.changes or ()],
         "lr": list(view.lr),
+        "lr_follows": view.follows,
         "gpu_hours": view.gpu_hours,
     }
 
 
 def _variant(
-    subject: LintContext, variant: Variant, changes: Mapping[str, Iterable[ChangeLike]]
+    subject: LintContext,
+    variant: Variant,
+    changes: Mapping[str, Iterable[ChangeLike]],
+    ceiling: tuple[list[float], str] | None,
 ) -> VariantView:
     sweep, lr = subject.sweep, tuple(subject.true_lr.get(variant.name, ()))
     start = sweep.ladder.start
@@ -131,7 +142,8 @@ def _variant(
         epochs=epochs,
         compared_with=compared,
         changes=_differs(variant.name, compared, changes),
-        lr=lr,
+        lr=lr if ceiling is None else tuple(ceiling[0]),
+        follows=None if ceiling is None else ceiling[1],
         # A fallback inherits the bands, but the lr column was written for the first variant.
         table=tuple(table_differences(variant.bands, lr)) if lr and not compared else (),
         gpu_hours=gpu_hours(sweep, epochs),

@@ -115,7 +115,8 @@ def _course(view: VariantView) -> Iterator[str]:
     bands = {band.epoch: band for band in view.variant.bands}
     different = {difference.epoch for difference in view.table}
     beside = view.compared_with is None
-    yield f"  epoch  lr (true)   {'lr (table)  ' if beside else ''}expected top-1"
+    column = "lr (true)" if view.follows is None else "lr (most)"
+    yield f"  epoch  {column}   {'lr (table)  ' if beside else ''}expected top-1"
     for epoch in sorted(bands) or _some(len(view.lr)):
         if epoch > len(view.lr):
             continue
@@ -126,6 +127,9 @@ def _course(view: VariantView) -> Iterator[str]:
         course = f"{percent(low_high[0])}-{percent(low_high[1])}" if low_high else ""
         line = f"  {epoch:>5}  {view.lr[epoch - 1]:<10.3g}  {table}{course}"
         yield line.rstrip()
+    if view.follows is not None:
+        yield f"  the schedule follows {view.follows} and lowers the lr when that stands still;"
+        yield "  the column is the most it can be, and a run is not compared with it"
     if different:
         yield "  * the table is rounded by hand; a run is compared with the true lr"
 

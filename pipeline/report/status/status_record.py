@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.plan.gates import next_gate
+from pipeline.plan.ladder import retry_command
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.report.progress import row_gpu_hours, row_seconds_left
 from pipeline.report.stats.readings import clips_of, incomparable_rows, reading_error, store_of
-from pipeline.shared.states import Kind, Phase
+from pipeline.shared.states import Kind, Phase, State, is_repairable
 from pipeline.study.best import Confirmation, best_row, settled
 from pipeline.study.db.storage import Storage
 from pipeline.study.owner import shown_host
@@ -43,11 +44,13 @@ def status_record(
 
 def _studies(sweep: Sweep, project: Project, rows: Sequence[TrialRow]) -> list[dict[str, Any]]:
     folders = _RunDirs(project.root)
+    retries = _retries(sweep, rows)
     trials: dict[str, list[dict[str, Any]]] = {name: [] for name in sweep.variants}
     for row in rows:
         of_variant = trials.setdefault(row.variant, [])
         if not row.superseded:
-            of_variant.append(_trial(row, sweep, project, folders.has(row.run_dir)))
+            record = _trial(row, sweep, project, folders.has(row.run_dir))
+            of_variant.append({**record, "retry": retries.get(row.name)})
     return [
         {
             "variant": name,
@@ -57,6 +60,16 @@ def _studies(sweep: Sweep, project: Project, rows: Sequence[TrialRow]) -> list[d
         }
         for name, records in trials.items()
     ]
+
+
+def _retries(sweep: Sweep, rows: Sequence[TrialRow]) -> dict[str, str]:
+    """Return, by trial, the command that runs a failed recipe again."""
+    recipes = {row.variant: row for row in rows if row.recipe_hash and row.is_regular}
+    return {
+        row.name: retry_command(sweep.name, name)
+        for name, row in recipes.items()
+        if name in sweep.variants and row.state == State.FAIL and is_repairable(row.cause)
+    }
 
 
 def _trial(row: TrialRow, sweep: Sweep, project: Project, seen: bool) -> dict[str, Any]:

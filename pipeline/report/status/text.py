@@ -84,6 +84,17 @@ def warning_lines(record: Mapping[str, Any]) -> list[str]:
     return [record["not_comparable"]] if record["not_comparable"] else []
 
 
+def retry_lines(record: Mapping[str, Any]) -> list[str]:
+    """Return a line for each failed recipe that may succeed once its cause is removed."""
+    return [
+        f"{study['variant']}/{trial['number']} failed ({trial['cause'] or 'unknown cause'}). With "
+        f"the cause removed, run it again: {trial['retry']}"
+        for study in record["studies"]
+        for trial in study["trials"]
+        if trial["retry"]
+    ]
+
+
 def search_lines(record: Mapping[str, Any]) -> list[str]:
     """Return what more trials of each search would gain, or why that is not said."""
     return [f"Search around {one['variant']}: {one['sentence']}" for one in record["searches"]]
@@ -114,6 +125,9 @@ def next_line(record: Mapping[str, Any]) -> str:
         return f"Go on: pcan sweep search {sweep}"
     if Phase.INTERRUPTED not in phases and record["best"] is not None:
         return f"Compare: pcan sweep compare {sweep}   Export: pcan sweep best {sweep}"
+    lines = retry_lines(record)
+    if lines and Phase.INTERRUPTED not in phases:
+        return lines[-1]
     return f"Go on: pcan sweep launch {sweep}"
 
 

@@ -9,10 +9,11 @@ Imports mmengine.config only (no torch) unless the config itself imports more.
 import copy
 import os
 import sys
-from typing import Any, Dict, List
+from typing import Any, Dict
 
 from pipeline.train.config_file import load
 from pipeline.train.config_text import to_text
+from pipeline.train.left_out import kind_of, split_hooks
 from pipeline.train.override import apply, changes, nearest
 from pipeline.train.tools.tool import ToolError, serve
 
@@ -80,19 +81,12 @@ def facts(config: Dict[str, Any]) -> Dict[str, Any]:
 
 def replaced(config: Dict[str, Any]) -> Dict[str, Any]:
     """Return the parts whose work a job leaves to others, by kind: hooks, other trackers."""
-    hooks = [*(config.get("custom_hooks") or []), *(config.get("default_hooks") or {}).values()]
     backends = (config.get("visualizer") or {}).get("vis_backends") or []
-    names = {"hooks": kinds(hooks), "backends": kinds(backends)}
+    names = [kind_of(part) for part in backends if isinstance(part, dict)]
     return {
-        "hooks": [name for name in names["hooks"] if name == "EarlyStoppingHook"],
-        "backends": [name for name in names["backends"] if name != "LocalVisBackend"],
+        "hooks": split_hooks(config)[2],
+        "backends": [name for name in names if name != "LocalVisBackend"],
     }
-
-
-def kinds(parts: Any) -> List[str]:
-    """Return the bare class name that each config entry asks for."""
-    found = [part.get("type", "") for part in parts if isinstance(part, dict)]
-    return [str(getattr(kind, "__name__", kind)).rsplit(".", 1)[-1] for kind in found]
 
 
 def validated(loop: Dict[str, Any]) -> Any:

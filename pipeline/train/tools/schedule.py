@@ -2,8 +2,9 @@
 
 stdin: `{"config": path or text, "iters_per_epoch": n or null, "nproc": n}`. stdout: `{"lr":
 [in force at the first iteration of each epoch], "lr_end": [at its last], "metric_driven":
-[types]}`. MMEngine's own schedulers are built on a dummy parameter and stepped as the Runner
-does, so any stack of them is right. Those in `metric_driven` wait for a metric and are left out.
+[types], "monitors": [the metric of each]}`. MMEngine's own schedulers are built on a dummy
+parameter and stepped as the Runner does, so any stack of them is right. Those in `metric_driven`
+wait for a metric and are left out.
 """
 
 import sys
@@ -56,8 +57,13 @@ def course(
             _step([s for s in timed if not s.by_epoch])
         last.append(now)
         _step([s for s in timed if s.by_epoch])
-    waiting = [type(s).__name__ for s in schedulers if s not in timed]
-    return {"lr": first, "lr_end": last, "metric_driven": waiting}
+    waiting = [s for s in schedulers if s not in timed]
+    return {
+        "lr": first,
+        "lr_end": last,
+        "metric_driven": [type(s).__name__ for s in waiting],
+        "monitors": [str(getattr(s, "monitor", "")) for s in waiting],
+    }
 
 
 def dummy_optimizer(config: Dict[str, Any], nproc: int) -> Any:
