@@ -8,6 +8,12 @@ import dataclasses
 import json
 import sys
 import zlib
+from typing import Dict, List, Optional, Sequence, Tuple
+
+#: Column of the true coarse class, among the further ones.
+TRUE_COARSE = "true_coarse"
+#: Ending of the columns of coarse predictions: "rgb_coarse".
+COARSE = "_coarse"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +26,9 @@ class Predictions:
         ids: digest of the clips' names and labels in order; equal: the same clips.
         predicted: one class a clip, in the order of the data set.
         labels: the true classes, likewise.
+        classes: how many the model tells apart; None in a file of an earlier version.
+        columns: further columns by name: the class that each branch gave ("rgb", "pose"), its
+            coarse class ("rgb_coarse"), and the true coarse class (`TRUE_COARSE`).
     """
 
     epoch: int
@@ -28,21 +37,29 @@ class Predictions:
     ids: str
     predicted: "array.array[int]"
     labels: "array.array[int]"
+    classes: Optional[int] = None
+    columns: Dict[str, "array.array[int]"] = dataclasses.field(default_factory=dict)
 
     #: First bytes of a file: what it is, and the version of its form.
     MAGIC = b"pcan predictions 1\n"
 
     def to_bytes(self) -> bytes:
-        """Return the file: the magic line, a JSON line, both columns as packed uint16."""
+        """Return the file: the magic line, a JSON line, both columns as packed uint16.
+
+        Further columns follow in a packing of their own, which an earlier version does not open.
+        """
         header = {
             "epoch": self.epoch,
             "metric": self.metric,
             "top1": self.top1,
             "clips": len(self.labels),
             "ids": self.ids,
+            "classes": self.classes,
+            "columns": list(self.columns),
         }
-        columns = _little(self.predicted).tobytes() + _little(self.labels).tobytes()
-        return self.MAGIC + json.dumps(header).encode() + b"\n" + zlib.compress(columns)
+        further = _pack(list(self.columns.values())) if self.columns else b""
+        packed = _pack([self.predicted, self.labels]) + further
+        return self.MAGIC + json.dumps(header).encode() + b"\n" + packed
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Predictions":
@@ -52,20 +69,31 @@ class Predictions:
         line, _, packed = data[len(cls.MAGIC) :].partition(b"\n")
         try:
             header = json.loads(line)
-            size = int(header["clips"])
-            unpacking = zlib.decompressobj()
-            columns = unpacking.decompress(
-                packed, 4 * size + 1
-            )  # at most one byte more than announced
+            size, names = int(header["clips"]), [str(n) for n in header.get("columns") or ()]
+            (predicted, labels), rest = _unpack(packed, 2, size)
+            further, _ = _unpack(rest, len(names), size) if names else ([], b"")
             epoch, top1 = int(header["epoch"]), float(header["top1"])
             metric, ids = str(header["metric"]), str(header["ids"])
+            classes = None if header.get("classes") is None else int(header["classes"])
         except (zlib.error, KeyError, TypeError) as error:
             raise ValueError(f"damaged predictions: {error!r}") from error
-        if len(columns) != 4 * size or not unpacking.eof:
-            raise ValueError(f"{len(columns)} bytes for {size} clips")
-        halves = columns[: 2 * size], columns[2 * size :]
-        predicted, labels = (_little(array.array("H", half)) for half in halves)
-        return cls(epoch, metric, top1, ids, predicted, labels)
+        columns = dict(zip(names, further))
+        return cls(epoch, metric, top1, ids, predicted, labels, classes, columns)
+
+
+def _pack(columns: Sequence["array.array[int]"]) -> bytes:
+    return zlib.compress(b"".join(_little(one).tobytes() for one in columns))
+
+
+def _unpack(packed: bytes, count: int, size: int) -> Tuple[List["array.array[int]"], bytes]:
+    """Return `count` columns of `size` clips, and the bytes behind them; raise ValueError."""
+    unpacking = zlib.decompressobj()
+    whole = 2 * size * count
+    data = unpacking.decompress(packed, whole + 1)  # at most one byte more than announced
+    if len(data) != whole or not unpacking.eof:
+        raise ValueError(f"{len(data)} bytes for {size} clips")
+    parts = [data[2 * size * i : 2 * size * (i + 1)] for i in range(count)]
+    return [_little(array.array("H", part)) for part in parts], unpacking.unused_data
 
 
 def _little(column: "array.array[int]") -> "array.array[int]":

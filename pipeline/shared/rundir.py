@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Optional, Union
 
 from pipeline.shared.files import read_json, read_lines, read_objects
 from pipeline.shared.measurement import Measurement, by_epoch
+from pipeline.shared.predictions import Predictions
 from pipeline.shared.spec import TrialSpec
 
 #: Environment variable that marks every process of a trial with its lease's token.
@@ -125,6 +126,11 @@ class RunDir:
         return self.predictions / f"epoch_{epoch}.bin"
 
     @property
+    def labels(self) -> Path:
+        """One JSON line an audited epoch: which readings fit better than the labels."""
+        return self.root / "labels.jsonl"
+
+    @property
     def wandb(self) -> Path:
         """Folder that W&B writes below."""
         return self.root / "wandb"
@@ -145,6 +151,13 @@ class RunDir:
         line that is not a measurement (a torn write of an earlier, killed attempt).
         """
         return by_epoch(parse_measurements(read_lines(self.measurements)))
+
+    def read_predictions(self, epoch: int) -> Optional[Predictions]:
+        """Return the predictions of an epoch, None if they are not kept or damaged."""
+        try:
+            return Predictions.from_bytes(self.predictions_of(epoch).read_bytes())
+        except (OSError, ValueError):
+            return None
 
     def read_verdicts(self) -> List[Dict[str, Any]]:
         """Return the records of the verdicts so far, as they were written, torn lines left out."""

@@ -9,7 +9,7 @@ import array
 import hashlib
 import logging
 import re
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from mmengine.hooks import Hook
 
 from pipeline.shared.files import read_json, write_bytes, write_json
 from pipeline.shared.measurement import Measurement, best_of
-from pipeline.shared.predictions import Predictions
+from pipeline.shared.predictions import COARSE, TRUE_COARSE, Predictions
 from pipeline.shared.rundir import RunDir
 from pipeline.train.distributed import gather, rank
 
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 _FUSED = re.compile(r"RGBPose_(\d+):(\d+)")
 #: Classes are kept in two bytes.
 MAX_CLASSES = 1 << 16
+Row = TypeVar("Row")
 #: What a clip's data may call it, best first.
 _NAMES = ("filename", "frame_dir", "video_id", "img_path")
 
@@ -45,17 +46,22 @@ class ClipPredictionsHook(Hook):
         self._metric = metric
         self._stream = re.sub(r"_?top_?1$", "", metric.rsplit("/", 1)[-1])
         self._pairs: List[Tuple[int, int]] = []
+        self._columns: List[Dict[str, int]] = []
+        self._classes: Optional[int] = None
         self._problem: Optional[str] = None
         self._ids: Optional[str] = None
 
     def before_val_epoch(self, _runner: Any) -> None:
-        self._pairs, self._problem = [], None
+        self._pairs, self._columns, self._problem = [], [], None
 
     def after_val_iter(self, _runner: Any, outputs: Any = None, **_: Any) -> None:
         if self._problem is not None:
             return
         try:
-            self._pairs += pairs(list(outputs or []), self._stream)
+            samples = list(outputs or [])
+            self._pairs += pairs(samples, self._stream)
+            self._columns += [_further_columns(sample) for sample in samples]
+            self._classes = len(scores_of(samples[0], self._stream)) if samples else self._classes
         except Unreadable as problem:
             self._problem = str(problem)
         except Exception as error:  # outputs of any kind; never at the training's cost
@@ -63,20 +69,26 @@ class ClipPredictionsHook(Hook):
 
     def result(self, runner: Any, top1: float) -> Tuple[Optional[Predictions], str]:
         """Return this epoch's predictions on rank 0, or why there are none. Call on all ranks."""
-        parts = gather((self._pairs, self._problem))
-        self._pairs = []
+        parts = gather((self._pairs, self._problem, self._columns))
+        self._pairs, self._columns = [], []
         if rank() != 0:
             return None, ""
         try:
             dataset = in_order(runner.val_dataloader)
-            rows = whole([part for part, _ in parts], len(dataset), [t for _, t in parts])
+            problems = [problem for _, problem, _ in parts]
+            rows = whole([pairs for pairs, _, _ in parts], len(dataset), problems)
             check(rows, top1)
+            further = whole([columns for _, _, columns in parts], len(dataset), problems)
             if self._ids is None:
                 self._ids = clip_ids(dataset, [label for _, label in rows])
         except Unreadable as problem:
             return None, str(problem)
         predicted, labels = (array.array("H", column) for column in zip(*rows))
-        found = Predictions(runner.epoch, self._metric, top1, self._ids, predicted, labels)
+        found = Predictions(
+            *(runner.epoch, self._metric, top1, self._ids, predicted, labels),
+            classes=self._classes,
+            columns=as_columns(further),
+        )
         return found, ""
 
 
@@ -107,6 +119,37 @@ def scores_of(sample: Any, stream: str) -> Any:
     if "item" in found:
         return _array(found["item"])
     raise Unreadable(f'no scores of "{stream}" among {", ".join(map(str, found))}')
+
+
+def further_columns(sample: Any) -> Dict[str, int]:
+    """Return the class that each branch gave a sample, and its coarse classes, by column name."""
+    found = _field(sample, "pred_score", "pred_scores")
+    found = found.to_dict() if hasattr(found, "to_dict") else found
+    columns = _classes_of(found, "") if isinstance(found, dict) and "item" not in found else {}
+    coarse = sample.get("pred_coarse_score") if hasattr(sample, "get") else None
+    if isinstance(coarse, dict) and "gt_coarse_label" in sample:
+        columns.update(_classes_of(coarse, COARSE))
+        columns[TRUE_COARSE] = int(sample["gt_coarse_label"])
+    return columns
+
+
+def _further_columns(sample: Any) -> Dict[str, int]:
+    """Return `further_columns`; what cannot be read costs these columns, not the predictions."""
+    try:
+        return further_columns(sample)
+    except Exception:
+        return {}
+
+
+def _classes_of(scores: Dict[str, Any], ending: str) -> Dict[str, int]:
+    given = {f"{name}{ending}": _array(score) for name, score in scores.items()}
+    return {name: int(np.argsort(score)[-1]) for name, score in given.items() if score.ndim == 1}
+
+
+def as_columns(rows: List[Dict[str, int]]) -> Dict[str, "array.array[int]"]:
+    """Return the columns that every clip has."""
+    names = [name for name in rows[0] if all(name in row for row in rows)] if rows else []
+    return {name: array.array("H", (row[name] for row in rows)) for name in names}
 
 
 def label_of(sample: Any) -> int:
@@ -140,9 +183,7 @@ def in_order(loader: Any) -> Any:
     return loader.dataset
 
 
-def whole(
-    parts: List[List[Tuple[int, int]]], size: int, problems: List[Optional[str]]
-) -> List[Tuple[int, int]]:
+def whole(parts: Sequence[List[Row]], size: int, problems: Sequence[Optional[str]]) -> List[Row]:
     """Return the ranks' parts in the order of the data set, without the sampler's padding."""
     problem = next((t for t in problems if t), None)
     if problem is not None:

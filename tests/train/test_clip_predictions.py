@@ -49,6 +49,7 @@ def test_the_predictions_are_those_that_were_measured(two_ranks):
     labels = np.random.RandomState(1).randint(0, 2, 31).tolist()  # as TinyDataset draws them
     top1 = {m.epoch: m.top1 for m in two_ranks.read_measurements()}
     for found in kept(two_ranks).values():
+        assert set(found.columns) == {"rgb", "pose"} and found.classes == 2
         assert found.labels.tolist() == labels and found.metric == "acc/RGBPose_1:1_top1"
         right = np.mean(np.array(found.predicted) == np.array(found.labels))
         assert (
@@ -71,14 +72,17 @@ def test_a_file_is_small_and_comes_back_whole():
     labels = array.array("H", rng.integers(0, 60, 16487).tolist())
     guessed = rng.integers(0, 60, 16487)
     predicted = array.array("H", np.where(rng.random(16487) < 0.89, labels, guessed).tolist())
-    made = Predictions(10, "acc/top1", 0.89, "ab", predicted, labels)
+    columns = {"rgb": predicted, "true_coarse": labels}
+    made = Predictions(10, "acc/top1", 0.89, "ab", predicted, labels, 60, columns)
     assert Predictions.from_bytes(made.to_bytes()) == made
-    assert len(made.to_bytes()) < 4 * 16487
+    assert len(made.to_bytes()) < 8 * 16487
 
 
+@pytest.mark.parametrize("columns", [{}, {"rgb": array.array("H", range(99))}])
 @pytest.mark.parametrize("cut", [0, 10, 30, -40, -1])
-def test_a_damaged_file_is_refused(cut):
-    made = Predictions(1, "m", 0.5, "ab", array.array("H", range(99)), array.array("H", range(99)))
+def test_a_damaged_file_is_refused(cut, columns):
+    ninety_nine = array.array("H", range(99))
+    made = Predictions(1, "m", 0.5, "ab", ninety_nine, ninety_nine, columns=columns)
     with pytest.raises(ValueError):
         Predictions.from_bytes(made.to_bytes()[:cut])
     with pytest.raises(ValueError, match="not a file of predictions"):
@@ -90,6 +94,17 @@ def test_a_file_that_unpacks_to_more_than_it_says_is_refused():
     bomb = Predictions.MAGIC + line + zlib.compress(b"\0" * 10_000_000)
     with pytest.raises(ValueError, match="5 bytes for 1 clips"):
         Predictions.from_bytes(bomb)
+
+
+def test_an_earlier_version_reads_the_first_columns_and_an_earlier_file_is_read():
+    one, two = array.array("H", [1, 2, 3]), array.array("H", [3, 2, 1])
+    made = Predictions(1, "m", 0.5, "ab", one, two, 4, {"rgb": two}).to_bytes()
+    line, packed = made[len(Predictions.MAGIC) :].split(b"\n", 1)
+    first = zlib.decompressobj()
+    assert first.decompress(packed, 13) == one.tobytes() + two.tobytes() and first.eof
+    header = {k: v for k, v in json.loads(line).items() if k not in ("classes", "columns")}
+    earlier = Predictions.MAGIC + json.dumps(header).encode() + b"\n" + packed
+    assert Predictions.from_bytes(earlier) == Predictions(1, "m", 0.5, "ab", one, two)
 
 
 def test_old_files_are_pruned_and_those_of_a_lost_past_forgotten(tmp_path):
@@ -106,6 +121,20 @@ def test_old_files_are_pruned_and_those_of_a_lost_past_forgotten(tmp_path):
 
 def sample(score, label=0):
     return {"pred_score": score, "gt_label": torch.tensor([label])}
+
+
+def test_branches_and_coarse_classes_have_columns_of_their_own():
+    rgb, pose = torch.tensor([0.5, 0.4, 0.1]), torch.tensor([0.0, 0.4, 0.6])
+    both = sample({"rgb": rgb, "pose": pose}, 2)
+    assert keep_predictions.further_columns(both) == {"rgb": 0, "pose": 2}
+    both.update(pred_coarse_score={"rgb": torch.tensor([0.2, 0.8])}, gt_coarse_label=0)
+    assert keep_predictions.further_columns(both) == {
+        **{"rgb": 0, "pose": 2},
+        **{"rgb_coarse": 1, "true_coarse": 0},
+    }
+    assert keep_predictions.further_columns(sample(rgb)) == {}
+    rows = [{"rgb": 1, "pose": 2}, {"rgb": 0}]
+    assert keep_predictions.as_columns(rows) == {"rgb": array.array("H", [1, 0])}
 
 
 def test_scores_are_those_that_the_objective_is_made_of():
