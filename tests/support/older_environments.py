@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / ".environments"
-#: What is claimed to work beside the environment of pcan itself, all on Python 3.8; as in the Makefile.
+#: What is claimed to work beside the environment of pcan itself, on Python 3.8 (see Makefile).
 TORCH = ("1.13.1", "2.0.1", "2.4.1")
 
 
