@@ -23,7 +23,6 @@ from pipeline.errors import InputError, PcanError
 from pipeline.job.exit_cause import Outcome
 from pipeline.job.slots import Slot
 from pipeline.launch.messages import completion_text, epoch_text, start_text
-from pipeline.launch.workdir import resumed_epoch
 from pipeline.plan.judge import Rules
 from pipeline.plan.verdict import Verdict, VerdictKind
 from pipeline.shared.counted import counted
@@ -216,15 +215,10 @@ class LineReporter(Reporter):
         self._write(text)
 
     def on_trial_start(self, trial: RunningTrial) -> None:
-        self._write(
-            start_text(
-                trial.name,
-                trial.slot,
-                trial.number_of_start,
-                resumed_epoch(trial.rundir),
-                trial.folder,
-            )
-        )
+        spec = trial.rundir.read_spec()
+        epoch = spec.resumed_epoch if spec is not None else 0
+        number = trial.number_of_start
+        self._write(start_text(trial.name, trial.slot, number, epoch, trial.folder))
 
     def on_trial_result(
         self, trial: RunningTrial, measurement: Measurement, verdict: Verdict

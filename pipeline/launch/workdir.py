@@ -285,12 +285,6 @@ def quarantine_damaged(rundir: RunDir) -> list[str]:
     return [line for line in lines if line is not None]
 
 
-def resumed_epoch(rundir: RunDir) -> int:
-    """Return the epoch of the checkpoint that the next start goes on from, 0 without one."""
-    spec = rundir.read_spec()
-    return _epoch_of(Path(spec.resume)) if spec is not None and spec.resume else 0
-
-
 def _checkpoints(rundir: RunDir) -> list[Path]:
     """Return the trial's checkpoints, the newest first."""
     found = [f for f in rundir.checkpoints.glob("epoch_*.pth") if _epoch_of(f) > 0]

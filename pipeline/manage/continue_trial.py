@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.errors import InputError, NotReady
 from pipeline.launch.continuation import continue_as_new_trial
-from pipeline.launch.overrulings import audit_stamp, overrule, records
+from pipeline.launch.control_files import audit_stamp, overrule, overrule_records
 from pipeline.launch.workdir import newest_checkpoint, run_dir
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
@@ -49,7 +49,7 @@ def continue_trial(
     if verdict.get("rule") in NON_FINITE_RULES:
         raise InputError(f"{row.name} {_refusal(row, verdict)}")
     rundir = _rundir(sweep, project, row)
-    overrule(rundir, verdict, records(rundir))
+    overrule(rundir, verdict, overrule_records(rundir))
     if row.phase != Phase.RUNNING:
         return f"{row.name} goes on {_after(row)} with the next {_launch(sweep, row)}"
     deadline = time.monotonic() + lift_s
@@ -76,7 +76,7 @@ def _continue_finished(sweep: Sweep, project: Project, storage: Storage, row: Tr
             f"{row.name} cannot go on: {relative(old.checkpoints, project.root)} no longer "
             "holds a checkpoint."
         )
-    earlier = records(old)
+    earlier = overrule_records(old)
     recorded = any(_same(one, verdict) for one in earlier)  # while the trial still ran
     overruling = [] if verdict is None or recorded else [{**verdict, **audit_stamp()}]
     number = continue_as_new_trial(sweep, project, storage, row, [*earlier, *overruling])

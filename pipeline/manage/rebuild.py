@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StorageError
-from pipeline.launch.registration import describe, register_all
 from pipeline.launch.workdir import spec_facts
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
@@ -17,6 +16,7 @@ from pipeline.shared.spec import TrialSpec
 from pipeline.shared.states import Phase, State
 from pipeline.study.db.storage import Storage
 from pipeline.study.import_trials import NumberTaken, RecoveredTrial, recover
+from pipeline.study.register import register_all, registration_lines
 
 
 def rebuild(sweep: Sweep, project: Project, storage: Storage) -> Iterator[str]:
@@ -34,7 +34,8 @@ def rebuild(sweep: Sweep, project: Project, storage: Storage) -> Iterator[str]:
             f"{relative(project.runs / sweep.name, project.root)} holds no run directories to "
             "rebuild from."
         )
-    yield from describe(register_all(sweep, storage, resolve_and_check(sweep, project)))
+    hashes = resolve_and_check(sweep, project).hashes
+    yield from registration_lines(register_all(sweep, storage, hashes))
     for folder in folders:
         yield f"{folder.parent.name}/{folder.name}: {_one(sweep, project, storage, folder)}."
 

@@ -214,7 +214,7 @@ def _job_words(ctx: click.Context, order: "RunOrder") -> list[str]:
 
 def _detach(ctx: click.Context, folder: Path, sweep: str) -> None:
     """Start the same command in the background; print how to watch and how to stop it."""
-    from pipeline.launch.detach import detach
+    from pipeline.launch.launch_process import detach
 
     words = ["sweep", str(ctx.info_name), *_given_argv(ctx, ["detach"])]
     pid, log = detach(folder, words, Path.cwd())
