@@ -25,6 +25,7 @@ from pipeline.job.slots import Slot
 from pipeline.launch.messages import completion_text, epoch_text, start_text
 from pipeline.plan.judge import Rules
 from pipeline.plan.verdict import Verdict, VerdictKind
+from pipeline.shared.counted import counted
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.states import State
@@ -284,7 +285,9 @@ class WandbReporter(Reporter):
             kept = f"{summary.written} of {summary.trials} trials are in offline files"
             self._console.on_message(f"W&B: {kept}; send them: {command}")
         elif summary.trials:
-            self._console.on_message(f"W&B: all {summary.trials} trials are sent.")
+            self._console.on_message(
+                f"W&B: {counted(summary.trials, 'trial is', 'trials are')} sent."
+            )
 
     def _wake(self) -> None:
         """Have the mirror read the run directories again; after a first failure do nothing."""

@@ -21,6 +21,7 @@ from pipeline.plan.project import Project, relative
 from pipeline.plan.search.space import moved_with_lr
 from pipeline.plan.sweep import Sweep
 from pipeline.preflight.machine_overrides import DATA_ROOT, apply_data_root
+from pipeline.shared.counted import counted
 from pipeline.shared.files import FormatError, write_json, write_text
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
@@ -374,7 +375,8 @@ def check_ownership(project: Project, rundir: RunDir, lease: TrialLease) -> None
         return
     epochs = len(rundir.read_measurements())
     raise StorageError(
-        f"{relative(rundir.root, project.root)} holds {epochs} epochs of a trial that this "
+        f"{relative(rundir.root, project.root)} holds "
+        f"{counted(epochs, 'epoch')} of a trial that this "
         "storage does not know. Add it to this storage: pcan doctor --rebuild. Or move that "
         "folder away and start again."
     )
@@ -386,7 +388,8 @@ def _refuse_to_start_over(project: Project, rundir: RunDir, lease: TrialLease) -
     if not trained:
         return
     raise NotReady(
-        f"{lease.name} has measured {trained[-1]} epochs, but none of its checkpoints in "
+        f"{lease.name} has measured {counted(trained[-1], 'epoch')}, but none "
+        f"of its checkpoints in "
         f"{relative(rundir.checkpoints, project.root)} can be opened. Put one back; or, to train "
         f"it from the beginning, move {relative(rundir.root, project.root)} away."
     )

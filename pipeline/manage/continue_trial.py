@@ -15,6 +15,7 @@ from pipeline.launch.workdir import newest_checkpoint, run_dir
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import NON_FINITE_RULES
+from pipeline.shared.counted import counted
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.states import Cause, Kind, Phase, State
 from pipeline.study.db.storage import Storage
@@ -124,7 +125,7 @@ def _refusal(row: TrialRow, verdict: Mapping[str, Any] | None) -> str | None:
             "a variant of its own and launch that."
         )
     if row.state != State.FAIL and verdict is None:
-        return f"has run all its {row.epoch} epochs; there is nothing to overrule."
+        return f"has run all its {counted(row.epoch, 'epoch')}; there is nothing to overrule."
     return None
 
 

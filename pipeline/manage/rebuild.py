@@ -9,6 +9,7 @@ from pipeline.launch.workdir import spec_facts
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
 from pipeline.preflight.plan_facts import resolve_and_check
+from pipeline.shared.counted import counted
 from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
@@ -76,9 +77,9 @@ def _one(sweep: Sweep, project: Project, storage: Storage, folder: Path) -> str:
     if outcome.get("state") in (State.COMPLETE, State.PRUNED, State.FAIL):
         state = str(outcome["state"])
         lease.tell(state, history, cause=cause, reason=reason, verdicts=verdicts, seconds=0.0)
-        return f"{state.lower()} after {len(history)} epochs"
+        return f"{state.lower()} after {counted(len(history), 'epoch')}"
     lease.release(Phase.INTERRUPTED, cause=cause, reason=reason or "rebuilt", seconds=0.0)
-    return f"{len(history)} epochs, to be gone on with"
+    return f"{counted(len(history), 'epoch')}, to be gone on with"
 
 
 def _verdicts(rundir: RunDir) -> list[dict[str, Any]]:

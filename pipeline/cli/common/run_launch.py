@@ -42,7 +42,7 @@ def run_launch(
     if result is None:
         return 0
     if result.why:
-        request.reporter.on_message(f"{result.why[0].upper()}{result.why[1:]}.")
+        request.reporter.on_message(f"{result.why}.")
     return result.exit_code
 
 
