@@ -45,6 +45,7 @@ def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
     from pipeline.report.status.text import (
         goal_line,
         job_lines,
+        label_lines,
         next_line,
         retry_lines,
         search_lines,
@@ -60,6 +61,8 @@ def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
     console.print(goal_line(record))
     for line in search_lines(record):
         console.print(line)
+    for line in label_lines(record):
+        console.print(line, style="red")
     for line in warning_lines(record):
         console.print(line, style="yellow")
     following = next_line(record)

@@ -14,16 +14,14 @@ from pipeline.job.process import Command, JobProcess
 from pipeline.job.slots import Slot
 from pipeline.job.torch_tools import interpreter, job_env
 from pipeline.launch.context import LaunchContext
-from pipeline.launch.control_files import ControlFiles
-from pipeline.launch.heartbeat import LeaseHeartbeat
+from pipeline.launch.control_files import ControlFiles, overruled
+from pipeline.launch.label_watch import LabelWatch
 from pipeline.launch.messages import log_excerpt
-from pipeline.launch.overrulings import overruled
 from pipeline.launch.reporters import Reporter
-from pipeline.launch.standing_ranks import log_sizes, standing_ranks
 from pipeline.launch.stop_requests import StopLevel, StopRequests
 from pipeline.launch.trial_history import TrialHistory, TrialRules
-from pipeline.launch.trial_lease import TrialLease
-from pipeline.launch.watchdog import Watchdog
+from pipeline.launch.trial_lease import LeaseHeartbeat, TrialLease
+from pipeline.launch.watchdog import Watchdog, log_sizes, standing_ranks
 from pipeline.plan.judge import Rules
 from pipeline.plan.project import relative
 from pipeline.plan.sweep import JobSettings
@@ -87,6 +85,7 @@ class TrialRunner:
         self._deadline: float | None = None
         self._log_sizes: list[int] | None = None  # of a stalled job, before its stacks
         self._files = ControlFiles(rundir, lease.name, reporter)
+        self._labels = LabelWatch(rundir, lease.name, reporter.on_message)
         self._warm_start_pending = True
         self._overruled = overruled(rundir)
         self._judged = TrialHistory(rundir, self._files, rules, lease.name, reporter)
@@ -350,6 +349,7 @@ class TrialRunner:
             self._stop_by(verdict)
         self._files.acknowledge(measurement.epoch)
         self._reporter.on_trial_result(self, measurement, verdict)
+        self._labels.look(measurement.epoch, self.rules, self.epochs)
 
     def _stop_by(self, verdict: Verdict) -> None:
         self.request_stop(outcome_of(verdict), self.grace_s)

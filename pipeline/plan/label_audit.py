@@ -15,12 +15,14 @@ as fitting the labels of a more frequent one.
 import dataclasses
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.plan.distributions import binomial_cdf
 from pipeline.plan.verdict import percent
+from pipeline.shared.counted import counted
 from pipeline.shared.predictions import COARSE, TRUE_COARSE, Predictions
 
 Classes = npt.NDArray[np.int64]
@@ -68,13 +70,18 @@ class LabelMismatch:
     p: float
     detail: str = ""
 
+    def record(self) -> dict[str, Any]:
+        """Return the finding as `labels.jsonl` keeps it."""
+        return {**dataclasses.asdict(self), "sentence": self.sentence}
+
     @property
     def sentence(self) -> str:
         """The finding in one sentence without its full stop."""
         who = f"the {self.branch.replace('_', ' ')} branch" if self.branch else "the model"
+        clips = counted(self.clips, "clip")
         return (
-            f"{who} agrees with {self.reading} in {percent(self.agrees, 1)} of {self.clips} "
-            f"clips, with the label in {percent(self.label_agrees, 1)}{self.detail}"
+            f"{who} agrees with {self.reading} in {percent(self.agrees, 1)} of {clips}, with the "
+            f"label in {percent(self.label_agrees, 1)}{self.detail}"
         )
 
 

@@ -10,6 +10,8 @@ import sys
 import zlib
 from typing import Dict, List, Optional, Sequence, Tuple
 
+from pipeline.shared.counted import counted
+
 #: Column of the true coarse class, among the further ones.
 TRUE_COARSE = "true_coarse"
 #: Ending of the columns of coarse predictions: "rgb_coarse".
@@ -91,7 +93,7 @@ def _unpack(packed: bytes, count: int, size: int) -> Tuple[List["array.array[int
     whole = 2 * size * count
     data = unpacking.decompress(packed, whole + 1)  # at most one byte more than announced
     if len(data) != whole or not unpacking.eof:
-        raise ValueError(f"{len(data)} bytes for {size} clips")
+        raise ValueError(f"{len(data)} bytes for {counted(size, 'clip')}")
     parts = [data[2 * size * i : 2 * size * (i + 1)] for i in range(count)]
     return [_little(array.array("H", part)) for part in parts], unpacking.unused_data
 

@@ -1,4 +1,4 @@
-"""Which reading of the labels a validation's predictions fit: faults are found, health is silent."""
+"""Which reading of the labels predictions fit: faults are found, sound models are silent."""
 
 import array
 from collections.abc import Sequence

@@ -11,6 +11,7 @@ from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.report.progress import row_gpu_hours, row_seconds_left
 from pipeline.report.stats.readings import clips_of, incomparable_rows, reading_error, store_of
+from pipeline.shared.rundir import RunDir
 from pipeline.shared.states import Kind, Phase, State, is_repairable
 from pipeline.study.best import Confirmation, best_row, settled
 from pipeline.study.db.storage import Storage
@@ -94,6 +95,7 @@ def _trial(row: TrialRow, sweep: Sweep, project: Project, seen: bool) -> dict[st
         "reason": row.reason,
         "cause": row.cause,
         "verdicts": [dict(v) for v in row.verdicts],
+        "label_mismatch": _label_mismatch(row, project, seen),
         "next_gate": _next_gate(row, sweep),
         "eta_s": row_seconds_left(row, sweep),
         "gpu_hours": round(row_gpu_hours(row), 4),
@@ -108,6 +110,7 @@ def _trial(row: TrialRow, sweep: Sweep, project: Project, seen: bool) -> dict[st
         "seed": row.facts.get("seed"),
         "imported": row.facts.get("imported"),
         "chosen": row.facts.get("chosen"),
+        "hardware": _hardware(row, project, seen),
         "wandb": _wandb(row, project, seen),
         "run_dir": row.run_dir,
         "run_dir_host": None if seen or row.here else shown_host(row.host or ""),
@@ -131,6 +134,26 @@ def _wandb(row: TrialRow, project: Project, seen: bool) -> dict[str, Any] | None
     if seen:
         return wandb_state(project.root / str(row.run_dir))
     return untracked() if row.run_dir else None
+
+
+def _hardware(row: TrialRow, project: Project, seen: bool) -> dict[str, Any] | None:
+    """Return the parts of a running trial's last epoch and what its GPUs did, if measured."""
+    run = RunDir(project.root / str(row.run_dir))
+    measured = run.read_measurements() if seen and row.phase == Phase.RUNNING else []
+    if not measured or not measured[-1].times:
+        return None
+    last = measured[-1]
+    gpus = [r.get("gpus") for r in run.read_gpus() if r.get("epoch") == last.epoch]
+    return {"epoch": last.epoch, "times": last.times, "gpus": gpus[-1] if gpus else []}
+
+
+def _label_mismatch(row: TrialRow, project: Project, seen: bool) -> dict[str, Any] | None:
+    """Return the newest epoch whose predictions fit other labels better, and how."""
+    audits = RunDir(project.root / str(row.run_dir)).read_labels() if seen else []
+    if not audits or not audits[-1].get("findings"):
+        return None
+    sentences = [str(one.get("sentence")) for one in audits[-1]["findings"]]
+    return {"epoch": audits[-1].get("epoch"), "sentence": "; ".join(sentences)}
 
 
 def _job_id(row: TrialRow) -> str | None:

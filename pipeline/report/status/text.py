@@ -6,6 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from pipeline.plan.verdict import VerdictKind, percent, shown_reading
+from pipeline.shared.counted import counted
 from pipeline.shared.states import Phase, State
 
 _STYLE = {
@@ -70,8 +71,7 @@ def _confirmed(repeated: Mapping[str, Any], goal: float | None) -> str:
     """Return what a confirmed winner reaches; the goal is compared with its mean."""
     mean, count = repeated["mean"], repeated["seeds"]
     spread = "unknown" if repeated["spread"] is None else percent(repeated["spread"])
-    seeds = "seed" if count == 1 else "seeds"
-    text = f"a mean of {percent(mean)} over {count} new {seeds}, spread {spread}"
+    text = f"a mean of {percent(mean)} over {counted(count, 'new seed')}, spread {spread}"
     return text if goal is None else text + _reached(mean, goal)
 
 
@@ -92,6 +92,18 @@ def retry_lines(record: Mapping[str, Any]) -> list[str]:
         for study in record["studies"]
         for trial in study["trials"]
         if trial["retry"]
+    ]
+
+
+def label_lines(record: Mapping[str, Any]) -> list[str]:
+    """Return a line for each trial whose predictions fit other labels better than its own."""
+    return [
+        f"{study['variant']}/{trial['number']} label_mismatch at epoch {found['epoch']}: "
+        f"{found['sentence']}. See: pcan diagnose --plan {record['sweep']} --trial "
+        f"{study['variant']}/{trial['number']}"
+        for study in record["studies"]
+        for trial in study["trials"]
+        if (found := trial.get("label_mismatch"))
     ]
 
 
