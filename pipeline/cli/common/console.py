@@ -10,6 +10,8 @@ from pipeline.report.status.layout import wrapped
 
 #: One line a row, however long, where no terminal says how wide it is.
 UNBOUNDED = 10_000
+#: Where a terminal says that it has no columns, and the fewest that are used.
+USUAL, LEAST = 80, 20
 
 
 class _ResultConsole(Console):
@@ -21,8 +23,11 @@ class _ResultConsole(Console):
 def result_console() -> Console:
     """Return a console on stdout; in a pipe without COLUMNS its width has no bound."""
     console = _ResultConsole(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
-        console.width = UNBOUNDED
+    given = os.environ.get("COLUMNS", "")
+    if not given.isdigit() or int(given) == 0:
+        console.width = (console.width or USUAL) if console.is_terminal else UNBOUNDED
+    elif int(given) < LEAST:
+        console.width = LEAST
     return console
 
 

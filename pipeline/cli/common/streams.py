@@ -38,7 +38,8 @@ def _tolerant(stream: TextIO) -> TextIO:
     if codecs.lookup(stream.encoding).name != "ascii":
         stream.reconfigure(errors=HANDLER)
         return stream
-    return _AsciiStream(stream.buffer, "latin-1", line_buffering=stream.line_buffering)
+    lines = stream.line_buffering
+    return _AsciiStream(stream.detach(), "latin-1", line_buffering=lines)
 
 
 class _AsciiStream(io.TextIOWrapper):
