@@ -129,6 +129,7 @@ def _trial(row: TrialRow, sweep: Sweep, project: Project, seen: bool) -> dict[st
         "seed": row.facts.get("seed"),
         "imported": row.facts.get("imported"),
         "chosen": row.facts.get("chosen"),
+        "hardware": _hardware(row, project, seen),
         "wandb": _wandb(row, project, seen),
         "run_dir": row.run_dir,
         "run_dir_host": None if seen or row.here else shown_host(row.host or ""),
@@ -152,6 +153,17 @@ def _wandb(row: TrialRow, project: Project, seen: bool) -> dict[str, Any] | None
     if seen:
         return wandb_state(project.root / str(row.run_dir))
     return untracked() if row.run_dir else None
+
+
+def _hardware(row: TrialRow, project: Project, seen: bool) -> dict[str, Any] | None:
+    """Return the parts of a running trial's last epoch and what its GPUs did, if measured."""
+    run = RunDir(project.root / str(row.run_dir))
+    measured = run.read_measurements() if seen and row.phase == Phase.RUNNING else []
+    if not measured or not measured[-1].times:
+        return None
+    last = measured[-1]
+    gpus = [r.get("gpus") for r in run.read_gpus() if r.get("epoch") == last.epoch]
+    return {"epoch": last.epoch, "times": last.times, "gpus": gpus[-1] if gpus else []}
 
 
 def _job_id(row: TrialRow) -> str | None:
