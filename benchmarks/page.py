@@ -20,6 +20,7 @@ from pipeline.report.compare.page import build_page
 from pipeline.shared.files import write_json
 from pipeline.shared.measurement import Measurement
 
+READY = "return document.body.dataset.drawn === 'yes'"
 TIMES = """
 const paint = performance.getEntriesByName("first-contentful-paint")[0];
 return [paint ? paint.startTime : null, performance.now()];
@@ -50,8 +51,7 @@ def times(file: Path, repeat: int) -> list[tuple[float, float]]:
         for _ in range(repeat + 1):
             browser.get("about:blank")
             browser.get(file.as_uri())
-            ready = "return document.body.dataset.drawn === 'yes'"
-            WebDriverWait(browser, 60, 0.01).until(lambda b: b.execute_script(ready))
+            WebDriverWait(browser, 60, 0.01).until(lambda b: b.execute_script(READY))
             found.append(tuple(browser.execute_script(TIMES)))
     finally:
         browser.quit()
