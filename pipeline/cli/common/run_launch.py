@@ -13,7 +13,7 @@ import click
 
 from pipeline.cli.common.options import Opened, echo_err
 from pipeline.env import STORAGE
-from pipeline.errors import InputError
+from pipeline.errors import InputError, NotReady
 
 if TYPE_CHECKING:
     from pipeline.cli.common.terminal import Terminal
@@ -95,6 +95,7 @@ def _request(
     tracking = Tracking.of(opened.project, opened.sweep.name, given["wandb_mode"])
     with contextlib.ExitStack() as stack:
         terminal = Terminal()
+        stack.enter_context(_everything_missing(opened, given, terminal))
         reporter = Reporters(terminal)
         stack.callback(reporter.close)
         if given.get("on", "local") == "local":
@@ -119,6 +120,40 @@ def _request(
             command=_typed(),
         )
         yield request, tracking
+
+
+@contextlib.contextmanager
+def _everything_missing(
+    opened: Opened, given: Mapping[str, Any], terminal: "Terminal"
+) -> Iterator[None]:
+    """Add to the first thing that this machine lacks all others that `pcan doctor` finds.
+
+    Only before the first job: later the launch has shown that the machine is ready.
+    """
+    try:
+        yield
+    except NotReady as error:
+        if terminal.started or given.get("on", "local") != "local" or given.get("in_job"):
+            raise
+        from pipeline.preflight.finding import CheckContext
+        from pipeline.preflight.machine_overrides import DATA_ROOT, parse_sets
+        from pipeline.preflight.runner import examine
+
+        context = CheckContext(
+            project=opened.project,
+            sweep=opened.sweep,
+            storage_url=given["storage"],
+            device=given["device"],
+            gpus=given["gpus"],
+            data_root=parse_sets(given["sets"]).get(DATA_ROOT),
+        )
+        said = str(error)
+        more = [f for f in examine(context) if f.severity == "error" and f.message not in said]
+        if not more:
+            raise
+        lines = "\n".join(f"  {finding.check}: {finding.message}" for finding in more)
+        command = f"pcan doctor {opened.sweep.name}"
+        raise NotReady(f"{said}\nNot ready either ({command}):\n{lines}") from None
 
 
 def _notifier(
