@@ -100,9 +100,8 @@ class LazyGroup(click.Group):
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             close = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
-            if close:
-                error.message += f' Did you mean "{close[0]}"?'
-            raise
+            meant = f' Did you mean "{close[0]}"?' if close else ""
+            raise click.UsageError(f"{error.message}{meant}", ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
