@@ -2,8 +2,8 @@
 
     make demo && .venv/bin/python tools/tour.py [PROJECT]
 
-Terminals become SVG by rich, the comparison page PNG by a headless Chromium. The same runs give the
-same pictures, so a change of one is a change of a command or of the demo.
+Terminals become SVG by rich, the comparison page PNG by a headless Chromium. The same runs give
+the same pictures, so a change of one is a change of a command or of the demo.
 """
 
 import argparse
