@@ -5,15 +5,19 @@ Commands are loaded when they are called, so that `pcan --help` imports nothing 
 traceback.
 """
 
+import contextlib
+import difflib
 import errno
 import gc
 import importlib
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
+from pipeline.cli.common.streams import complain, discard_output, prepare_streams
 from pipeline.errors import NotReady, PcanError, StorageError, printable
 from pipeline.shared.files import FormatError
 
@@ -77,6 +81,28 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["bare"] = not args
+        return super().parse_args(ctx, args)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Say what to type next to someone who typed nothing but the group's name."""
+        super().format_epilog(ctx, formatter)
+        if ctx.meta.get("bare"):
+            with formatter.section("Here"):
+                for line in _next_steps().splitlines():
+                    formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
+            meant = f' Did you mean "{close[0]}"?' if close else ""
+            raise click.UsageError(f"{error.message}{meant}", ctx) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         rows = []
@@ -85,9 +111,19 @@ class LazyGroup(click.Group):
                 rows.append((name, self._lazy[name][1]))
             else:
                 command = super().get_command(ctx, name)
-                rows.append((name, command.get_short_help_str() if command else ""))
+                rows.append((name, command.get_short_help_str(limit=80) if command else ""))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+def _next_steps() -> str:
+    from pipeline.plan.first_steps import next_steps
+    from pipeline.plan.project import find_project
+
+    try:
+        return next_steps(find_project().root, marked=True)
+    except PcanError:
+        return next_steps(Path.cwd(), marked=False)
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -128,29 +164,33 @@ def main() -> None:
     """Run the command; this is what the console script calls."""
     # Records of 10,000 trials hold no cycles; searching for some takes a tenth of `status`.
     gc.set_threshold(100_000)
+    prepare_streams()
     try:
         code = cli.main(standalone_mode=False)
+        sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except PcanError as error:
-        click.echo(printable(error), err=True)
+        complain(printable(error))
         sys.exit(error.exit_code)
     except FormatError as error:
-        click.echo(printable(error), err=True)
+        complain(printable(error))
         sys.exit(StorageError.exit_code)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # `pcan ... | head`: the reader has closed the pipe.
-        sys.stderr.close()
+        discard_output()
         sys.exit(0)
     except OSError as error:
         if error.errno not in MACHINE_ERRNOS:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        click.echo(printable(f"{place}{error.strerror}. Fix that, then try again."), err=True)
+        discard_output()
+        complain(printable(f"{place}{error.strerror}. Fix that, then try again."))
         sys.exit(NotReady.exit_code)
 
 

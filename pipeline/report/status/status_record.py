@@ -11,6 +11,7 @@ from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.report.progress import row_gpu_hours, row_seconds_left
 from pipeline.report.stats.readings import clips_of, incomparable_rows, reading_error, store_of
+from pipeline.shared.files import read_objects
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.states import Kind, Phase, State, is_repairable
 from pipeline.study.best import Confirmation, best_row, settled
@@ -20,13 +21,21 @@ from pipeline.study.search_outlook import outlooks
 from pipeline.study.trial_rows import TrialRow, read_board, study_name
 from pipeline.track.sync_state import untracked, wandb_state
 
+#: Trials whose courses are drawn; a longer table is not read by its curves.
+MOST_COURSES = 200
+
 
 def status_record(
-    sweep: Sweep, project: Project, storage: Storage, jobs: Sequence[Mapping[str, Any]] = ()
+    sweep: Sweep,
+    project: Project,
+    storage: Storage,
+    jobs: Sequence[Mapping[str, Any]] = (),
+    command: str = "",
 ) -> dict[str, Any]:
     """Return what `status --json` prints; trials of variants that left the file are kept.
 
     Args:
+        command: that of the launch that was started last, as typed.
         jobs: those that wait or run with a scheduler, as `ClusterJob.record` returns them.
     """
     rows = read_board(sweep.name, storage)
@@ -37,10 +46,22 @@ def status_record(
         "studies": _studies(sweep, project, rows),
         "jobs": [{**job, "trial": running.get(job["id"])} for job in jobs],
         "goal": sweep.objective.goal,
+        "command": command or None,
         "not_comparable": incomparable_rows(rows, sweep.makers),
         "best": _best(sweep, project, rows),
         "searches": [one.record() for one in outlooks(sweep, rows)],
     }
+
+
+def courses(record: Mapping[str, Any], root: Path) -> dict[str, list[float | None]]:
+    """Return top-1 by epoch of the first trials whose run directories are seen from here."""
+    trials = [(s["variant"], trial) for s in record["studies"] for trial in s["trials"]]
+    found: dict[str, list[float | None]] = {}
+    for variant, trial in trials[:MOST_COURSES]:
+        if trial["run_dir"] and not trial["run_dir_host"]:
+            history = RunDir(root / trial["run_dir"]).read_measurements()
+            found[f"{variant}/{trial['number']}"] = [m.top1 for m in history if m.epoch > 0]
+    return found
 
 
 def _studies(sweep: Sweep, project: Project, rows: Sequence[TrialRow]) -> list[dict[str, Any]]:
@@ -143,7 +164,7 @@ def _hardware(row: TrialRow, project: Project, seen: bool) -> dict[str, Any] | N
     if not measured or not measured[-1].times:
         return None
     last = measured[-1]
-    gpus = [r.get("gpus") for r in run.read_gpus() if r.get("epoch") == last.epoch]
+    gpus = [r.get("gpus") for r in read_objects(run.gpus) if r.get("epoch") == last.epoch]
     return {"epoch": last.epoch, "times": last.times, "gpus": gpus[-1] if gpus else []}
 
 
