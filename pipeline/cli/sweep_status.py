@@ -60,26 +60,12 @@ def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
         warning_lines,
     )
 
-<<<<<<< HEAD
-    console = Console(highlight=False, markup=False)
-    console.print(status_table(record))
-    console.print()
-    for line in job_lines(record):
-        console.print(line)
-    console.print(goal_line(record))
-    for line in search_lines(record):
-        console.print(line)
-    for line in label_lines(record):
-        console.print(line, style="red")
-    for line in warning_lines(record):
-        console.print(line, style="yellow")
-=======
     console = result_console()
     curves = courses(record, opened.project.root)
     print_lines(console, status_lines(record, console.width, curves))
->>>>>>> main
     following = next_line(record)
     print_lines(console, ["", *job_lines(record), goal_line(record), *search_lines(record)])
+    print_lines(console, label_lines(record), "red")
     print_lines(console, warning_lines(record), "yellow")
     print_lines(console, [line for line in retry_lines(record) if line != following], "red")
     print_lines(console, [following])

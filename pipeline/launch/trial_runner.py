@@ -15,12 +15,8 @@ from pipeline.job.slots import Slot
 from pipeline.job.torch_tools import interpreter, job_env
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.control_files import ControlFiles, overruled
-<<<<<<< HEAD
 from pipeline.launch.label_watch import LabelWatch
-from pipeline.launch.messages import log_excerpt
-=======
 from pipeline.launch.messages import log_excerpt, weights_lines
->>>>>>> main
 from pipeline.launch.reporters import Reporter
 from pipeline.launch.stop_requests import StopLevel, StopRequests
 from pipeline.launch.trial_history import TrialHistory, TrialRules
