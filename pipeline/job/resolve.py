@@ -20,7 +20,7 @@ from pipeline.plan.sweep import Sweep
 from pipeline.shared.files import read_json, write_json
 
 #: Increased when the tools' answers change their form.
-CACHE_FORM = 5
+CACHE_FORM = 6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,10 +124,12 @@ class RehearsalResult:
     Args:
         problems: what every start of a job would end with.
         metrics: the names that a validation gives, None if they are not known.
+        labels: how the head's loss changes the labels that the loader gives.
     """
 
     problems: Sequence[str] = ()
     metrics: Sequence[str] | None = None
+    labels: Sequence[str] = ()
 
 
 def probe_configs(
@@ -200,7 +202,7 @@ class _ProbeCache:
         for part, name in self.unknown:
             one = answer[part][name]
             self.answers[part, name] = one
-            if not one["problems"] and not one.get("lr_error"):
+            if not one["problems"] and not one.get("labels") and not one.get("lr_error"):
                 _write_cache(self._project, self._files[part, name], {"answer": one})
 
 

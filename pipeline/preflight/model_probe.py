@@ -83,6 +83,8 @@ def probe_models(
             say(f"{name}: {line}")
         if probe.lr is not None and not probe.lr_follows:
             courses[name] = probe.lr
+    for line in grouped({name: one.labels for name, one in rehearsals.items()}):
+        say(f"label_mismatch: {line}")
     if any(problems.values()):
         raise InputError("\n".join(grouped(problems)))
     return courses

@@ -54,6 +54,8 @@ def check_rehearsal(context: CheckContext) -> Iterator[CheckFinding]:
     problems = {n: rehearsal_problems(sweep, probes[n], one) for n, one in rehearsals.items()}
     for line in grouped(problems):
         yield error("rehearsal", line)
+    for line in grouped({name: one.labels for name, one in rehearsals.items()}):
+        yield warning("label_mismatch", line)
 
 
 def check_weights(context: CheckContext) -> Iterator[CheckFinding]:

@@ -3,8 +3,9 @@
 stdin: `{"configs": {name: text}, "rehearse": {name: text on this machine}}`. stdout: `{"results":
 {name: {"lr": [one per epoch] or null, "lr_error": sentence or null, "follows": [[scheduler,
 metric]], "left_out": [hooks], "problems": [sentences], "classes", "joints"}}, "rehearsals": {name:
-{"problems": [sentences], "metrics": [names] or null}}}`. Each model is built once, on the CPU and
-without weights; one child answers for all, since most of the cost is importing torch.
+{"problems": [sentences], "metrics": [names] or null, "labels": [sentences]}}}`. Each model is
+built once, on the CPU and without weights; one child answers for all, since most of the cost is
+importing torch.
 """
 
 import os
@@ -12,6 +13,7 @@ import sys
 import tempfile
 from typing import Any, Dict, List, Optional
 
+from pipeline.train.label_probe import LabelProbe
 from pipeline.train.rehearsal import Rehearsal, hooks_by_inheritance, part_problems
 from pipeline.train.tools.inspect_checkpoint import build, describe_config
 from pipeline.train.tools.schedule import schedule
@@ -22,12 +24,13 @@ def probe(question: Dict[str, Any]) -> Dict[str, Any]:
     """Answer one question; its form is in the module's docstring."""
     configs, placed = question["configs"], question.get("rehearse") or {}
     results, rehearsals, rehearsal = {}, {}, Rehearsal()
+    labels = LabelProbe()
     for name in dict.fromkeys([*configs, *placed]):
         built: Dict[str, Any] = {}
         if name in configs:
             results[name] = {**_course(configs[name]), **_model(name, configs[name], built)}
         if name in placed:
-            rehearsals[name] = _rehearse(placed[name], built, rehearsal)
+            rehearsals[name] = _rehearse(placed[name], built, rehearsal, labels)
     return {"results": results, "rehearsals": rehearsals}
 
 
@@ -58,14 +61,17 @@ def _model(name: str, text: str, built: Dict[str, Any]) -> Dict[str, Any]:
     }
 
 
-def _rehearse(text: str, built: Dict[str, Any], rehearsal: Rehearsal) -> Dict[str, Any]:
+def _rehearse(
+    text: str, built: Dict[str, Any], rehearsal: Rehearsal, labels: LabelProbe
+) -> Dict[str, Any]:
     metrics: Optional[List[str]] = None
     try:
         cfg, model = built.get(text) or _build(text)
     except ToolError:  # the probe's own answer says why
-        return {"problems": [], "metrics": None}
+        return {"problems": [], "metrics": None, "labels": []}
     problems, metrics = rehearsal.run(cfg, model)
-    return {"problems": problems, "metrics": metrics}
+    remarks = [] if problems else labels.remarks(cfg, model)
+    return {"problems": problems, "metrics": metrics, "labels": remarks}
 
 
 def _build(text: str) -> Any:
