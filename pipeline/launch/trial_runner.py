@@ -4,6 +4,7 @@ The job only reports; every decision is made here, from the measurements, by `pl
 storage may be away for a while: the job goes on and what happened is reported when it is back.
 """
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from pipeline.job.exit_cause import Outcome, classify_exit, read_outcome
 from pipeline.job.log_rotation import LogRotator
 from pipeline.job.process import Command, JobProcess
 from pipeline.job.slots import Slot
+from pipeline.job.standstill import StandstillReader
 from pipeline.job.torch_tools import interpreter, job_env
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.control_files import ControlFiles
@@ -83,6 +85,7 @@ class TrialRunner:
         self._reporter = reporter
         self._heartbeat = LeaseHeartbeat(lease, reporter)
         self._watchdog = Watchdog()
+        self._standstill = StandstillReader({})
         self._logs = LogRotator([])
         self._deadline: float | None = None
         self._log_sizes: list[int] | None = None  # of a stalled job, before its stacks
@@ -132,6 +135,7 @@ class TrialRunner:
         ranks = map(self.rundir.rank_log, range(command.nproc))
         self._logs = LogRotator([self.rundir.job_log, *ranks])
         self.process = JobProcess(self.rundir, self.lease.token, command)
+        self._standstill = StandstillReader(self.process.log_start.sizes)
         self.number_of_start = number
         self.folder = relative(self.rundir.root, command.cwd)
         self._reporter.on_trial_start(self)
@@ -225,12 +229,27 @@ class TrialRunner:
             return
         problem = self._watchdog.check(read_progress(self.rundir))
         if problem is None:
+            self._report_standstill()
             return
         self._log_sizes = log_sizes(self.rundir, self._ranks)
         self.process.ask_for_stacks()
         # Not written as a request to the job: a stalled one would never read it.
         self.stopping = Outcome(state=State.FAIL, cause=Cause.STALL, reason=problem)
         self._deadline = time.monotonic() + STACKS_S
+
+    def _report_standstill(self) -> None:
+        """Report errors that ranks without a step wrote; end a job that waits without an end."""
+        quiet = self._watchdog.quiet_s
+        for message in self._standstill.new_messages(quiet, self._watchdog.longest_s):
+            reason = f"no step for {quiet:.0f} s: {message.sentence}"
+            if not message.final:
+                self._reporter.on_message(f"{self.name}: {reason}.")
+                continue
+            cause = Cause.STALL if message.remedy is None else Cause.MACHINE_LIMIT
+            self.stopping = Outcome(state=State.FAIL, cause=cause, reason=reason)
+            self._deadline = time.monotonic()
+            self._reporter.on_message(f"{self.name}: {reason}. It is ended.")
+            return
 
     def _report_stall(self) -> None:
         """Report a stall once, with the rank that the others wait for."""
@@ -239,7 +258,7 @@ class TrialRunner:
         standing = standing_ranks(self.rundir, self._log_sizes)
         self._log_sizes = None
         reason = f"{self.stopping.reason}{standing}"
-        self.stopping = Outcome(state=State.FAIL, cause=Cause.STALL, reason=reason)
+        self.stopping = dataclasses.replace(self.stopping, reason=reason)
         self._reporter.on_message(f"{self.name}: {reason}. It is ended.")
 
     def ended(self) -> bool:

@@ -65,6 +65,16 @@ class Watchdog:
         )
 
     @property
+    def quiet_s(self) -> float:
+        """Seconds since the last step, as far as the launcher was awake."""
+        return self._quiet
+
+    @property
+    def longest_s(self) -> float:
+        """The longest step of the present phase, 0 before the first."""
+        return max(self._gaps.get(self._phase, (0.0,)))
+
+    @property
     def limit_s(self) -> float:
         """How long the present step may take."""
         gaps = self._gaps.get(self._phase)
