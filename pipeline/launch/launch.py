@@ -150,6 +150,7 @@ def preflight(
     for line in ignored_settings(sweep, {name: c.facts for name, c in resolution.configs.items()}):
         reporter.on_message(line)
     placement = DataPlacement(root=root, sets=request.sets)
+    say, jobs = reporter.on_message, len(slots)
     return LaunchContext(
         sweep=sweep,
         project=project,
@@ -159,7 +160,7 @@ def preflight(
         sets=request.sets,
         data_root=root,
         resolution=resolution,
-        courses=probe_models(sweep, project, resolution, variants, reporter.on_message, placement),
+        courses=probe_models(sweep, project, resolution, variants, say, placement, jobs),
         tracking=request.tracking,
     )
 
