@@ -16,8 +16,8 @@ from pipeline.train.left_out import kind_of
 
 #: By class, texts of errors that do not depend on the state of a training.
 _CERTAIN = {
-    RuntimeError: r"size|shape|channel|dimension|expected .* input|does not require grad|"
-    r"class values must be|out of bounds|out of range in self",
+    RuntimeError: r"size|shape|running_mean|channel|dimension|expected .* input|"
+    r"does not require grad|class values must be|out of bounds|out of range in self",
     IndexError: r"Target .* is out of bounds|out of range in self",
     TypeError: r"unexpected keyword argument|required positional argument",
 }

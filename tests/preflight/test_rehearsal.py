@@ -19,18 +19,6 @@ REFUSED = {
         'train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=2)',
         'train_cfg has type "EpochBasedTrainLoop" and by_epoch=True',
     ),
-    "optimizer": (
-        'optim_wrapper = dict(optimizer=dict(type="Adam"))',
-        "optim_wrapper cannot be built: TypeError: ",
-    ),
-    "evaluator": (
-        "val_evaluator = dict(best=True)",
-        "val_evaluator cannot be built: TypeError: ",
-    ),
-    "hook": (
-        'custom_hooks = [dict(type="IterTimerHook", every=1)]',
-        "custom_hooks.0 cannot be built",
-    ),
     "metric": (
         'val_evaluator = dict(names=("a", "rgb_top1", "pose_top1"))',
         'the validation has no metric "acc/RGBPose_1:1_top1"',
@@ -38,6 +26,10 @@ REFUSED = {
     "sample": (
         "val_dataloader = dict(dataset=dict(length=0))",
         "val_dataloader: its data set is empty",
+    ),
+    "steps": (
+        "train_dataloader = dict(batch_size=40, drop_last=True)",
+        "train_dataloader: an epoch has no batch (64 clips, 2 ranks, batch_size 40",
     ),
     "shapes": (
         "train_dataloader = dict(dataset=dict(features=9))\n"
