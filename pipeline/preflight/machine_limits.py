@@ -16,6 +16,7 @@ from typing import Any
 
 from pipeline.errors import NotReady
 from pipeline.job.rendezvous import most_bytes, socket_folder, temporary_folder
+from pipeline.shared.counted import counted
 from pipeline.shared.loader_workers import suggest_workers
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  where torch's loaders put batches on Linux
@@ -83,8 +84,9 @@ def machine_limits(jobs: int, ranks: int) -> LimitProblems:
     need = jobs * (PER_RANK * ranks + 2)
     if left < need:
         sentence = (
-            f"{left} more processes and threads are allowed here ({name}), and {jobs} jobs of "
-            f"{ranks} ranks take about {need}. Raise the limit, or end other processes."
+            f"{left} more processes and threads are allowed here ({name}), and "
+            f"{counted(jobs, 'job')} of {counted(ranks, 'rank')} need about {need}. Raise the "
+            "limit, or end other processes."
         )
         (certain if left < jobs * (ranks + 1) else likely).append(sentence)
     return LimitProblems(certain=tuple(certain), likely=tuple(likely))
@@ -159,9 +161,9 @@ def _shared_memory(load: LoaderLoad, workers: int) -> Iterator[tuple[str, bool]]
     need = load.batch_bytes * load.prefetch * workers
     if need > usage.free:
         yield (
-            f"{load.loader}: {workers} loader processes of all ranks keep up to "
-            f"{load.prefetch} batches of {_size(load.batch_bytes)} each in shared memory, "
-            f"{_size(need)} in all; {SHARED_MEMORY} has {_size(usage.free)} free of "
+            f"{load.loader}: the loader processes of all ranks ({workers}) keep up to "
+            f"{counted(load.prefetch, 'batch', 'batches')} of {_size(load.batch_bytes)} each in "
+            f"shared memory, {_size(need)} in all; {SHARED_MEMORY} has {_size(usage.free)} free of "
             f"{_size(usage.total)}. Make it larger (docker run --shm-size, or mount -o "
             f"remount,size=), or set {load.loader}.num_workers lower: 0 needs none.",
             load.batch_bytes > usage.total,
@@ -181,8 +183,8 @@ def _loader_processes(load: LoaderLoad, workers: int) -> Iterator[tuple[str, boo
     need = PER_WORKER * workers
     if left < need:
         yield (
-            f"{load.loader}: its {workers} loader processes need about {need} processes and "
-            f"threads, and {left} more are allowed here ({name}). Raise the limit, or set "
+            f"{load.loader}: its loader processes ({workers} in all ranks) need about {need} "
+            f"processes and threads, and {left} more are allowed here ({name}). Raise the limit, or set "
             f"{load.loader}.num_workers lower.",
             left < workers,
         )

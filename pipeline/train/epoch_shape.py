@@ -8,6 +8,8 @@ import itertools
 import math
 from typing import Any, Iterator, List, Optional
 
+from pipeline.shared.counted import counted
+
 #: A sampler that gives more than this many times as many indices as there are clips has no end.
 _ENDLESS = 8
 
@@ -78,7 +80,7 @@ class EpochShape:
         """The lengths in words."""
         dropped = ", drop_last=True" if self.drop_last else ""
         ranks = f", {self.ranks} ranks" if self.ranks > 1 else ""
-        return f"{self.clips} clips{ranks}, batch_size {self.batch_size}{dropped}"
+        return f"{counted(self.clips, 'clip')}{ranks}, batch_size {self.batch_size}{dropped}"
 
 
 def shape_problems(shape: EpochShape, trained: bool) -> Iterator[str]:

@@ -96,9 +96,7 @@ class Rehearsal:
                 answer["loads"][name] = loaders[name].load()
         except Refused as refused:
             answer["problems"].append(str(refused))
-        except (
-            Exception
-        ) as error:  # data that are away, a server: the job says it in its own words
+        except Exception as error:  # data that are away: the job says it in its own words
             answer["notes"] += _gpu_note(error)
         if len(loaders) < len(_LOADERS) or answer["problems"]:
             return answer
