@@ -163,8 +163,8 @@ def _shared_memory(load: LoaderLoad, workers: int) -> Iterator[tuple[str, bool]]
         yield (
             f"{load.loader}: the loader processes of all ranks ({workers}) keep up to "
             f"{counted(load.prefetch, 'batch', 'batches')} of {_size(load.batch_bytes)} each in "
-            f"shared memory, {_size(need)} in all; {SHARED_MEMORY} has {_size(usage.free)} free of "
-            f"{_size(usage.total)}. Make it larger (docker run --shm-size, or mount -o "
+            f"shared memory, {_size(need)} in all; {SHARED_MEMORY} has {_size(usage.free)} free "
+            f"of {_size(usage.total)}. Make it larger (docker run --shm-size, or mount -o "
             f"remount,size=), or set {load.loader}.num_workers lower: 0 needs none.",
             load.batch_bytes > usage.total,
         )
@@ -184,8 +184,8 @@ def _loader_processes(load: LoaderLoad, workers: int) -> Iterator[tuple[str, boo
     if left < need:
         yield (
             f"{load.loader}: its loader processes ({workers} in all ranks) need about {need} "
-            f"processes and threads, and {left} more are allowed here ({name}). Raise the limit, or set "
-            f"{load.loader}.num_workers lower.",
+            f"processes and threads, and {left} more are allowed here ({name}). Raise the limit, "
+            f"or set {load.loader}.num_workers lower.",
             left < workers,
         )
 
