@@ -16,7 +16,7 @@ from pipeline.train.config_parts import REFUSALS, asks_for_gpu, one_line, refusa
 from pipeline.train.epoch_shape import EpochShape, shape_problems
 from pipeline.train.first_step import step_problems
 
-_SHAPES = re.compile(r"size|shape|channel|dimension|expected .* input", re.I)
+_SHAPES = re.compile(r"size|shape|running_mean|channel|dimension|expected .* input", re.I)
 #: No further training step is made after this time for all configs together.
 _STEPS_S = 60.0
 _LOADERS = ("train_dataloader", "val_dataloader")

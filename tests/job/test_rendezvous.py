@@ -40,7 +40,7 @@ def test_what_a_killed_launcher_left_goes_and_what_is_held_stays(
         remove_stale(stale_s=0)
         assert folders(tmp_path) == sorted([left, mine.path]), "both are held"
         launcher.kill()
-    remove_stale()
+    remove_stale(stale_s=3600)
     assert folders(tmp_path) == sorted([left, mine.path]), "its ranks may still be ending"
     remove_stale(stale_s=0)
     assert folders(tmp_path) == [mine.path]

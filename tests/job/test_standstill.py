@@ -11,14 +11,14 @@ from pipeline.shared.limit_messages import met_limit
 
 #: A process of the standard library's own queue that cannot send: the reader waits for ever.
 UNSENT = """
-import multiprocessing, time
+import multiprocessing
 class Batch:
     def __reduce__(self):
         raise OSError({text!r})
 queue = multiprocessing.Queue()
 queue.put(Batch())
-time.sleep(0.2)
 queue.close()
+queue.join_thread()
 """
 HELD = 'Traceback (most recent call last):\n  File "x.py", line 1, in run\n    go()\n'
 

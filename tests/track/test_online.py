@@ -169,7 +169,7 @@ def test_system_charts_in_the_offline_files_are_sent_too(online, job, sweep_dir,
     mirror = start_mirror(sweep_dir, "offline", "pcan")
     assert until(lambda: any(sweep_dir.glob("*/*/wandb/pcan_sync.json")))
     run.end("COMPLETE")
-    mirror.close(30)
+    mirror.close(240)
     [report] = sync_sweep(sweep_dir, TARGET)
     assert report.synced
     assert online.runs[run.id].epochs() == [1, 2]

@@ -88,6 +88,10 @@ CASES = {
         f"{DATA}['key'] = 'truth'",
         "the first training step does not succeed: TypeError: PlainModel.forward() got an",
     ),
+    "validated shape": (
+        "val_dataloader['dataset']['features'] = 9",
+        "the first validated sample does not fit the model: RuntimeError: running_mean",
+    ),
     "trained shape": (
         f"{DATA}['features'] = 9",
         "the first training step does not succeed: RuntimeError: running_mean should contain 9",
