@@ -146,7 +146,7 @@ def test_patience_after_a_kill_ends_at_the_epoch_of_the_unbroken_run(project, un
     until(lambda: project.epochs("baseline/0")[-1:] >= [4], "two epochs of three without a gain")
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
-    until(lambda: project.job_pids() == [], "no process is left", limit_s=10)
+    until(lambda: project.job_pids() == [], "no process is left")
     again = project.launch()
     assert again.returncode == 0, again.stderr
     trial = project.status()["baseline/0"]

@@ -109,7 +109,7 @@ def test_kill_of_the_launch_leaves_no_process_and_the_trial_is_taken_up(
     until(lambda: project.epochs("baseline/0")[-1:] >= [1], "epoch 1")
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
-    until(lambda: project.job_pids() == [], "no process is left", limit_s=5)
+    until(lambda: project.job_pids() == [], "no process is left")
     assert project.status()["baseline/0"]["phase"] == "interrupted"
     second = project.launch()
     assert second.returncode == 0, second.stderr

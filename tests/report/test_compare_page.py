@@ -115,7 +115,7 @@ def click(browser, selector):
 def waiting(browser):
     from selenium.webdriver.support.ui import WebDriverWait
 
-    return WebDriverWait(browser, 20)
+    return WebDriverWait(browser, 240)
 
 
 def column(browser, index):

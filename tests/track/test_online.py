@@ -50,7 +50,7 @@ def test_after_sigkill_of_the_sender_the_run_goes_on(online, job, sweep_dir, unt
     run.measure(1, 2)
     mirror = start_mirror(sweep_dir, "live", "pcan")
     sender = mirror.children[1]
-    assert until(lambda: run.id in online.runs and online.runs[run.id].epochs() == [1, 2], 60)
+    assert until(lambda: run.id in online.runs and online.runs[run.id].epochs() == [1, 2])
     os.kill(sender.process.pid, signal.SIGKILL)
     assert until(lambda: sender.process.poll() is not None)
     run.measure(3)
@@ -185,7 +185,7 @@ def test_a_server_that_fails_midway_is_mended_by_sync(online, job, sweep_dir, un
     run = job()
     run.measure(1)
     mirror = start_mirror(sweep_dir, "live", "pcan")
-    assert until(lambda: run.id in online.runs and online.runs[run.id].epochs() == [1], 60)
+    assert until(lambda: run.id in online.runs and online.runs[run.id].epochs() == [1])
     online.mode = status
     run.measure(2, 3)
     run.end("COMPLETE")
