@@ -4,25 +4,21 @@ The job only reports; every decision is made here, from the measurements, by `pl
 storage may be away for a while: the job goes on and what happened is reported when it is back.
 """
 
-import dataclasses
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from pipeline.job.exit_cause import Outcome, classify_exit, read_outcome
 from pipeline.job.log_rotation import LogRotator
 from pipeline.job.process import Command, JobProcess
 from pipeline.job.slots import Slot
-from pipeline.job.standstill import StandstillReader
-from pipeline.job.torch_tools import interpreter, job_env
-from pipeline.launch.context import LaunchContext
 from pipeline.launch.control_files import ControlFiles, overruled
 from pipeline.launch.messages import log_excerpt
 from pipeline.launch.reporters import Reporter
+from pipeline.launch.standstill import StandstillReader
 from pipeline.launch.stop_requests import StopLevel, StopRequests
 from pipeline.launch.trial_history import TrialHistory, TrialRules
 from pipeline.launch.trial_lease import LeaseHeartbeat, TrialLease
-from pipeline.launch.watchdog import Watchdog, log_sizes, standing_ranks
+from pipeline.launch.watchdog import Watchdog, log_sizes, read_progress, standing_ranks
 from pipeline.plan.judge import Rules
 from pipeline.plan.project import relative
 from pipeline.plan.sweep import JobSettings
@@ -35,18 +31,6 @@ from pipeline.study.lease import LeaseLost
 
 #: How long the ranks of a stalled job get to write their stacks before they are ended.
 STACKS_S = 2.0
-
-
-def command_for(context: LaunchContext, slot: Slot) -> Command:
-    """Return how a job on this slot is started."""
-    job, root = context.sweep.job, context.project.root
-    return Command(
-        python=interpreter(job, root),
-        nproc=job.gpus,
-        cwd=root,
-        env=job_env(job, root),
-        visible=slot.visible,
-    )
 
 
 class TrialRunner:
@@ -226,27 +210,14 @@ class TrialRunner:
             return
         problem = self._watchdog.check(read_progress(self.rundir))
         if problem is None:
-            self._report_standstill()
+            self.stopping = self._standstill.report(self.name, self._watchdog, self._reporter)
+            self._deadline = time.monotonic() if self.stopping is not None else self._deadline
             return
         self._log_sizes = log_sizes(self.rundir, self._ranks)
         self.process.ask_for_stacks()
         # Not written as a request to the job: a stalled one would never read it.
         self.stopping = Outcome(state=State.FAIL, cause=Cause.STALL, reason=problem)
         self._deadline = time.monotonic() + STACKS_S
-
-    def _report_standstill(self) -> None:
-        """Report errors that ranks without a step wrote; end a job that waits without an end."""
-        quiet = self._watchdog.quiet_s
-        for message in self._standstill.new_messages(quiet, self._watchdog.longest_s):
-            reason = f"no step for {quiet:.0f} s: {message.sentence}"
-            if not message.final:
-                self._reporter.on_message(f"{self.name}: {reason}.")
-                continue
-            cause = Cause.STALL if message.remedy is None else Cause.MACHINE_LIMIT
-            self.stopping = Outcome(state=State.FAIL, cause=cause, reason=reason)
-            self._deadline = time.monotonic()
-            self._reporter.on_message(f"{self.name}: {reason}. It is ended.")
-            return
 
     def _report_stall(self) -> None:
         """Report a stall once, with the rank that the others wait for."""
@@ -255,7 +226,7 @@ class TrialRunner:
         standing = standing_ranks(self.rundir, self._log_sizes)
         self._log_sizes = None
         reason = f"{self.stopping.reason}{standing}"
-        self.stopping = dataclasses.replace(self.stopping, reason=reason)
+        self.stopping = Outcome(state=State.FAIL, cause=Cause.STALL, reason=reason)
         self._reporter.on_message(f"{self.name}: {reason}. It is ended.")
 
     def ended(self) -> bool:
@@ -374,8 +345,3 @@ class TrialRunner:
 def outcome_of(verdict: Verdict) -> Outcome:
     """Return how a trial ends by a verdict that stops it."""
     return Outcome(state=verdict.state, cause=verdict.cause, reason=verdict.reason)
-
-
-def read_progress(rundir: RunDir) -> Mapping[str, Any]:
-    """Return where a running job is inside its epoch, empty while it starts."""
-    return read_json(rundir.progress) or {}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipeline.env import stall_floor_s
+from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
 
 #: Factors on the floor where the pace is not known yet: the first step of a phase, ...
@@ -158,3 +159,8 @@ def _frame(frames: Sequence[tuple[str, str, str]] | None) -> str:
         return "does not answer"
     file, line, function = frames[0]
     return f"stands in {function}, {file.rpartition('/')[2]}:{line}"
+
+
+def read_progress(rundir: RunDir) -> Mapping[str, Any]:
+    """Return where a running job is inside its epoch, empty while it starts."""
+    return read_json(rundir.progress) or {}

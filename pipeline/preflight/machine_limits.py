@@ -32,7 +32,7 @@ _INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LoaderLoad:
+class BatchLoad:
     """What one loader of a config keeps in shared memory.
 
     Args:
@@ -93,7 +93,7 @@ def machine_limits(jobs: int, ranks: int) -> LimitProblems:
 
 
 def loader_limits(
-    loads: Iterable[LoaderLoad], jobs: int, ranks: int, prepared: bool
+    loads: Iterable[BatchLoad], jobs: int, ranks: int, prepared: bool
 ) -> LimitProblems:
     """Return what the batches of a config's loaders exceed."""
     certain: list[str] = []
@@ -111,9 +111,9 @@ def loader_limits(
     return LimitProblems(certain=tuple(certain), likely=tuple(likely))
 
 
-def loads_of(record: Mapping[str, Mapping[str, Any]]) -> list[LoaderLoad]:
+def loads_of(record: Mapping[str, Mapping[str, Any]]) -> list[BatchLoad]:
     """Return the loads in a rehearsal's answer, by loader."""
-    return [LoaderLoad(loader=name, **one) for name, one in record.items()]
+    return [BatchLoad(loader=name, **one) for name, one in record.items()]
 
 
 def _temporary_full(folder: str) -> Iterator[str]:
@@ -153,7 +153,7 @@ def _interfaces(environment: Mapping[str, str]) -> Iterator[str]:
             )
 
 
-def _shared_memory(load: LoaderLoad, workers: int) -> Iterator[tuple[str, bool]]:
+def _shared_memory(load: BatchLoad, workers: int) -> Iterator[tuple[str, bool]]:
     try:
         usage = shutil.disk_usage(SHARED_MEMORY)
     except OSError:
@@ -170,7 +170,7 @@ def _shared_memory(load: LoaderLoad, workers: int) -> Iterator[tuple[str, bool]]
         )
 
 
-def _files(load: LoaderLoad) -> Iterator[tuple[str, bool]]:
+def _files(load: BatchLoad) -> Iterator[tuple[str, bool]]:
     need = OWN_FILES + load.prefetch * load.batch_tensors
     have = _limit(resource.RLIMIT_NOFILE)
     if have < need:
@@ -178,7 +178,7 @@ def _files(load: LoaderLoad) -> Iterator[tuple[str, bool]]:
         yield sentence, have < LEAST_FILES + load.batch_tensors
 
 
-def _loader_processes(load: LoaderLoad, workers: int) -> Iterator[tuple[str, bool]]:
+def _loader_processes(load: BatchLoad, workers: int) -> Iterator[tuple[str, bool]]:
     left, name = processes_left()
     need = PER_WORKER * workers
     if left < need:
@@ -192,7 +192,7 @@ def _loader_processes(load: LoaderLoad, workers: int) -> Iterator[tuple[str, boo
 
 def _too_few_files(have: int, need: int) -> str:
     return (
-        f"A process may have {have} files open here, and a rank of a job needs about {need}. "
+        f"A process may have {counted(have, 'file')} open here, and a rank of a job needs about {need}. "
         f"Raise the limit: ulimit -Hn {max(4096, need)}"
     )
 

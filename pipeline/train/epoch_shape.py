@@ -79,7 +79,7 @@ class EpochShape:
     def text(self) -> str:
         """The lengths in words."""
         dropped = ", drop_last=True" if self.drop_last else ""
-        ranks = f", {self.ranks} ranks" if self.ranks > 1 else ""
+        ranks = f", {counted(self.ranks, 'rank')}" if self.ranks > 1 else ""
         return f"{counted(self.clips, 'clip')}{ranks}, batch_size {self.batch_size}{dropped}"
 
 

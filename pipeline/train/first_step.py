@@ -68,7 +68,7 @@ def _unused(cfg: Any, names: List[str], ranks: int) -> List[str]:
         return []
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return [
-        f"the loss does not depend on {', '.join(names[:_NAMED])}{more}; {ranks} ranks that train "
+        f"the loss does not depend on {', '.join(names[:_NAMED])}{more}; ranks that train "
         "together need a gradient of every parameter. Write find_unused_parameters=True in the "
         "config, or freeze them (requires_grad=False)."
     ]

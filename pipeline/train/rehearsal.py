@@ -34,7 +34,7 @@ class RehearsedLoader:
         self.shape = EpochShape(name, loader, ranks)
 
     def load(self) -> Dict[str, int]:
-        """Return what the loader's batches take of the machine (`machine_limits.LoaderLoad`)."""
+        """Return what the loader's batches take of the machine (`machine_limits.BatchLoad`)."""
         one, two = (self._tensors(samples) for samples in (1, 2))
         more = max(0, (self.shape.batch_size or 1) - 1)
         added = [b - a for a, b in zip(one, two)]

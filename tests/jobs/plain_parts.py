@@ -49,7 +49,7 @@ class PlainModel(BaseModel):
         scores = self.head(self.norm(inputs.cuda() if self.late_gpu else inputs))
         if mode == "loss":
             return {"loss": nn.functional.cross_entropy(scores, torch.as_tensor(label))}
-        return [{"right": int(s.argmax() == t)} for s, t in zip(scores, label, strict=True)]
+        return [{"right": int(s.argmax() == t)} for s, t in zip(scores, label)]
 
 
 @METRICS.register_module()

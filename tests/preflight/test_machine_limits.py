@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.preflight.machine_limits import (
-    LoaderLoad,
+    BatchLoad,
     loader_limits,
     machine_limits,
     processes_left,
@@ -57,9 +57,9 @@ def test_a_long_temporary_folder_is_said_with_its_length(root, tmp_path) -> None
     assert f"{folder} has {len(str(folder))} bytes, and sockets of data workers need" in told
 
 
-def load(**changes: int) -> LoaderLoad:
+def load(**changes: int) -> BatchLoad:
     usual = {"batch_bytes": 10**6, "batch_tensors": 40, "workers": 2, "prefetch": 2}
-    return LoaderLoad(loader="train_dataloader", **{**usual, **changes})
+    return BatchLoad(loader="train_dataloader", **{**usual, **changes})
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ CASES = {
     ),
     "spare": (
         "model['spare'] = True",
-        "the loss does not depend on spare.weight, spare.bias; 2 ranks that train together need",
+        "the loss does not depend on spare.weight, spare.bias; ranks that train together need",
     ),
     "frozen": (
         "model['frozen'] = True",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.job.standstill import STANDING_S, StandstillReader, standstill_messages
+from pipeline.launch.standstill import STANDING_S, StandstillReader, standstill_messages
 from pipeline.shared.limit_messages import met_limit
 
 #: A process of the standard library's own queue that cannot send: the reader waits for ever.

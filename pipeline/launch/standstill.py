@@ -10,7 +10,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pipeline.errors import printable
+from pipeline.job.exit_cause import Outcome
+from pipeline.launch.reporters import Reporter
+from pipeline.launch.watchdog import Watchdog
 from pipeline.shared.limit_messages import met_limit
+from pipeline.shared.states import Cause, State
 
 #: A job that makes no step for this long, and longer than is usual for it, stands.
 STANDING_S = 20.0
@@ -67,6 +71,22 @@ class StandstillReader:
         self._since = since
         self._next = STANDING_S
         self._known: set[tuple[str, str]] = set()
+
+    def report(self, name: str, watchdog: Watchdog, reporter: Reporter) -> Outcome | None:
+        """Report new errors of ranks that make no step.
+
+        Returns:
+            The outcome of a job that waits without an end, None of one that may go on.
+        """
+        quiet = watchdog.quiet_s
+        for message in self.new_messages(quiet, watchdog.longest_s):
+            reason = f"no step for {quiet:.0f} s: {message.sentence}"
+            if message.final:
+                reporter.on_message(f"{name}: {reason}. It is ended.")
+                cause = Cause.STALL if message.remedy is None else Cause.MACHINE_LIMIT
+                return Outcome(state=State.FAIL, cause=cause, reason=reason)
+            reporter.on_message(f"{name}: {reason}.")
+        return None
 
     def new_messages(self, quiet_s: float, usual_s: float) -> list[LogMessage]:
         """Return errors in the logs that were not returned before; those that are final first.
