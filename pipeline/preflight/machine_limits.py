@@ -183,8 +183,8 @@ def _loader_processes(load: BatchLoad, workers: int) -> Iterator[tuple[str, bool
     need = PER_WORKER * workers
     if left < need:
         yield (
-            f"{load.loader}: its loader processes ({workers} in all ranks) need about {need} "
-            f"processes and threads, and {left} more are allowed here ({name}). Raise the limit, "
+            f"{load.loader}: its loader processes ({workers} in all ranks) need about {need}, "
+            f"threads counted, and {left} more are allowed here ({name}). Raise the limit, "
             f"or set {load.loader}.num_workers lower.",
             left < workers,
         )
@@ -192,8 +192,8 @@ def _loader_processes(load: BatchLoad, workers: int) -> Iterator[tuple[str, bool
 
 def _too_few_files(have: int, need: int) -> str:
     return (
-        f"A process may have {counted(have, 'file')} open here, and a rank of a job needs about {need}. "
-        f"Raise the limit: ulimit -Hn {max(4096, need)}"
+        f"A process may have {counted(have, 'file')} open here, and a rank of a job needs about "
+        f"{need}. Raise the limit: ulimit -Hn {max(4096, need)}"
     )
 
 
