@@ -31,7 +31,7 @@ _LIMITS: Tuple[Tuple[str, str], ...] = (
     ),
     (
         r"[Uu]nable to find (?:address|interface) for:? ?\S*|No network interface found|"
-        r"no socket interface found|[Nn]etwork is unreachable",
+        r"no socket interface found|(?:gloo|NCCL)[^\n]*[Nn]etwork is unreachable",
         "the network interface that the ranks are to meet on is missing: unset "
         "GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME, and bring lo up",
     ),

@@ -100,4 +100,7 @@ def _build(text: str, data: Optional[Dict[str, Any]] = None) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(serve(probe))
+    # A training step that was given up may still run in its thread.
+    code = serve(probe)
+    sys.stderr.flush()
+    os._exit(code)
