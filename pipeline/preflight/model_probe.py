@@ -70,7 +70,7 @@ def probe_models(
     courses: dict[str, Sequence[float]] = {}
     problems: dict[str, list[str]] = {}
     texts = placed_texts(sweep, project, configs, placed) if placed is not None else {}
-    probes, rehearsals = _rehearse(sweep, project, configs, texts, say)
+    probes, rehearsals = _rehearse(sweep, project, configs, texts, say, here=jobs > 0)
     for name, probe in probes.items():
         found = list(probe.problems)
         if placed is not None and not found:
@@ -95,16 +95,28 @@ def _rehearse(
     configs: Mapping[str, ResolvedConfig],
     texts: Mapping[str, tuple[str, list[Path]]],
     say: Callable[[str], None],
+    *,
+    here: bool,
 ) -> tuple[dict[str, ModelProbe], dict[str, RehearsalResult]]:
-    """Rehearse the configs, or only build their models where data cannot be read here."""
+    """Rehearse the configs, or only build their models where data cannot be read here.
+
+    Args:
+        here: the jobs will run on this machine; else one that cannot do either goes on without.
+    """
     data = store_data(sweep, project) if texts else None
     try:
         return rehearse_configs(sweep, project, configs, texts, data)
     except NotReady as error:
-        if not texts:
+        if not texts and here:
             raise
         say(f"The configs are not rehearsed on their data. {error}")
+    try:
         return probe_configs(sweep, project, configs), {}
+    except NotReady:
+        if here:
+            raise
+        say("Nor are their models built on this machine; the jobs run on others.")
+        return {}, {}
 
 
 def _check_batches(limits: Mapping[str, LimitProblems], say: Callable[[str], None]) -> None:
