@@ -98,6 +98,7 @@ def _request(
     tracking = Tracking.of(opened.project, opened.sweep.name, given["wandb_mode"])
     with contextlib.ExitStack() as stack:
         terminal = Terminal()
+        terminal.wait_for(f"Checking {opened.sweep.name}: plan, data and this machine ...")
         stack.enter_context(_everything_missing(opened, given, terminal))
         reporter = Reporters(terminal)
         stack.callback(reporter.close)
