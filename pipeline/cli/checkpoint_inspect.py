@@ -11,6 +11,9 @@ import click
 from pipeline.errors import InputError, PcanError, printable
 from pipeline.shared.counted import counted
 
+#: Kind of a file that the public PCAN implementation made (`pipeline/train/weights.py`).
+PUBLIC = "pcan-public"
+
 
 @click.group()
 def command() -> None:
@@ -74,6 +77,11 @@ def lines(answer: dict[str, Any]) -> list[str]:
         f"  {_count(file, 'classes')}, {_count(file, 'coarse_classes')}, "
         f"{_count(file, 'joints')}, {len(file['prototypes'])} sets of prototypes",
     ]
+    if file["kind"] == PUBLIC:
+        shown.append(
+            "  The public head can change labels while it trains. Whether these weights show it: "
+            'pcan doctor SWEEP (docs/model.md, "Labels that the loss changes")'
+        )
     if not file["finite"]:
         shown.append("  It holds NaN or infinite numbers.")
     if answer["config"]:

@@ -1,6 +1,6 @@
 """All checks of `pcan doctor`, and the order of their findings."""
 
-from pipeline.preflight import machine_checks, plan_checks
+from pipeline.preflight import label_check, machine_checks, plan_checks
 from pipeline.preflight.finding import Check, CheckContext, CheckFinding, run_check
 
 #: In order of importance: where one fails, those below it may not matter.
@@ -18,6 +18,7 @@ PLAN_CHECKS: tuple[tuple[str, Check], ...] = (
     ("weights", plan_checks.check_weights),
     ("data", plan_checks.check_data),
     ("rehearsal", plan_checks.check_rehearsal),
+    ("label_mismatch", label_check.check_label_fit),
 )
 TRACKING_CHECKS: tuple[tuple[str, Check], ...] = (("wandb", machine_checks.check_wandb),)
 _RANK = {"error": 0, "warning": 1, "note": 2}

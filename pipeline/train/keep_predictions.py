@@ -45,7 +45,7 @@ class ClipPredictionsHook(Hook):
 
     def __init__(self, metric: str) -> None:
         self._metric = metric
-        self._stream = re.sub(r"_?top_?1$", "", metric.rsplit("/", 1)[-1])
+        self._stream = stream_of(metric)
         self._pairs: List[Tuple[int, int]] = []
         self._columns: List[Dict[str, int]] = []
         self._classes: Optional[int] = None
@@ -91,6 +91,11 @@ class ClipPredictionsHook(Hook):
             columns=as_columns(further),
         )
         return found, ""
+
+
+def stream_of(metric: str) -> str:
+    """Return the name of the scores that a metric such as "acc/rgb_top1" is made of."""
+    return re.sub(r"_?top_?1$", "", metric.rsplit("/", 1)[-1])
 
 
 def pairs(samples: List[Any], stream: str) -> List[Tuple[int, int]]:
