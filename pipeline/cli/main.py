@@ -31,6 +31,7 @@ MACHINE_ERRNOS = frozenset(
 _SWEEP = {
     "backup": ("pipeline.cli.sweep_files:backup", "Copy the study storage."),
     "best": ("pipeline.cli.sweep_best:best", "Export the winner."),
+    "classes": ("pipeline.cli.sweep_classes:command", "Show a trial class by class."),
     "clean": ("pipeline.cli.sweep_files:clean", "Delete checkpoints of losers."),
     "compare": ("pipeline.cli.sweep_compare:command", "Compare the trials in one HTML file."),
     "continue": ("pipeline.cli.sweep_record:continue_", "Overrule a verdict; this is recorded."),

@@ -117,12 +117,16 @@ class RunDir:
 
     @property
     def predictions(self) -> Path:
-        """Folder of `epoch_<n>.bin`: the class that each validation clip was given."""
+        """Folder of what validation left of each clip: `epoch_<n>.bin`, `scores_<n>.bin`."""
         return self.root / "predictions"
 
     def predictions_of(self, epoch: int) -> Path:
         """The predictions of one epoch; kept for the start, the best and the newest epochs."""
         return self.predictions / f"epoch_{epoch}.bin"
+
+    def scores_of(self, epoch: int) -> Path:
+        """The scores of one epoch by branch; kept for the best and the newest epoch."""
+        return self.predictions / f"scores_{epoch}.bin"
 
     @property
     def wandb(self) -> Path:

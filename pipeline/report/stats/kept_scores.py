@@ -1,0 +1,142 @@
+"""The scores that a validation kept, as arrays; how branches are fused, by any ratio.
+
+Shapes: C clips, K classes. NumPy is imported where it is used: `status` does not need it.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipeline.shared.clip_scores import ClipScores
+from pipeline.shared.rundir import RunDir
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Table = NDArray[np.float64]
+
+_FUSED = re.compile(r"RGBPose_(\d+):(\d+)")
+#: Half precision knows no smaller probability above zero.
+_LEAST = 6e-8
+#: Shares of RGB at which a ratio is read; 1:2, 1:1 and 2:1 are among them.
+SHARES = tuple(round(i / 30, 4) for i in range(31))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BranchScores:
+    """The scores of one reading.
+
+    Args:
+        labels: true classes, (C,).
+        branches: scores by branch, (C, K) each.
+        people: who is seen in each clip, "" where that is not known.
+    """
+
+    epoch: int
+    metric: str
+    top1: float | None
+    ids: str
+    labels: "NDArray[np.int64]"
+    names: Sequence[str]
+    people: Sequence[str]
+    branches: "Mapping[str, Table]"
+
+    @property
+    def clips(self) -> int:
+        return len(self.names)
+
+    @property
+    def two(self) -> bool:
+        """Whether there are an RGB and a pose branch to be weighed."""
+        return set(self.branches) == {"rgb", "pose"}
+
+    @property
+    def own_share(self) -> float:
+        """The share of RGB in the objective: 0.5 for "RGBPose_1:1"; 1 without a second branch."""
+        fused = _FUSED.search(self.metric)
+        if fused is None:
+            return 0.0 if "pose" in self.metric.rsplit("/", 1)[-1] else 1.0
+        rgb, pose = map(float, fused.groups())
+        return rgb / (rgb + pose)
+
+
+def read_scores(run: RunDir, epoch: int) -> BranchScores | None:
+    """Return the scores of an epoch, None where none were kept or the file is damaged."""
+    try:
+        return unpack(run.scores_of(epoch).read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def unpack(data: bytes) -> BranchScores:
+    """Return the arrays of a file of scores; raise ValueError if it is not one."""
+    import numpy as np
+
+    kept = ClipScores.from_bytes(data)
+    shape = len(kept.labels), kept.classes
+    tables = {
+        name: np.frombuffer(block, dtype="<f2").reshape(shape).astype(np.float64)
+        for name, block in kept.branches.items()
+    }
+    return BranchScores(
+        epoch=kept.epoch,
+        metric=kept.metric,
+        top1=kept.top1,
+        ids=kept.ids,
+        labels=np.asarray(kept.labels, dtype=np.int64),
+        names=kept.names,
+        people=kept.people,
+        branches=tables,
+    )
+
+
+def fuse(branches: "Mapping[str, Table]", share: float, log: bool = False) -> "Table":
+    """Return the scores of both branches as one, (C, K).
+
+    Args:
+        share: of RGB, 0 to 1.
+        log: weigh logarithms: a product of powers instead of a sum.
+    """
+    if set(branches) != {"rgb", "pose"}:
+        (only,) = branches.values()
+        return only
+    rgb, pose = (logs(branches[b]) if log else branches[b] for b in ("rgb", "pose"))
+    return share * rgb + (1 - share) * pose
+
+
+def logs(table: "Table") -> "Table":
+    """Return log-probabilities of scores, which are probabilities or logits."""
+    import numpy as np
+
+    if (table >= 0).all() and np.allclose(table.sum(axis=1), 1, atol=0.02):
+        return np.asarray(np.log(np.maximum(table, _LEAST)))
+    top = table.max(axis=1, keepdims=True)
+    return np.asarray(table - top - np.log(np.exp(table - top).sum(axis=1, keepdims=True)))
+
+
+def guesses(scores: "Table") -> "NDArray[np.int64]":
+    """Return the class of each clip; of equals the last, as MMAction2 breaks ties."""
+    import numpy as np
+
+    last = scores.shape[1] - 1
+    return np.asarray(last - scores[:, ::-1].argmax(axis=1), dtype=np.int64)
+
+
+def ratio_curve(scores: BranchScores) -> dict[str, list[float]] | None:
+    """Return top-1 by the share of RGB, for sums of scores; None with a single branch."""
+    if not scores.two:
+        return None
+    found = [guesses(fuse(scores.branches, share)) == scores.labels for share in SHARES]
+    return {"share": list(SHARES), "top1": [float(one.mean()) for one in found]}
+
+
+def named_ratios(extra: Mapping[str, Any]) -> dict[str, float]:
+    """Return the readings at other ratios that a validation reported: {"2:1": 0.89}."""
+    found = {}
+    for name, value in extra.items():
+        match = re.search(r"RGBPose_(\d+:\d+)_top1$", name)
+        if match and isinstance(value, int | float):
+            found[match.group(1)] = float(value)
+    return found
