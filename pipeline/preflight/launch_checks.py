@@ -12,6 +12,7 @@ from pipeline.env import stall_floor_s, storage_patience_s
 from pipeline.errors import InputError, NotReady
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.counted import counted
 
 #: Required where the size of a checkpoint is not known yet.
 MIN_FREE_BYTES = 500_000_000
@@ -105,7 +106,7 @@ def disk_need(sweep: Sweep | None, project: Project, variants: int) -> tuple[int
     if max(sizes) == 0:
         return MIN_FREE_BYTES, "the size of a checkpoint is not known yet"
     need = (3 * variants + 1) * max(sizes)
-    why = f"{variants} trials of 3 checkpoints of up to {max(sizes) / 1e6:.0f} MB"
+    why = f"{counted(variants, 'trial')} of 3 checkpoints of up to {max(sizes) / 1e6:.0f} MB"
     return max(need, MIN_FREE_BYTES // 10), why
 
 

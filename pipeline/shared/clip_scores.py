@@ -106,7 +106,7 @@ def _labels(column: bytes) -> List[int]:
 
 def _texts(found: List[str], clips: int) -> List[str]:
     if len(found) != clips:
-        raise ValueError(f"{len(found)} names for {clips} clips")
+        raise ValueError(f"{len(found)} names where clips are {clips}")
     return [str(one) for one in found]
 
 

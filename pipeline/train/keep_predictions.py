@@ -17,6 +17,7 @@ import torch
 from mmengine.hooks import Hook
 
 from pipeline.shared.clip_scores import ClipScores
+from pipeline.shared.counted import counted
 from pipeline.shared.files import read_json, write_bytes, write_json
 from pipeline.shared.measurement import Measurement, best_of
 from pipeline.shared.predictions import Predictions
@@ -232,7 +233,9 @@ def whole(parts: List[List[Any]], size: int, problems: List[Optional[str]]) -> L
         return [parts[i % world][i // world] for i in range(size)]
     except IndexError:
         seen = sum(map(len, parts))
-        raise Unreadable(f"{seen} clips were validated, the data set has {size}") from None
+        raise Unreadable(
+            f"{counted(seen, 'clip was', 'clips were')} validated, the data set has {size}"
+        ) from None
 
 
 def check(clips: Sequence[Clip], top1: float) -> None:

@@ -16,6 +16,7 @@ from pipeline.errors import InputError
 from pipeline.plan.verdict import percent, standard_error
 from pipeline.report.stats.differences import shown_p
 from pipeline.report.stats.significance import LEVEL, McNemar, holm
+from pipeline.shared.counted import counted
 from pipeline.shared.predictions import Predictions
 
 #: Confusions that are listed, the most frequent first.
@@ -194,13 +195,13 @@ def _level_lines(level: Mapping[str, Any], word: str) -> list[str]:
         lines.append(line + (f"   {_moved(other)}" if other else ""))
     if against:
         lines.append(
-            f"Against {against['trial']}: {against['gained']} clips gained, "
-            f"{against['lost']} lost; p is corrected for {len(others)} classes (Holm)."
+            f"Against {against['trial']}: {counted(against['gained'], 'clip')} gained, "
+            f"{against['lost']} lost; p is corrected for {counted(len(others), 'class', 'classes')} (Holm)."
         )
     for one in level["confusions"]:
         beside = f" ({one['against']} by {against['trial']})" if against else ""
         lines.append(
-            f"{one['clips']} clips of {word} {one['true']} taken for {one['taken_for']}{beside}"
+            f"{counted(one['clips'], 'clip')} of {word} {one['true']} taken for {one['taken_for']}{beside}"
         )
     return lines
 
