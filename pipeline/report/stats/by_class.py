@@ -196,12 +196,14 @@ def _level_lines(level: Mapping[str, Any], word: str) -> list[str]:
     if against:
         lines.append(
             f"Against {against['trial']}: {counted(against['gained'], 'clip')} gained, "
-            f"{against['lost']} lost; p is corrected for {counted(len(others), 'class', 'classes')} (Holm)."
+            f"{against['lost']} lost; p is corrected for "
+            f"{counted(len(others), 'class', 'classes')} (Holm)."
         )
     for one in level["confusions"]:
         beside = f" ({one['against']} by {against['trial']})" if against else ""
         lines.append(
-            f"{counted(one['clips'], 'clip')} of {word} {one['true']} taken for {one['taken_for']}{beside}"
+            f"{counted(one['clips'], 'clip')} of {word} {one['true']} taken for "
+            f"{one['taken_for']}{beside}"
         )
     return lines
 
