@@ -109,26 +109,28 @@ class ClipPredictionsHook(Hook):
         predicted = array.array("H", [clip.predicted for clip in clips])
         labels = array.array("H", [clip.label for clip in clips])
         made = Predictions(runner.epoch, self._metric, top1, self._ids, predicted, labels)
-        return Kept(made, self._scores(runner.epoch, top1, dataset, clips)), ""
+        scores = clip_scores(runner.epoch, self._metric, top1, self._ids, dataset, clips)
+        return Kept(made, scores), ""
 
-    def _scores(
-        self, epoch: int, top1: float, dataset: Any, clips: List[Clip]
-    ) -> Optional[ClipScores]:
-        branches = packed(clips)
-        if branches is None:
-            return None
-        assert self._ids is not None
-        return ClipScores(
-            epoch=epoch,
-            metric=self._metric,
-            top1=top1,
-            ids=self._ids,
-            classes=len(next(iter(clips[0].branches.values()))),
-            labels=[clip.label for clip in clips],
-            names=[_name(dataset, i) for i in range(len(clips))],
-            people=[_person(dataset, i) for i in range(len(clips))],
-            branches=branches,
-        )
+
+def clip_scores(
+    epoch: int, metric: str, top1: float, ids: str, dataset: Any, clips: List[Clip]
+) -> Optional[ClipScores]:
+    """Return the scores of all clips of a data set; None where they have no common form."""
+    branches = packed(clips)
+    if branches is None:
+        return None
+    return ClipScores(
+        epoch=epoch,
+        metric=metric,
+        top1=top1,
+        ids=ids,
+        classes=len(next(iter(clips[0].branches.values()))),
+        labels=[clip.label for clip in clips],
+        names=[_name(dataset, i) for i in range(len(clips))],
+        people=[_person(dataset, i) for i in range(len(clips))],
+        branches=branches,
+    )
 
 
 def stream_of(metric: str) -> str:
