@@ -39,6 +39,7 @@ _SWEEP = {
     "launch": ("pipeline.cli.sweep_launch:launch", "Run a sweep, or go on with it."),
     "list": ("pipeline.cli.sweep_status:list_sweeps", "List the project's sweeps."),
     "plan": ("pipeline.cli.sweep_plan:command", "Show what a sweep will do; runs nothing."),
+    "refine": ("pipeline.cli.sweep_refine:command", "Get more of the winner, without training."),
     "register": ("pipeline.cli.sweep_record:register", "Make the studies; runs nothing."),
     "search": ("pipeline.cli.sweep_launch:search", "Search beyond the plan, around a recipe."),
     "status": ("pipeline.cli.sweep_status:status", "Show every trial and its state."),

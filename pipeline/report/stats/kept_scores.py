@@ -92,6 +92,14 @@ def unpack(data: bytes) -> BranchScores:
     )
 
 
+def mean_scores(readings: Sequence[BranchScores]) -> "dict[str, Table]":
+    """Return the mean of several readings' scores by branch."""
+    import numpy as np
+
+    names = readings[0].branches
+    return {name: np.mean([one.branches[name] for one in readings], axis=0) for name in names}
+
+
 def fuse(branches: "Mapping[str, Table]", share: float, log: bool = False) -> "Table":
     """Return the scores of both branches as one, (C, K).
 
