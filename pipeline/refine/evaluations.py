@@ -89,10 +89,6 @@ class Evaluations:
             self._idle.put(worker)
         return dict(answer["facts"])
 
-    def mean_file(self, weights: Sequence[Weights]) -> Path:
-        """Return where the mean of several weights is kept."""
-        return RunDir(self._folder).refine / f"mean-{_digest(_named(weights))}.pth"
-
     def close(self) -> None:
         """End all workers."""
         for worker in self._workers:
@@ -122,7 +118,7 @@ class Evaluations:
             "weights": [
                 {"checkpoint": str(checkpoint(one)), "later": one.later} for one in reading.weights
             ],
-            "mean": str(self.mean_file(reading.weights)),
+            "mean": str(mean_path(self._folder, reading.weights)),
             "epoch": first.epoch if reading.plain else 0,
             "split": self._split,
             "clips": reading.clips,
@@ -153,6 +149,11 @@ class Evaluations:
                 self._workers.append(self._start(len(self._workers)))
                 return self._workers[-1]
         return self._idle.get()
+
+
+def mean_path(folder: Path, weights: Sequence[Weights]) -> Path:
+    """Return where the mean of several weights is kept, in the run directory of a trial."""
+    return RunDir(folder).refine / f"mean-{_digest(_named(weights))}.pth"
 
 
 def checkpoint(weights: Weights) -> Path:

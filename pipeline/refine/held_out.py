@@ -21,8 +21,9 @@ from pipeline.refine.refinement import (
     opened,
     tests_of,
 )
-from pipeline.report.stats.kept_scores import fuse, guesses, mean_scores
+from pipeline.report.stats.kept_scores import mean_scores
 from pipeline.shared.files import write_json
+from pipeline.shared.fusion import fuse, guesses
 from pipeline.shared.rundir import RunDir
 
 

@@ -11,14 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.refine.recipes import ClipReading, Ratio, Recipe, Weights
-from pipeline.report.stats.kept_scores import (
-    SHARES,
-    BranchScores,
-    fuse,
-    guesses,
-    logs,
-    mean_scores,
-)
+from pipeline.report.stats.kept_scores import SHARES, BranchScores, mean_scores
+from pipeline.shared.fusion import fuse, guesses, logs
 
 Mask = NDArray[np.bool_]
 #: Returns the scores of a reading, making them where they are not there yet.
@@ -60,7 +54,8 @@ class FusedReadings:
 
     def at(self, readings: tuple[ClipReading, ...], ratio: Ratio) -> NDArray[np.int64]:
         """Return the class of each clip at a ratio, (C,)."""
-        return guesses(fuse(self._branches(readings), ratio.share, ratio.log))
+        joined = fuse(self._branches(readings), ratio.share, ratio.log)
+        return np.asarray(guesses(joined), dtype=np.int64)
 
     def grid(self, readings: tuple[ClipReading, ...]) -> Mask:
         """Return which clips are right: (2, shares, C), for scores and for log-scores."""

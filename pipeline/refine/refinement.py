@@ -239,7 +239,7 @@ def _no_soup(winner: Member, members: Sequence[Member]) -> str:
 def _record(
     request: RefineRequest, judged: Judged, scores: BranchScores, cut_by: str
 ) -> dict[str, Any]:
-    lines = [_line(one, scores.clips) for one in judged.readings]
+    lines = [_line(one, scores) for one in judged.readings]
     corrected = holm([one["p"] for one in lines[1:]])
     for line, p in zip(lines, [1.0, *corrected], strict=True):
         line["p_adjusted"] = p
@@ -263,12 +263,13 @@ def _record(
     }
 
 
-def _line(one: CrossReading, clips: int) -> dict[str, Any]:
+def _line(one: CrossReading, scores: BranchScores) -> dict[str, Any]:
     recipe = one.final.recipe
     return {
         "name": one.line.name,
         "ratio": {"rgb": recipe.ratio.share, "log": recipe.ratio.log} if one.line.tuned else None,
-        **compared(one.top1, one.against, clips),
+        **compared(one.top1, one.against, scores.clips),
+        "fitted": float((one.final.guess == scores.labels).mean()),
         "passes": recipe.passes,
         "one_model": recipe.one_model,
         "tried": one.final.tried,

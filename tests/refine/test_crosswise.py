@@ -8,7 +8,8 @@ import pytest
 from pipeline.refine.crosswise import halves, judge, person_in
 from pipeline.refine.lines import Ensemble, FusedReadings, GreedySoup, Line, OneOf, fixed, tune
 from pipeline.refine.recipes import ClipReading, Weights
-from pipeline.report.stats.kept_scores import SHARES, BranchScores, fuse, guesses, ratio_curve
+from pipeline.report.stats.kept_scores import SHARES, BranchScores, ratio_curve
+from pipeline.shared.fusion import fuse, guesses
 
 FOLDER = Path("run")
 

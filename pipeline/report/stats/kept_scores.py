@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.shared.clip_scores import ClipScores
+from pipeline.shared.fusion import fuse, guesses
 from pipeline.shared.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     Table = NDArray[np.float64]
 
 _FUSED = re.compile(r"RGBPose_(\d+):(\d+)")
-#: Half precision knows no smaller probability above zero.
-_LEAST = 6e-8
 #: Shares of RGB at which a ratio is read; 1:2, 1:1 and 2:1 are among them.
 SHARES = tuple(round(i / 30, 4) for i in range(31))
 
@@ -98,38 +97,6 @@ def mean_scores(readings: Sequence[BranchScores]) -> "dict[str, Table]":
 
     names = readings[0].branches
     return {name: np.mean([one.branches[name] for one in readings], axis=0) for name in names}
-
-
-def fuse(branches: "Mapping[str, Table]", share: float, log: bool = False) -> "Table":
-    """Return the scores of both branches as one, (C, K).
-
-    Args:
-        share: of RGB, 0 to 1.
-        log: weigh logarithms: a product of powers instead of a sum.
-    """
-    if set(branches) != {"rgb", "pose"}:
-        (only,) = branches.values()
-        return only
-    rgb, pose = (logs(branches[b]) if log else branches[b] for b in ("rgb", "pose"))
-    return share * rgb + (1 - share) * pose
-
-
-def logs(table: "Table") -> "Table":
-    """Return log-probabilities of scores, which are probabilities or logits."""
-    import numpy as np
-
-    if (table >= 0).all() and np.allclose(table.sum(axis=1), 1, atol=0.02):
-        return np.asarray(np.log(np.maximum(table, _LEAST)))
-    top = table.max(axis=1, keepdims=True)
-    return np.asarray(table - top - np.log(np.exp(table - top).sum(axis=1, keepdims=True)))
-
-
-def guesses(scores: "Table") -> "NDArray[np.int64]":
-    """Return the class of each clip; of equals the last, as MMAction2 breaks ties."""
-    import numpy as np
-
-    last = scores.shape[1] - 1
-    return np.asarray(last - scores[:, ::-1].argmax(axis=1), dtype=np.int64)
 
 
 def ratio_curve(scores: BranchScores) -> dict[str, list[float]] | None:
