@@ -96,6 +96,9 @@ class ScoreReader:
         runner = Runner.from_cfg(config)
         runner.train_loop  # noqa: B018  (statistics are measured on its clips)
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        # A model may ask where its training is; RuntimeInfoHook sets that only in a run.
+        for name in ("epoch", "iter"):
+            runner.message_hub.update_info(name, 0)
         return runner
 
     def _load(self, question: Dict[str, Any]) -> None:

@@ -89,7 +89,7 @@ def test_a_damaged_file_is_refused(cut):
 def test_a_file_that_unpacks_to_more_than_it_says_is_refused():
     line = b'{"epoch": 1, "metric": "m", "top1": 1.0, "clips": 1, "ids": "x"}\n'
     bomb = Predictions.MAGIC + line + zlib.compress(b"\0" * 10_000_000)
-    with pytest.raises(ValueError, match="5 bytes for 1 clips"):
+    with pytest.raises(ValueError, match="5 bytes for 1 clip"):
         Predictions.from_bytes(bomb)
 
 
