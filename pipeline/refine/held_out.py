@@ -11,7 +11,7 @@ from pipeline.launch.control_files import audit_stamp
 from pipeline.refine.crosswise import against
 from pipeline.refine.evaluations import Evaluations
 from pipeline.refine.lines import Mask
-from pipeline.refine.recipes import Recipe, recipe_of
+from pipeline.refine.recipes import RefinedRecipe, recipe_of
 from pipeline.refine.refinement import (
     TABLE,
     TESTS,
@@ -67,7 +67,7 @@ def read_test(request: RefineRequest, record: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-def _right(evaluations: Evaluations, recipe: Recipe) -> Mask:
+def _right(evaluations: Evaluations, recipe: RefinedRecipe) -> Mask:
     """Return which clips a recipe gets right."""
     found = [evaluations.scores(one) for one in recipe.readings]
     joined = fuse(mean_scores(found), recipe.ratio.share, recipe.ratio.log)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.refine.recipes import ClipReading, Ratio, Recipe, Weights
+from pipeline.refine.recipes import ClipReading, Ratio, RefinedRecipe, Weights
 from pipeline.report.stats.kept_scores import SHARES, BranchScores, mean_scores
 from pipeline.shared.fusion import fuse, guesses, logs
 
@@ -28,7 +28,7 @@ class Choice:
         tried: settings that were compared.
     """
 
-    recipe: Recipe
+    recipe: RefinedRecipe
     guess: NDArray[np.int64]
     tried: int
 
@@ -89,11 +89,11 @@ class Line:
         """Return what this line chooses by the clips of a part."""
         readings, tried = self.select(part)
         if not self.tuned:
-            recipe = Recipe(readings=readings, ratio=self.fused.own)
+            recipe = RefinedRecipe(readings=readings, ratio=self.fused.own)
             return Choice(recipe=recipe, guess=self.fused.own_guess(readings), tried=tried)
         ratio = tune(self.fused.grid(readings), part, self.fused.own.share)
         return Choice(
-            recipe=Recipe(readings=readings, ratio=ratio),
+            recipe=RefinedRecipe(readings=readings, ratio=ratio),
             guess=self.fused.at(readings, ratio),
             tried=tried * 2 * len(SHARES),
         )

@@ -71,7 +71,7 @@ class Ratio:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipe:
+class RefinedRecipe:
     """A whole refined result: readings whose scores are averaged, then joined by a ratio."""
 
     readings: tuple[ClipReading, ...]
@@ -90,7 +90,7 @@ class Recipe:
         return {"readings": [one.to_json() for one in self.readings], "ratio": ratio}
 
 
-def recipe_of(record: Mapping[str, Any], folders: Mapping[str, Path]) -> Recipe:
+def recipe_of(record: Mapping[str, Any], folders: Mapping[str, Path]) -> RefinedRecipe:
     """Return the recipe that `to_json` wrote.
 
     Args:
@@ -107,4 +107,4 @@ def recipe_of(record: Mapping[str, Any], folders: Mapping[str, Path]) -> Recipe:
         for reading in record["readings"]
     )
     ratio = Ratio(share=record["ratio"]["rgb"], log=record["ratio"]["log"])
-    return Recipe(readings=readings, ratio=ratio)
+    return RefinedRecipe(readings=readings, ratio=ratio)

@@ -10,7 +10,7 @@ from pipeline.job.torch_tools import run_tool
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.refine.evaluations import checkpoint, mean_path
-from pipeline.refine.recipes import ClipReading, Recipe
+from pipeline.refine.recipes import ClipReading, RefinedRecipe
 from pipeline.shared.files import write_text
 from pipeline.shared.rundir import RunDir
 
@@ -27,7 +27,9 @@ class RefinedModel:
 
     metric = METRIC
 
-    def __init__(self, sweep: Sweep, project: Project, folder: Path, recipe: Recipe) -> None:
+    def __init__(
+        self, sweep: Sweep, project: Project, folder: Path, recipe: RefinedRecipe
+    ) -> None:
         self._sweep, self._project = sweep, project
         self._folder, self._recipe = folder, recipe
         self._text = ""

@@ -22,10 +22,11 @@ from pipeline.refine.members import (
     read_member,
     winner_member,
 )
-from pipeline.refine.recipes import ClipReading, Recipe, recipe_of
+from pipeline.refine.recipes import ClipReading, RefinedRecipe, recipe_of
 from pipeline.refine.score_worker import ScoreWorker, Unavailable
 from pipeline.report.stats.kept_scores import BranchScores
 from pipeline.report.stats.significance import McNemar, holm
+from pipeline.shared.counted import counted
 from pipeline.shared.files import read_json, write_json
 from pipeline.shared.rundir import RunDir
 from pipeline.study.trial_rows import TrialRow
@@ -299,7 +300,7 @@ def tests_of(run: RunDir) -> list[dict[str, Any]]:
     return list((read_json(run.refine / TESTS) or {}).get("readings") or [])
 
 
-def detail(name: str, recipe: Recipe, tuned: bool) -> str:
+def detail(name: str, recipe: RefinedRecipe, tuned: bool) -> str:
     """Return what a line would use, in words."""
     first = recipe.readings[0]
     names = [one.trial for reading in recipe.readings for one in reading.weights]
@@ -308,7 +309,7 @@ def detail(name: str, recipe: Recipe, tuned: bool) -> str:
         "trial_mean": "mean of the weights over the later half of the epochs",
         "soup": f"mean weights of {', '.join(names)}",
         "ensemble": f"mean scores of {', '.join(names)}",
-        "clips": f"{first.clips} clips of each video",
+        "clips": f"{counted(first.clips, 'clip')} of each video",
         "flip": "each clip and its mirrored copy",
     }.get(name, f"epoch {first.weights[0].epoch}")
     if not tuned:
@@ -334,7 +335,9 @@ def read_table(project: Project, winner: TrialRow, sweep: str) -> dict[str, Any]
     return record
 
 
-def chosen_recipe(record: dict[str, Any], project: Project, rows: Sequence[TrialRow]) -> Recipe:
+def chosen_recipe(
+    record: dict[str, Any], project: Project, rows: Sequence[TrialRow]
+) -> RefinedRecipe:
     """Return the recipe of the line that a table has chosen."""
     folders = {row.name: project.root / (row.run_dir or "") for row in rows}
     return recipe_of(record["lines"][record["chosen_line"]]["recipe"], folders)
