@@ -8,8 +8,10 @@ import ast
 import collections
 import csv
 import dataclasses
+import functools
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
@@ -18,6 +20,7 @@ from pipeline.report.stats.differences import shown_p
 from pipeline.report.stats.significance import LEVEL, McNemar, holm
 from pipeline.shared.counted import counted
 from pipeline.shared.predictions import Predictions
+from pipeline.shared.rundir import RunDir
 
 #: Confusions that are listed, the most frequent first.
 LISTED = 10
@@ -157,6 +160,27 @@ def _against(one: ReadTrial, other: ReadTrial) -> dict[str, Any]:
         "lost": sum(test.only_second for test in tests),
         "classes": rows,
     }
+
+
+def class_shares(run: RunDir, epoch: int) -> list[float | None] | None:
+    """Return the accuracy of each class from 0 on, None for one without clips.
+
+    None where the epoch's predictions were not kept.
+    """
+    file = run.predictions_of(epoch)
+    try:
+        return _shares_of(str(file), file.stat().st_mtime_ns)
+    except (OSError, ValueError):
+        return None
+
+
+@functools.lru_cache(maxsize=1024)  # a page that is served asks again every few seconds
+def _shares_of(file: str, _changed: int) -> list[float | None]:
+    kept = Predictions.from_bytes(Path(file).read_bytes())
+    pairs = zip(kept.labels, kept.predicted, strict=True)
+    right = collections.Counter(truth for truth, guess in pairs if truth == guess)
+    clips = collections.Counter(kept.labels)
+    return [right[c] / clips[c] if clips[c] else None for c in range(max(clips, default=-1) + 1)]
 
 
 def class_csv(record: Mapping[str, Any]) -> str:

@@ -4,8 +4,10 @@ Shapes: C clips, K classes. NumPy is imported where it is used: `status` does no
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.shared.clip_scores import ClipScores
@@ -105,6 +107,20 @@ def ratio_curve(scores: BranchScores) -> dict[str, list[float]] | None:
         return None
     found = [guesses(fuse(scores.branches, share)) == scores.labels for share in SHARES]
     return {"share": list(SHARES), "top1": [float(one.mean()) for one in found]}
+
+
+def kept_curve(run: RunDir, epoch: int) -> dict[str, list[float]] | None:
+    """Return the ratio curve of an epoch's kept scores, None without them."""
+    file = run.scores_of(epoch)
+    try:
+        return _curve_of(str(file), file.stat().st_mtime_ns)
+    except (OSError, ValueError):
+        return None
+
+
+@functools.lru_cache(maxsize=1024)  # a page that is served asks again every few seconds
+def _curve_of(file: str, _changed: int) -> dict[str, list[float]] | None:
+    return ratio_curve(unpack(Path(file).read_bytes()))
 
 
 def named_ratios(extra: Mapping[str, Any]) -> dict[str, float]:
