@@ -22,7 +22,7 @@ from pipeline.refine.members import (
     read_member,
     winner_member,
 )
-from pipeline.refine.recipes import ClipReading, RefinedRecipe, recipe_of
+from pipeline.refine.recipes import ClipReading, RefinedRecipe, Weights, recipe_of
 from pipeline.refine.score_worker import ScoreWorker, Unavailable
 from pipeline.report.stats.kept_scores import BranchScores
 from pipeline.report.stats.significance import McNemar, holm
@@ -84,6 +84,22 @@ def refine(request: RefineRequest) -> dict[str, Any]:
         record["made"] = evaluations.made
     write_json(RunDir(folder).refine / TABLE, record)
     return record
+
+
+def read_plain(request: RefineRequest) -> BranchScores:
+    """Return the scores of a trial's best epoch, read now if its validation did not keep them.
+
+    Raises:
+        NoResult: its checkpoint is gone, or its clips cannot be read.
+    """
+    row = request.winner
+    folder = request.project.root / (row.run_dir or "")
+    weights = Weights(trial=row.name, folder=folder, epoch=row.best_epoch or 0)
+    with opened(request, folder) as evaluations:
+        try:
+            return evaluations.scores(ClipReading(weights=(weights,)))
+        except Unavailable as error:
+            raise NoResult(f"The clips of {row.name} cannot be read: {error}.") from None
 
 
 @contextlib.contextmanager

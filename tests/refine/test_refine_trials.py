@@ -66,6 +66,24 @@ def test_the_lines_that_can_be_read_are_there_and_the_others_say_why(table):
     assert any("crosswise" in line for line in table_lines(table))
 
 
+#: What scripts read; keys are added, never renamed.
+KEYS = {
+    *("schema", "sweep", "trial", "epoch", "measured", "clips", "cut_by", "tried", "lines"),
+    *("chosen", "chosen_line", "best_line", "selection", "better", "test", "unavailable"),
+    *("left_out", "made"),
+}
+READ = {"top1", "std_error", "difference", "difference_std_error", "p"}
+LINE = READ | {
+    *("name", "ratio", "fitted", "passes", "one_model", "tried", "detail", "recipe"),
+    "p_adjusted",
+}
+
+
+def test_its_keys_are_frozen(table):
+    assert set(table) == KEYS and set(table["selection"]) == READ
+    assert all(set(line) == LINE for line in table["lines"])
+
+
 def test_trials_that_no_mean_is_made_of_are_refused_with_the_reason(table):
     reasons = {one["trial"]: one["reason"] for one in table["left_out"] if one["line"] == "soup"}
     assert reasons["cold/0"] == "it began with other weights (random ones)"

@@ -1,11 +1,15 @@
 """Find a trial by its name and read what its validations kept of each clip."""
 
+import array
 from collections.abc import Sequence
 
 from pipeline.errors import InputError, NoResult
 from pipeline.plan.project import Project
 from pipeline.report.stats.by_class import ReadTrial, class_tree
+from pipeline.report.stats.kept_scores import BranchScores
 from pipeline.report.stats.readings import predictions
+from pipeline.shared.fusion import fuse, guesses
+from pipeline.shared.predictions import Predictions
 from pipeline.shared.rundir import RunDir
 from pipeline.study.trial_rows import TrialRow
 
@@ -28,19 +32,30 @@ def named_row(sweep: str, rows: Sequence[TrialRow], name: str) -> TrialRow:
     return row
 
 
-def read_classes(sweep: str, project: Project, rows: Sequence[TrialRow], name: str) -> ReadTrial:
-    """Return the class that each clip was given at a trial's best epoch.
+def read_classes(project: Project, row: TrialRow) -> ReadTrial | str:
+    """Return the class that each clip was given at a trial's best epoch, or why it is not known.
 
     Raises:
-        InputError, NoResult: as `named_row`; NoResult also where no predictions were kept.
+        NoResult: the run directory is on another host.
     """
-    row = named_row(sweep, rows, name)
     run = RunDir(project.root / (row.run_dir or ""))
     host = row.remote_host(project.root)
     if host is not None:
-        raise NoResult(f"{name} has its run directory on {host}. Ask there.")
+        raise NoResult(f"{row.name} has its run directory on {host}. Ask there.")
     kept, lacking = predictions(run, row.best_epoch or 0, row.best_top1 or 0.0)
-    if kept is None:
-        raise NoResult(f"{name} has no predictions of its best epoch: {lacking}.")
+    return lacking if kept is None else with_tree(row.name, run, kept)
+
+
+def from_scores(row: TrialRow, run: RunDir, scores: BranchScores) -> ReadTrial:
+    """Return the class of each clip as scores that were read later give it."""
+    guess = guesses(fuse(scores.branches, scores.own_share))
+    columns = [array.array("H", column.tolist()) for column in (guess, scores.labels)]
+    top1 = float((guess == scores.labels).mean())
+    made = Predictions(scores.epoch, scores.metric, top1, scores.ids, *columns)
+    return with_tree(row.name, run, made)
+
+
+def with_tree(name: str, run: RunDir, kept: Predictions) -> ReadTrial:
+    """Return a trial's predictions with its class tree, where its config has one."""
     tree = class_tree(run.config.read_text()) if run.config.is_file() else None
     return ReadTrial(trial=name, kept=kept, coarse=tree)
