@@ -67,7 +67,7 @@ def _rows(
     import torch
     from mmengine.registry import DATASETS, FUNCTIONS
 
-    from pipeline.train.keep_predictions import further_columns, pairs, scores_of, stream_of
+    from pipeline.train.keep_predictions import further_columns, read_clips, scores_of, stream_of
 
     loader, stream = cfg.val_dataloader, stream_of(question["metric"])
     wanted = dict(loader.get("collate_fn") or {"type": "pseudo_collate"})
@@ -82,8 +82,9 @@ def _rows(
         batch = collate([dataset[number * len(dataset) // clips]], **wanted)
         with torch.no_grad():
             (sample,) = model.val_step(batch)
-        (pair,) = pairs([sample], stream)
-        rows.append((pair, further_columns(sample), len(scores_of(sample, stream))))
+        (clip,) = read_clips([sample], stream)
+        named = clip.predicted, clip.label
+        rows.append((named, further_columns(sample), len(scores_of(sample, stream))))
     return rows
 
 
