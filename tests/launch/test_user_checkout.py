@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import export_readme
 import user_checkout
 
 pytestmark = pytest.mark.slow
@@ -76,6 +77,21 @@ def test_a_fork_in_an_older_environment_runs_a_sweep_unchanged(lab) -> None:
     assert lines_of_their_hook(lab, "lab", "softer/0") == ["0", "1"]
     config = lab.root / "runs" / "lab" / "softer" / "0" / "config.py"
     assert "sharpness=1.0" in config.read_text()
+    assert_that_its_export_can_be_used(lab)
+
+
+def assert_that_its_export_can_be_used(lab) -> None:
+    """Both commands of its README give the recorded accuracy, without pcan."""
+    assert lab.run("sweep", "best", "lab").returncode == 0
+    folder = lab.root / "exports" / "lab"
+    record = json.loads((folder / "best.json").read_text())
+    assert "pipeline.train" not in (folder / "config.py").read_text()
+    assert "LabStop" not in (folder / "config.py").read_text()
+    commands = export_readme.blocks(folder)
+    for title in ("Test:", "or by the checkout's own program:"):
+        output = export_readme.run(folder, commands[title])
+        found = export_readme.measured(output, "fork/right")
+        assert found == pytest.approx(record["top1"], abs=1e-3)
 
 
 def test_the_demo_runs_through_a_fork_in_an_older_environment(lab) -> None:

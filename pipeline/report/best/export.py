@@ -24,7 +24,8 @@ from pipeline.job.torch_tools import run_tool
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import percent
-from pipeline.report.best.exported_config import exported_config
+from pipeline.report.best.export_usage import ExportUsage, placed_root
+from pipeline.report.best.exported_config import ExportedConfig, export_config
 from pipeline.report.best.text import readme
 from pipeline.report.best.winner import Winner
 from pipeline.report.stats.readings import clips_of, reading_error, same_store, store_of
@@ -33,6 +34,8 @@ from pipeline.shared.spec import TrialSpec
 from pipeline.study.trial_rows import TrialRow
 
 CONFIG, WEIGHTS, RECORD, README = "config.py", "weights.pth", "best.json", "README.md"
+#: The starting weights alone, where MMEngine cannot load the file that the trial began with.
+START = "start.pth"
 #: What a caller may add to the record, that the answer shows as well.
 MORE = ("chosen", "confirmation", "against_runner_up", "on_new_clips")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -66,11 +69,17 @@ def export(
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
-        record = {**_write_model(sweep, project, winner, source, fresh), **(more or {})}
+        # Resolved again, without what belongs to this machine.
+        resolved = resolve(sweep, project, {"export": source.spec.overrides}).configs["export"]
+        config = _exported(sweep, project, winner, source, resolved)
+        (fresh / CONFIG).write_text(config.text)
+        record = _write_weights(sweep, project, winner, source, resolved, fresh)
+        record.update(more or {})
         if evaluate:
             record["measured_anew"] = _measure(sweep, project, fresh, source)
         (fresh / RECORD).write_text(json.dumps(record, indent=1) + "\n")
-        (fresh / README).write_text(readme(sweep, winner, record))
+        usage = _usage(sweep, project, winner, source, config, out, fresh)
+        (fresh / README).write_text(readme(sweep, winner, record, usage))
         fresh.chmod(0o755)
         _replace(fresh, out)
     finally:
@@ -105,21 +114,63 @@ class _Source:
         return cls(run=run, spec=spec, checkpoint=checkpoint)
 
 
-def _write_model(
-    sweep: Sweep, project: Project, winner: Winner, source: _Source, folder: Path
-) -> dict[str, Any]:
-    """Write weights and config into the folder; return the record that belongs to them."""
+def _exported(
+    sweep: Sweep, project: Project, winner: Winner, source: _Source, resolved: ResolvedConfig
+) -> ExportedConfig:
+    """Return the config of the export."""
     row, spec = winner.row, source.spec
-    request = {"checkpoint": str(source.checkpoint), "out": str(folder / WEIGHTS)}
-    weights = run_tool("export_weights", request, sweep.job, project.root)
-    # Resolved again, without what belongs to this machine.
-    overrides = {"export": spec.overrides}
-    config = resolve(sweep, project, overrides).configs["export"]
-    head = f"{spec.study}/{spec.number}: top-1 {percent(row.best_top1 or 0)}"
     variant = sweep.variants.get(row.variant)
     patience = variant.patience if variant is not None else None
-    metric = sweep.objective.metric
-    (folder / CONFIG).write_text(exported_config(config.text, metric, patience, head))
+    lines = [f"{spec.study}/{spec.number}: top-1 {percent(row.best_top1 or 0)}"]
+    start = _start(sweep, row)
+    lines += [f"It began with {start}: set load_from to it to train again."] if start else []
+    return export_config(sweep, project.root, resolved.text, patience, "\n".join(lines))
+
+
+def _start(sweep: Sweep, row: TrialRow) -> str | None:
+    """Return the checkpoint that a trial began with, as the sweep file names it."""
+    variant = sweep.variants.get(row.variant)
+    return variant.warm_start.checkpoint if variant and variant.warm_start else None
+
+
+def _usage(
+    sweep: Sweep,
+    project: Project,
+    winner: Winner,
+    source: _Source,
+    config: ExportedConfig,
+    folder: Path,
+    fresh: Path,
+) -> ExportUsage:
+    """Return how the export in `folder`, whose files are still in `fresh`, is used."""
+    used = data_root_of(source.run.config.read_text()) if source.run.config.exists() else None
+    return ExportUsage(
+        job=sweep.job,
+        config=config,
+        root=project.root,
+        folder=folder,
+        start=_start(sweep, winner.row),
+        start_copy=START if (fresh / START).exists() else None,
+        data_root=placed_root(sweep.data.root, used, config.data_root),
+    )
+
+
+def _write_weights(
+    sweep: Sweep,
+    project: Project,
+    winner: Winner,
+    source: _Source,
+    config: ResolvedConfig,
+    folder: Path,
+) -> dict[str, Any]:
+    """Write the weights into the folder; return the record that belongs to the model."""
+    spec = source.spec
+    start = (spec.warm_start or {}).get("checkpoint")
+    request = {
+        **{"checkpoint": str(source.checkpoint), "out": str(folder / WEIGHTS)},
+        **{"start": start, "start_out": str(folder / START)},
+    }
+    weights = run_tool("export_weights", request, sweep.job, project.root)
     return {
         "schema": 1,
         "sweep": sweep.name,
