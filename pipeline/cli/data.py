@@ -14,7 +14,7 @@ from pipeline.cli.common.options import (
     set_option,
     sweep_argument,
 )
-from pipeline.errors import NotReady
+from pipeline.errors import InputError, NotReady
 from pipeline.shared.counted import counted
 
 if TYPE_CHECKING:
@@ -197,13 +197,20 @@ def _named_sources(
 
 
 def _sweep_sources(sweep: str | None, sets: tuple[str, ...]) -> tuple[list["Source"], Path]:
-    """Return the sources of a sweep's config, and where its store lies."""
+    """Return the sources of all variants of a sweep, and where its store lies."""
     from pipeline.data.sources import of_config
+    from pipeline.preflight.machine_overrides import parse_sets
+    from pipeline.preflight.variant_data import VariantData
     from pipeline.shared.store import default_store
 
     opened = open_sweep(sweep)
-    facts = loader_facts(opened.sweep, opened.project, sets)
-    sources = of_config(facts["loaders"], opened.project.root)
+    uses = VariantData(opened.sweep, opened.project, parse_sets(sets)).loaders()
+    if not uses:
+        raise InputError(
+            f"The data sets of {opened.sweep.config} are of a form that is not known here (an "
+            "annotation with joints, and videos); their own loaders check them."
+        )
+    sources = of_config([use.facts for use in uses], opened.project.root)
     return sources, default_store(opened.project.root, opened.sweep.name)
 
 

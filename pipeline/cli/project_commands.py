@@ -66,7 +66,7 @@ def _findings(
     """Return what is wrong; a sweep file that cannot be read is the first finding."""
     from pipeline.plan.project import find_project
     from pipeline.preflight.finding import CheckContext
-    from pipeline.preflight.machine_overrides import DATA_ROOT, parse_sets
+    from pipeline.preflight.machine_overrides import parse_sets
     from pipeline.preflight.runner import examine
 
     unreadable = None
@@ -81,7 +81,7 @@ def _findings(
         storage_url=storage,
         device=device,
         gpus=gpus,
-        data_root=parse_sets(sets).get(DATA_ROOT),
+        sets=parse_sets(sets),
     )
     findings = [f.record() for f in examine(context)]
     if unreadable is not None:

@@ -112,13 +112,15 @@ _steps = [
     dict(type='PoseDecode'),
     dict(type='FormatGCNInput', num_person=1),
     dict(type='PackActionInputs')]
+# Fixed frames: another process measures the same.
+_fixed = [{**step, 'test_mode': True} if 'clip_len' in step else step for step in _steps]
 train_dataloader = dict(
     batch_size=4, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(type='PoseDataset', ann_file='ann.pkl', split='train', pipeline=_steps))
 val_dataloader = dict(
     batch_size=4, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='PoseDataset', ann_file='ann.pkl', split='val', pipeline=_steps, test_mode=True))
+        type='PoseDataset', ann_file='ann.pkl', split='val', pipeline=_fixed, test_mode=True))
 val_evaluator = dict(type='ForkMetric')
 test_dataloader, test_evaluator, test_cfg = val_dataloader, val_evaluator, dict()
 load_from = 'another/epoch_3.pth'
