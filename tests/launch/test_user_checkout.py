@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import export_readme
+import older_environments
 import user_checkout
 
 pytestmark = pytest.mark.slow
@@ -36,14 +37,18 @@ ladder: {start: baseline, after: [{epoch: 1, below: 0.95, next: [softer]}]}
 """
 
 
-@pytest.fixture
-def lab(project):
+@pytest.fixture(params=["this", *older_environments.TORCH])
+def lab(request, project):
     """A project with a second environment and a fork; jobs run by these."""
-    python = user_checkout.second_environment(project.root / "env")
+    if request.param == "this":
+        python = user_checkout.second_environment(project.root / "env")
+    else:
+        python = Path(older_environments.python_with(request.param))
     for name in user_checkout.LACKING:
         words = [str(python), "-I", "-c", f"import {name}"]
         assert subprocess.run(words, stderr=subprocess.DEVNULL, check=False).returncode != 0
     user_checkout.fork(project.root / "fork")
+    project.python = "env/bin/python" if request.param == "this" else python
     return project
 
 
@@ -58,7 +63,8 @@ def lines_of_their_hook(lab, sweep: str, trial: str) -> list[str]:
 def test_a_fork_in_an_older_environment_runs_a_sweep_unchanged(lab) -> None:
     user_checkout.poses(lab.root / "ann.pkl")
     (lab.root / "lab.py").write_text(user_checkout.CONFIG)
-    (lab.root / "sweeps" / "lab.yaml").write_text(SWEEP)
+    text = SWEEP.replace("python: env/bin/python", f"python: {lab.python}")
+    (lab.root / "sweeps" / "lab.yaml").write_text(text)
 
     done = lab.run("sweep", "launch", "lab", "--device", "cpu", "--wandb", "disabled")
     assert done.returncode == 0, done.stderr
@@ -104,7 +110,7 @@ def test_the_demo_runs_through_a_fork_in_an_older_environment(lab) -> None:
         ("config: configs/pcan_demo.py", "config: lab_demo.py"),
         ("metric: acc/RGBPose_1:1_top1", "metric: fork/right"),
         ("\n  branches: {rgb: acc/rgb_top1, pose: acc/pose_top1}", ""),
-        ("job:\n", "job:\n  python: env/bin/python\n  code_root: fork\n"),
+        ("job:\n", f"job:\n  python: {lab.python}\n  code_root: fork\n"),
     ):
         assert old in demo, old
         demo = demo.replace(old, new)
