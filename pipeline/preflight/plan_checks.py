@@ -129,8 +129,8 @@ def _fit(
     if has is not None and made["classes"] not in (None, has):
         yield error(
             "weights",
-            f"{owners}{start.checkpoint}: its head has {has} classes, the config's model has "
-            f"{made['classes']}.",
+            f"{owners}{start.checkpoint}: its head has {counted(has, 'class', 'classes')}, "
+            f"the config's model has {made['classes']}.",
         )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline.plan.sweep import JobSettings
 from pipeline.report.best.exported_config import ROOT_VARIABLE, ExportedConfig
+from pipeline.shared.counted import counted
 
 _RUN = "from mmengine import Config; from mmengine.runner import Runner"
 _PCAN = "$(python -c 'from pipeline.job.torch_tools import JOB_PATH; print(JOB_PATH)')"
@@ -145,7 +146,7 @@ class ExportUsage:
             if self.job.python is not None:
                 folder = os.path.dirname(os.path.expanduser(self.job.python))
                 path = f'PATH={_double(folder)}:"$PATH" '
-            yield from ("", f"or by the checkout's own, on {self.job.gpus} GPUs:", "")
+            yield from ("", f"or by the checkout's own, on {counted(self.job.gpus, 'GPU')}:", "")
             yield f"    {path}bash {program} {shlex.join([*words, *load])}"
 
 
