@@ -155,10 +155,6 @@ class RunDir:
         """Return the records of the verdicts so far, as they were written, torn lines left out."""
         return read_objects(self.verdicts)
 
-    def read_gpus(self) -> List[Dict[str, Any]]:
-        """Return what the GPUs did in each epoch, in the order of writing."""
-        return read_objects(self.gpus)
-
 
 def parse_measurements(lines: List[str]) -> List[Measurement]:
     """Parse whole lines in order, leaving out those that are not measurements."""
