@@ -136,8 +136,8 @@ def test_the_commands_of_the_page_do_what_it_describes(place: Path) -> None:
         timeout=550,
         check=False,
     )
-    log = place / "ntu" / "runs" / "mine" / "launch.log"
-    text = done.stdout + done.stderr + (log.read_text() if log.exists() else "")
+    logs = sorted((place / "ntu" / "runs" / "mine").glob("*.log"))
+    text = done.stdout + done.stderr + "".join(log.read_text() for log in logs)
     assert done.returncode == 0, text
     for expected in (
         "early_stop_too_strict",

@@ -98,7 +98,7 @@ def test_all_that_is_wrong_with_the_data_is_told_at_once(root: Path, demo: Path)
     told = " ".join(f.message for f in findings(root, demo))
     for part in (
         "have a label outside 0...7",
-        "have joints that are NaN",
+        "joints that are NaN",
         "videos are missing, first: ",
         "cannot be decoded",
     ):
