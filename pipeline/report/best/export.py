@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pipeline.errors import InputError, NoResult
 from pipeline.job.resolve import ResolvedConfig, data_root_of, placed_path, resolve
@@ -37,8 +37,30 @@ CONFIG, WEIGHTS, RECORD, README = "config.py", "weights.pth", "best.json", "READ
 #: The starting weights alone, where MMEngine cannot load the file that the trial began with.
 START = "start.pth"
 #: What a caller may add to the record, that the answer shows as well.
-MORE = ("chosen", "confirmation", "against_runner_up", "on_new_clips")
+MORE = ("chosen", "confirmation", "against_runner_up", "on_new_clips", "refined")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+class ModelWriter(Protocol):
+    """Writes a model that is not a trial's best checkpoint as it is."""
+
+    #: The metric that its config reports.
+    metric: str
+
+    def write(self, text: str, weights: Path) -> tuple[str, str]:
+        """Write the weights file.
+
+        Args:
+            text: the trial's config.
+
+        Returns:
+            The config that runs the model, and the SHA-256 of its weights.
+        """
+        ...
+
+    def placed(self, run: RunDir) -> Path:
+        """Return the config as it runs on this machine, after `write`."""
+        ...
 
 
 def export(
@@ -48,10 +70,12 @@ def export(
     out: Path,
     evaluate: bool = False,
     more: Mapping[str, Any] | None = None,
+    writer: ModelWriter | None = None,
 ) -> dict[str, Any]:
     """Write the export of a trial.
 
     Args:
+        writer: writes a refined model in place of the best epoch's checkpoint.
         more: goes into the record as it is: who chose the trial, the repetitions' result.
         out: the folder to write; an earlier export there is replaced.
         evaluate: measure the weights again, in a new process, on the validation and test sets.
@@ -69,14 +93,15 @@ def export(
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
+        model = writer or _Checkpoint(sweep, project, source)
         # Resolved again, without what belongs to this machine.
         resolved = resolve(sweep, project, {"export": source.spec.overrides}).configs["export"]
-        config = _exported(sweep, project, winner, source, resolved)
+        text, digest = model.write(resolved.text, fresh / WEIGHTS)
+        config = _exported(sweep, project, winner, source, text)
         (fresh / CONFIG).write_text(config.text)
-        record = _write_weights(sweep, project, winner, source, resolved, fresh)
-        record.update(more or {})
+        record = {**_record(sweep, project, winner, source, resolved, digest), **(more or {})}
         if evaluate:
-            record["measured_anew"] = _measure(sweep, project, fresh, source)
+            record["measured_anew"] = _measure(sweep, project, fresh, source, model)
         (fresh / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         usage = _usage(sweep, project, winner, source, config, out, fresh)
         (fresh / README).write_text(readme(sweep, winner, record, usage))
@@ -114,8 +139,29 @@ class _Source:
         return cls(run=run, spec=spec, checkpoint=checkpoint)
 
 
+class _Checkpoint:
+    """The weights of a trial's best epoch as they are."""
+
+    def __init__(self, sweep: Sweep, project: Project, source: _Source) -> None:
+        self.metric = sweep.objective.metric
+        self._sweep, self._project, self._source = sweep, project, source
+
+    def write(self, text: str, weights: Path) -> tuple[str, str]:
+        request = {
+            "checkpoint": str(self._source.checkpoint),
+            "out": str(weights),
+            "start": (self._source.spec.warm_start or {}).get("checkpoint"),
+            "start_out": str(weights.with_name(START)),
+        }
+        answer = run_tool("export_weights", request, self._sweep.job, self._project.root)
+        return text, answer["sha256"]
+
+    def placed(self, run: RunDir) -> Path:
+        return run.config
+
+
 def _exported(
-    sweep: Sweep, project: Project, winner: Winner, source: _Source, resolved: ResolvedConfig
+    sweep: Sweep, project: Project, winner: Winner, source: _Source, text: str
 ) -> ExportedConfig:
     """Return the config of the export."""
     row, spec = winner.row, source.spec
@@ -124,7 +170,7 @@ def _exported(
     lines = [f"{spec.study}/{spec.number}: top-1 {percent(row.best_top1 or 0)}"]
     start = _start(sweep, row)
     lines += [f"It began with {start}: set load_from to it to train again."] if start else []
-    return export_config(sweep, project.root, resolved.text, patience, "\n".join(lines))
+    return export_config(sweep, project.root, text, patience, "\n".join(lines))
 
 
 def _start(sweep: Sweep, row: TrialRow) -> str | None:
@@ -155,28 +201,22 @@ def _usage(
     )
 
 
-def _write_weights(
+def _record(
     sweep: Sweep,
     project: Project,
     winner: Winner,
     source: _Source,
     config: ResolvedConfig,
-    folder: Path,
+    digest: str,
 ) -> dict[str, Any]:
-    """Write the weights into the folder; return the record that belongs to the model."""
+    """Return the record of the export but for what its caller adds."""
     spec = source.spec
-    start = (spec.warm_start or {}).get("checkpoint")
-    request = {
-        **{"checkpoint": str(source.checkpoint), "out": str(folder / WEIGHTS)},
-        **{"start": start, "start_out": str(folder / START)},
-    }
-    weights = run_tool("export_weights", request, sweep.job, project.root)
     return {
         "schema": 1,
         "sweep": sweep.name,
         **_result(sweep, project, winner, source),
         **_circumstances(project, source, config),
-        "sha256": weights["sha256"],
+        "sha256": digest,
         "config_sha256": spec.config_hash,
         "wandb": spec.wandb.get("id"),
         "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -266,17 +306,16 @@ def _commit(project: Project) -> str | None:
 
 
 def _measure(
-    sweep: Sweep, project: Project, folder: Path, source: _Source
+    sweep: Sweep, project: Project, folder: Path, source: _Source, model: ModelWriter
 ) -> dict[str, float | None]:
     """Measure exported weights again: on the validation set and, if it differs, the test set."""
     request = {
-        "config": str(source.run.config),
+        "config": str(model.placed(source.run)),
         "weights": str(folder / WEIGHTS),
         "splits": ["val", "test"],
     }
     answer = run_tool("evaluate", request, sweep.job, project.root)
-    metric = sweep.objective.metric
-    values = {split: metrics.get(metric) for split, metrics in answer["metrics"].items()}
+    values = {split: metrics.get(model.metric) for split, metrics in answer["metrics"].items()}
     if answer["same"]:
         values.pop("test", None)
     return values

@@ -44,7 +44,10 @@ def export(question: Dict[str, Any]) -> Dict[str, Any]:
     config = _read(question["config"])
     prepare_mmaction()
     _import_modules(config)
+    listed = (config.get("custom_imports") or {}).get("imports") or []
+    named = [listed] if isinstance(listed, str) else listed
     ours = any(name in sys.modules for name in _OURS)
+    ours = ours or any(name.startswith("pipeline.") for name in named)
     stop = question.get("stop")
     _settle_hooks(config, {"type": STOPS, "rule": "greater", **stop} if stop else None)
     config["load_from"], config["resume"] = None, False
