@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pipeline
-from pipeline.job.gpus import choose, list_gpus
+from pipeline.job.gpus import choose, read_gpus
 from pipeline.job.slots import gpu_slots
 from pipeline.job.torch_tools import code_root, run_tool
 from pipeline.plan.sweep import JobSettings
@@ -93,7 +93,10 @@ def check_gpus(context: CheckContext) -> Iterator[CheckFinding]:
     """Check that there are free GPUs for a job."""
     if context.device == "cpu":
         return
-    gpus = list_gpus()
+    listing = read_gpus()
+    gpus = listing.gpus
+    if listing.remark is not None:
+        yield warning("gpus", listing.remark)
     if not gpus:
         report = error if context.device == "cuda" or context.gpus else warning
         yield report(
