@@ -246,7 +246,9 @@ def _one(gpus: Sequence[Gpu], part: str, source: str) -> Gpu:
         have = ", ".join(str(g.index) for g in gpus) or "none"
         raise NotReady(f"{source} names GPU {part}; this machine has: {have}.")
     if len(matches) > 1:
-        raise InputError(f"{source}: the ids of {len(matches)} GPUs begin with {part}. Write more.")
+        raise InputError(
+            f"{source}: the ids of {len(matches)} GPUs begin with {part}. Write more."
+        )
     return matches[0]
 
 

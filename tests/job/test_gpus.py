@@ -86,7 +86,9 @@ def test_cuda_reads_its_list_up_to_the_first_none() -> None:
 )
 def test_a_slice_of_a_gpu_is_refused_as_one(slice_: str) -> None:
     for given in ((None, slice_), (slice_, None)):
-        with pytest.raises(NotReady, match=r"slice of a GPU \(MIG\), and slices are not supported"):
+        with pytest.raises(
+            NotReady, match=r"slice of a GPU \(MIG\), and slices are not supported"
+        ):
             choose(list_gpus(), *given)
 
 

@@ -22,12 +22,11 @@ from urllib.parse import quote
 from pipeline.errors import StorageError
 from pipeline.study.db.busy_timeout import busy_timeout_s
 from pipeline.study.db.db_errors import DEFAULT_REMEDY
-from pipeline.study.db.urls import mask
+from pipeline.study.db.urls import sqlite_path
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-URL_PREFIX = "sqlite:///"
 MOUNTS = Path("/proc/self/mountinfo")
 
 _NETWORK = re.compile(
@@ -40,14 +39,16 @@ class SqliteBackend:
     """How a storage in a file is reached.
 
     Args:
-        url: `sqlite:///FILE`.
+        url: of `sqlite_url`'s form.
+        shown: its name in messages.
     """
 
     host = None
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, shown: str) -> None:
         self.url = url
-        self.file = Path(url.removeprefix(URL_PREFIX).split("?", 1)[0])
+        self._shown = shown
+        self.file = sqlite_path(url)
         self._file_id: tuple[int, int] | None = None
         self._engine: sa.Engine | None = None
 
@@ -111,7 +112,7 @@ class SqliteBackend:
             if self._file_id is None:
                 return False
             raise StorageError(
-                f"The storage {mask(self.url)} is gone ({error.strerror}). Put it back, or refill "
+                f"The storage {self._shown} is gone ({error.strerror}). Put it back, or refill "
                 "a new one from the run directories: pcan doctor --rebuild"
             ) from None
         before, self._file_id = self._file_id, (stat.st_dev, stat.st_ino)
@@ -129,7 +130,7 @@ class SqliteBackend:
             handle = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StorageError(
-                f"The storage {mask(self.url)} cannot be locked: {lock_file} "
+                f"The storage {self._shown} cannot be locked: {lock_file} "
                 f"({error.strerror}). Check the folder, or name another: --storage URL"
             ) from None
         try:
@@ -148,7 +149,7 @@ class SqliteBackend:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise StorageError(
-                        f"Another launch has kept the storage {mask(self.url)} locked for "
+                        f"Another launch has kept the storage {self._shown} locked for "
                         f"{timeout_s:g} s. Is it stopped? End it, then run again."
                     ) from None
                 time.sleep(0.02)

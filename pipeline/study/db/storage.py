@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.plan.project import relative
 from pipeline.study.db.busy_timeout import short_timeout
 from pipeline.study.db.db_errors import translate_errors
 from pipeline.study.db.postgres import PostgresBackend
 from pipeline.study.db.schema_version import TRIALS_TABLE, VERSION_TABLE, refuse_newer
-from pipeline.study.db.sqlite import URL_PREFIX, SqliteBackend, check_file
-from pipeline.study.db.urls import check_url, mask
+from pipeline.study.db.sqlite import SqliteBackend, check_file
+from pipeline.study.db.urls import URL_PREFIX, checked_url, mask, sqlite_url
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -26,21 +27,18 @@ class Storage:
 
     Args:
         url: SQLAlchemy URL; the password in it is never shown.
+        shown: its name in messages; None for the URL without its secrets.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, shown: str | None = None) -> None:
         self.url = url
+        self.shown = mask(url) if shown is None else shown
         self._backend: SqliteBackend | PostgresBackend = (
-            SqliteBackend(url) if url.startswith(URL_PREFIX) else PostgresBackend(url)
+            SqliteBackend(url, self.shown) if url.startswith(URL_PREFIX) else PostgresBackend(url)
         )
         self._rdb: RDBStorage | None = None
         #: Leases of other hosts that look dead: token and renewal, and since when (monotonic).
         self.watched: dict[int, tuple[Any, float]] = {}
-
-    @property
-    def shown(self) -> str:
-        """The URL without secrets, for messages."""
-        return mask(self.url)
 
     @property
     def sqlite_file(self) -> Path | None:
@@ -172,10 +170,10 @@ def open_storage(url: str | None, runs: Path, create: bool = True) -> Storage:
     if url is None:
         if create:
             runs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        url = f"{URL_PREFIX}{runs / 'pcan.db'}"
+        file = runs / "pcan.db"
+        storage = Storage(sqlite_url(file), relative(file, Path.cwd()))
     else:
-        check_url(url)
-    storage = Storage(url)
+        storage = Storage(checked_url(url), mask(url))
     if storage.sqlite_file is not None:
         check_file(storage.sqlite_file, storage.shown)
     return storage
