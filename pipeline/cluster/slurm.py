@@ -25,6 +25,7 @@ from pipeline.env import HOST_BOUND
 from pipeline.errors import NotReady
 from pipeline.launch.reporters import Reporter
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.files import make_private
 
 CALL_S = 30.0
 #: How long before its time limit a job is signalled, beside the epoch that it may finish.
@@ -107,7 +108,7 @@ class SlurmExecutor(Executor):
             self._storage,
             signal_lead_s(self._sweep),
         )
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self.folder)
 
     def submit(self, argv: Sequence[str], env: Mapping[str, str]) -> str:
         """Submit a job that runs a command; its script goes through stdin."""
@@ -127,6 +128,19 @@ class SlurmExecutor(Executor):
         if ids:
             only = ["--state=PENDING"] if pending_only else []
             run_client(["scancel", "--quiet", *only, *ids])
+
+    def _output(self) -> str:
+        """Return the file of a job's output as a line of a batch script names it.
+
+        SLURM fills in `%j`, takes `%%` for a percent sign, and after a backslash fills in nothing.
+        """
+        folder = str(self.folder)
+        if "\\" in folder:
+            raise NotReady(
+                f"{folder} has a backslash in its name, which SLURM does not take in the name of "
+                "a job's output file. Rename that folder."
+            )
+        return shlex.quote(folder.replace("%", "%%") + "/%j.log")
 
     @property
     def job_name(self) -> str:
@@ -151,7 +165,7 @@ class SlurmExecutor(Executor):
             "exclude": cluster.excluded(slurm) if cluster else None,
             # Only the launch gets the signal; it stops the ranks together.
             "signal": f"B:USR1@{signal_lead_s(self._sweep)}",
-            "output": str(self.log("%j")),
+            "output": self._output(),
             "open-mode": "append",
             "export": "ALL",
         }

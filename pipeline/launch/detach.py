@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pipeline.errors import PcanError
 from pipeline.launch.pidfile import launcher
+from pipeline.shared.files import make_private
 
 LOG = "launch.log"
 #: A launch that fails its checks does so sooner; a slow one is left to its log.
@@ -40,7 +41,7 @@ def detach(folder: Path, words: Sequence[str], cwd: Path) -> tuple[int, Path]:
     Raises:
         NotStarted: it ended at once; the text is what it printed.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(folder)
     log = folder / LOG
     with open(log, "ab") as stream:
         begin = stream.tell()

@@ -9,6 +9,7 @@ import pipeline
 from pipeline.job.gpus import choose, read_gpus
 from pipeline.job.slots import gpu_slots
 from pipeline.job.torch_tools import code_root, run_tool
+from pipeline.plan.project import relative
 from pipeline.plan.sweep import JobSettings
 from pipeline.preflight.finding import CheckContext, CheckFinding, error, note, warning
 from pipeline.preflight.launch_checks import (
@@ -17,6 +18,7 @@ from pipeline.preflight.launch_checks import (
     loopback_problem,
     unwritable_reason,
 )
+from pipeline.shared.files import shell_word
 from pipeline.study.db.storage import open_storage
 
 #: The first release whose `weights_only` loading cannot be made to run code.
@@ -58,12 +60,14 @@ def _other_packages(root: Path, job: JobSettings) -> list[Path]:
 def check_folder(context: CheckContext) -> Iterator[CheckFinding]:
     """Check that runs can be written and that other users cannot read them."""
     runs = context.project.runs
+    shown = relative(runs, Path.cwd())
     problem = unwritable_reason(runs)
     if problem is not None:
         yield error("folder", problem)
     elif runs.is_dir() and runs.stat().st_mode & 0o077:
         yield warning(
-            "folder", f"{runs} can be read by others. Make it private: chmod -R go= {runs}"
+            "folder",
+            f"{shown} can be read by others. Make it private: chmod -R go= {shell_word(shown)}",
         )
 
 
@@ -75,15 +79,10 @@ def check_storage(context: CheckContext) -> Iterator[CheckFinding]:
     try:
         if not storage.exists():
             return
-        if storage.sqlite_file is not None:
-            answer = storage.read("PRAGMA quick_check")[0]["quick_check"]
-            if answer != "ok":
-                yield error(
-                    "storage",
-                    f"{storage.sqlite_file} is damaged ({answer}). Move it away and refill a new "
-                    "one: pcan doctor --rebuild",
-                )
-                return
+        damage = storage.damage()
+        if damage is not None:
+            yield error("storage", damage)
+            return
         storage.rdb  # noqa: B018  opening it raises for another version of Optuna
     finally:
         storage.close()

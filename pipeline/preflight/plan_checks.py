@@ -20,6 +20,7 @@ from pipeline.preflight.model_probe import (
     rehearsal_problems,
 )
 from pipeline.preflight.plan_facts import resolve_and_check
+from pipeline.shared.files import shell_word
 
 #: How many names of missing or bad samples a message lists beside their number.
 NAMED = 3
@@ -83,7 +84,7 @@ def check_weights(context: CheckContext) -> Iterator[CheckFinding]:
                 "weights",
                 f"{start.checkpoint}: {fit['matched_share']:.0%} of the model's weights match, "
                 f"{start.min_matched:.0%} are wanted (warm_start.min_matched). Look: pcan "
-                f"checkpoint inspect {start.checkpoint} --config {sweep.config}",
+                f"checkpoint inspect {shell_word(start.checkpoint)} --sweep {sweep.name}",
             )
         has = answer["file"]["classes"]
         if has is not None and made["classes"] not in (None, has):

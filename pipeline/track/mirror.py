@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline.errors import InputError
-from pipeline.shared.files import FormatError
+from pipeline.shared.files import FormatError, make_private
 from pipeline.track import sync_state
 from pipeline.track.run_payload import WandbTarget, read_trial
 from pipeline.track.wandb_process import clean_environment
@@ -178,7 +178,7 @@ def start_mirror(
     if mode not in MODES:
         raise InputError(f'--wandb is "{mode}". It can be offline, live or disabled.')
     target = WandbTarget(project=project, entity=entity)
-    sweep_runs_dir.mkdir(parents=True, exist_ok=True)
+    make_private(sweep_runs_dir)
     kinds = {"disabled": (), "offline": ("offline",), "live": ("offline", "live")}
     return Mirror(sweep_runs_dir.resolve(), kinds[mode], target)
 
