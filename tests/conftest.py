@@ -59,9 +59,9 @@ def postgres_url(postgres: private_postgres.PrivatePostgres) -> str:
     return postgres.url()
 
 
-def odd_folder(above: Path) -> Path:
+def odd_folder(above: Path, space: str = " ") -> Path:
     """Make a folder whose letters mean something in URLs, shells, formats and PYTHONPATH."""
-    folder = above / "it's a{b}:100%20?#\"[测试] $x"
+    folder = above / f"it's{space}a{{b}}:100%20?#\"[测试]$x"
     folder.mkdir()
     return folder
 
@@ -74,8 +74,9 @@ def project(tmp_path: Path):
 
 @pytest.fixture
 def odd_project(tmp_path: Path):
-    """An empty project in a folder with an odd name."""
-    yield from watched(Project(odd_folder(tmp_path)))
+    """An empty project in a folder with an odd name, for jobs of a scheduler."""
+    # scontrol's answers, which the tests read, are words between spaces.
+    yield from watched(Project(odd_folder(tmp_path, space="_")))
 
 
 @pytest.fixture(scope="module")
