@@ -42,7 +42,7 @@ def run_launch(
     if result is None:
         return 0
     if result.why:
-        request.reporter.on_message(f"{result.why[0].upper()}{result.why[1:]}.")
+        request.reporter.on_message(f"{result.why}.")
     return result.exit_code
 
 
@@ -80,6 +80,7 @@ def _request(
     The options are checked first: a mistake in them makes no storage.
     """
     from pipeline.cli.common.terminal import Terminal
+    from pipeline.launch.gpu_reporter import GpuReporter
     from pipeline.launch.launch import LaunchRequest
     from pipeline.launch.reporters import CommandReporter, Reporters, WandbReporter, parse_command
     from pipeline.preflight.machine_overrides import parse_sets
@@ -95,6 +96,7 @@ def _request(
         stack.callback(reporter.close)
         if given.get("on", "local") == "local":
             folder = opened.project.runs / opened.sweep.name
+            reporter.add(GpuReporter())  # before the mirror, which reads what it writes
             reporter.add(WandbReporter(folder, tracking.mirror, terminal))
         if notify is not None:
             end = not given["in_job"]  # one job of many does not end the launch
@@ -214,7 +216,7 @@ def _job_words(ctx: click.Context, order: "RunOrder") -> list[str]:
 
 def _detach(ctx: click.Context, folder: Path, sweep: str) -> None:
     """Start the same command in the background; print how to watch and how to stop it."""
-    from pipeline.launch.detach import detach
+    from pipeline.launch.launch_process import detach
 
     words = ["sweep", str(ctx.info_name), *_given_argv(ctx, ["detach"])]
     pid, log = detach(folder, words, Path.cwd())
