@@ -32,11 +32,14 @@ def command(
     trials: int | None,
     storage: str | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Show the ladder, each variant's changes and true lr, the lint and the cost; run nothing.
 
     With --search: what `pcan sweep search` would search, and its GPU hours by stopping rule, from
     the curves in this storage.
+
+    Where a config cannot be resolved, what the sweep file alone says is shown, and the exit code
+    is not 0.
 
     Example:
 
@@ -70,6 +73,7 @@ def command(
         click.echo(search_text(shown["search"]))
     else:
         click.echo(plan_text(view))
+    return facts.exit_code
 
 
 def _search(

@@ -57,7 +57,8 @@ class _Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 cwd=self.sweep_dir,
                 env=clean_environment(with_key=self.mode != "offline"),
                 start_new_session=True,  # Ctrl-C is for the launcher, not for wandb's core

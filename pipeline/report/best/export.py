@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -205,13 +206,17 @@ def _commit(project: Project) -> str | None:
     try:
         done = subprocess.run(
             ["git", "-C", str(project.root), "rev-parse", "HEAD"],
+            stdin=subprocess.DEVNULL,
+            timeout=30,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=True,
         )
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    commit = done.stdout.strip()
+    return commit if re.fullmatch(r"[0-9a-f]{40,64}", commit) else None
 
 
 def _measure(
