@@ -154,7 +154,7 @@ def _export(
         "on_new_clips": expected_of_winner(project, winner, eligible(sweep, rows)),
     }
     more = {key: value for key, value in extra.items() if value is not None}
-    folder = (out or project.exports(sweep.name)).resolve()
+    folder = out or project.exports(sweep.name)
     answer = export(sweep, project, winner, folder, evaluate, more)
     if chosen is not None:
         record_manual_choice(sweep, project, store, winner.row, chosen)

@@ -139,5 +139,5 @@ def backup(out: Path | None, storage: str | None) -> None:
         folder = project.runs / "backup"
         make_private(folder)
         out = folder / f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}.db"
-    size = copy.backup(store, out.resolve())
+    size = copy.backup(store, out)
     click.echo(f"{relative(out.resolve(), project.root)} ({size / 1e6:.1f} MB)")

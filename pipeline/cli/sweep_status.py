@@ -62,11 +62,25 @@ def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
         console.print(line)
     for line in warning_lines(record):
         console.print(line, style="yellow")
-    following = next_line(record)
+    following = _refill_line(opened, record) or next_line(record)
     for line in retry_lines(record):
         if line != following:
             console.print(line, style="red")
     console.print(following)
+
+
+def _refill_line(opened: Opened, record: dict[str, Any]) -> str | None:
+    """Return what to do where the storage knows nothing of trials that have run."""
+    from pipeline.shared.rundir import run_directories
+
+    folder = opened.project.runs / opened.sweep.name
+    if any(study["trials"] for study in record["studies"]) or not run_directories(folder):
+        return None
+    name = opened.sweep.name
+    return (
+        f"The storage knows no trial, and runs/{name} has some. Refill it: "
+        f"pcan doctor {name} --rebuild"
+    )
 
 
 def _jobs(opened: Opened) -> list[dict[str, Any]]:

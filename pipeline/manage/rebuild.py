@@ -12,7 +12,7 @@ from pipeline.plan.sweep import Sweep
 from pipeline.preflight.plan_facts import resolve_and_check
 from pipeline.shared.counted import counted
 from pipeline.shared.files import read_json
-from pipeline.shared.rundir import RunDir
+from pipeline.shared.rundir import RunDir, run_directories
 from pipeline.shared.spec import TrialSpec
 from pipeline.shared.states import Phase, State
 from pipeline.study.db.storage import Storage, open_storage, put_bad_aside
@@ -107,12 +107,6 @@ def rebuild(sweep: Sweep, project: Project, storage: Storage) -> Iterator[str]:
     yield from registration_lines(register_all(sweep, storage, hashes))
     for folder in folders:
         yield f"{folder.parent.name}/{folder.name}: {_one(sweep, project, storage, folder)}."
-
-
-def run_directories(folder: Path) -> list[Path]:
-    """Return the run directories of studies below `runs/<sweep>`, by study and number."""
-    folders = [f.parent for f in folder.glob("*/*/spec.json") if f.parent.name.isdigit()]
-    return sorted(folders, key=lambda f: (f.parent.name, int(f.name)))
 
 
 def _one(sweep: Sweep, project: Project, storage: Storage, folder: Path) -> str:

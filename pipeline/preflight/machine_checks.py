@@ -24,8 +24,11 @@ from pipeline.preflight.launch_checks import (
     loopback_problem,
     unwritable_reason,
 )
+from pipeline.shared.counted import counted
 from pipeline.shared.files import shell_word
-from pipeline.study.db.storage import open_storage
+from pipeline.shared.rundir import run_directories
+from pipeline.study.db.storage import Storage, open_storage
+from pipeline.study.trial_rows import read_board
 
 
 def check_environment(context: CheckContext) -> Iterator[CheckFinding]:
@@ -80,14 +83,32 @@ def check_storage(context: CheckContext) -> Iterator[CheckFinding]:
     storage = open_storage(context.storage_url, context.project.runs, create=False)
     try:
         if not storage.exists():
+            yield from _unknown_trials(context, storage)
             return
         damage = storage.damage()
         if damage is not None:
             yield error("storage", damage)
             return
         storage.rdb  # noqa: B018  opening it raises for another version of Optuna
+        yield from _unknown_trials(context, storage)
     finally:
         storage.close()
+
+
+def _unknown_trials(context: CheckContext, storage: Storage) -> Iterator[CheckFinding]:
+    """Yield a finding on run directories that the storage has lost or never had."""
+    sweep, project = context.sweep, context.project
+    if sweep is None:
+        return
+    known = {row.run_dir for row in read_board(sweep.name, storage)}
+    folders = [relative(f, project.root) for f in run_directories(project.runs / sweep.name)]
+    lost = [folder for folder in folders if folder not in known]
+    if lost:
+        yield warning(
+            "storage",
+            f"{storage.shown} does not know {counted(len(lost), 'trial')} with a run directory, "
+            f"first: {lost[0]}. Refill it: pcan doctor {sweep.name} --rebuild",
+        )
 
 
 def check_gpus(context: CheckContext) -> Iterator[CheckFinding]:
@@ -122,7 +143,7 @@ def check_disk(context: CheckContext) -> Iterator[CheckFinding]:
     if free < need:
         yield error(
             "disk",
-            f"{free / 1e9:.1f} GB are free in {context.project.runs}, and {need / 1e9:.1f} GB are "
+            f"{free / 1e9:.1f} GB are free in runs, and {need / 1e9:.1f} GB are "
             f"needed ({why}). Make room: pcan sweep clean",
         )
 

@@ -11,6 +11,7 @@ from pipeline.data.video import VideoError, frames, video_path
 from pipeline.errors import InputError, PcanError
 from pipeline.job.resolve import probe_configs, rehearse_configs
 from pipeline.job.torch_tools import run_tool
+from pipeline.plan.project import relative
 from pipeline.preflight.finding import CheckContext, CheckFinding, error, note
 from pipeline.preflight.launch_checks import checksum_mismatches, missing_checkpoints
 from pipeline.preflight.machine_overrides import DATA_ROOT, data_root
@@ -69,8 +70,8 @@ def check_weights(context: CheckContext) -> Iterator[CheckFinding]:
         if not path.is_file():
             continue
         request = {
-            "checkpoint": str(path),
-            "config": str(project.root / sweep.config),
+            "checkpoint": start.checkpoint,
+            "config": sweep.config,
             "code_root": sweep.job.code_root,
             "min_matched": start.min_matched,
         }
@@ -114,8 +115,8 @@ def check_data(context: CheckContext) -> Iterator[CheckFinding]:
     for file in missing:
         yield error(
             "data",
-            f"The annotation is missing: {file}. Put it there, or say where the data lies: --set "
-            "data_root=DIR",
+            f"The annotation is missing: {relative(file, project.root)}. Put it there, or say "
+            "where the data lies: --set data_root=DIR",
         )
     annotations: dict[str, Annotation] = {}
     for loader in loaders:

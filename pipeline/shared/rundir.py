@@ -4,6 +4,7 @@
 and the standard library. How the files are read and written: `files.py`.
 """
 
+import re
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Union
 
@@ -158,6 +159,12 @@ class RunDir:
     def read_gpus(self) -> List[Dict[str, Any]]:
         """Return what the GPUs did in each epoch, in the order of writing."""
         return read_objects(self.gpus)
+
+
+def run_directories(folder: Path) -> List[Path]:
+    """Return the run directories of studies below `runs/<sweep>`, by study and number."""
+    found = [f.parent for f in folder.glob("*/*/spec.json") if re.match("[0-9]+$", f.parent.name)]
+    return sorted(found, key=lambda f: (f.parent.name, int(f.name)))
 
 
 def parse_measurements(lines: List[str]) -> List[Measurement]:

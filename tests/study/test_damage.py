@@ -192,3 +192,15 @@ def test_no_damage_of_the_file_ends_in_a_traceback(
     put_bad_aside(None, runs)
     if (runs / "pcan.db").exists():
         sqlite3.connect(runs / "pcan.db").close()
+
+
+def test_trials_that_the_storage_lost_are_told_by_status_and_doctor(runs: Path, pcan) -> None:
+    folder = runs / "s" / "v0" / "0"
+    folder.mkdir(parents=True)
+    (folder / "spec.json").write_text("{}")
+    for content in (None, b""):
+        if content is not None:
+            (runs / "pcan.db").write_bytes(content)
+        assert "Refill it: pcan doctor s --rebuild" in pcan("sweep", "status", "s")[1]
+        output = pcan("doctor", "s", "--device", "cpu")[1]
+        assert "does not know 1 trial with a run directory, first: runs/s/v0/0" in output
