@@ -68,8 +68,10 @@ def _with_runs(project: Project, first: Sweep | None) -> list[Sweep]:
             found.append(read_sweep(file, project.root))
         except SweepFileError:
             continue  # one that cannot be read has no runs that could be judged
-    by_name = {sweep.name: sweep for sweep in reversed(found)}
-    return [s for s in reversed(by_name.values()) if run_directories(project.runs / s.name)]
+    by_name: dict[str, Sweep] = {}
+    for sweep in found:
+        by_name.setdefault(sweep.name, sweep)
+    return [s for s in by_name.values() if run_directories(project.runs / s.name)]
 
 
 def _refill(

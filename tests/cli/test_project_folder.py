@@ -38,7 +38,7 @@ def usual_umask():
 
 @pytest.mark.parametrize(
     "words",
-    ["sweep plan tiny", "sweep register tiny", "sweep compare tiny", "sweep backup"],
+    ["sweep plan tiny", "sweep register tiny", "sweep compare tiny"],
 )
 def test_runs_is_private_from_the_first_command_on(pcan, project, usual_umask, words) -> None:
     pcan(*words.split())

@@ -93,8 +93,9 @@ def test_a_time_that_is_none_is_unknown(text: str) -> None:
     assert seconds(text) is None
 
 
-def test_a_client_that_cannot_be_run_is_a_sentence(answers, tmp_path: Path) -> None:
+def test_a_client_that_cannot_be_run_is_a_sentence(answers, tmp_path: Path, monkeypatch) -> None:
     engine = answers(squeue=b"")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     (tmp_path / "bin" / "squeue").write_bytes(b"\x7fELF not really")
     with pytest.raises(NotReady, match="squeue cannot be run: Exec format error"):
         engine.list_jobs()

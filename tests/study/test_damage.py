@@ -17,6 +17,8 @@ from pipeline.errors import StorageError
 from pipeline.manage.rebuild import _with_runs
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
+from pipeline.preflight.finding import CheckContext
+from pipeline.preflight.machine_checks import check_storage
 from pipeline.study.claim import claim
 from pipeline.study.claim_request import ClaimRequest
 from pipeline.study.db.damage import damage_of
@@ -44,10 +46,10 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def runs(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The `runs` of a project whose storage a test writes."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "wandb.yaml").touch()
+    shutil.copy(root / "wandb.yaml", tmp_path)
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "s.yaml").write_text(TEXT)
     (tmp_path / "c.py").write_text("lr = 0.5\n")
@@ -202,5 +204,6 @@ def test_trials_that_the_storage_lost_are_told_by_status_and_doctor(runs: Path, 
         if content is not None:
             (runs / "pcan.db").write_bytes(content)
         assert "Refill it: pcan doctor s --rebuild" in pcan("sweep", "status", "s")[1]
-        output = pcan("doctor", "s", "--device", "cpu")[1]
-        assert "does not know 1 trial with a run directory, first: runs/s/v0/0" in output
+        sweep = read_sweep(runs.parent / "sweeps" / "s.yaml", runs.parent)
+        (found,) = check_storage(CheckContext(project=Project(runs.parent), sweep=sweep))
+        assert "does not know 1 trial with a run directory, first: runs/s/v0/0" in found.message
