@@ -71,7 +71,7 @@ def test_labels_that_the_head_has_no_class_for_are_named() -> None:
 def test_joints_that_are_missing_or_nan_are_named() -> None:
     clips = [clip("a", 0), clip("b", 0, np.nan), {"frame_dir": "c", "label": 0}]
     missing, broken = joint_findings(clips, "train")
-    assert missing.severity == "error" and "1 clips have no joints: c" in missing.message
+    assert missing.severity == "error" and "1 clip has no joints: c" in missing.message
     assert broken.severity == "warning" and "NaN: b" in broken.message
 
 

@@ -52,7 +52,7 @@ def runs(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(root / "wandb.yaml", tmp_path)
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "s.yaml").write_text(TEXT)
-    (tmp_path / "c.py").write_text("lr = 0.5\n")
+    (tmp_path / "c.py").write_text("lr = 0.5\ntrain_cfg = dict(max_epochs=2)\n")
     (tmp_path / "runs").mkdir(mode=0o700)
     return tmp_path / "runs"
 
