@@ -156,10 +156,6 @@ class RunDir:
         """Return the records of the verdicts so far, as they were written, torn lines left out."""
         return read_objects(self.verdicts)
 
-    def read_gpus(self) -> List[Dict[str, Any]]:
-        """Return what the GPUs did in each epoch, in the order of writing."""
-        return read_objects(self.gpus)
-
 
 def run_directories(folder: Path) -> List[Path]:
     """Return the run directories of studies below `runs/<sweep>`, by study and number."""
