@@ -111,8 +111,8 @@ def test_what_is_no_checkpoint_is_refused_before_any_job(warm, content, told) ->
 def test_starting_weights_other_than_those_named_are_refused(warm) -> None:
     sweep, project = warm
     file = project.root / "s.yaml"
-    (project.root / "w.pth").write_bytes(b"PK weights")
-    digest = hashlib.sha256(b"PK weights").hexdigest()
+    (project.root / "w.pth").write_bytes(b"PK\x03\x04 weights")
+    digest = hashlib.sha256(b"PK\x03\x04 weights").hexdigest()
     for named, told in ((digest, None), ("0" * 64, "w.pth is another file than the sweep names")):
         line = f"warm_start: {{checkpoint: w.pth, sha256: '{named}'}}"
         file.write_text(file.read_text().replace("warm_start: {checkpoint: w.pth}", line))
