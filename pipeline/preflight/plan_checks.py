@@ -12,7 +12,7 @@ from pipeline.errors import InputError, PcanError
 from pipeline.job.resolve import probe_configs, rehearse_configs
 from pipeline.job.torch_tools import run_tool
 from pipeline.plan.project import relative
-from pipeline.preflight.finding import CheckContext, CheckFinding, error, note
+from pipeline.preflight.finding import CheckContext, CheckFinding, error, note, warning
 from pipeline.preflight.launch_checks import checksum_mismatches, missing_checkpoints
 from pipeline.preflight.machine_overrides import DATA_ROOT, data_root
 from pipeline.preflight.model_probe import (
