@@ -100,7 +100,11 @@ def check_labels(clips: Clips, classes: int | None) -> Rows:
     if counts and not any(severity == ERROR for severity, _ in problems):
         empty = [label for label in range(max(counts)) if label not in counts]
         smallest, largest = min(counts.values()), max(counts.values())
-        yield NOTE, f"{counted(len(counts), 'class', 'classes')} of {smallest} to {largest} clips"
+        yield (
+            NOTE,
+            f"{counted(len(counts), 'class', 'classes')} of {smallest} to "
+            f"{counted(largest, 'clip')}",
+        )
         if empty:
             yield WARNING, f"no clips of the classes {', '.join(map(str, empty[:10]))}"
 
