@@ -1,6 +1,5 @@
 """`pcan init` and `pcan doctor`: make a project, and check that it is ready."""
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,11 @@ _MARKS = {"error": "ERROR", "warning": "warn ", "note": "     "}
 
 @click.command()
 @sweep_argument
-@click.option("--rebuild", is_flag=True, help="Refill the study storage from the run directories.")
+@click.option(
+    "--rebuild",
+    is_flag=True,
+    help="Refill the storage from the run directories; a bad file is kept aside.",
+)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: GPUs if any]")
 @click.option("--gpus", metavar="LIST", help="GPUs to use, such as 0,1,2,3.")
 @storage_option
@@ -90,16 +93,12 @@ def _findings(
 
 
 def _rebuild(sweep: str | None, storage: str | None) -> int:
-    from pipeline.manage.rebuild import rebuild
-    from pipeline.study.db.storage import open_storage
+    from pipeline.manage.rebuild import rebuild_project
+    from pipeline.plan.project import find_project
 
-    opened = open_sweep(sweep)
-    store = open_storage(storage, opened.project.runs)
-    try:
-        for line in rebuild(opened.sweep, opened.project, store):
-            echo_err(line)
-    finally:
-        store.close()
+    named = None if sweep is None else open_sweep(sweep).sweep
+    for line in rebuild_project(find_project(), named, storage):
+        echo_err(line)
     return 0
 
 
@@ -126,7 +125,9 @@ def init(folder: Path, source: Path | None, **given: Path | None) -> None:
       pcan init ntu --from fork/configs/pcan.py --checkpoint fork/work_dirs/pcan/epoch_26.pth \\
           --code-root fork --python envs/mmaction/bin/python --log fork/work_dirs/pcan
     """
-    where = "" if folder == Path(".") else f"cd {shlex.quote(str(folder))} && "
+    from pipeline.shared.files import shell_word
+
+    where = "" if folder == Path(".") else f"cd {shell_word(folder)} && "
     if source is None:
         named = [name for name, value in given.items() if value is not None]
         if named:

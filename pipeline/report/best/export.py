@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -87,8 +88,8 @@ def export(
         NoResult: the best epoch's checkpoint is gone.
         InputError: `out` holds something that is not an export.
     """
-    out = out.resolve()
-    _refuse_other(out)
+    given, out = out, out.resolve()
+    _refuse_other(out, given)
     source = _Source.of(sweep, project, winner.row)
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -296,13 +297,17 @@ def _commit(project: Project) -> str | None:
     try:
         done = subprocess.run(
             ["git", "-C", str(project.root), "rev-parse", "HEAD"],
+            stdin=subprocess.DEVNULL,
+            timeout=30,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=True,
         )
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    commit = done.stdout.strip()
+    return commit if re.fullmatch(r"[0-9a-f]{40,64}", commit) else None
 
 
 def _measure(
@@ -331,11 +336,11 @@ def _answer(record: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _refuse_other(out: Path) -> None:
+def _refuse_other(out: Path, given: Path) -> None:
     is_export = out.is_dir() and (not any(out.iterdir()) or (out / RECORD).exists())
     if out.exists() and not is_export:
         raise InputError(
-            f"{out} exists and is not an export; nothing was written. Use another --out."
+            f"{given} exists and is not an export; nothing was written. Use another --out."
         )
 
 

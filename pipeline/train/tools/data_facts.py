@@ -1,7 +1,8 @@
 """Returns what configs say about their data: `python -m pipeline.train.tools.data_facts`.
 
-Asks `{"config": path, "data_root": path or null}`, answers `{"loaders": [...]}`; or asks
-`{"configs": {name: text}}`, answers `{"loaders": {name: [...], or null for another form}}`.
+Asks `{"config": path, "data_root": path or null}`, answers `{"loaders": [...], "classes":
+number or null}`; or asks `{"configs": {name: text}}`, answers `{"loaders": {name: [...], or null
+for another form}}`.
 """
 
 import os
@@ -30,7 +31,8 @@ def answer(question: Dict[str, Any]) -> Dict[str, Any]:
         for loader in loaders:
             for key in ("ann_file", "videos"):
                 loader[key] = moved(loader[key], old, root)
-    return {"loaders": loaders}
+    head = (config.get("model") or {}).get("cls_head") or {}
+    return {"loaders": loaders, "classes": head.get("num_classes")}
 
 
 def _load(path: str) -> Any:
