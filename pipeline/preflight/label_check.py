@@ -8,8 +8,8 @@ from typing import Any
 from pipeline.errors import InputError, NotReady
 from pipeline.job.torch_tools import run_tool
 from pipeline.preflight.finding import CheckContext, CheckFinding, note, warning
-from pipeline.preflight.machine_overrides import DATA_ROOT, data_root
-from pipeline.preflight.model_probe import DataPlacement, placed_texts
+from pipeline.preflight.machine_overrides import data_root
+from pipeline.preflight.model_probe import DEFAULT_STORE, DataPlacement, placed_texts
 from pipeline.shared.counted import counted
 from pipeline.shared.predictions import Predictions
 
@@ -23,8 +23,9 @@ def check_label_fit(context: CheckContext) -> Iterator[CheckFinding]:
         return
     sweep, project = context.sweep, context.project
     assert sweep is not None
-    given = {DATA_ROOT: context.data_root} if context.data_root is not None else {}
-    placement = DataPlacement(root=data_root(sweep, project, given), sets={})
+    if sweep.data.store != DEFAULT_STORE:
+        return
+    placement = DataPlacement(root=data_root(sweep, project, context.sets), sets=context.sets)
     texts = placed_texts(sweep, project, context.resolution.configs, placement)
     tried: set[Path] = set()
     for name, (text, _files) in texts.items():
