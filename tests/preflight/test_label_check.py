@@ -1,7 +1,9 @@
 """The doctor tries starting weights on clips, and finds those of another order of classes."""
 
+import random
 import warnings
 
+import numpy as np
 import pytest
 import torch
 
@@ -33,12 +35,12 @@ def question(tmp_path_factory):
     run = tiny_run.make_run(
         tmp_path_factory.mktemp("q") / "r", {"val_dataloader.dataset.length": 300}
     )
-    return {"config": run.config.read_text(), "metric": METRIC, "clips": 240, "seconds": 60}
+    return {"config": run.config.read_text(), "metric": METRIC, "clips": 240, "seconds": 600}
 
 
 @pytest.mark.parametrize("exchanged", [False, True])
 def test_weights_are_tried_on_clips_and_their_labels_audited(question, tmp_path, exchanged):
-    torch.manual_seed(0)
+    torch.manual_seed(0), np.random.seed(0), random.seed(0)  # the samples' noise
     torch.save(weights(exchanged), tmp_path / "w.pth")
     answer = predict({**question, "checkpoint": str(tmp_path / "w.pth")})
     assert len(answer["labels"]) == 240 and set(answer["columns"]) == {"rgb", "pose"}

@@ -16,6 +16,7 @@ with warnings.catch_warnings():
     from mmaction.registry import MODELS
     from mmaction.structures import ActionDataSample
     from mmengine.model import BaseModel
+    from mmengine.registry import init_default_scope
 
     from pipeline.train.label_probe import label_remarks
     from pipeline.train.model import PCANHead
@@ -23,6 +24,13 @@ with warnings.catch_warnings():
 
 CHANNELS = (64, 16)
 VOLUME = torch.rand(1, 64, 4, 7, 7)
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # another test's scope is replaced
+        init_default_scope("mmaction")
 
 
 class Fixed(BaseModel):
