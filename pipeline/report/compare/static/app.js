@@ -90,6 +90,7 @@ function renderCharts() {
   drawBranch(data, chosen, "pose");
   drawLr(data, chosen, byId("lr-log").checked);
   drawParallel(data, chosen);
+  drawRatios(data, chosen);
   byId("lr-note").textContent = say(lrNote(chosen));
 }
 
@@ -107,6 +108,7 @@ function render() {
   byId("real").replaceChildren(realTable(chosen, state.data));
   byId("new-clips").textContent = (state.data.on_new_clips || {}).sentence || "";
   drawImportances(state.data);
+  drawClasses(chosen);
   drawVerdicts(state.data.trials.filter((t) => state.picked.has(t.id) || state.data.trials.length <= 12));
 }
 
