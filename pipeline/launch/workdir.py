@@ -23,7 +23,7 @@ from pipeline.plan.sweep import Sweep
 from pipeline.preflight.machine_overrides import DATA_ROOT, apply_data_root
 from pipeline.preflight.model_probe import store_data
 from pipeline.shared.counted import counted
-from pipeline.shared.files import FormatError, write_json, write_text
+from pipeline.shared.files import FormatError, make_private, write_json, write_text
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.shared.states import Phase
@@ -96,7 +96,7 @@ def _trial_configs(context: LaunchContext, lease: TrialLease) -> TrialConfigs:
         return TrialConfigs(pure=pure, placed=pure)
     recipe = {**variant.set, **drawn, **_coupled_rates(context, lease.variant, drawn)}
     sets = {"pure": recipe, "placed": {**recipe, **machine}}
-    configs = resolve(context.sweep, context.project, sets).configs
+    configs = resolve(context.sweep, context.project, sets, given=tuple(machine)).configs
     return TrialConfigs(pure=configs["pure"], placed=configs["placed"])
 
 
@@ -318,7 +318,7 @@ def _private(top: Path, folder: Path) -> None:
             f"only {top.name} itself may be a link. Remove this one, then launch again."
         )
     for each in (*_above(top, folder), folder):
-        each.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(each)
 
 
 def escaping_symlink(top: Path, folder: Path) -> Path | None:
