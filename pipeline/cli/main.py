@@ -93,7 +93,7 @@ class LazyGroup(click.Group):
 def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if not value or ctx.resilient_parsing:
         return
-    from pipeline.launch.workdir import versions
+    from pipeline.job.provenance import versions
 
     click.echo(", ".join(f"{name} {version}" for name, version in versions().items()))
     ctx.exit()

@@ -28,6 +28,7 @@ from pipeline.plan.judge import Rules
 from pipeline.plan.verdict import Verdict, VerdictKind
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.start_record import changes
 from pipeline.shared.states import State
 
 #: A command that is still running after this is ended.
@@ -224,6 +225,8 @@ class LineReporter(Reporter):
                 trial.folder,
             )
         )
+        for line in changes(trial.rundir.read_starts()[-2:]):
+            self._write(f"  changed, {line}")
 
     def on_trial_result(
         self, trial: RunningTrial, measurement: Measurement, verdict: Verdict

@@ -83,6 +83,16 @@ class RunDir:
         return owner is None or owner.get("token") == token
 
     @property
+    def starts(self) -> Path:
+        """One JSON line a start of the job: code, packages, GPU and data it ran with."""
+        return self.root / "starts.jsonl"
+
+    @property
+    def code(self) -> Path:
+        """Folder of the uncommitted changes that starts ran with, a diff each."""
+        return self.root / "code"
+
+    @property
     def outcome(self) -> Path:
         """How the trial's job ended."""
         return self.root / "outcome.json"
@@ -145,6 +155,10 @@ class RunDir:
         line that is not a measurement (a torn write of an earlier, killed attempt).
         """
         return by_epoch(parse_measurements(read_lines(self.measurements)))
+
+    def read_starts(self) -> List[Dict[str, Any]]:
+        """Return what each start of the job ran with, oldest first; empty of older runs."""
+        return read_objects(self.starts)
 
     def read_verdicts(self) -> List[Dict[str, Any]]:
         """Return the records of the verdicts so far, as they were written, torn lines left out."""

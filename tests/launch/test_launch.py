@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -87,12 +88,41 @@ def test_ctrl_c_in_mid_epoch_goes_on_from_the_last_checkpoint(
         "interrupted",
     )
     assert project.job_pids() == []
+    commit_all(project.root)
     second = project.launch()
     assert second.returncode == 0, second.stderr
     assert "going on after epoch" in second.stderr
+    assert "changed, attempt 2: the code of project is" in second.stderr
     trial = project.status()["baseline/0"]
     assert (trial["state"], trial["epochs"], trial["attempts"]) == ("COMPLETE", 4, 2)
     assert project.epochs("baseline/0") == [1, 2, 3, 4]
+
+
+def commit_all(root) -> None:
+    """Make the project a git folder between two starts of a trial."""
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    (root / ".gitignore").write_text("runs/\n")
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"]):
+        subprocess.run(["git", *identity, "-C", str(root), *words], check=True)
+
+
+def test_each_attempt_keeps_the_code_it_ran_with(project) -> None:
+    """The export names the code of the attempt that measured the best epoch."""
+    project.sweep(BASELINE.replace("0.4,", "0.6,"))
+    commit_all(project.root)
+    (project.root / "jobs" / "new.py").write_text("x = 1\n")
+    assert project.launch().returncode == 0
+    run = project.folder("baseline/0")
+    spec = json.loads((run / "spec.json").read_text())
+    commit = spec["code"]["project"]["commit"]
+    assert spec["code"]["code_root"]["commit"] == commit and spec["versions"]["torch"]
+    assert "+x = 1" in (run / spec["code"]["project"]["diff"]).read_text()
+    (project.root / "jobs" / "new.py").unlink()
+    project.run("sweep", "best", "tiny")
+    record = json.loads((project.root / "exports" / "tiny" / "best.json").read_text())
+    assert record["code"] == spec["code"] and record["git_commit"] == commit
+    readme = (project.root / "exports" / "tiny" / "README.md").read_text()
+    assert "1 file not committed" in readme
 
 
 def wait_for_line(process, text: str) -> None:

@@ -8,18 +8,17 @@ import ctypes
 import dataclasses
 import datetime
 import errno
-import hashlib
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, NoResult
-from pipeline.job.resolve import ResolvedConfig, data_root_of, placed_path, resolve
+from pipeline.job.provenance import data_digests
+from pipeline.job.resolve import ResolvedConfig, data_root_of, resolve
 from pipeline.job.torch_tools import run_tool
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
@@ -30,6 +29,7 @@ from pipeline.report.best.winner import Winner
 from pipeline.report.stats.readings import clips_of, reading_error, same_store, store_of
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
+from pipeline.shared.start_record import changes, code_of_attempt, start_of
 from pipeline.study.trial_rows import TrialRow
 
 CONFIG, WEIGHTS, RECORD, README = "config.py", "weights.pth", "best.json", "README.md"
@@ -85,6 +85,7 @@ class _Source:
     run: RunDir
     spec: TrialSpec
     checkpoint: Path
+    attempt: int  # that measured the best epoch
 
     @classmethod
     def of(cls, sweep: Sweep, project: Project, row: TrialRow) -> "_Source":
@@ -102,7 +103,9 @@ class _Source:
                 f"{relative(checkpoint, project.root)}. Was it cleaned? "
                 f"Export another: pcan sweep best {sweep.name} --trial VARIANT/NUMBER"
             )
-        return cls(run=run, spec=spec, checkpoint=checkpoint)
+        measured = {m.epoch: m.attempt for m in run.read_measurements()}
+        attempt = measured.get(row.best_epoch or 0, spec.attempt)
+        return cls(run=run, spec=spec, checkpoint=checkpoint, attempt=attempt)
 
 
 def _write_model(
@@ -177,41 +180,33 @@ def _other(other: TrialRow, row: TrialRow) -> dict[str, Any]:
 
 
 def _circumstances(project: Project, source: _Source, config: ResolvedConfig) -> dict[str, Any]:
-    """Return what else decided the result; no path of this machine."""
-    spec = source.spec
-    digests = _data_digests(project, source.run, config)
+    """Return what else decided the result, as the attempt of the best epoch ran with it.
+
+    No path of this machine.
+    """
+    spec, starts = source.spec, source.run.read_starts()
+    start = start_of(starts, source.attempt) or {}
+    code = code_of_attempt(starts, source.attempt)
     return {
         "seed": spec.seed,
         "processes": spec.nproc,
-        "versions": spec.versions,
-        "git_commit": _commit(project),
-        "data": {**(spec.data or {}), "root": None, "sha256": digests},
+        "versions": start.get("versions") or spec.versions,
+        "code": code,
+        "git_commit": (code.get("project") or {}).get("commit"),
+        "gpu": start.get("gpu"),
+        "changed": changes(starts),
+        "data": {**(spec.data or {}), "root": None, "sha256": _digests(project, source, config)},
     }
 
 
-def _data_digests(project: Project, run: RunDir, config: ResolvedConfig) -> dict[str, str]:
-    """Return the digest of each annotation file that is on this machine."""
-    digests = {}
-    root = data_root_of(run.config.read_text()) if run.config.exists() else None
-    for loader, name in (config.facts.get("ann_files") or {}).items():
-        file = project.root / placed_path(config.text, str(name), root)
-        if file.is_file():
-            with open(file, "rb") as stream:
-                digests[loader] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return digests
-
-
-def _commit(project: Project) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(project.root), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
+def _digests(project: Project, source: _Source, config: ResolvedConfig) -> dict[str, str]:
+    """Return the annotation files' digests of the trial's start; of an old trial those of now."""
+    recorded = (source.spec.data or {}).get("sha256")
+    if recorded:
+        return dict(recorded)
+    file = source.run.config
+    root = data_root_of(file.read_text()) if file.exists() else None
+    return data_digests(project.root, config, root)
 
 
 def _measure(

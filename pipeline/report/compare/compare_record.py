@@ -23,6 +23,7 @@ from pipeline.shared.files import read_json, read_lines
 from pipeline.shared.measurement import Measurement, by_epoch
 from pipeline.shared.rundir import RunDir, parse_measurements
 from pipeline.shared.spec import TrialSpec
+from pipeline.shared.start_record import changes, shown_codes, shown_gpu
 from pipeline.shared.states import Phase, State
 from pipeline.study.db.storage import Storage
 from pipeline.study.trial_rows import TrialRow
@@ -138,6 +139,8 @@ def _trial(
         "gpu_hours": _gpu_hours(measured, spec),
         "params": spec.values,
         "config": {**spec.overrides, **_circumstances(spec)},
+        "code": shown_codes(spec.code),
+        "changed": changes(run.read_starts()),
         "verdicts": _verdicts(run),
         "wandb": _wandb_url(run),
         **_curves(by_epoch(measured)),
@@ -168,6 +171,8 @@ def _circumstances(spec: TrialSpec) -> dict[str, Any]:
         "(starting weights)": warm.get("checkpoint"),
         "(data store)": shown_store(store_of(spec.data)) or None,
         **{f"(version) {name}": value for name, value in spec.versions.items()},
+        **{f"(code) {place}": words for place, words in shown_codes(spec.code).items()},
+        "(GPU)": shown_gpu(spec.gpu) if spec.gpu else None,
     }
     return {key: value for key, value in facts.items() if value is not None}
 
@@ -325,6 +330,8 @@ def _distant_trial(
         "gpu_hours": round(row_gpu_hours(row), 3),
         "params": dict(row.params),
         "config": {},
+        "code": {},
+        "changed": [],
         "verdicts": [dict(verdict) for verdict in row.verdicts],
         "wandb": None,
         "host": host,
