@@ -41,7 +41,7 @@ def run_with(
             "project": code_of(project.root, rundir.code),
             "code_root": code_of(code_root(own, project.root), rundir.code) if own else None,
         },
-        "versions": {**versions(("pcan",)), **job_versions(sweep.job, project.root)},
+        "versions": {**versions(("pcan", "optuna")), **job_versions(sweep.job, project.root)},
         "gpu": gpu_of(slot),
         "data": {
             **sweep.data.model_dump(),
