@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check slow sample setup bench clean
+.PHONY: demo test check slow sample setup bench environments clean
 
 demo: setup
 	$(BIN)/pcan data demo data/demo
@@ -32,6 +32,17 @@ slow: setup
 # The part of `slow` that continuous integration runs.
 sample: setup
 	$(BIN)/python -m pytest -m "slow and sample" --timeout 3600 -n 2 --dist loadfile
+
+# Older environments for the slow proofs: about 8 GB, from a Python 3.8.
+OLD_PYTHON ?= python3.8
+OLD_TORCH := 1.13.1 2.0.1 2.4.1
+environments: $(OLD_TORCH:%=.environments/torch-%/.ready)
+
+.environments/torch-%/.ready:
+	$(OLD_PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet "torch==$*" mmengine==0.10.7 mmcv-lite==2.0.1 \
+		mmaction2==1.2.0 importlib_metadata "numpy<2" "opencv-python<5" "setuptools<70" wheel
+	touch $@
 
 bench: setup
 	$(BIN)/python benchmarks/control.py

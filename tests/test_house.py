@@ -2,6 +2,8 @@
 
 import ast
 import collections
+import itertools
+import re
 from pathlib import Path
 
 from arrows import ARROWS
@@ -77,3 +79,40 @@ def test_states_are_spelled_in_their_enums_alone() -> None:
         if name != states.__name__ and (FILES[name].name, node.value) not in OTHER_MEANINGS
     ]
     assert places == []
+
+
+#: Nouns that messages count. After "of" and "all" the plural is right for any number.
+COUNTED = (
+    r"^ (epochs|GPUs|trials|clips|seeds|files|variants|classes|ranks|workers|attempts|logs|jobs|"
+    r"sweeps|samples|videos|tensors|processes|slots|findings|lines)\b"
+)
+#: A plural by what is written: a sum over a whole data set, a constant, a column of a table.
+SURELY_MANY = {"sweep_files.py", "differences.py", "decode.py", "learning.py"} | {
+    *("search_estimate.py", "sweep_status.py", "slurm.py", "sweep_stop.py"),
+    *("dispatcher.py", "config_check.py", "reporters.py"),
+}
+
+
+def test_counts_stand_in_messages_by_one_helper() -> None:
+    places = [
+        f"{FILES[name].relative_to(ROOT)}:{node.lineno}"
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr) and _counts_by_hand(node)
+        if FILES[name].name not in SURELY_MANY
+    ]
+    assert places == []
+
+
+def _counts_by_hand(node: ast.JoinedStr) -> bool:
+    """Whether a number is put before a plural noun that it may not agree with."""
+    before = ""
+    for part, after in itertools.pairwise([*node.values, ast.Constant("")]):
+        text = str(after.value) if isinstance(after, ast.Constant) else ""
+        if isinstance(part, ast.Constant):
+            before = str(part.value)
+        elif not isinstance(part, ast.FormattedValue) or part.format_spec is not None:
+            continue
+        elif re.match(COUNTED, text) and not re.search(r"\b([Oo]f|[Aa]ll|each) $", before):
+            return True
+    return any("(s)" in str(p.value) for p in node.values if isinstance(p, ast.Constant))

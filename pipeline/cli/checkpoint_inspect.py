@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from pipeline.errors import InputError, PcanError, printable
+from pipeline.shared.counted import counted
 
 
 @click.group()
@@ -68,7 +69,8 @@ def lines(answer: dict[str, Any]) -> list[str]:
     epoch = "" if file["epoch"] is None else f", epoch {file['epoch']}"
     shown = [
         f"{file['path']}: {file['description']}{epoch}",
-        f"  {file['tensors']} tensors, {file['numbers']:,} numbers, {_mib(file['bytes'])}",
+        f"  {counted(file['tensors'], 'tensor')}, {file['numbers']:,} numbers, "
+        f"{_mib(file['bytes'])}",
         f"  {_count(file, 'classes')}, {_count(file, 'coarse_classes')}, "
         f"{_count(file, 'joints')}, {len(file['prototypes'])} sets of prototypes",
     ]
@@ -90,7 +92,7 @@ def _config_lines(config: dict[str, Any]) -> list[str]:
 def _fit_lines(fit: dict[str, Any]) -> list[str]:
     shown = [
         f"  {100 * fit['matched_share']:.1f} % of the numbers such a file should have match: "
-        f"{fit['matched']} tensors, {fit['renamed']} of them under another name"
+        f"{counted(fit['matched'], 'tensor')}, {fit['renamed']} of them under another name"
     ]
     for key, words in (
         ("missing", "missing from the file"),

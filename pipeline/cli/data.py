@@ -15,6 +15,7 @@ from pipeline.cli.common.options import (
     sweep_argument,
 )
 from pipeline.errors import NotReady
+from pipeline.shared.counted import counted
 
 if TYPE_CHECKING:
     from pipeline.data.check import DataFinding
@@ -223,7 +224,9 @@ def _announce(todo: "Plan") -> None:
     from pipeline.data.prepare import check_disk, needed_bytes
 
     ready = len(todo.tasks) - len(todo.missing)
-    click.echo(f"{todo.root}: {len(todo.tasks)} clips, {ready} of them ready.", err=True)
+    click.echo(
+        f"{todo.root}: {counted(len(todo.tasks), 'clip')}, {ready} of them ready.", err=True
+    )
     if not todo.missing:
         return
     need = needed_bytes(todo)
@@ -283,8 +286,8 @@ def print_findings(
     click.echo(
         f"store   {folder}: {counts['train']} training and {counts['val']} validation packs, "
         f"profile {store['profile']}, digest {store['digest'][:12]}"
-        + (f", only {store['limit']} clips of each split" if store["limit"] else "")
-        + (f", {len(store['skipped'])} clips skipped" if store["skipped"] else "")
+        + (f", only {counted(store['limit'], 'clip')} of each split" if store["limit"] else "")
+        + (f", {counted(len(store['skipped']), 'clip')} skipped" if store["skipped"] else "")
     )
 
 
@@ -326,4 +329,6 @@ def print_speed(speed: Mapping[str, Any] | None) -> None:
         )
         for step, ms in chain["stages"].items():
             click.echo(f"  {ms:8.2f} ms  {step}")
-        click.echo(f"  {chain['workers']} workers a process suggested. {chain['bound']}")
+        click.echo(
+            f"  {counted(chain['workers'], 'worker')} a process suggested. {chain['bound']}"
+        )

@@ -136,7 +136,7 @@ def _export(
     evaluate: bool,
     as_json: bool,
 ) -> None:
-    from pipeline.launch.overrulings import audit_stamp
+    from pipeline.launch.control_files import audit_stamp
     from pipeline.manage.repeat import record_manual_choice
     from pipeline.report.best.export import export
     from pipeline.report.best.text import best_lines, expected_of_winner, runner_up_difference

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.common.options import json_option, open_sweep, storage_option, sweep_argument
+from pipeline.shared.counted import counted
 
 if TYPE_CHECKING:
     from pipeline.cli.common.options import Opened
@@ -58,9 +59,8 @@ def command(
     file = out or opened.project.runs / opened.sweep.name / "compare.html"
     page = build_page(data, file)
     click.echo(str(file))
-    count = len(data["trials"])
-    noun = "trial" if count == 1 else "trials"
-    click.echo(f"{count} {noun}, {len(page) / 1e6:.1f} MB", err=True)
+    count = counted(len(data["trials"]), "trial")
+    click.echo(f"{count}, {len(page) / 1e6:.1f} MB", err=True)
     if open_it:
         click.launch(file.resolve().as_uri())
 

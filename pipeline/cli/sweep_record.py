@@ -26,10 +26,10 @@ def register(sweep: str | None, storage: str | None) -> None:
       pcan sweep register pcan_ntu60
     """
     from pipeline.launch.plan_reloader import changed_verdicts
-    from pipeline.launch.registration import describe, register_all
     from pipeline.preflight.model_probe import probe_models
     from pipeline.preflight.plan_facts import resolve_and_check
     from pipeline.study.db.storage import open_storage
+    from pipeline.study.register import register_all, registration_lines
     from pipeline.study.trial_rows import read_board
 
     opened = open_sweep(sweep)
@@ -37,8 +37,8 @@ def register(sweep: str | None, storage: str | None) -> None:
     resolution = resolve_and_check(plan, project)
     probe_models(plan, project, resolution, list(plan.variants), echo_err)
     store = open_storage(storage, project.runs)
-    done = register_all(plan, store, resolution)
-    for line in describe(done) or ["Nothing has changed."]:
+    done = register_all(plan, store, resolution.hashes)
+    for line in registration_lines(done) or ["Nothing has changed."]:
         echo_err(line)
     if any(one.changed for one in done):
         for line in changed_verdicts(plan, project, read_board(plan.name, store)):
@@ -73,10 +73,10 @@ def import_runs(
       pcan sweep import work_dirs/first_try work_dirs/second_try --sweep pcan_ntu60
     """
     from pipeline.diagnose.evidence import read_evidence
-    from pipeline.launch.registration import describe, register_all
     from pipeline.manage.import_runs import import_run
     from pipeline.preflight.plan_facts import resolve_and_check
     from pipeline.study.db.storage import open_storage
+    from pipeline.study.register import register_all, registration_lines
 
     opened = open_sweep(sweep)
     resolution = resolve_and_check(opened.sweep, opened.project)
@@ -93,7 +93,7 @@ def import_runs(
         end_with(failed)
     store = open_storage(storage, opened.project.runs)
     try:
-        for line in describe(register_all(opened.sweep, store, resolution)):
+        for line in registration_lines(register_all(opened.sweep, store, resolution.hashes)):
             echo_err(line)
         by_log = {Path(run.log): run for run in runs}
         failed += for_each(

@@ -43,7 +43,7 @@ def command(sweep: str | None, once: bool, storage: str | None, as_json: bool) -
     """
     from rich.console import Console
 
-    from pipeline.launch.pidfile import launch_is_alive
+    from pipeline.launch.launch_process import launch_is_alive
     from pipeline.report.status.live import snapshot
     from pipeline.study.db.storage import open_storage
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pipeline.errors import NotReady, StorageError, SweepFileError
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Slurm, Sweep
+from pipeline.shared.counted import counted
 from pipeline.study.db.sqlite import network_kind
 from pipeline.study.db.storage import Storage
 
@@ -104,7 +105,8 @@ def validate(
     if gpus > most:
         have = f"more than {most}" if most else "any"
         raise NotReady(
-            f"A job needs {gpus} GPUs (job.gpus), and no node of {where} has {have}. Name "
+            f"A job needs {counted(gpus, 'GPU')} (job.gpus), and no node of {where} "
+            f"has {have}. Name "
             "another partition under slurm:, or train on CPUs: --device cpu"
         )
     _refuse_time(sweep, offered, where, lead_s)

@@ -16,6 +16,7 @@ from pipeline.data.pool import run
 from pipeline.data.sources import Source
 from pipeline.data.verify import spread
 from pipeline.data.video import VideoError, frames, video_path
+from pipeline.shared.counted import counted
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 LIMIT_S = 120.0
@@ -62,15 +63,21 @@ Clips = Sequence[dict[str, Any]]
 
 def check_split(source: Source, annotation: Annotation, clips: Clips) -> Rows:
     """Clips of the split that the annotation lacks, or has twice."""
-    yield NOTE, f"{len(clips)} clips"
+    yield NOTE, f"{counted(len(clips), 'clip')}"
     names = [clip_name(clip) for clip in clips]
     listed = annotation.splits.get(source.split or "", names)
     lost = sorted(set(listed) - set(names))
     if lost:
-        yield WARNING, f"{len(lost)} clips of the split have no annotation, first: {lost[0]}"
+        yield (
+            WARNING,
+            f"{counted(len(lost), 'clip')} of the split have no annotation, first: {lost[0]}",
+        )
     twice = [name for name, times in collections.Counter(names).items() if times > 1]
     if twice:
-        yield WARNING, f"{len(twice)} clips are annotated twice, first: {twice[0]}"
+        yield (
+            WARNING,
+            f"{counted(len(twice), 'clip is', 'clips are')} annotated twice, first: {twice[0]}",
+        )
     if not clips:
         yield ERROR, "the split is empty"
 
@@ -84,14 +91,19 @@ def check_labels(_source: Source, _annotation: Annotation, clips: Clips) -> Rows
         label = wrong[0].get("label")
         yield (
             ERROR,
-            f"{len(wrong)} clips have no class number, first: {clip_name(wrong[0])}: {label!r}",
+            f"{counted(len(wrong), 'clip has', 'clips have')} no class number, "
+            f"first: {clip_name(wrong[0])}: {label!r}",
         )
         return
     counts = collections.Counter(int(clip["label"]) for clip in clips)
     if counts:
         empty = [label for label in range(max(counts)) if label not in counts]
         smallest, largest = min(counts.values()), max(counts.values())
-        yield NOTE, f"{len(counts)} classes of {smallest} to {largest} clips"
+        yield (
+            NOTE,
+            f"{counted(len(counts), 'class', 'classes')} of {smallest} to "
+            f"{counted(largest, 'clip')}",
+        )
         if empty:
             yield WARNING, f"no clips of the classes {', '.join(map(str, empty[:10]))}"
 
@@ -122,7 +134,7 @@ def check_joints(_source: Source, _annotation: Annotation, clips: Clips) -> Rows
     if broken:
         yield (
             ERROR,
-            f"{len(broken)} clips whose joints have a wrong form or do not fit, first: "
+            f"{counted(len(broken), 'clip')} whose joints have a wrong form or do not fit, first: "
             f"{broken[0]}",
         )
     if len(forms) > 1:
@@ -130,7 +142,10 @@ def check_joints(_source: Source, _annotation: Annotation, clips: Clips) -> Rows
     if count:
         share, beside_share = missing / count, outside / count
         form = next(iter(forms))
-        text = f"{form[0]} joints; {share:.1%} missing, {beside_share:.1%} beside the picture"
+        text = (
+            f"{counted(form[0], 'joint')}; {share:.1%} missing, {beside_share:.1%} "
+            f"beside the picture"
+        )
         yield (WARNING if share > 0.5 or beside_share > 0.2 else NOTE), text
 
 
@@ -142,7 +157,10 @@ def check_videos(source: Source, _annotation: Annotation, clips: Clips) -> Rows:
         yield ERROR, f"{len(lost)} of {len(paths)} videos are missing, first: {lost[0]}"
     empty = [path for path in paths if path not in set(lost) and path.stat().st_size == 0]
     if empty:
-        yield ERROR, f"{len(empty)} videos are empty files, first: {empty[0]}"
+        yield (
+            ERROR,
+            f"{counted(len(empty), 'video is', 'videos are')} empty files, first: {empty[0]}",
+        )
 
 
 def check_decoding(source: Source, clips: Clips, count: int, workers: int) -> Rows:
@@ -165,7 +183,7 @@ def check_decoding(source: Source, clips: Clips, count: int, workers: int) -> Ro
         elif decoded > total:
             yield NOTE, f"{path} has {decoded} frames, its annotation only {total}"
     shown = ", ".join(f"{width}x{height} ({n})" for (height, width), n in sizes.most_common(4))
-    yield NOTE, f"{len(some)} videos decoded: {shown}"
+    yield NOTE, f"{counted(len(some), 'video')} decoded: {shown}"
 
 
 def measure(task: tuple[Path, int]) -> tuple[int, tuple[int, int]]:
@@ -184,4 +202,7 @@ def overlaps(sources: Sequence[Source], annotations: dict[Path, Annotation]) -> 
         by_kind[source.kind] |= {clip_name(clip) for clip in clips}
     both = sorted(by_kind["train"] & by_kind["val"])
     if both:
-        yield f"{len(both)} clips are both trained and validated on, first: {both[0]}"
+        yield (
+            f"{counted(len(both), 'clip is', 'clips are')} both trained and "
+            f"validated on, first: {both[0]}"
+        )

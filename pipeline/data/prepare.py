@@ -20,6 +20,7 @@ from pipeline.data.pool import TaskResult, run
 from pipeline.data.sources import Source
 from pipeline.data.video import VideoError, frames, video_path
 from pipeline.errors import InputError, NotReady
+from pipeline.shared.counted import counted
 from pipeline.shared.pack import Pack, PackError, replace_file
 from pipeline.shared.store import MAKER, MANIFEST, digest_of, pack_path
 
@@ -214,7 +215,8 @@ def too_many(bad: dict[str, str], max_bad: int) -> str:
     """Return which clips failed; what is made stays, so that the next run goes on."""
     shown = "; ".join(list(bad.values())[:5])
     return (
-        f"{len(bad)} clips could not be prepared, more than --max-bad {max_bad}: {shown}. "
+        f"{counted(len(bad), 'clip')} could not be prepared, more than "
+        f"--max-bad {max_bad}: {shown}. "
         "Get these videos again, or allow more; what is done is kept."
     )
 

@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pipeline.shared.counted import counted
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Point:
@@ -257,7 +259,7 @@ class LogRun:
             if len(self._epochs) < MOST_EPOCHS:
                 self._epochs[epoch] = record
             else:
-                self.note(f"more than {MOST_EPOCHS} epochs; the rest is left out")
+                self.note(f"more than {counted(MOST_EPOCHS, 'epoch')}; the rest is left out")
         return record
 
 
@@ -306,7 +308,9 @@ def join(runs: Iterable[LogRun], path: str, format: str) -> Curve:
     if used > 1:
         notes.append(f"{used} runs joined across resumes")
     if left_out := len(with_epochs) - used:
-        notes.append(f"{left_out} earlier run(s) that the newest does not continue are left out")
+        run = counted(left_out, "earlier run")
+        verb = "is" if left_out == 1 else "are"
+        notes.append(f"{run} that the newest does not continue {verb} left out")
     return Curve(
         path=path,
         format=format,

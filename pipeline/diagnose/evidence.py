@@ -15,6 +15,7 @@ from pipeline.diagnose.read_log import read_log
 from pipeline.errors import InputError
 from pipeline.plan.recipe import MISSING, recipe_value
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.counted import counted
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.states import Cause, State
 
@@ -149,7 +150,11 @@ def _ending(curve: Curve) -> tuple[str, str | None, str]:
     if facts.failure is not None:
         return State.FAIL, "failed", facts.failure
     if facts.max_epochs is None:
-        return State.COMPLETE, None, f"{last} epochs; the log does not say how many were planned"
+        return (
+            State.COMPLETE,
+            None,
+            f"{counted(last, 'epoch')}; the log does not say how many were planned",
+        )
     if last >= facts.max_epochs:
         return State.COMPLETE, None, f"All {facts.max_epochs} epochs are done."
     if facts.stop_message is not None or (facts.stop_cause or "").startswith(Cause.PATIENCE):

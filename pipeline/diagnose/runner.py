@@ -8,6 +8,7 @@ from pipeline.diagnose.log_case import SEVERITIES, Finding, LogCase
 from pipeline.diagnose.rules import completeness, learning, rate, shape
 from pipeline.diagnose.rules.together import consistent
 from pipeline.plan.verdict import percent
+from pipeline.shared.counted import counted
 
 Rule = Callable[[LogCase], Iterator[Finding]]
 
@@ -80,14 +81,15 @@ def diagnosis_text(case: LogCase, findings: Sequence[Finding], notes: Sequence[s
 def title(case: LogCase) -> str:
     """Return the line with a log's name, epochs and best epoch."""
     curve, best = case.curve, case.series.best if case.series else None
-    planned = f" of {case.planned}" if case.planned else ""
-    counted = f"{curve.last_epoch}{planned} epochs"
+    trained = counted(curve.last_epoch, "epoch")
+    if case.planned:
+        trained = f"{curve.last_epoch} of {counted(case.planned, 'epoch')}"
     if curve.facts.by_iteration and not curve.points:
-        counted = "counted in iterations, not epochs"
+        trained = "counted in iterations, not epochs"
     if curve.facts.test is not None and not curve.points:
-        counted = "a test"
-    title = f"{curve.path} ({curve.format}): {counted}"
+        trained = "a test"
+    title = f"{curve.path} ({curve.format}): {trained}"
     if best is None or case.series is None:
         return title
-    clips = f", about {case.series.clips} validation clips" if case.series.clips else ""
+    clips = f", about {counted(case.series.clips, 'validation clip')}" if case.series.clips else ""
     return f"{title}, best {case.series.metric} {percent(best[1])} at epoch {best[0].epoch}{clips}"

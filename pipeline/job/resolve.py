@@ -56,6 +56,11 @@ class Resolution:
     base: Mapping[str, Any]
     configs: Mapping[str, ResolvedConfig]
 
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Digest of each variant's present recipe."""
+        return {name: config.hash for name, config in self.configs.items()}
+
 
 def resolve_variants(sweep: Sweep, project: Project) -> Resolution:
     """Resolve every variant's recipe.

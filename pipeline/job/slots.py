@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pipeline.env import gpu_lock_folder
 from pipeline.errors import NotReady
 from pipeline.job.gpus import Gpu, list_gpus
+from pipeline.shared.counted import counted
 from pipeline.shared.files import parsed
 
 
@@ -89,7 +90,11 @@ def gpu_slots(gpus: Sequence[Gpu], per_job: int, most: int | None) -> list[Slot]
     count = len(gpus) // per_job
     shown = ", ".join(str(gpu.index) for gpu in gpus) or "none"
     if count < (most or 1):
-        needs = f"{most} slots of {per_job} GPUs" if most else f"A job needs {per_job} GPUs"
+        needs = (
+            f"{counted(most, 'slot')} of {per_job} GPUs"
+            if most
+            else f"A job needs {counted(per_job, 'GPU')}"
+        )
         remedy = f"Use --slots {count}." if count else "On this machine: --device cpu"
         verb = " need" if most else ""
         raise NotReady(f"{needs}{verb}, and {len(gpus)} can be used here ({shown}). {remedy}")

@@ -28,6 +28,7 @@ from pipeline.launch.workdir import (
     take_ownership,
     write_workdir,
 )
+from pipeline.shared.counted import counted
 from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
@@ -232,7 +233,8 @@ def _refuse_remote_trials(context: LaunchContext, plan: Schedule) -> None:
         host = _remote_host(context, row)
         if host is not None and row.variant in names:
             raise NotReady(
-                f"{row.name} was started on {host} and has {row.epoch} epochs in {row.run_dir} "
+                f"{row.name} was started on {host} and has "
+                f"{counted(row.epoch, 'epoch')} in {row.run_dir} "
                 f"there, which is not seen here. Launch it on {host}, or let both hosts see "
                 "one project folder."
             )

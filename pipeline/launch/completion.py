@@ -18,6 +18,7 @@ from pipeline.launch.trial_runner import TrialRunner, outcome_of
 from pipeline.launch.workdir import run_dir
 from pipeline.plan.judge import judge
 from pipeline.plan.verdict import VerdictKind
+from pipeline.shared.counted import counted
 from pipeline.shared.states import Cause, Phase, State
 from pipeline.study.claim import claim_to_prune
 from pipeline.study.lease import LeaseLost
@@ -78,7 +79,8 @@ class CompletionQueue:
         if self._current.value.order.search is None or self._stillborn < MAX_STILLBORN:
             return None
         return NotReady(
-            f"The last {MAX_STILLBORN} trials failed before their first epoch ({outcome.cause}). "
+            f"The last {counted(MAX_STILLBORN, 'trial')} failed before their first "
+            f"epoch ({outcome.cause}). "
             f"Fix that, then run the same search with {MAX_STILLBORN} more --trials."
         )
 

@@ -45,7 +45,7 @@ class LaunchContext:
     @property
     def hashes(self) -> dict[str, str]:
         """Digest of each variant's present recipe."""
-        return {name: config.hash for name, config in self.resolution.configs.items()}
+        return self.resolution.hashes
 
     def rows(self) -> list[TrialRow]:
         """Return the sweep's trials as the storage has them now."""

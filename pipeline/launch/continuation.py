@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import NotReady
-from pipeline.launch.overrulings import audit_stamp
+from pipeline.launch.control_files import audit_stamp
 from pipeline.launch.workdir import newest_checkpoint, run_dir, wandb_id
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep

@@ -1,6 +1,7 @@
-"""What a launcher writes into a trial's run directory; a disk that refuses it ends no training."""
+"""What the control side writes into a trial's run directory while it is run, or overruled."""
 
 import datetime
+import getpass
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,13 +9,14 @@ from typing import Any
 from pipeline.job.exit_cause import Outcome
 from pipeline.launch.reporters import Reporter
 from pipeline.plan.judge import best
-from pipeline.shared.files import append_line, write_json
+from pipeline.shared.files import append_line, read_json, write_json
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
+from pipeline.study.owner import shown_host, this_host
 
 
 class ControlFiles:
-    """The control side's small files of one trial.
+    """A launch's small files of one trial; a disk that refuses them ends no training.
 
     Args:
         name: the trial, for messages.
@@ -75,6 +77,35 @@ class ControlFiles:
                     "some space or repair the folder."
                 )
             self._refused = True
+
+
+def overruled(rundir: RunDir) -> tuple[tuple[int, str], ...]:
+    """Return the overruled verdicts of a trial, by epoch and rule."""
+    return tuple((int(one["epoch"]), str(one["rule"])) for one in overrule_records(rundir))
+
+
+def overrule_records(rundir: RunDir) -> list[dict[str, Any]]:
+    return list((read_json(rundir.overruled) or {}).get("overruled", []))
+
+
+def overrule(rundir: RunDir, verdict: Mapping[str, Any], earlier: list[dict[str, Any]]) -> None:
+    """Record that a verdict is overruled, now, by the user who runs this."""
+    fields = {key: verdict.get(key) for key in ("epoch", "top1", "rule", "threshold", "reason")}
+    write_json(
+        rundir.overruled, {"schema": 1, "overruled": [*earlier, {**fields, **audit_stamp()}]}
+    )
+
+
+def audit_stamp() -> dict[str, str]:
+    """Return who decides this, where and when, for the record."""
+    return {"by": _user(), "host": shown_host(this_host()), "time": _now()}
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose uid has no name
+        return "unknown"
 
 
 def _now() -> str:

@@ -8,13 +8,12 @@ from typing import Any
 from pipeline.job.slots import Slot
 from pipeline.launch.budget import Budget
 from pipeline.launch.context import LaunchContext
+from pipeline.launch.control_files import audit_stamp
 from pipeline.launch.controller import LaunchController
 from pipeline.launch.enclosing_job import EnclosingJob
+from pipeline.launch.launch_process import write_pidfile
 from pipeline.launch.orders import RunOrder, Schedule
-from pipeline.launch.overrulings import audit_stamp
-from pipeline.launch.pidfile import write_pidfile
 from pipeline.launch.plan_reloader import changed_verdicts
-from pipeline.launch.registration import describe, register_all
 from pipeline.launch.reporters import LaunchResult, Reporter, report_error
 from pipeline.launch.retry_failed import retry_failed
 from pipeline.launch.scheduler import candidates, check_order
@@ -31,6 +30,7 @@ from pipeline.shared.states import Cause, State
 from pipeline.study.audit import record_manual_start
 from pipeline.study.best import eligible
 from pipeline.study.db.storage import Storage
+from pipeline.study.register import register_all, registration_lines
 
 #: How long a launch stays for the scheduler to end it: one that ends by itself while its job is
 #: being queued again may be taken for a job that failed.
@@ -115,8 +115,8 @@ def prepare_launch(
     sweep, order, reporter = request.sweep, request.order, request.reporter
     check_order(sweep, order)
     context = preflight(request, slots, candidates(sweep, order))
-    registered = register_all(sweep, context.study_storage, context.resolution)
-    for line in describe(registered):
+    registered = register_all(sweep, context.study_storage, context.resolution.hashes)
+    for line in registration_lines(registered):
         reporter.on_message(line)
     if order.variants and named:
         record_manual_start(sweep, context.study_storage, order.variants, audit_stamp())

@@ -5,6 +5,7 @@ from pipeline.job.exit_cause import Outcome, last_lines, most_relevant_log
 from pipeline.job.slots import Slot
 from pipeline.plan.search.rung_judge import is_check
 from pipeline.plan.verdict import Verdict, VerdictKind, percent
+from pipeline.shared.counted import counted
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.states import Cause, State
@@ -54,7 +55,7 @@ def completion_text(name: str, epoch: int, outcome: Outcome, details: str = "") 
         details: the end of the log of a failed trial; of another what follows.
     """
     if outcome.state == State.FAIL:
-        head = f"{name} failed after {epoch} epochs ({outcome.cause}): {outcome.reason}"
+        head = f"{name} failed after {counted(epoch, 'epoch')} ({outcome.cause}): {outcome.reason}"
         return f"{head}\n{details}" if details else head
     if outcome.state is None and outcome.cause == Cause.PAUSED:
         return f"{name} is paused; its place goes to the next."

@@ -13,8 +13,7 @@ from collections.abc import Mapping, Sequence
 from pipeline.errors import PcanError
 from pipeline.job.resolve import Resolution
 from pipeline.launch.context import LaunchContext
-from pipeline.launch.overrulings import overruled
-from pipeline.launch.registration import describe, register_all
+from pipeline.launch.control_files import overruled
 from pipeline.launch.reporters import Reporter
 from pipeline.launch.scheduler import candidates, check_order
 from pipeline.launch.workdir import run_dir
@@ -26,6 +25,7 @@ from pipeline.plan.verdict import Verdict, VerdictKind
 from pipeline.preflight.model_probe import DataPlacement, probe_models
 from pipeline.preflight.plan_facts import resolve_and_check
 from pipeline.shared.states import Kind, State
+from pipeline.study.register import register_all, registration_lines
 from pipeline.study.trial_rows import TrialRow
 
 POLL_S = 1.0
@@ -113,14 +113,14 @@ class PlanReloader:
         job = new.sweep.job.model_copy(update={"gpus": context.sweep.job.gpus})
         sweep = new.sweep.model_copy(update={"job": job})
         try:
-            registered = register_all(sweep, context.study_storage, new.resolution)
+            registered = register_all(sweep, context.study_storage, new.resolution.hashes)
             reversals = changed_verdicts(sweep, context.project, context.rows())
         except PcanError as error:
             self._reporter.on_message(
                 f"{file} has changed. {error} The launch goes on by the plan as it was."
             )
             return None
-        lines = describe(registered) or ["No rule of it is different."]
+        lines = registration_lines(registered) or ["No rule of it is different."]
         self._reporter.on_message(f"{file} has changed: {' '.join(lines)}")
         if job.gpus != new.sweep.job.gpus:
             self._reporter.on_message(f"job.gpus stays {job.gpus} until the next launch.")

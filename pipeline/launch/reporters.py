@@ -23,9 +23,9 @@ from pipeline.errors import InputError, PcanError
 from pipeline.job.exit_cause import Outcome
 from pipeline.job.slots import Slot
 from pipeline.launch.messages import completion_text, epoch_text, start_text
-from pipeline.launch.workdir import resumed_epoch
 from pipeline.plan.judge import Rules
 from pipeline.plan.verdict import Verdict, VerdictKind
+from pipeline.shared.counted import counted
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.start_record import changes
@@ -216,15 +216,10 @@ class LineReporter(Reporter):
         self._write(text)
 
     def on_trial_start(self, trial: RunningTrial) -> None:
-        self._write(
-            start_text(
-                trial.name,
-                trial.slot,
-                trial.number_of_start,
-                resumed_epoch(trial.rundir),
-                trial.folder,
-            )
-        )
+        spec = trial.rundir.read_spec()
+        epoch = spec.resumed_epoch if spec is not None else 0
+        number = trial.number_of_start
+        self._write(start_text(trial.name, trial.slot, number, epoch, trial.folder))
         for line in changes(trial.rundir.read_starts()[-2:]):
             self._write(f"  changed, {line}")
 
@@ -293,7 +288,9 @@ class WandbReporter(Reporter):
             kept = f"{summary.written} of {summary.trials} trials are in offline files"
             self._console.on_message(f"W&B: {kept}; send them: {command}")
         elif summary.trials:
-            self._console.on_message(f"W&B: all {summary.trials} trials are sent.")
+            self._console.on_message(
+                f"W&B: {counted(summary.trials, 'trial is', 'trials are')} sent."
+            )
 
     def _wake(self) -> None:
         """Have the mirror read the run directories again; after a first failure do nothing."""

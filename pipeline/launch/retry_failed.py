@@ -13,7 +13,7 @@ from pipeline.job.provenance import job_versions, versions
 from pipeline.job.torch_tools import code_root
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.continuation import continue_as_new_trial
-from pipeline.launch.overrulings import records
+from pipeline.launch.control_files import overrule_records
 from pipeline.launch.scheduler import all_variants, weight_makers
 from pipeline.launch.workdir import run_dir
 from pipeline.plan.ladder import walk
@@ -62,7 +62,7 @@ def _wanted(context: LaunchContext, rows: list[TrialRow]) -> list[str]:
 
 def _retry(context: LaunchContext, row: TrialRow, why: str) -> list[str]:
     sweep, project = context.sweep, context.project
-    earlier = records(run_dir(project, sweep.name, row.variant, row.number))
+    earlier = overrule_records(run_dir(project, sweep.name, row.variant, row.number))
     try:
         number = continue_as_new_trial(sweep, project, context.study_storage, row, earlier)
     except InputError:  # another launch has enqueued it in this moment

@@ -108,11 +108,11 @@ def next_trials(
     """
     step = None
     if order.confirms:
-        chosen, why = confirmed_variants(order), "the repetitions on other seeds are done"
+        chosen, why = confirmed_variants(order), "The repetitions on other seeds are done"
     elif order.variants:
-        chosen, why = list(order.variants), "the named variants are done"
+        chosen, why = list(order.variants), "The named variants are done"
     elif order.policy == "all":
-        chosen, why = all_variants(sweep), "all variants are done"
+        chosen, why = all_variants(sweep), "All variants are done"
     else:
         step = walk(sweep, ended_recipes(sweep, rows, hashes))
         chosen, why = list(step.path), step.why

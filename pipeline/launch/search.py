@@ -11,8 +11,8 @@ from typing import Any
 from pipeline.errors import StorageError
 from pipeline.job.exit_cause import Outcome
 from pipeline.launch.context import LaunchContext
+from pipeline.launch.control_files import overruled
 from pipeline.launch.orders import Schedule, SearchOrder
-from pipeline.launch.overrulings import overruled
 from pipeline.launch.search_rule import rule_of, rule_of_trial
 from pipeline.launch.trial_lease import TrialLease
 from pipeline.launch.workdir import newest_checkpoint
@@ -20,6 +20,7 @@ from pipeline.plan.recipe import recipe_values
 from pipeline.plan.search.rules import RULES, Rung
 from pipeline.plan.search.rung_judge import RungRules
 from pipeline.plan.verdict import VerdictKind
+from pipeline.shared.counted import counted
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.states import Cause, Phase, State
 from pipeline.study.begun_search import as_first_begun, search_trials
@@ -37,7 +38,7 @@ def next_search(context: LaunchContext, order: SearchOrder, rows: Sequence[Trial
     trials = search_trials(rows, order.variant)
     spent = hours_so_far(context.sweep, trials)
     if order.gpu_hours is not None and spent >= order.gpu_hours:
-        why = f"the search's {order.gpu_hours:g} GPU hours are used up ({_by_state(trials)})"
+        why = f"The search's {order.gpu_hours:g} GPU hours are used up ({_by_state(trials)})"
         return Schedule(requests=(), why=why)
     resumable, beaten = _sort_paused(context, order, trials)
     request = ClaimRequest(
@@ -52,9 +53,9 @@ def next_search(context: LaunchContext, order: SearchOrder, rows: Sequence[Trial
         ),
     )
     unfinished = [row for row in trials if not row.finished]
-    why = f"the search has run its {_by_state(trials)}"
+    why = f"The search has run its {_by_state(trials)}"
     if unfinished:
-        why = f"{counted(len(unfinished))} of the search not finished"
+        why = f"{counted(len(unfinished), 'trial')} of the search not finished"
     return Schedule(requests=(request,), why=why, to_prune=beaten)
 
 
@@ -101,12 +102,7 @@ def _by_state(trials: Sequence[TrialRow]) -> str:
         for state in (State.COMPLETE, State.PRUNED, State.FAIL)
         if state in states
     )
-    return counted(len(trials)) + (f": {counts}" if counts else "")
-
-
-def counted(number: int) -> str:
-    """Return a number of trials in words."""
-    return f"{number} trial{'s' if number != 1 else ''}"
+    return counted(len(trials), "trial") + (f": {counts}" if counts else "")
 
 
 def rung_rules_for(context: LaunchContext, lease: TrialLease, rundir: RunDir) -> RungRules:

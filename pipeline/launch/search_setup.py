@@ -9,13 +9,13 @@ from pipeline.launch.budget import Budget
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.orders import SearchOrder
 from pipeline.launch.reporters import Reporter
-from pipeline.launch.search import counted
 from pipeline.launch.search_rule import rule_of
 from pipeline.plan.config_diff import differences
 from pipeline.plan.recipe import recipe_values
 from pipeline.plan.search.rules import SyncHalving
 from pipeline.plan.search.space import rates_of
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.counted import counted
 from pipeline.shared.states import Kind, State
 from pipeline.study.begun_search import search_trials
 from pipeline.study.gpu_hours import epoch_hours, hours_so_far
@@ -87,7 +87,7 @@ def start_search(
     order = dataclasses.replace(order, trials=settle_trials(context, order, rows))
     trials = search_trials(rows, order.variant)
     rule = rule_of(context, order.variant, rows)
-    much = counted(order.trials) if order.trials != UNLIMITED else "as many trials as fit"
+    much = counted(order.trials, "trial") if order.trials != UNLIMITED else "as many trials as fit"
     within = f" within {order.gpu_hours:g} GPU hours" if order.gpu_hours is not None else ""
     checks = ", ".join(str(check) for check in rule.checks)
     how = f"{rule.name}, checked after epoch {checks}" if checks else "no stopping rule"

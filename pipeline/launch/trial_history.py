@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from pipeline.launch.context import CurrentContext, LaunchContext
-from pipeline.launch.control_files import ControlFiles
-from pipeline.launch.overrulings import overruled
+from pipeline.launch.control_files import ControlFiles, overruled
 from pipeline.launch.reporters import Reporter
 from pipeline.launch.search import rung_rules_for
 from pipeline.launch.trial_lease import TrialLease

@@ -14,16 +14,13 @@ from pipeline.job.process import Command, JobProcess
 from pipeline.job.slots import Slot
 from pipeline.job.torch_tools import interpreter, job_env
 from pipeline.launch.context import LaunchContext
-from pipeline.launch.control_files import ControlFiles
-from pipeline.launch.heartbeat import LeaseHeartbeat
+from pipeline.launch.control_files import ControlFiles, overruled
 from pipeline.launch.messages import log_excerpt
-from pipeline.launch.overrulings import overruled
 from pipeline.launch.reporters import Reporter
-from pipeline.launch.standing_ranks import log_sizes, standing_ranks
 from pipeline.launch.stop_requests import StopLevel, StopRequests
 from pipeline.launch.trial_history import TrialHistory, TrialRules
-from pipeline.launch.trial_lease import TrialLease
-from pipeline.launch.watchdog import Watchdog
+from pipeline.launch.trial_lease import LeaseHeartbeat, TrialLease
+from pipeline.launch.watchdog import Watchdog, log_sizes, standing_ranks
 from pipeline.plan.judge import Rules
 from pipeline.plan.project import relative
 from pipeline.plan.sweep import JobSettings

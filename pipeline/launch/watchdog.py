@@ -1,17 +1,19 @@
-"""Distinguish a job that hangs from one that is slow.
+"""Distinguish a job that hangs from one that is slow, and find the rank that stands.
 
 The job writes where it is after every step (`progress.json`). How long a step takes is learnt for
 each phase; a job that makes no step for many times as long counts as stalled. Only a clock that
 never jumps is used, and only time in which this launcher itself was awake counts.
 """
 
+import re
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipeline.env import stall_floor_s
+from pipeline.shared.rundir import RunDir
 
 #: Factors on the floor where the pace is not known yet: the first step of a phase, ...
 UNKNOWN = 2
@@ -23,6 +25,14 @@ MEDIANS = 30
 LONGEST = 4
 #: A longer pause between two checks was the launcher's own sleep, not the job's.
 AWAKE_S = 2.0
+#: Where a rank is that waits for the others.
+_WAITING = re.compile(
+    r"torch/(?:distributed|nn/parallel|autograd|_tensor)|mmengine/(?:dist|model/wrappers)|"
+    r"pipeline/train/distributed"
+)
+#: The thread that runs the training is the last that faulthandler writes.
+_MAIN = re.compile(r"(?:Current t|T)hread 0x[0-9a-f]+ .*\(most recent call first\):\n")
+_FRAME = re.compile(r'^  File "([^"]+)", line (\d+) in (\S+)', re.M)
 
 
 class Watchdog:
@@ -60,8 +70,8 @@ class Watchdog:
         if self._quiet <= self.limit_s:
             return None
         return (
-            f"no step for {self._quiet:.0f} s{self._usual()}, {_where(progress)}; the stacks of "
-            "all ranks are in their logs"
+            f"no step for {self._quiet:.0f} s{self._usual()}, {_last_sign(progress)}; the "
+            "stacks of all ranks are in their logs"
         )
 
     @property
@@ -89,8 +99,52 @@ class Watchdog:
         return f" (usual: {statistics.median(gaps):.1f} s)" if gaps else ""
 
 
-def _where(progress: Mapping[str, Any]) -> str:
+def _last_sign(progress: Mapping[str, Any]) -> str:
     if not progress:
         return "before its first sign of life"
     step = f" {progress['iter']}/{progress['iters']}" if progress.get("iters") else ""
     return f"in epoch {progress.get('epoch')}, {progress.get('phase')}{step}"
+
+
+def log_sizes(rundir: RunDir, ranks: int) -> list[int]:
+    """Return the present sizes of the ranks' logs."""
+    files = [rundir.rank_log(rank) for rank in range(ranks)]
+    return [file.stat().st_size if file.exists() else 0 for file in files]
+
+
+def standing_ranks(rundir: RunDir, since: Sequence[int]) -> str:
+    """Return a clause on the ranks that do not wait for others, "" if that cannot be said.
+
+    Args:
+        since: the sizes of the logs before the ranks were asked for their stacks.
+    """
+    places = [_place(rundir, rank, start) for rank, start in enumerate(since)]
+    standing = [rank for rank, place in enumerate(places) if place is None or not _waits(place)]
+    if not standing or (len(standing) == len(places) and len(places) > 1):
+        return ""
+    named = [f"rank {rank} {_frame(places[rank])} (rank{rank}.log)" for rank in standing]
+    waiting = "; the others wait for it" if len(standing) < len(places) else ""
+    return f": {', '.join(named)}{waiting}"
+
+
+def _place(rundir: RunDir, rank: int, start: int) -> list[tuple[str, str, str]] | None:
+    """Return the frames of a rank's main thread, innermost first; None if it wrote none."""
+    try:
+        with open(rundir.rank_log(rank), "rb") as stream:
+            stream.seek(start)
+            text = stream.read().decode("utf-8", errors="replace")
+    except OSError:
+        return None
+    stacks = _MAIN.split(text)
+    return _FRAME.findall(stacks[-1]) if len(stacks) > 1 else None
+
+
+def _waits(frames: Sequence[tuple[str, str, str]]) -> bool:
+    return bool(frames) and _WAITING.search(frames[0][0]) is not None
+
+
+def _frame(frames: Sequence[tuple[str, str, str]] | None) -> str:
+    if not frames:
+        return "does not answer"
+    file, line, function = frames[0]
+    return f"stands in {function}, {file.rpartition('/')[2]}:{line}"

@@ -21,6 +21,7 @@ from pipeline.plan.project import Project, relative
 from pipeline.plan.search.space import moved_with_lr
 from pipeline.plan.sweep import Sweep
 from pipeline.preflight.machine_overrides import DATA_ROOT, apply_data_root
+from pipeline.shared.counted import counted
 from pipeline.shared.files import FormatError, append_line, write_json, write_text
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
@@ -283,12 +284,6 @@ def quarantine_damaged(rundir: RunDir) -> list[str]:
     return [line for line in lines if line is not None]
 
 
-def resumed_epoch(rundir: RunDir) -> int:
-    """Return the epoch of the checkpoint that the next start goes on from, 0 without one."""
-    spec = rundir.read_spec()
-    return _epoch_of(Path(spec.resume)) if spec is not None and spec.resume else 0
-
-
 def _checkpoints(rundir: RunDir) -> list[Path]:
     """Return the trial's checkpoints, the newest first."""
     found = [f for f in rundir.checkpoints.glob("epoch_*.pth") if _epoch_of(f) > 0]
@@ -362,7 +357,8 @@ def check_ownership(project: Project, rundir: RunDir, lease: TrialLease) -> None
         return
     epochs = len(rundir.read_measurements())
     raise StorageError(
-        f"{relative(rundir.root, project.root)} holds {epochs} epochs of a trial that this "
+        f"{relative(rundir.root, project.root)} holds "
+        f"{counted(epochs, 'epoch')} of a trial that this "
         "storage does not know. Add it to this storage: pcan doctor --rebuild. Or move that "
         "folder away and start again."
     )
@@ -374,7 +370,8 @@ def _refuse_to_start_over(project: Project, rundir: RunDir, lease: TrialLease) -
     if not trained:
         return
     raise NotReady(
-        f"{lease.name} has measured {trained[-1]} epochs, but none of its checkpoints in "
+        f"{lease.name} has measured {counted(trained[-1], 'epoch')}, but none "
+        f"of its checkpoints in "
         f"{relative(rundir.checkpoints, project.root)} can be opened. Put one back; or, to train "
         f"it from the beginning, move {relative(rundir.root, project.root)} away."
     )

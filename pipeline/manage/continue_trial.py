@@ -10,11 +10,12 @@ from typing import Any
 
 from pipeline.errors import InputError, NotReady
 from pipeline.launch.continuation import continue_as_new_trial
-from pipeline.launch.overrulings import audit_stamp, overrule, records
+from pipeline.launch.control_files import audit_stamp, overrule, overrule_records
 from pipeline.launch.workdir import newest_checkpoint, run_dir
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import NON_FINITE_RULES
+from pipeline.shared.counted import counted
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.states import Cause, Kind, Phase, State
 from pipeline.study.db.storage import Storage
@@ -48,7 +49,7 @@ def continue_trial(
     if verdict.get("rule") in NON_FINITE_RULES:
         raise InputError(f"{row.name} {_refusal(row, verdict)}")
     rundir = _rundir(sweep, project, row)
-    overrule(rundir, verdict, records(rundir))
+    overrule(rundir, verdict, overrule_records(rundir))
     if row.phase != Phase.RUNNING:
         return f"{row.name} goes on {_after(row)} with the next {_launch(sweep, row)}"
     deadline = time.monotonic() + lift_s
@@ -75,7 +76,7 @@ def _continue_finished(sweep: Sweep, project: Project, storage: Storage, row: Tr
             f"{row.name} cannot go on: {relative(old.checkpoints, project.root)} no longer "
             "holds a checkpoint."
         )
-    earlier = records(old)
+    earlier = overrule_records(old)
     recorded = any(_same(one, verdict) for one in earlier)  # while the trial still ran
     overruling = [] if verdict is None or recorded else [{**verdict, **audit_stamp()}]
     number = continue_as_new_trial(sweep, project, storage, row, [*earlier, *overruling])
@@ -124,7 +125,7 @@ def _refusal(row: TrialRow, verdict: Mapping[str, Any] | None) -> str | None:
             "a variant of its own and launch that."
         )
     if row.state != State.FAIL and verdict is None:
-        return f"has run all its {row.epoch} epochs; there is nothing to overrule."
+        return f"has run all its {counted(row.epoch, 'epoch')}; there is nothing to overrule."
     return None
 
 

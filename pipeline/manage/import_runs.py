@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.diagnose.evidence import EarlierRun
 from pipeline.errors import InputError
-from pipeline.launch.overrulings import audit_stamp
+from pipeline.launch.control_files import audit_stamp
 from pipeline.launch.workdir import run_dir, wandb_id
 from pipeline.plan.judge import best
 from pipeline.plan.project import Project

@@ -5,17 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StorageError
-from pipeline.launch.registration import describe, register_all
 from pipeline.launch.workdir import spec_facts
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
 from pipeline.preflight.plan_facts import resolve_and_check
+from pipeline.shared.counted import counted
 from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.shared.states import Phase, State
 from pipeline.study.db.storage import Storage
 from pipeline.study.import_trials import NumberTaken, RecoveredTrial, recover
+from pipeline.study.register import register_all, registration_lines
 
 
 def rebuild(sweep: Sweep, project: Project, storage: Storage) -> Iterator[str]:
@@ -33,7 +34,8 @@ def rebuild(sweep: Sweep, project: Project, storage: Storage) -> Iterator[str]:
             f"{relative(project.runs / sweep.name, project.root)} holds no run directories to "
             "rebuild from."
         )
-    yield from describe(register_all(sweep, storage, resolve_and_check(sweep, project)))
+    hashes = resolve_and_check(sweep, project).hashes
+    yield from registration_lines(register_all(sweep, storage, hashes))
     for folder in folders:
         yield f"{folder.parent.name}/{folder.name}: {_one(sweep, project, storage, folder)}."
 
@@ -75,9 +77,9 @@ def _one(sweep: Sweep, project: Project, storage: Storage, folder: Path) -> str:
     if outcome.get("state") in (State.COMPLETE, State.PRUNED, State.FAIL):
         state = str(outcome["state"])
         lease.tell(state, history, cause=cause, reason=reason, verdicts=verdicts, seconds=0.0)
-        return f"{state.lower()} after {len(history)} epochs"
+        return f"{state.lower()} after {counted(len(history), 'epoch')}"
     lease.release(Phase.INTERRUPTED, cause=cause, reason=reason or "rebuilt", seconds=0.0)
-    return f"{len(history)} epochs, to be gone on with"
+    return f"{counted(len(history), 'epoch')}, to be gone on with"
 
 
 def _verdicts(rundir: RunDir) -> list[dict[str, Any]]:

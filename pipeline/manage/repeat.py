@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.errors import InputError, NoResult, NotReady
-from pipeline.launch.overrulings import audit_stamp
+from pipeline.launch.control_files import audit_stamp
 from pipeline.launch.workdir import run_dir, wandb_id
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep

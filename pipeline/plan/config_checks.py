@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.errors import SweepFileError
 from pipeline.plan.search.space import LR
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.counted import counted
 
 
 def check_against(sweep: Sweep, facts: Mapping[str, Mapping[str, Any]]) -> None:
@@ -75,7 +76,8 @@ def _check_gates(sweep: Sweep, name: str, epochs: int, validated: Any) -> None:
         where = _gate_line(sweep, name, i)
         if gate.epoch > epochs:
             raise SweepFileError(
-                f"{where}: a gate at epoch {gate.epoch}, but {name} has {epochs} epochs."
+                f"{where}: a gate at epoch {gate.epoch}, but {name} has "
+                f"{counted(epochs, 'epoch')}."
             )
         missed = sorted(gate.needs - set(validated)) if validated is not None else []
         if missed:

@@ -14,6 +14,7 @@ from pipeline.plan.search import rung_judge
 from pipeline.plan.search.rung_judge import RungRules
 from pipeline.plan.sweep import Patience, Variant, WarmStart
 from pipeline.plan.verdict import Verdict, VerdictKind, non_finite, percent, with_error
+from pipeline.shared.counted import counted
 from pipeline.shared.measurement import Measurement, by_epoch
 from pipeline.shared.states import Cause, State
 
@@ -257,7 +258,7 @@ def _patience(measured: list[Measurement], patience: Patience) -> Iterator[Verdi
         threshold=count.best + patience.min_delta,
         reading=max((m.top1 for m in trained[count.place + 1 :] if m.finite), default=None),
         reason=(
-            f"epoch {latest.epoch}: {count.waited} epochs in a row did not beat "
+            f"epoch {latest.epoch}: {counted(count.waited, 'epoch')} in a row did not beat "
             f"{percent(count.best)} (epoch {best_epoch}) by {percent(patience.min_delta)}"
         ),
         state=State.COMPLETE,

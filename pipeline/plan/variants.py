@@ -19,6 +19,7 @@ from pipeline.plan.sweep import (
     VariantEntry,
 )
 from pipeline.plan.yaml_lines import KeyPath, line_of
+from pipeline.shared.counted import counted
 
 EPOCHS = "train_cfg.max_epochs"
 #: Far beyond any training; a typing error above it would keep every tool busy for hours.
@@ -104,7 +105,9 @@ class Resolver:
         for gate in variant.gates:
             if epochs is not None and gate.epoch > epochs:
                 place = keys if self._file.variants[name].gates is None else (*keys, "gates")
-                problem = f"a gate at epoch {gate.epoch}, but {name} has {epochs} epochs"
+                problem = (
+                    f"a gate at epoch {gate.epoch}, but {name} has {counted(epochs, 'epoch')}"
+                )
                 raise self._error(place, problem)
         for path, space in variant.space.items():
             self._check_recipe_inside(name, path, space, variant)

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from pipeline.env import stall_floor_s, storage_patience_s
 from pipeline.errors import InputError, NotReady
+from pipeline.job.job_environment import refuse_old_environment
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.counted import counted
 
 #: Required where the size of a checkpoint is not known yet.
 MIN_FREE_BYTES = 500_000_000
@@ -20,14 +22,16 @@ MIN_FREE_BYTES = 500_000_000
 def check_ready(sweep: Sweep, project: Project, variants: Sequence[str]) -> None:
     """Refuse a launch without its starting checkpoint, disk space, or a folder to write in.
 
-    The fast part of `pcan doctor`: milliseconds, before every launch; a second more where the
-    sweep file names the digest of a large checkpoint.
+    The fast part of `pcan doctor`: milliseconds, before every launch; a tenth of a second more
+    where jobs have an interpreter of their own, a second where the sweep file names the digest
+    of a large checkpoint.
 
     Raises:
-        NotReady: all problems, most important first.
+        NotReady: all problems, most important first; the interpreter of jobs is too old.
         InputError: a starting checkpoint is not a checkpoint, or not the one that is named.
     """
     stall_floor_s(), storage_patience_s()  # refused here, not while a trial runs
+    refuse_old_environment(sweep.job, project.root)
     problems = missing_checkpoints(sweep, project, variants)
     problems += [p for p in (unwritable_reason(project.runs), loopback_problem()) if p is not None]
     need, why = disk_need(sweep, project, len(variants))
@@ -105,7 +109,7 @@ def disk_need(sweep: Sweep | None, project: Project, variants: int) -> tuple[int
     if max(sizes) == 0:
         return MIN_FREE_BYTES, "the size of a checkpoint is not known yet"
     need = (3 * variants + 1) * max(sizes)
-    why = f"{variants} trials of 3 checkpoints of up to {max(sizes) / 1e6:.0f} MB"
+    why = f"{counted(variants, 'trial')} of 3 checkpoints of up to {max(sizes) / 1e6:.0f} MB"
     return max(need, MIN_FREE_BYTES // 10), why
 
 

@@ -7,6 +7,12 @@ from pathlib import Path
 
 import pipeline
 from pipeline.job.gpus import choose, list_gpus
+from pipeline.job.job_environment import (
+    NEWEST_TORCH,
+    TRIED,
+    refuse_old_environment,
+    release_of,
+)
 from pipeline.job.slots import gpu_slots
 from pipeline.job.torch_tools import code_root, run_tool
 from pipeline.plan.sweep import JobSettings
@@ -19,23 +25,19 @@ from pipeline.preflight.launch_checks import (
 )
 from pipeline.study.db.storage import open_storage
 
-#: The first release whose `weights_only` loading cannot be made to run code.
-SAFE_TORCH = (2, 10)
-
 
 def check_environment(context: CheckContext) -> Iterator[CheckFinding]:
     """Check that everything is installed and that a checkpoint can be saved and loaded."""
     job = context.sweep.job if context.sweep is not None else JobSettings()
+    refuse_old_environment(job, context.project.root)
     answer = run_tool("selftest", {}, job, context.project.root)
     for name, problem in answer["problems"].items():
         yield error("environment", f"{name}: {problem}")
     version = str(answer["versions"].get("torch", "0.0"))
-    parts = tuple(int(p) for p in version.split("+")[0].split(".")[:2] if p.isdigit())
-    if parts < SAFE_TORCH:
+    if release_of(version) > NEWEST_TORCH:
         yield warning(
             "environment",
-            f"torch {version} has known holes in its safe loading; train only from weights you "
-            "trust, or use torch 2.10 or newer.",
+            f"torch {version} is newer than what was tried ({TRIED}); watch the first epochs.",
         )
     versions = ", ".join(f"{name} {v}" for name, v in answer["versions"].items())
     yield note("environment", versions)

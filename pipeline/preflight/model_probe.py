@@ -20,6 +20,7 @@ from pipeline.job.resolve import (
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.preflight.machine_overrides import DATA_ROOT, apply_data_root
+from pipeline.shared.counted import counted
 
 #: Samples of this store are read as the config says.
 DEFAULT_STORE = "video"
@@ -192,7 +193,7 @@ def _against(loader: str, path: Path, split: str, probe: ModelProbe, cache: Path
     if probe.classes is not None and highest >= probe.classes:
         yield (
             f"{loader}: {facts[split]['clip']} in {path} has label {highest}, but the head has "
-            f"{probe.classes} classes (labels 0 to {probe.classes - 1}). Set "
+            f"{counted(probe.classes, 'class', 'classes')} (labels 0 to {probe.classes - 1}). Set "
             "model.cls_head.num_classes, or use the annotation that belongs to the head."
         )
     if probe.joints is not None and joints and joints != [probe.joints]:

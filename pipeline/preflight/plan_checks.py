@@ -20,6 +20,7 @@ from pipeline.preflight.model_probe import (
     rehearsal_problems,
 )
 from pipeline.preflight.plan_facts import resolve_and_check
+from pipeline.shared.counted import counted
 
 #: How many names of missing or bad samples a message lists beside their number.
 NAMED = 3
@@ -89,7 +90,8 @@ def check_weights(context: CheckContext) -> Iterator[CheckFinding]:
         if has is not None and made["classes"] not in (None, has):
             yield error(
                 "weights",
-                f"{start.checkpoint}: its head has {has} classes, the config's model has "
+                f"{start.checkpoint}: its head has {counted(has, 'class', 'classes')}, "
+                f"the config's model has "
                 f"{made['classes']}.",
             )
 
@@ -164,12 +166,16 @@ def joint_findings(clips: list[dict[str, Any]], where: str) -> Iterator[CheckFin
     empty = [c for c in clips if "keypoint" not in c or not np.size(c["keypoint"])]
     if empty:
         names = ", ".join(clip_name(c) for c in empty[:NAMED])
-        yield error("data", f"{where}: {len(empty)} clips have no joints: {names}.")
+        yield error(
+            "data", f"{where}: {counted(len(empty), 'clip has', 'clips have')} no joints: {names}."
+        )
     without = {id(clip) for clip in empty}
     forms = [text for c in clips if id(c) not in without and (text := joint_form_problem(c))]
     if forms:
         yield error(
-            "data", f"{where}: {len(forms)} clips have joints of a wrong form: {forms[0]}."
+            "data",
+            f"{where}: {counted(len(forms), 'clip has', 'clips have')} joints of a "
+            f"wrong form: {forms[0]}.",
         )
         return
     broken = [c for c in clips if np.isnan(np.asarray(c.get("keypoint", 0.0), "f4")).any()]
@@ -177,7 +183,8 @@ def joint_findings(clips: list[dict[str, Any]], where: str) -> Iterator[CheckFin
         names = ", ".join(clip_name(c) for c in broken[:NAMED])
         yield warning(
             "data",
-            f"{where}: {len(broken)} clips have joints that are NaN: {names}. They count as "
+            f"{where}: {counted(len(broken), 'clip has', 'clips have')} joints that "
+            f"are NaN: {names}. They count as "
             "missing joints.",
         )
 

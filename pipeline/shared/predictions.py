@@ -9,6 +9,8 @@ import json
 import sys
 import zlib
 
+from pipeline.shared.counted import counted
+
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
@@ -62,7 +64,7 @@ class Predictions:
         except (zlib.error, KeyError, TypeError) as error:
             raise ValueError(f"damaged predictions: {error!r}") from error
         if len(columns) != 4 * size or not unpacking.eof:
-            raise ValueError(f"{len(columns)} bytes for {size} clips")
+            raise ValueError(f"{len(columns)} bytes for {counted(size, 'clip')}")
         halves = columns[: 2 * size], columns[2 * size :]
         predicted, labels = (_little(array.array("H", half)) for half in halves)
         return cls(epoch, metric, top1, ids, predicted, labels)

@@ -4,6 +4,7 @@ Both sides use this module, so it keeps to Python 3.8 and the standard library. 
 """
 
 import dataclasses
+import re
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 from pipeline.shared.files import FormatError, check_schema
@@ -99,6 +100,12 @@ class TrialSpec:
         start = self.warm_start or {}
         checked = start.get("expect") is not None and start.get("on_mismatch") != "skip"
         return checked and self.resume is None
+
+    @property
+    def resumed_epoch(self) -> int:
+        """The epoch of the checkpoint that the job goes on from, 0 without one."""
+        digits = re.search(r"epoch_(\d+)\.pth$", self.resume or "")
+        return int(digits.group(1)) if digits else 0
 
     @property
     def reads_packs(self) -> bool:

@@ -8,7 +8,7 @@ from pipeline.shared.states import Phase
 from pipeline.study.trial_rows import TrialRow
 
 
-def gpu_hours(sweep: Sweep, rows: Sequence[TrialRow]) -> float:
+def _ended_hours(sweep: Sweep, rows: Sequence[TrialRow]) -> float:
     """Return the GPU hours of ended jobs of these trials (on the CPU: hours times processes)."""
     return sum(row.seconds for row in rows) * sweep.job.gpus / 3600
 
@@ -39,6 +39,6 @@ def epoch_hours(sweep: Sweep, rows: Sequence[TrialRow]) -> tuple[float | None, b
     """
     run = [r for r in rows if r.epoch > 0 and r.seconds > 0 and r.variant not in sweep.makers]
     if run:
-        return gpu_hours(sweep, run) / sum(r.epoch for r in run), True
+        return _ended_hours(sweep, run) / sum(r.epoch for r in run), True
     minutes = sweep.job.epoch_minutes
     return (minutes * sweep.job.gpus / 60 if minutes is not None else None), False

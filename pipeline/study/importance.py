@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.counted import counted
 from pipeline.shared.states import State
 from pipeline.study.sampler import distribution
 from pipeline.study.trial_rows import TrialRow
@@ -77,4 +78,7 @@ def _sentence(record: dict[str, Any], run: int) -> str:
             f"{name}: which values mattered is unknown; it takes {MIN_TRIALS} complete trials, "
             f"and there are {count}."
         )
-    return f"{name}: which values mattered is unknown: its {count} trials are too similar."
+    return (
+        f"{name}: which values mattered is unknown: its "
+        f"{counted(count, 'trial is', 'trials are')} too similar."
+    )

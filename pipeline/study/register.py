@@ -7,7 +7,7 @@ a new trial of its study; a changed metric is refused.
 
 import dataclasses
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -85,6 +85,28 @@ def register(
             _register_one(sweep, name, recipe, storage, known.get(study_name(sweep, name)))
             for name, recipe in recipes.items()
         ]
+
+
+def register_all(sweep: Sweep, storage: Storage, hashes: Mapping[str, str]) -> list[Registered]:
+    """Register every variant.
+
+    Args:
+        hashes: digest of each variant's resolved config.
+    """
+    recipes = {name: recipe_of(variant, hashes[name]) for name, variant in sweep.variants.items()}
+    return register(sweep, storage, recipes)
+
+
+def registration_lines(done: Sequence[Registered]) -> list[str]:
+    """Return a line for each thing that registering changed."""
+    new = [r.variant for r in done if r.created]
+    lines = [f"Registered: {', '.join(new)}."] if new else []
+    for r in done:
+        if r.new_recipe:
+            lines.append(f"{r.variant}: the recipe has changed; it gets a new trial.")
+        if r.changed:
+            lines.append(f"{r.variant}: {', '.join(r.changed)} changed; recorded with the date.")
+    return lines
 
 
 def _register_one(

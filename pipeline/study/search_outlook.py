@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.plan.search.expected_gain import ENOUGH, MORE, GainForecast, expected_gain
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.counted import counted
 from pipeline.shared.states import Kind, Phase, State
 from pipeline.study.best import eligible
 from pipeline.study.gpu_hours import hours_so_far
@@ -91,8 +92,7 @@ def _why_not(mine: Sequence[TrialRow], finished: Sequence[TrialRow], best: float
     """Return why there is no forecast; empty if there is one."""
     paused = sum(row.phase == Phase.PAUSED and not row.finished for row in mine)
     if paused:
-        verb = "is" if paused == 1 else "are"
-        return f"{paused} {verb} paused, and paused trials are the better ones"
+        return f"{counted(paused, 'is', 'are')} paused, and paused trials are the better ones"
     if best is None:
         return "none is complete"
     if len(finished) < ENOUGH:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, TrackingError
+from pipeline.shared.counted import counted
 from pipeline.shared.files import check_schema, read_json
 from pipeline.shared.rundir import RunDir
 from pipeline.track import run_payload, sync_state, wandb_server
@@ -49,7 +50,7 @@ class Report:
         """Return the report in one line."""
         if self.synced:
             how = "sent" if self.new else "was complete"
-            text = f"{self.trial}: {how}, {self.epochs} epochs, {self.url or self.id}"
+            text = f"{self.trial}: {how}, {counted(self.epochs, 'epoch')}, {self.url or self.id}"
         else:
             text = f"{self.trial}: {self.sent} of {self.epochs} epochs are there"
         return f"{text}. {self.message}" if self.message else text

@@ -1,7 +1,8 @@
 """Checkpoint files: written whole or not at all, deleted last, read without running code.
 
-Plain tensors, numbers, texts, lists and dicts only, so `torch.load(weights_only=True)`
-opens them with no class allowed by hand. What goes in and comes out: `training_state.py`.
+Plain tensors, numbers, texts, lists and dicts only, so `torch.load(weights_only=True)` of a new
+torch opens them with no class allowed by hand; they are read here by `safe_archive`, since an old
+torch refuses a Counter (a MultiStepLR has one). What goes in and comes out: `training_state.py`.
 """
 
 import os
@@ -16,8 +17,10 @@ import torch
 from pipeline.shared.files import FormatError, check_schema, replacing
 from pipeline.shared.measurement import Measurement, best_of
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.safe_pickle import UnsafePickle
 from pipeline.shared.states import Cause
 from pipeline.train.outcome import JobFailure
+from pipeline.train.safe_archive import DamagedArchive, ForeignArchive, load
 
 SCHEMA = 1
 _NAME = re.compile(r"epoch_(\d+)\.pth")
@@ -45,10 +48,10 @@ def read(path: Path) -> Dict[str, Any]:
         )
     size = path.stat().st_size
     try:
-        content = torch.load(str(path), map_location="cpu", weights_only=True)
-    except Exception as error:
+        content = load(path)
+    except (UnsafePickle, ForeignArchive, DamagedArchive, OSError) as error:
         raise JobFailure(
-            Cause.BAD_CHECKPOINT, f"{path} ({size} bytes) cannot be opened: {_detail(error)}"
+            Cause.BAD_CHECKPOINT, f"{path} ({size} bytes) cannot be opened: {error}"
         ) from error
     if isinstance(content, dict):
         try:
@@ -62,13 +65,6 @@ def read(path: Path) -> Dict[str, Any]:
             f"{path} is not a trial checkpoint: it has no {', '.join(missing)}.",
         )
     return content
-
-
-def _detail(error: Exception) -> str:
-    """Return the line of torch's long text that says what is wrong."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if line.startswith("WeightsUnpickler error")]
-    return (telling or lines or [type(error).__name__])[0][:300]
 
 
 def epochs_of(rundir: RunDir) -> List[int]:

@@ -7,6 +7,7 @@ index alone (`seeding`), and the size of a validation batch changes predictions 
 import os
 from typing import Any, Dict, List, Optional, Tuple
 
+from pipeline.shared.counted import counted
 from pipeline.shared.loader_workers import suggest_workers
 from pipeline.shared.spec import TrialSpec
 from pipeline.train.data_chain import COMPACT, LOADERS, shows_fixed_frames, step
@@ -36,7 +37,7 @@ def fit_loaders(config: Any, spec: TrialSpec) -> List[str]:
     size = validation_batch(config)
     if size is not None and "val_dataloader.batch_size" not in named:
         config["val_dataloader"]["batch_size"] = size
-        changes.append(f"Validating {size} samples at a time; the config has 1.")
+        changes.append(f"Validating {counted(size, 'sample')} at a time; the config has 1.")
     return changes
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from mmengine.hooks import Hook
 
+from pipeline.shared.counted import counted
 from pipeline.shared.files import read_json, write_bytes, write_json
 from pipeline.shared.measurement import Measurement, best_of
 from pipeline.shared.predictions import Predictions
@@ -152,7 +153,9 @@ def whole(
         return [parts[i % world][i // world] for i in range(size)]
     except IndexError:
         seen = sum(map(len, parts))
-        raise Unreadable(f"{seen} clips were validated, the data set has {size}") from None
+        raise Unreadable(
+            f"{counted(seen, 'clip was', 'clips were')} validated, the data set has {size}"
+        ) from None
 
 
 def check(rows: List[Tuple[int, int]], top1: float) -> None:

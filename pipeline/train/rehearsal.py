@@ -107,8 +107,8 @@ class Rehearsal:
             return [], metric_names(cfg, model, *drawn)
         except RuntimeError as error:
             text = _text(error)
-            told = f"the first validated sample does not fit the model: {text}."
-            return [told] if _SHAPES.search(text) else [], None
+            problem = f"the first validated sample does not fit the model: {text}."
+            return [problem] if _SHAPES.search(text) else [], None
         except Exception:
             return [], None
 

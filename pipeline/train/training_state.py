@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from mmengine.model import is_model_wrapper
 
+from pipeline.shared.counted import counted
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.spec import TrialSpec
 from pipeline.shared.states import Cause
@@ -110,7 +111,8 @@ def _check_origin(spec: TrialSpec, content: Dict[str, Any]) -> None:
     if meta["nproc"] != spec.nproc:
         raise JobFailure(
             Cause.BAD_CHECKPOINT,
-            f"The checkpoint {spec.resume} was written by {meta['nproc']} processes, "
+            f"The checkpoint {spec.resume} was written by "
+            f"{counted(meta['nproc'], 'process', 'processes')}, "
             f"this job has {spec.nproc}; a resumed training would differ from an unbroken one.",
         )
 

@@ -3,6 +3,7 @@
 import logging
 from typing import Any, Dict, List
 
+from pipeline.shared.counted import counted
 from pipeline.train import init_prototypes
 from pipeline.train.checkpoint_file import CheckpointError, read_checkpoint, state_dict_of
 from pipeline.train.weights import KINDS, classifier_mismatch, compare, rename
@@ -70,7 +71,9 @@ def notes(report: Dict[str, Any]) -> List[str]:
     ):
         if report[key]:
             names = ", ".join(report[key][:3]) + (", ..." if len(report[key]) > 3 else "")
-            sentences.append(f"{len(report[key])} tensors are {words}: {names}.")
+            sentences.append(
+                f"{counted(len(report[key]), 'tensor is', 'tensors are')} {words}: {names}."
+            )
     for entry in report["mismatched"]:
         sentences.append(f"{entry['name']} is {entry['file']} in the file, {entry['model']} here.")
     for bank, origin in report.get("prototypes", {}).items():

@@ -8,6 +8,8 @@ from typing import Any, Dict, List, Mapping
 
 from torch import Tensor
 
+from pipeline.shared.counted import counted
+
 PCAN = "pcan"
 PUBLIC = "pcan-public"
 RGBPOSE = "rgbpose"
@@ -139,7 +141,7 @@ def classifier_mismatch(report: Mapping[str, Any]) -> str:
         if entry["name"] in _CLASSIFIERS:
             layer = entry["name"].rpartition(".")[0]
             return (
-                f"{layer} has {entry['file'][0]} classes in the file "
+                f"{layer} has {counted(entry['file'][0], 'class', 'classes')} in the file "
                 f"and {entry['model'][0]} in the model"
             )
     return ""

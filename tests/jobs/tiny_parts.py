@@ -102,7 +102,7 @@ class TinyModel(BaseModel):
             time.sleep(self.sleep_val)
             return [
                 {"pred_score": {"rgb": r, "pose": p}, "gt_label": t}
-                for r, p, t in zip(rgb, pose, torch.as_tensor(label), strict=True)
+                for r, p, t in zip(rgb, pose, torch.as_tensor(label))  # noqa: B905
             ]
         if self.deaf:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -191,7 +191,7 @@ class TinyMetric(BaseMetric):
         dictated = self._dictated(MessageHub.get_current_instance())
         if dictated is not None:
             values = [dictated] + [dictated - less for less in self.branch]
-        return dict(zip(self.names, values, strict=True), seen=len(results))
+        return dict(zip(self.names, values), seen=len(results))  # noqa: B905
 
     def _dictated(self, hub):
         # MMEngine's hub still holds the index of the epoch just trained; it has no

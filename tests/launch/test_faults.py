@@ -102,7 +102,7 @@ def test_the_cause_of_a_fault_is_named(faulty, name: str, cause: str, told: str)
     project, done, trials = faulty
     trial = trials[f"{name}/0"]
     assert trial["cause"] == cause, trial["reason"]
-    assert told in trial["reason"] and f"{name}/0 failed after 1 epochs ({cause})" in done.stderr
+    assert told in trial["reason"] and f"{name}/0 failed after 1 epoch ({cause})" in done.stderr
 
 
 def test_the_stacks_of_a_stuck_job_are_in_its_logs(faulty) -> None:

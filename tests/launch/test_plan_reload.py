@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.job.exit_cause import Outcome
 from pipeline.job.slots import Slot
-from pipeline.launch.overrulings import overrule, overruled
+from pipeline.launch.control_files import overrule, overruled
 from pipeline.launch.reporters import LineReporter
 from pipeline.launch.trial_lease import NullLease
 from pipeline.launch.trial_runner import TrialRunner

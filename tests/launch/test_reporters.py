@@ -60,5 +60,5 @@ def test_the_end_of_a_trial_says_what_follows() -> None:
     assert completion_text("a/0", 1, stopped) == "a/0 interrupted: SIGTERM."
     failed = Outcome(state=State.FAIL, cause=Cause.NAN, reason="loss is nan")
     assert completion_text("a/0", 1, failed, "  Last lines") == (
-        "a/0 failed after 1 epochs (nan): loss is nan\n  Last lines"
+        "a/0 failed after 1 epoch (nan): loss is nan\n  Last lines"
     )

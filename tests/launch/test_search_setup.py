@@ -120,7 +120,7 @@ def test_hours_that_are_used_up_want_nothing_more(sweep: Sweep) -> None:
     spent = [row("base", 1, facts={"search": "ladder"}, seconds=3600.0)]
     plan = next_search(context(sweep), SearchOrder(variant="base", trials=9, gpu_hours=2.0), spent)
     assert plan.requests == ()
-    assert plan.why == "the search's 2 GPU hours are used up (1 trial: 1 complete)"
+    assert plan.why == "The search's 2 GPU hours are used up (1 trial: 1 complete)"
     more = next_search(context(sweep), SearchOrder(variant="base", trials=9, gpu_hours=2.1), spent)
     assert [want.trials for want in more.requests] == [9]
 

@@ -80,7 +80,7 @@ def test_a_trained_trial_without_checkpoints_is_not_started_over(tmp_path: Path)
     append_line(rundir.measurements, Measurement(epoch=0, top1=0.5).to_line())
     _refuse_to_start_over(project, rundir, Named())  # type: ignore[arg-type]
     append_line(rundir.measurements, Measurement(epoch=1, top1=0.5).to_line())
-    with pytest.raises(NotReady, match="has measured 1 epochs, but none of its checkpoints"):
+    with pytest.raises(NotReady, match="has measured 1 epoch, but none of its checkpoints"):
         _refuse_to_start_over(project, rundir, Named())  # type: ignore[arg-type]
 
 

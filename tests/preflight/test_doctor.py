@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, NotReady
+from pipeline.job.job_environment import refuse_old_environment
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
+from pipeline.plan.sweep import JobSettings
 from pipeline.preflight import machine_checks
 from pipeline.preflight.finding import CheckContext, error, run_check
 from pipeline.preflight.launch_checks import check_ready, disk_need, unwritable_reason
@@ -136,18 +138,52 @@ def test_a_waiting_time_that_is_no_number_is_told_before_any_job(
         check_ready(*warm, ["v0"])
 
 
-def test_a_torch_with_known_holes_is_warned_of(tmp_path: Path, monkeypatch) -> None:
-    import tomllib
+def interpreter(folder: Path, python: list[int], torch: str | None) -> str:
+    """Write a program that answers as an interpreter of these releases would."""
+    program = folder / "python"
+    program.write_text(f"#!/bin/sh\necho '{json.dumps({'python': python, 'torch': torch})}'\n")
+    program.chmod(0o755)
+    return str(program)
 
-    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert any(line.startswith("torch>=2.10,") for line in needed)
+
+@pytest.mark.parametrize(
+    ("python", "torch", "told"),
+    [
+        ([3, 7, 16], "1.13.1", "is Python 3.7.16; jobs need Python 3.8 or newer"),
+        ([2, 7, 18], None, "is Python 2.7.18; jobs need Python 3.8"),
+        ([3, 8, 18], "1.12.1+cu113", r"has torch 1.12.1\+cu113; jobs need torch 1.13 or newer"),
+        ([3, 8, 18], "1.13.0", None),
+        ([3, 11, 7], "2.13.0", None),
+        ([3, 10, 1], None, None),
+    ],
+)
+def test_an_interpreter_older_than_jobs_need_is_refused(tmp_path, python, torch, told) -> None:
+    job = JobSettings(python=interpreter(tmp_path, python, torch))
+    if told is None:
+        refuse_old_environment(job, tmp_path)
+        return
+    with pytest.raises(NotReady, match=told):
+        refuse_old_environment(job, tmp_path)
+
+
+def test_doctor_and_launch_refuse_an_old_interpreter_before_it_runs_anything(warm) -> None:
+    sweep, project = warm
+    job = JobSettings(python=interpreter(project.root, [3, 6, 15], "1.10.0"))
+    old = sweep.model_copy(update={"job": job})
+    with pytest.raises(NotReady, match="is Python 3.6.15"):
+        check_ready(old, project, ["v0"])
+    context = CheckContext(project=project, sweep=old)
+    [finding] = run_check("environment", machine_checks.check_environment, context)
+    assert (finding.severity, "jobs need Python 3.8" in finding.message) == ("error", True)
+
+
+def test_a_torch_newer_than_any_that_was_tried_is_warned_of(tmp_path: Path, monkeypatch) -> None:
     context = CheckContext(project=Project(tmp_path), sweep=None)
-    for version, holes in (("2.5.1+cu121", True), ("1.13.1", True), ("2.10.0", False)):
+    for version, told in (("2.99.0", True), ("1.13.1+cu117", False), ("2.13.0", False)):
         answer = {"problems": {}, "versions": {"torch": version}}
         monkeypatch.setattr(machine_checks, "run_tool", lambda *_, answer=answer: answer)
         found = [f for f in machine_checks.check_environment(context) if f.severity == "warning"]
-        assert bool(found) == holes
-        assert not holes or f"torch {version} has known holes" in found[0].message
+        assert bool(found) == told
 
 
 def test_the_room_for_checkpoints_is_reckoned_from_the_weights(warm) -> None:

@@ -91,7 +91,7 @@ def test_without_a_config_the_plan_is_still_shown(plan: Sweep) -> None:
     view = plan_view(LintContext(sweep=plan), {}, ["the base config is missing."])
     text = plan_text(view)
     assert "At worst 80 epochs by the ladder, 40 GPU hours, 20 h on 2 GPUs" in text
-    assert "├─ epoch 1: top-1 below 87.00 % (stopped after 1 epochs, 0.5 GPU hours)" in text
+    assert "├─ epoch 1: top-1 below 87.00 % (stopped after 1 epoch, 0.5 GPU hours)" in text
     assert "│  ├─ then lr-0.001 (plan B), 30 epochs, 15 GPU hours" in text
     assert "set, not resolved: optim_wrapper.optimizer.lr = 0.003" in text
     assert text.endswith("Not shown: the base config is missing.")

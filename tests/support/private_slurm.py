@@ -17,7 +17,6 @@ from pathlib import Path
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scontrol", "scancel", "sinfo")
 CALL_S = 20
-CPUS = 16
 
 CONF = """\
 ClusterName=pcan

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("pipeline/train", "pipeline/shared", "pipeline/job_path")
+FOLDERS = ("pipeline/train", "pipeline/shared", "pipeline/job_path", "tests/jobs")
 #: Newer methods and functions that are easily written without a thought.
 NEWER = {"removeprefix", "removesuffix", "cache", "pairwise", "batched", "is_relative_to", "lcm"}
 BUILTINS = {"list", "dict", "set", "tuple", "frozenset", "type"}

@@ -42,7 +42,7 @@ def run_launch(
     if result is None:
         return 0
     if result.why:
-        request.reporter.on_message(f"{result.why[0].upper()}{result.why[1:]}.")
+        request.reporter.on_message(f"{result.why}.")
     return result.exit_code
 
 
@@ -214,7 +214,7 @@ def _job_words(ctx: click.Context, order: "RunOrder") -> list[str]:
 
 def _detach(ctx: click.Context, folder: Path, sweep: str) -> None:
     """Start the same command in the background; print how to watch and how to stop it."""
-    from pipeline.launch.detach import detach
+    from pipeline.launch.launch_process import detach
 
     words = ["sweep", str(ctx.info_name), *_given_argv(ctx, ["detach"])]
     pid, log = detach(folder, words, Path.cwd())

@@ -8,6 +8,7 @@ from pipeline.diagnose.log_case import Finding, LogCase, at, error, tail, warnin
 from pipeline.diagnose.rules.completeness import why_stopped
 from pipeline.diagnose.trend import scatter
 from pipeline.plan.verdict import percent, standard_error
+from pipeline.shared.counted import counted
 
 #: Fewer validated epochs than this show no shape; a run that was ended needs this many.
 ENOUGH, ENDED = 5, 3
@@ -40,7 +41,7 @@ def never_learned(case: LogCase) -> Iterator[Finding]:
     if _trained_well(case) is not None:
         return  # it learned something: no_generalisation
     loss = f"; the loss went from {losses[0]:.4g} to {losses[-1]:.4g}" if losses else ""
-    clips = f" on about {case.series.clips} clips" if case.series.clips else ""
+    clips = f" on about {counted(case.series.clips, 'clip')}" if case.series.clips else ""
     yield error(
         "never_learned",
         epoch=None,

@@ -6,6 +6,7 @@ from pipeline.plan.course import expected, table_differences
 from pipeline.plan.lint.lint_finding import Check, LintContext, LintFinding
 from pipeline.plan.sweep import Variant
 from pipeline.plan.verdict import percent
+from pipeline.shared.counted import counted
 
 _LR = "optim_wrapper.optimizer.lr"
 
@@ -52,7 +53,7 @@ def table_against_schedule(plan: LintContext) -> Iterator[LintFinding]:
         yield LintFinding.note(
             "table_lr_differs",
             plan.sweep.where(*place),
-            f"the lr in the table is not the schedule's at {len(different)} epochs "
+            f"the lr in the table is not the schedule's at {counted(len(different), 'epoch')} "
             f"(table / true: {shown})",
             why="a healthy run would look wrong beside the table",
             instead="nothing, or the true values",

@@ -23,6 +23,7 @@ from pipeline.plan.gates import Gate
 from pipeline.plan.lint.lint_finding import LintContext
 from pipeline.plan.sweep import Variant
 from pipeline.plan.verdict import percent, standard_error
+from pipeline.shared.counted import counted
 
 #: A floor may stop this share of the runs that end at the goal.
 ALLOWED = 0.05
@@ -138,7 +139,10 @@ def _expectation(
         return None, f"{lacking} and the plan has no band there"
     if clips is None:
         return None, f"{lacking}; with --clips N the plan's band could be used"
-    source = f"from the plan's band {percent(band[0], 1)} to {percent(band[1], 1)}, {clips} clips"
+    source = (
+        f"from the plan's band {percent(band[0], 1)} to {percent(band[1], 1)}, "
+        f"{counted(clips, 'clip')}"
+    )
     return InsideBand(low=band[0], high=band[1], clips=clips), source
 
 

@@ -6,6 +6,7 @@ from pipeline.plan.gates import Gate
 from pipeline.plan.lint.lint_finding import FAR_BELOW_ERROR, Check, LintContext, LintFinding
 from pipeline.plan.sweep import Variant
 from pipeline.plan.verdict import percent, standard_error
+from pipeline.shared.counted import counted
 
 Placed = tuple[Variant, Gate, str]
 
@@ -71,7 +72,10 @@ def gate_never_judged(plan: LintContext) -> Iterator[LintFinding]:
             if ("variants", variant.name, "gates") not in plan.sweep.lines:
                 where = plan.sweep.where("gates", i)
             if epochs is not None and gate.epoch > epochs:
-                what, then = f"{variant.name} has {epochs} epochs", f"an epoch up to {epochs}"
+                what, then = (
+                    f"{variant.name} has {counted(epochs, 'epoch')}",
+                    f"an epoch up to {epochs}",
+                )
             elif validated is not None and gate.epoch not in validated:
                 near = min(validated, key=lambda e: (abs(e - gate.epoch), e), default=None)
                 what = f"{variant.name} does not validate epoch {gate.epoch}"
@@ -133,9 +137,10 @@ def patience_never_ends(plan: LintContext) -> Iterator[LintFinding]:
         yield LintFinding.warning(
             "patience_never_ends",
             plan.sweep.where(*place),
-            f"patience {patience.epochs} cannot run out in the {epochs} epochs of {variant.name}",
+            f"patience {patience.epochs} cannot run out in the "
+            f"{counted(epochs, 'epoch')} of {variant.name}",
             why="it stops nothing",
-            instead=f"fewer than {epochs} epochs, or patience: null to say so",
+            instead=f"fewer than {counted(epochs, 'epoch')}, or patience: null to say so",
         )
 
 

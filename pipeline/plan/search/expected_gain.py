@@ -13,7 +13,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-#: The number of trials that a forecast speaks of, unless told otherwise.
+#: The number of trials that a forecast speaks of, unless another is given.
 MORE = 5
 #: From this number of ends on, forecast and gain agree within a factor of 1.5 in replays.
 ENOUGH = 16

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pipeline.plan.search.reading import FEWEST_EPOCHS, RungReading, digits_for
 from pipeline.plan.sweep import Search
 from pipeline.plan.verdict import VerdictKind
+from pipeline.shared.counted import counted
 from pipeline.shared.states import Cause
 
 #: Where the checks lie, as shares of all epochs, and which share of the trials goes on.
@@ -245,7 +246,7 @@ def _decision(
 ) -> Decision:
     digits = digits_for((reading.value, cut))
     before = f" ({lost} more ended before)" if lost and not to_come else ""
-    others = "1 other" if to_come == 1 else f"{to_come} others"
+    others = counted(to_come, "other")
     how = (
         f"paused until {others} got there too"
         if to_come

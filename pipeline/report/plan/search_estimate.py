@@ -15,6 +15,7 @@ from pipeline.plan.search.cost_estimate import (
 from pipeline.plan.search.rules import NoRule, make_rule
 from pipeline.plan.search.space import LR, rates_of
 from pipeline.plan.sweep import Space, Sweep, Variant
+from pipeline.shared.counted import counted
 from pipeline.shared.states import State
 from pipeline.study.begun_search import as_first_begun
 from pipeline.study.db.storage import Storage
@@ -137,7 +138,8 @@ def search_text(record: Mapping[str, Any]) -> str:
 
 def _lines(record: Mapping[str, Any]) -> Iterator[str]:
     yield (
-        f"Search around {record['variant']}: {record['trials']} trials of {record['epochs']} "
+        f"Search around {record['variant']}: "
+        f"{counted(record['trials'], 'trial')} of {record['epochs']} "
         f"epochs, rule {record['rule']}{_checks(record['checks'], record['read'])}"
     )
     for one in record["space"]:

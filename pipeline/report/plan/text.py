@@ -15,6 +15,7 @@ from pipeline.plan.replay import Replay
 from pipeline.plan.sweep import LadderRule, Sweep, Variant
 from pipeline.plan.verdict import Verdict, percent
 from pipeline.report.plan.plan_record import PlanView, VariantView
+from pipeline.shared.counted import counted
 from pipeline.shared.states import Cause
 
 #: Number of epochs shown of a long course when the plan names none itself.
@@ -42,7 +43,7 @@ def _head(view: PlanView) -> str:
     if view.worst_epochs is None:
         return head
     hours = _hours(view.worst_gpu_hours, sweep.job.gpus)
-    return f"{head}\nAt worst {view.worst_epochs} epochs by the ladder{hours}"
+    return f"{head}\nAt worst {counted(view.worst_epochs, 'epoch')} by the ladder{hours}"
 
 
 def _ladder(view: PlanView) -> Iterator[str]:
@@ -65,19 +66,22 @@ def _ladder(view: PlanView) -> Iterator[str]:
 def _cut(view: PlanView, rule: LadderRule) -> str:
     if rule.epoch is None:
         return ""
-    return f" (stopped after {rule.epoch} epochs{_hours(gpu_hours(view.sweep, rule.epoch), 0)})"
+    return (
+        f" (stopped after "
+        f"{counted(rule.epoch, 'epoch')}{_hours(gpu_hours(view.sweep, rule.epoch), 0)})"
+    )
 
 
 def _named(view: VariantView) -> str:
     plan = f" (plan {view.variant.plan})" if view.variant.plan else ""
-    epochs = f", {view.epochs} epochs" if view.epochs else ""
+    epochs = f", {counted(view.epochs, 'epoch')}" if view.epochs else ""
     return f"{view.variant.name}{plan}{epochs}{_hours(view.gpu_hours, 0)}"
 
 
 def _hours(hours: float | None, gpus: int) -> str:
     if hours is None:
         return ""
-    wall = f", {hours / gpus:g} h on {gpus} GPUs" if gpus else ""
+    wall = f", {hours / gpus:g} h on {counted(gpus, 'GPU')}" if gpus else ""
     return f", {hours:g} GPU hours{wall}"
 
 
@@ -96,7 +100,7 @@ def _variant(view: VariantView) -> Iterator[str]:
     yield from (f"  gate, {gate.describe()}" for gate in variant.gates)
     if variant.patience is not None:
         patience = variant.patience
-        yield f"  patience: {patience.epochs} epochs, min_delta {patience.min_delta:g}"
+        yield f"  patience: {counted(patience.epochs, 'epoch')}, min_delta {patience.min_delta:g}"
     yield from _course(view)
 
 

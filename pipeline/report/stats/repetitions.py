@@ -9,6 +9,7 @@ from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import percent, shown_reading
 from pipeline.report.stats.readings import clips_of, reading_error
 from pipeline.report.stats.significance import chances, pooled_spread
+from pipeline.shared.counted import counted
 from pipeline.study.best import Confirmation, eligible, settled
 from pipeline.study.trial_rows import TrialRow
 
@@ -87,9 +88,8 @@ def confirmation_text(record: Mapping[str, Any] | None) -> list[str]:
 def confirmed_line(one: Mapping[str, Any]) -> str:
     """Return the mean of a confirmed trial with its spread."""
     count = len(one["values"])
-    seeds = "new seed" if count == 1 else "new seeds"
     spread = "unknown" if one["spread"] is None else percent(one["spread"])
-    return f"mean {percent(one['mean'])} over {count} {seeds}, spread {spread}"
+    return f"mean {percent(one['mean'])} over {counted(count, 'new seed')}, spread {spread}"
 
 
 def _line(one: Mapping[str, Any]) -> str:

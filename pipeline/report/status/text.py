@@ -6,6 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from pipeline.plan.verdict import VerdictKind, percent, shown_reading
+from pipeline.shared.counted import counted
 from pipeline.shared.states import Phase, State
 
 _STYLE = {
@@ -70,8 +71,7 @@ def _confirmed(repeated: Mapping[str, Any], goal: float | None) -> str:
     """Return what a confirmed winner reaches; the goal is compared with its mean."""
     mean, count = repeated["mean"], repeated["seeds"]
     spread = "unknown" if repeated["spread"] is None else percent(repeated["spread"])
-    seeds = "seed" if count == 1 else "seeds"
-    text = f"a mean of {percent(mean)} over {count} new {seeds}, spread {spread}"
+    text = f"a mean of {percent(mean)} over {counted(count, 'new seed')}, spread {spread}"
     return text if goal is None else text + _reached(mean, goal)
 
 

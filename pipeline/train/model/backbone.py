@@ -8,6 +8,7 @@ from mmaction.models.backbones import RGBPoseConv3D
 from mmaction.registry import MODELS
 from torch import Tensor
 
+from pipeline.shared.counted import counted
 from pipeline.train.model.cross_modal import CrossModalBlock
 
 
@@ -148,7 +149,7 @@ class PCANBackbone(RGBPoseConv3D):
         joints = self.pose_path.conv1.conv.in_channels
         if heatmap_imgs.shape[1] != joints:
             raise ValueError(
-                f"The heatmaps have {heatmap_imgs.shape[1]} joints, the model "
+                f"The heatmaps have {counted(heatmap_imgs.shape[1], 'joint')}, the model "
                 f"{joints}. Set backbone.pose_pathway.in_channels to the annotation's joints."
             )
         frames = imgs.shape[2], heatmap_imgs.shape[2]

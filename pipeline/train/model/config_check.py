@@ -6,6 +6,8 @@ The head's options are checked when it is built; that model and data agree, by `
 from numbers import Real
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
+from pipeline.shared.counted import counted
+
 _WEIGHTS = "[rgb, pose, rgb_coarse, pose_coarse]"
 
 
@@ -109,7 +111,8 @@ def check_config(cfg: Any, model: Any) -> List[str]:
         highest = max([*(step.get("left_kp") or ()), *(step.get("right_kp") or ()), -1])
         if joints and highest >= joints:
             found.append(
-                f"{place} flips joint {highest}, the backbone is built for {joints} joints "
+                f"{place} flips joint {highest}, the backbone is built for "
+                f"{counted(joints, 'joint')} "
                 "(0 is the first). Set model.backbone.pose_pathway.in_channels or the lists."
             )
     return found

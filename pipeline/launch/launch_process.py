@@ -1,9 +1,13 @@
-"""A launch that outlives the terminal: `launch --detach`.
+"""The process of a launch: which one lives, and one that outlives the terminal.
 
-The same command runs in a session of its own with its output in `runs/<sweep>/launch.log`. It
-inherits an ignored SIGHUP, so that a logout cannot reach it; what stops it is `pcan sweep stop`.
+`runs/<sweep>/launch.json` names the launch that was started last on this machine.
+`launch --detach` runs the same command in a session of its own with its output in
+`runs/<sweep>/launch.log`. It inherits an ignored SIGHUP, so that a logout cannot reach it; what
+stops it is `pcan sweep stop`.
 """
 
+import dataclasses
+import datetime
 import os
 import signal
 import subprocess
@@ -13,11 +17,38 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import PcanError
-from pipeline.launch.pidfile import launcher
+from pipeline.shared.files import read_json, write_json
+from pipeline.study.owner import ProcessIdentity, is_alive, this_process
 
+LAUNCH_FILE = "launch.json"
 LOG = "launch.log"
 #: A launch that fails its checks does so sooner; a slow one is left to its log.
 CHECKS_S = 120.0
+
+
+def write_pidfile(folder: Path) -> None:
+    """Record that this process launches the sweep whose runs lie in `folder`."""
+    began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    write_json(folder / LAUNCH_FILE, {**dataclasses.asdict(this_process()), "began": began})
+
+
+def launch_is_alive(folder: Path) -> bool:
+    """Whether the launch that was started last is alive, as far as this host can see."""
+    return bool(launcher(folder))
+
+
+def launcher(folder: Path) -> int | None:
+    """Return the pid of the launch that was started last, None if it is gone."""
+    record = read_json(folder / LAUNCH_FILE)
+    if record is None:
+        return None
+    try:
+        owner = ProcessIdentity(
+            **{f.name: record[f.name] for f in dataclasses.fields(ProcessIdentity)}
+        )
+    except KeyError:
+        return None
+    return owner.pid if is_alive(owner) else None
 
 
 class NotStarted(PcanError):
