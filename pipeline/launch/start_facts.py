@@ -1,6 +1,5 @@
 """What a start of a trial's job runs with, as `spec.json` and a line of `starts.jsonl` hold it."""
 
-import datetime
 from typing import Any
 
 from pipeline.errors import NotReady
@@ -8,12 +7,12 @@ from pipeline.job.provenance import code_of, data_digests, gpu_of, job_versions,
 from pipeline.job.resolve import ResolvedConfig
 from pipeline.job.slots import Slot
 from pipeline.job.torch_tools import code_root
+from pipeline.launch.control_files import audit_stamp
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.shared.store import StoreError, default_store, spec_data
-from pipeline.study.owner import shown_host, this_host
 
 
 def run_with(
@@ -56,8 +55,7 @@ def start_line(spec: TrialSpec) -> dict[str, Any]:
     data = spec.data or {}
     return {
         "attempt": spec.attempt,
-        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "host": shown_host(this_host()),
+        **audit_stamp(),
         "device": spec.device,
         "code": spec.code,
         "versions": spec.versions,

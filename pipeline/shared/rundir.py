@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Union
 
 from pipeline.shared.files import read_json, read_lines, read_objects
-from pipeline.shared.measurement import Measurement, by_epoch
+from pipeline.shared.measurement import Measurement, by_epoch, parse_measurements
 from pipeline.shared.spec import TrialSpec
 
 #: Environment variable that marks every process of a trial with its lease's token.
@@ -163,14 +163,3 @@ class RunDir:
     def read_verdicts(self) -> List[Dict[str, Any]]:
         """Return the records of the verdicts so far, as they were written, torn lines left out."""
         return read_objects(self.verdicts)
-
-
-def parse_measurements(lines: List[str]) -> List[Measurement]:
-    """Parse whole lines in order, leaving out those that are not measurements."""
-    found = []
-    for line in lines:
-        try:
-            found.append(Measurement.from_line(line))
-        except (ValueError, TypeError):
-            continue
-    return found

@@ -5,6 +5,8 @@ A record is a line of `starts.jsonl`. Python 3.8 and the standard library.
 
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
+from pipeline.shared.counted import counted
+
 Record = Mapping[str, Any]
 #: The checkouts of a record, in the order in which they are shown.
 PLACES = ("project", "code_root")
@@ -26,7 +28,7 @@ def _uncommitted(code: Record) -> str:
         return ""
     count = code.get("changed")
     digest = str(code.get("diff_sha256") or "")[:8]
-    files = "changes" if not count else "1 file" if count == 1 else f"{count} files"
+    files = counted(count, "file") if count else "changes"
     return f", {files} not committed" + (f" (diff {digest})" if digest else "")
 
 

@@ -18,10 +18,11 @@ from pipeline.plan.verdict import VerdictKind
 from pipeline.report.progress import row_gpu_hours, to_gpu_hours
 from pipeline.report.stats.differences import differences
 from pipeline.report.stats.readings import Reading, incomparable, read_best, shown_store, store_of
+from pipeline.report.stats.repetitions import confirmation_of_trials
 from pipeline.report.stats.winner_bias import CHOSEN_BY_MEAN, winner_record
 from pipeline.shared.files import read_json, read_lines
-from pipeline.shared.measurement import Measurement, by_epoch
-from pipeline.shared.rundir import RunDir, parse_measurements
+from pipeline.shared.measurement import Measurement, by_epoch, parse_measurements
+from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.shared.start_record import changes, shown_codes, shown_gpu
 from pipeline.shared.states import Phase, State
@@ -74,6 +75,7 @@ def collect(
         "ladder": _ladder(sweep, trials),
         "not_comparable": _incomparable(sweep, specs, readings),
         "differences": differences([one for one in readings.values() if one is not None]),
+        "confirmation": confirmation_of_trials(trials, _candidates(sweep, specs, trials)),
         "on_new_clips": _on_new_clips(sweep, specs, readings, trials),
         "importances": list(importances or ()),
     }
@@ -86,21 +88,30 @@ def _on_new_clips(
     trials: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any] | None:
     """Return what the best complete trial is expected to read on new clips, if it had a rival."""
-    complete = {trial["id"] for trial in trials if trial["state"] == State.COMPLETE}
-    makers = sweep.makers if sweep is not None else ()
-    found = [
-        reading
-        for folder, spec in specs
-        if (reading := readings[folder]) is not None
-        and spec.name in complete
-        and spec.variant not in makers
-        and not (spec.imported or spec.confirms)
-    ]
+    names = _candidates(sweep, specs, trials)
+    by_name = {spec.name: readings[folder] for folder, spec in specs}
+    found = [reading for name in names if (reading := by_name.get(name)) is not None]
     if not found:
         return None
     first, *others = sorted(found, key=lambda one: -one.top1)
-    repeated = {spec.confirms for _, spec in specs if spec.confirms and spec.name in complete}
+    ended = {trial["id"] for trial in trials if trial["state"] == State.COMPLETE}
+    repeated = {spec.confirms for _, spec in specs if spec.confirms and spec.name in ended}
     return winner_record(first, others, CHOSEN_BY_MEAN if repeated else "")
+
+
+def _candidates(
+    sweep: Sweep | None, specs: Sequence[FolderSpec], trials: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """Return the complete trials that can win: neither makers of weights, imports nor repeats."""
+    complete = {trial["id"] for trial in trials if trial["state"] == State.COMPLETE}
+    makers = sweep.makers if sweep is not None else ()
+    return [
+        spec.name
+        for _, spec in specs
+        if spec.name in complete
+        and spec.variant not in makers
+        and not (spec.imported or spec.confirms)
+    ]
 
 
 def _specs(sweep_dir: Path) -> list[FolderSpec]:

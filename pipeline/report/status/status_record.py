@@ -11,6 +11,7 @@ from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.report.progress import row_gpu_hours, row_seconds_left
 from pipeline.report.stats.readings import clips_of, incomparable_rows, reading_error, store_of
+from pipeline.report.stats.repetitions import confirmation_record
 from pipeline.shared.states import Kind, Phase, State, is_repairable
 from pipeline.study.best import Confirmation, best_row, settled
 from pipeline.study.db.storage import Storage
@@ -38,6 +39,7 @@ def status_record(
         "goal": sweep.objective.goal,
         "not_comparable": incomparable_rows(rows, sweep.makers),
         "best": _best(sweep, project, rows),
+        "confirmation": confirmation_record(sweep, rows, project.root),
         "searches": [one.record() for one in outlooks(sweep, rows)],
     }
 
