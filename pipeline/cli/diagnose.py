@@ -38,7 +38,9 @@ def command(
     """
     from pipeline.diagnose.log_case import make_case
     from pipeline.diagnose.read_log import read_log
+    from pipeline.diagnose.rules.hardware import hardware_rules
     from pipeline.diagnose.runner import diagnosis_text, examine, report
+    from pipeline.diagnose.trial import is_trial
 
     if bool(logs) == bool(trial):
         raise click.UsageError("Give logs, or a trial of a sweep: --trial VARIANT/N")
@@ -51,7 +53,7 @@ def command(
         curve = read_log(log)
         name = metric or context.metric(curve.metric_names())
         case = make_case(curve, metric=name, start=context.start, clips=clips)
-        findings = examine(case, rules)
+        findings = examine(case, [*rules, *(hardware_rules(log) if is_trial(log) else ())])
         if as_json:
             entry = report(case, findings)
             reports.append({**entry, "notes": [*entry["notes"], *notes]})

@@ -36,6 +36,7 @@ def train(
       pcan train demo --variant baseline --device cpu
     """
     from pipeline.cli.common.terminal import Terminal
+    from pipeline.launch.gpu_reporter import GpuReporter
     from pipeline.launch.launch import LaunchRequest
     from pipeline.launch.orders import RunOrder
     from pipeline.launch.reporters import Reporters, WandbReporter
@@ -60,7 +61,7 @@ def train(
             order=RunOrder(variants=(variant,)),
             sets=parse_sets(sets),
             tracking=spec,
-            reporter=Reporters(terminal, mirror),
+            reporter=Reporters(terminal, GpuReporter(), mirror),
         )
         run_dir, code = train_one(request, slots[0], wait=wait)
     finally:

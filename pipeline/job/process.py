@@ -156,7 +156,7 @@ class JobProcess:
 def pids_of(token: str) -> list[int]:
     """Return the pids of our user's processes that carry a trial's marker."""
     pids = [int(e.name) for e in os.scandir("/proc") if e.name.isdigit()]
-    return [pid for pid in pids if pid != os.getpid() and _carries(pid, token)]
+    return [pid for pid in pids if pid != os.getpid() and belongs_to(pid, token)]
 
 
 def ranks_of(token: str) -> list[int]:
@@ -187,7 +187,7 @@ def signal_marked(pid: int, token: str, number: signal.Signals) -> None:
     except OSError:
         return
     try:
-        if _carries(pid, token):
+        if belongs_to(pid, token):
             signal.pidfd_send_signal(handle, number)
     except OSError:
         return
@@ -195,7 +195,13 @@ def signal_marked(pid: int, token: str, number: signal.Signals) -> None:
         os.close(handle)
 
 
-def _carries(pid: int, token: str) -> bool:
+def is_visible(pid: int) -> bool:
+    """Whether this machine has a process of that number, as seen from here."""
+    return os.path.exists(f"/proc/{pid}")
+
+
+def belongs_to(pid: int, token: str) -> bool:
+    """Whether a process of our user carries a trial's marker."""
     try:
         if os.stat(f"/proc/{pid}").st_uid != os.getuid():
             return False

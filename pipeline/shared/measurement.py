@@ -27,6 +27,8 @@ class Measurement:
         loss: mean training loss of the epoch.
         extra: loss terms and other metrics by name.
         seconds: wall time of the epoch, training and validation.
+        times: seconds of its parts on rank 0: `train`, of which `data` is the wait for samples;
+            `val`; `checkpoint`, its writing. What was not measured is not there.
         attempt: which start of the job measured it, from 1.
         time: ISO 8601 with offset.
     """
@@ -39,6 +41,7 @@ class Measurement:
     loss: Optional[float] = None
     extra: Dict[str, float] = dataclasses.field(default_factory=dict)
     seconds: Optional[float] = None
+    times: Dict[str, float] = dataclasses.field(default_factory=dict)
     attempt: int = 1
     time: Optional[str] = None
 
@@ -63,8 +66,9 @@ class Measurement:
         for name in NUMBERS:
             if not isinstance(record.get(name), (int, float, type(None))):
                 raise ValueError(f"{name} is {record[name]!r}, not a number")
-        if not isinstance(record.get("extra", {}), dict):
-            raise ValueError(f"extra is {record['extra']!r}, not numbers by name")
+        for name in ("extra", "times"):
+            if not isinstance(record.get(name, {}), dict):
+                raise ValueError(f"{name} is {record[name]!r}, not numbers by name")
         known = {field.name for field in dataclasses.fields(cls)}
         values: Dict[str, Any] = {k: v for k, v in record.items() if k in known}
         return cls(**values)

@@ -116,6 +116,11 @@ class RunDir:
         return self.root / "logged_config.json"
 
     @property
+    def gpus(self) -> Path:
+        """What the GPUs did, one JSON line an epoch; written by the control side."""
+        return self.root / "gpus.jsonl"
+
+    @property
     def chosen(self) -> Path:
         """Who chose this trial for export by hand, and when."""
         return self.root / "chosen.json"
@@ -163,3 +168,7 @@ class RunDir:
     def read_verdicts(self) -> List[Dict[str, Any]]:
         """Return the records of the verdicts so far, as they were written, torn lines left out."""
         return read_objects(self.verdicts)
+
+    def read_gpus(self) -> List[Dict[str, Any]]:
+        """Return what the GPUs did in each epoch, in the order of writing."""
+        return read_objects(self.gpus)

@@ -51,6 +51,7 @@ class TrialFiles:
     folder: Path
     spec: TrialSpec
     measurements: Sequence[Measurement]
+    gpus: Sequence[Mapping[str, Any]]
     verdicts: Sequence[Mapping[str, Any]]
     outcome: Mapping[str, Any] | None
 
@@ -90,6 +91,7 @@ def read_trial(folder: Path) -> TrialFiles | None:
         folder=folder,
         spec=spec,
         measurements=run.read_measurements(),
+        gpus=run.read_gpus(),
         verdicts=run.read_verdicts(),
         outcome=read_json(run.outcome),
     )
@@ -117,6 +119,7 @@ def id_of(spec: TrialSpec) -> str:
 def rows(trial: TrialFiles) -> list[dict[str, Any]]:
     """Return one W&B row a measurement, with the plan's values for its epoch."""
     plan = PlanSeries(trial.spec)
+    gpus = {record.get("epoch"): record.get("gpus") or [] for record in trial.gpus}
     best = math.nan
     table = []
     for m in trial.measurements:
@@ -132,11 +135,24 @@ def rows(trial: TrialFiles) -> list[dict[str, Any]]:
             "train/loss": m.loss,
             "train/seconds": m.seconds,
             **{f"extra/{name}": value for name, value in m.extra.items()},
+            **{f"time/{name}": value for name, value in m.times.items()},
+            **_gpu_columns(gpus.get(m.epoch, [])),
             **plan.at(m.epoch),
             "_timestamp": _unix(m.time),  # W&B's own: when it was measured, not when it was sent
         }
         table.append({key: value for key, value in row.items() if value is not None})
     return table
+
+
+def _gpu_columns(gpus: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return what each GPU of the trial did in an epoch, by its place in the trial."""
+    shown = ("use", "idle", "peak_mib", "wh", "celsius")
+    return {
+        f"gpu/{place}.{name}": float(gpu[name])
+        for place, gpu in enumerate(gpus)
+        for name in shown
+        if isinstance(gpu.get(name), int | float)
+    }
 
 
 def _unix(time: str | None) -> float | None:

@@ -58,6 +58,7 @@ class EpochEndHook(Hook):
         self._averages = averages
         self._pack_misses = PackMisses()
         self._began = time.monotonic()
+        self._trained: Optional[float] = None  # when the epoch's training ended
         self._random: Optional[Dict[str, Any]] = None
         self._unread: Optional[Measurement] = None
         #: The control side's request that made the job stop early; on rank 0 only.
@@ -83,9 +84,10 @@ class EpochEndHook(Hook):
             training_state.restore_random(self._random)
 
     def before_train_epoch(self, _runner: Any) -> None:
-        self._began = time.monotonic()
+        self._began, self._trained = time.monotonic(), None
 
     def after_train_epoch(self, runner: Any) -> None:
+        self._trained = time.monotonic()
         # Here MMEngine has not counted the epoch yet.
         if not will_validate(runner, runner.epoch + 1):
             runner.train_loop._epoch += 1
@@ -111,7 +113,9 @@ class EpochEndHook(Hook):
         self._record_loading_time(runner)
         ranks = training_state.rank_state(runner) if runner.epoch else []
         if rank() == 0:
+            began = time.monotonic()
             self._write_checkpoint(runner, measurement, ranks)
+            measurement = with_time(measurement, "checkpoint", time.monotonic() - began)
         if metrics is not None:
             measurement = self._read_averages(runner, measurement)
         self._averages.forget_until(runner.epoch)
@@ -123,7 +127,7 @@ class EpochEndHook(Hook):
 
     def _measure(self, runner: Any, metrics: Optional[Dict[str, float]]) -> Optional[Measurement]:
         """Return the epoch's measurement, None without a validation. Call it on all ranks."""
-        epoch, seconds = runner.epoch, time.monotonic() - self._began
+        epoch, times = runner.epoch, self._times(runner, time.monotonic())
         losses = mean_of(gather(self._losses.means() if epoch else {}))
         if metrics is None:
             if self._spec.reads_packs:
@@ -134,8 +138,13 @@ class EpochEndHook(Hook):
         extra = dict(measurement.extra)
         if self._spec.reads_packs:
             extra["data/from_video"] = float(sum(gather(self._pack_misses.since_last(runner))))
-        lr = self._losses.lr if epoch else None
-        return dataclasses.replace(measurement, lr=lr, seconds=round(seconds, 3), extra=extra)
+        return dataclasses.replace(
+            measurement,
+            lr=self._losses.lr if epoch else None,
+            seconds=round(times.pop("all"), 3),
+            times={name: round(seconds, 3) for name, seconds in times.items()},
+            extra=extra,
+        )
 
     def _read_averages(
         self, runner: Any, measurement: Optional[Measurement]
@@ -151,6 +160,15 @@ class EpochEndHook(Hook):
         seconds = round(time.monotonic() - began, 3)
         extra = {**measurement.extra, AVERAGED: value, AVERAGED_SECONDS: seconds}
         return dataclasses.replace(measurement, extra=extra)
+
+    def _times(self, runner: Any, now: float) -> Dict[str, float]:
+        """Return the seconds of the parts of an epoch, and of `all` of it."""
+        times = {"all": now - self._began, "val": now - (self._trained or self._began)}
+        if self._trained is None:
+            return times
+        times["train"] = self._trained - self._began
+        waited = loading_time(runner)
+        return times if waited is None else {**times, "data": waited[0]}
 
     def _record_loading_time(self, runner: Any) -> None:
         """Write into `facts.json` how long the epoch's training waited for samples."""
@@ -207,6 +225,16 @@ class EpochEndHook(Hook):
         if not measured:
             return stop_request(self._rundir)
         return wait_for_verdict(self._rundir, epoch, self._spec.judge_wait_s)
+
+
+def with_time(
+    measurement: Optional[Measurement], name: str, seconds: float
+) -> Optional[Measurement]:
+    """Return the measurement with the time of one more part of its epoch."""
+    if measurement is None:
+        return None
+    times = {**measurement.times, name: round(seconds, 3)}
+    return dataclasses.replace(measurement, times=times)
 
 
 def stop_request(rundir: RunDir) -> Optional[Dict[str, Any]]:

@@ -130,7 +130,7 @@ def lines(folder: Path) -> list[dict]:
 
 def measured(folder: Path) -> list[dict]:
     """Return the figures of each epoch, without its start's and what only ranks trials."""
-    own = ("seconds", "time", "attempt")
+    own = ("seconds", "times", "time", "attempt")
     found = [{k: v for k, v in one.items() if k not in own} for one in lines(folder)]
     for one in found:
         for key in ("averaged_top1", "averaged_seconds"):

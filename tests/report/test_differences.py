@@ -20,7 +20,7 @@ from pipeline.shared.measurement import Measurement
 from pipeline.shared.predictions import Predictions
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
-from recorded_sweep import CLIPS, record_sweep
+from recorded_sweep import record_sweep
 
 TABLES = [
     (0, 1),

@@ -12,17 +12,42 @@ GPUS = 4
 
 
 def query(folder, question):
-    """Answer as nvidia-smi does to the two questions that are asked of it."""
+    """Answer as nvidia-smi does; what is in `doing.json` replaces a GPU's idle values."""
     users = [json.loads(file.read_text()) for file in sorted(folder.glob("user-*.json"))]
     users = [user for user in users if os.path.exists(f"/proc/{user['pid']}")]
     if "query-gpu" in question:
         for index in range(GPUS):
             used = 3 + sum(u["mib"] for u in users if f"GPU-{index}" in u["gpus"])
-            print(f"{index}, GPU-{index}, Stand-in, 81920, {used}")
+            print(", ".join(_cells(folder, index, used, question.partition("=")[2].split(","))))
         return
     for user in users:
         for gpu in user["gpus"]:
-            print(f"{gpu}, {user['pid']}, {user['name']}, {user['mib']}")
+            cells = {"gpu_uuid": gpu, "process_name": user["name"], "used_memory": user["mib"]}
+            names = question.partition("=")[2].split(",")
+            print(", ".join(str({**user, **cells}[name]) for name in names))
+
+
+def _cells(folder, index, used, fields):
+    """Return one GPU's row; a field that this driver does not know ends the program."""
+    values = {
+        "index": index,
+        "uuid": f"GPU-{index}",
+        "name": "Stand-in",
+        "memory.total": 81920,
+        "memory.used": used,
+        "utilization.gpu": 0,
+        "power.draw": 70.5,
+        "temperature.gpu": 34,
+        "clocks_throttle_reasons.active": "0x0000000000000001",
+    }
+    doing = folder / "doing.json"
+    if doing.exists():
+        values.update(json.loads(doing.read_text()).get(str(index), {}))
+    for field in fields:
+        if values.get(field) is None:
+            print(f'Field "{field}" is not a valid field to query.\n')
+            raise SystemExit(2)
+    return [str(values[field]) for field in fields]
 
 
 def use(folder, pid, gpus, name="python", mib=2048):

@@ -54,7 +54,7 @@ def contents(rundir, epoch):
     found = torch.load(rundir.checkpoints / f"epoch_{epoch}.pth", weights_only=True)
     for name in ("time", "attempt"):
         found["meta"].pop(name)
-    for name in ("time", "attempt", "seconds"):
+    for name in ("time", "attempt", "seconds", "times"):
         found["measurement"].pop(name)
     return found
 

@@ -43,7 +43,7 @@ def opened(rundir, epoch):
     content = torch.load(rundir.checkpoints / f"epoch_{epoch}.pth", weights_only=True)
     for name in ("time", "attempt"):
         content["meta"].pop(name)
-    for name in ("time", "attempt", "seconds"):
+    for name in ("time", "attempt", "seconds", "times"):
         content["measurement"].pop(name)
     return content
 

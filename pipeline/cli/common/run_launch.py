@@ -80,6 +80,7 @@ def _request(
     The options are checked first: a mistake in them makes no storage.
     """
     from pipeline.cli.common.terminal import Terminal
+    from pipeline.launch.gpu_reporter import GpuReporter
     from pipeline.launch.launch import LaunchRequest
     from pipeline.launch.reporters import CommandReporter, Reporters, WandbReporter, parse_command
     from pipeline.preflight.machine_overrides import parse_sets
@@ -95,6 +96,7 @@ def _request(
         stack.callback(reporter.close)
         if given.get("on", "local") == "local":
             folder = opened.project.runs / opened.sweep.name
+            reporter.add(GpuReporter())  # before the mirror, which reads what it writes
             reporter.add(WandbReporter(folder, tracking.mirror, terminal))
         if notify is not None:
             end = not given["in_job"]  # one job of many does not end the launch

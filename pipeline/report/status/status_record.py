@@ -12,6 +12,7 @@ from pipeline.plan.sweep import Sweep
 from pipeline.report.progress import row_gpu_hours, row_seconds_left
 from pipeline.report.stats.readings import clips_of, incomparable_rows, reading_error, store_of
 from pipeline.report.stats.repetitions import confirmation_record
+from pipeline.shared.rundir import RunDir
 from pipeline.shared.states import Kind, Phase, State, is_repairable
 from pipeline.study.best import Confirmation, best_row, settled
 from pipeline.study.db.storage import Storage
@@ -110,6 +111,7 @@ def _trial(row: TrialRow, sweep: Sweep, project: Project, seen: bool) -> dict[st
         "seed": row.facts.get("seed"),
         "imported": row.facts.get("imported"),
         "chosen": row.facts.get("chosen"),
+        "hardware": _hardware(row, project, seen),
         "wandb": _wandb(row, project, seen),
         "run_dir": row.run_dir,
         "run_dir_host": None if seen or row.here else shown_host(row.host or ""),
@@ -133,6 +135,17 @@ def _wandb(row: TrialRow, project: Project, seen: bool) -> dict[str, Any] | None
     if seen:
         return wandb_state(project.root / str(row.run_dir))
     return untracked() if row.run_dir else None
+
+
+def _hardware(row: TrialRow, project: Project, seen: bool) -> dict[str, Any] | None:
+    """Return the parts of a running trial's last epoch and what its GPUs did, if measured."""
+    run = RunDir(project.root / str(row.run_dir))
+    measured = run.read_measurements() if seen and row.phase == Phase.RUNNING else []
+    if not measured or not measured[-1].times:
+        return None
+    last = measured[-1]
+    gpus = [r.get("gpus") for r in run.read_gpus() if r.get("epoch") == last.epoch]
+    return {"epoch": last.epoch, "times": last.times, "gpus": gpus[-1] if gpus else []}
 
 
 def _job_id(row: TrialRow) -> str | None:
