@@ -5,6 +5,7 @@ Commands are loaded when they are called, so that `pcan --help` imports nothing 
 traceback.
 """
 
+import contextlib
 import errno
 import gc
 import importlib
@@ -14,6 +15,7 @@ from typing import Any
 
 import click
 
+from pipeline.cli.common.streams import complain, discard_output, prepare_streams
 from pipeline.errors import NotReady, PcanError, StorageError, printable
 from pipeline.shared.files import FormatError
 
@@ -128,29 +130,33 @@ def main() -> None:
     """Run the command; this is what the console script calls."""
     # Records of 10,000 trials hold no cycles; searching for some takes a tenth of `status`.
     gc.set_threshold(100_000)
+    prepare_streams()
     try:
         code = cli.main(standalone_mode=False)
+        sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except PcanError as error:
-        click.echo(printable(error), err=True)
+        complain(printable(error))
         sys.exit(error.exit_code)
     except FormatError as error:
-        click.echo(printable(error), err=True)
+        complain(printable(error))
         sys.exit(StorageError.exit_code)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # `pcan ... | head`: the reader has closed the pipe.
-        sys.stderr.close()
+        discard_output()
         sys.exit(0)
     except OSError as error:
         if error.errno not in MACHINE_ERRNOS:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        click.echo(printable(f"{place}{error.strerror}. Fix that, then try again."), err=True)
+        discard_output()
+        complain(printable(f"{place}{error.strerror}. Fix that, then try again."))
         sys.exit(NotReady.exit_code)
 
 

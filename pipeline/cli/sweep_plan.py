@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 @click.command("plan")
 @sweep_argument
+@click.argument("variant", required=False)
+@click.option("--full", is_flag=True, help="Every variant, rate and finding, resolved ones too.")
 @click.option("--clips", type=click.IntRange(1), help="Size of the validation set, for the lint.")
 @click.option("--search", "searching", is_flag=True, help="What a search may cost, by rule.")
 @click.option("--trials", type=click.IntRange(1, 1000), help="Trials, for --search.")
@@ -27,30 +29,35 @@ if TYPE_CHECKING:
 @json_option
 def command(
     sweep: str | None,
+    variant: str | None,
+    full: bool,
     clips: int | None,
     searching: bool,
     trials: int | None,
     storage: str | None,
     as_json: bool,
 ) -> None:
-    """Show the ladder, each variant's changes and true lr, the lint and the cost; run nothing.
+    """Show the ladder, the variants, the gates, the lint and the cost; run nothing.
 
-    With --search: what `pcan sweep search` would search, and its GPU hours by stopping rule, from
-    the curves in this storage.
+    One screen; with the name of a VARIANT that variant alone, with --full everything. The name of
+    the sweep may be left out before that of a variant. With --search: what `pcan sweep search`
+    would search, and its GPU hours by stopping rule, from the curves in this storage.
 
     Example:
 
         pcan sweep plan pcan_ntu60
+        pcan sweep plan pcan_ntu60 pose-1.5
     """
     from pipeline.diagnose.trial import known_clips
     from pipeline.plan.config_checks import ignored_settings
     from pipeline.plan.lint.lint_finding import lint_context
     from pipeline.preflight.plan_facts import resolved
     from pipeline.report.plan.plan_record import plan_record, plan_view
+    from pipeline.report.plan.screen import one_variant, plan_screen
     from pipeline.report.plan.search_estimate import search_text
     from pipeline.report.plan.text import plan_text
 
-    opened = open_sweep(sweep)
+    opened, variant = _opened(sweep, variant)
     plan, project = opened.sweep, opened.project
     facts = resolved(plan, project)
     changes = {name: config.changes for name, config in facts.configs.items()}
@@ -68,8 +75,31 @@ def command(
         print_json(shown)
     elif searching:
         click.echo(search_text(shown["search"]))
+    elif variant is not None:
+        click.echo(one_variant(view, variant))
     else:
-        click.echo(plan_text(view))
+        click.echo(plan_text(view) if full else plan_screen(view))
+
+
+def _opened(sweep: str | None, variant: str | None) -> tuple[Opened, str | None]:
+    """Return the sweep and the variant that are meant; one word alone may be either."""
+    from pipeline.errors import InputError
+    from pipeline.launch.orders import RunOrder
+    from pipeline.launch.scheduler import check_order
+    from pipeline.plan.project import find_project
+
+    if sweep is not None and variant is None:
+        try:
+            find_project().sweep_file(sweep)
+        except InputError:
+            usual = open_sweep(None)
+            if sweep not in usual.sweep.variants:
+                raise
+            return usual, sweep
+    opened = open_sweep(sweep)
+    if variant is not None:
+        check_order(opened.sweep, RunOrder(variants=(variant,)))
+    return opened, variant
 
 
 def _search(

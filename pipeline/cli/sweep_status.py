@@ -31,42 +31,42 @@ def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
     Example:
       pcan sweep status demo --json
     """
+    from pipeline.launch.launch_process import last_command
     from pipeline.report.status.status_record import status_record
     from pipeline.study.db.storage import open_storage
 
     opened = open_sweep(sweep)
     store = open_storage(storage, opened.project.runs)
-    record = status_record(opened.sweep, opened.project, store, _jobs(opened))
+    record = status_record(
+        opened.sweep,
+        opened.project,
+        store,
+        _jobs(opened),
+        last_command(opened.project.runs / opened.sweep.name),
+    )
     if as_json:
         print_json(record)
         return
-    from rich.console import Console
-
+    from pipeline.cli.common.console import print_lines, result_console
+    from pipeline.report.status.status_record import courses
     from pipeline.report.status.text import (
         goal_line,
         job_lines,
         next_line,
         retry_lines,
         search_lines,
-        status_table,
+        status_lines,
         warning_lines,
     )
 
-    console = Console(highlight=False, markup=False)
-    console.print(status_table(record))
-    console.print()
-    for line in job_lines(record):
-        console.print(line)
-    console.print(goal_line(record))
-    for line in search_lines(record):
-        console.print(line)
-    for line in warning_lines(record):
-        console.print(line, style="yellow")
+    console = result_console()
+    curves = courses(record, opened.project.root)
+    print_lines(console, status_lines(record, console.width, curves))
     following = next_line(record)
-    for line in retry_lines(record):
-        if line != following:
-            console.print(line, style="red")
-    console.print(following)
+    print_lines(console, ["", *job_lines(record), goal_line(record), *search_lines(record)])
+    print_lines(console, warning_lines(record), "yellow")
+    print_lines(console, [line for line in retry_lines(record) if line != following], "red")
+    print_lines(console, [following])
 
 
 def _jobs(opened: Opened) -> list[dict[str, Any]]:
@@ -103,14 +103,11 @@ def list_sweeps(storage: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"schema": 1, "sweeps": rows})
         return
-    from rich.console import Console
+    from pipeline.cli.common.console import print_lines, result_console
+    from pipeline.report.status.text import sweeps_lines
 
-    from pipeline.report.status.text import sweeps_table
-
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = 10_000  # one line a sweep, however long the problem
-    console.print(sweeps_table(rows))
+    console = result_console()
+    print_lines(console, sweeps_lines(rows, console.width))
 
 
 def _sweep_rows(project: "Project", store: "Storage | None") -> list[dict[str, Any]]:

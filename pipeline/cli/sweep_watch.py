@@ -18,12 +18,15 @@ from pipeline.cli.common.options import (
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from pipeline.report.status.live import TrialSnapshot
 
 POLL_S = 1.0
 #: Between two trials of a ladder no job runs for a moment.
 IDLE_S = 15.0
+#: Columns that the table needs.
+TABLE_WIDTH = 110
 
 
 @click.command()
@@ -99,10 +102,23 @@ def _follow(
             elif not any(one.phase in (Phase.RUNNING, Phase.WAITING) for one in now):
                 return
             if console.is_terminal:
-                live.update(watch_table(now), refresh=True)
+                live.update(watch_view(now, console.width), refresh=True)
             time.sleep(POLL_S)
     finally:
         live.stop()
+
+
+def watch_view(seen: "Sequence[TrialSnapshot]", width: int) -> "Table | Text":
+    """Return the running trials as a table, or as lines where it would not fit."""
+    from rich.text import Text
+
+    from pipeline.report.status.layout import wrapped
+    from pipeline.report.status.live import progress_line
+
+    if width >= TABLE_WIDTH:
+        return watch_table(seen)
+    lines = (wrapped(progress_line(one), width) for one in seen if one.running)
+    return Text("\n".join(part for line in lines for part in line))
 
 
 def watch_table(seen: "Sequence[TrialSnapshot]") -> "Table":

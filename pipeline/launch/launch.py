@@ -1,17 +1,18 @@
 """Start a launch: check, register, run the controller, sum up."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import PcanError
 from pipeline.job.slots import Slot
 from pipeline.launch.budget import Budget
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.control_files import audit_stamp
 from pipeline.launch.controller import LaunchController
 from pipeline.launch.enclosing_job import EnclosingJob
-from pipeline.launch.launch_process import write_pidfile
+from pipeline.launch.launch_process import opening_lines, write_pidfile
 from pipeline.launch.orders import RunOrder, Schedule
 from pipeline.launch.plan_reloader import changed_verdicts
 from pipeline.launch.reporters import LaunchResult, Reporter, report_error
@@ -46,6 +47,7 @@ class LaunchRequest:
         order: which variants, how many trials.
         sets: `--set` by config path.
         tracking: mode, project and entity for W&B.
+        command: as it was typed.
     """
 
     sweep: Sweep
@@ -55,6 +57,7 @@ class LaunchRequest:
     sets: Mapping[str, Any]
     tracking: Mapping[str, Any]
     reporter: Reporter
+    command: str = ""
 
     def make_folder(self) -> Path:
         """Return `runs/<sweep>`; it is made if it is missing."""
@@ -88,7 +91,7 @@ def launch(
         context, budget = start_search(context, budget, reporter)
     folder = request.make_folder()
     if enclosing is None:
-        write_pidfile(folder)
+        write_pidfile(folder, request.command)
     stops = _stop_requests(request, folder, enclosing)
     controller = LaunchController(context, stops, reporter, wait, budget, enclosing)
     with report_error(reporter), stops.signal_handlers():
@@ -114,9 +117,16 @@ def prepare_launch(
     """
     sweep, order, reporter = request.sweep, request.order, request.reporter
     check_order(sweep, order)
-    context = preflight(request, slots, candidates(sweep, order))
+    notes: list[str] = []
+    try:
+        context = preflight(request, slots, candidates(sweep, order), notes.append)
+    except PcanError:
+        for line in notes:
+            reporter.on_message(line)
+        raise
     registered = register_all(sweep, context.study_storage, context.resolution.hashes)
-    for line in registration_lines(registered):
+    notes += registration_lines(registered)
+    for line in opening_lines(notes, request.make_folder(), request.project):
         reporter.on_message(line)
     if order.variants and named:
         record_manual_start(sweep, context.study_storage, order.variants, audit_stamp())
@@ -130,19 +140,26 @@ def prepare_launch(
 
 
 def preflight(
-    request: LaunchRequest, slots: Sequence[Slot], variants: Sequence[str]
+    request: LaunchRequest,
+    slots: Sequence[Slot],
+    variants: Sequence[str],
+    note: Callable[[str], None] | None = None,
 ) -> LaunchContext:
     """Check that these variants can be run here; writes nothing.
+
+    Args:
+        note: takes what a person should know of the plan; left out, it is reported.
 
     Raises:
         PcanError: the order, the data's place, a checkpoint, the disk, a variant's model.
     """
-    sweep, project, reporter = request.sweep, request.project, request.reporter
+    sweep, project = request.sweep, request.project
+    note = note or request.reporter.on_message
     root = data_root(sweep, project, request.sets)
     check_ready(sweep, project, variants)
     resolution = resolve_and_check(sweep, project)
     for line in ignored_settings(sweep, {name: c.facts for name, c in resolution.configs.items()}):
-        reporter.on_message(line)
+        note(line)
     placement = DataPlacement(root=root, sets=request.sets)
     return LaunchContext(
         sweep=sweep,
@@ -153,7 +170,7 @@ def preflight(
         sets=request.sets,
         data_root=root,
         resolution=resolution,
-        courses=probe_models(sweep, project, resolution, variants, reporter.on_message, placement),
+        courses=probe_models(sweep, project, resolution, variants, note, placement),
         tracking=request.tracking,
     )
 

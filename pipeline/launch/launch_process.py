@@ -17,19 +17,34 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import PcanError
-from pipeline.shared.files import read_json, write_json
+from pipeline.plan.project import Project, relative
+from pipeline.shared.counted import counted
+from pipeline.shared.files import read_json, write_json, write_text
 from pipeline.study.owner import ProcessIdentity, is_alive, this_process
 
 LAUNCH_FILE = "launch.json"
 LOG = "launch.log"
+START_LOG = "start.log"
+#: Lines that a start says on the terminal; one more says where it runs.
+MOST_LINES = 2
 #: A launch that fails its checks does so sooner; a slow one is left to its log.
 CHECKS_S = 120.0
 
 
-def write_pidfile(folder: Path) -> None:
-    """Record that this process launches the sweep whose runs lie in `folder`."""
+def write_pidfile(folder: Path, command: str = "") -> None:
+    """Record that this process launches the sweep whose runs lie in `folder`.
+
+    Args:
+        command: as it was typed.
+    """
     began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    write_json(folder / LAUNCH_FILE, {**dataclasses.asdict(this_process()), "began": began})
+    owner = dataclasses.asdict(this_process())
+    write_json(folder / LAUNCH_FILE, {**owner, "began": began, "command": command})
+
+
+def last_command(folder: Path) -> str:
+    """Return the command of the launch that was started last, "" if that is not known."""
+    return str((read_json(folder / LAUNCH_FILE) or {}).get("command") or "")
 
 
 def launch_is_alive(folder: Path) -> bool:
@@ -51,6 +66,16 @@ def launcher(folder: Path) -> int | None:
     return owner.pid if is_alive(owner) else None
 
 
+def opening_lines(notes: Sequence[str], folder: Path, project: Project) -> list[str]:
+    """Return what a launch says at its start; the rest of a long list goes to a file."""
+    if len(notes) <= MOST_LINES:
+        return list(notes)
+    log = folder / START_LOG
+    write_text(log, "".join(f"{note}\n" for note in notes))
+    left = counted(len(notes) - MOST_LINES + 1, "more line")
+    return [*notes[: MOST_LINES - 1], f"{left} on this start: {relative(log, project.root)}"]
+
+
 class NotStarted(PcanError):
     """The detached launch ended during its checks; the text is its own."""
 
@@ -59,11 +84,12 @@ class NotStarted(PcanError):
         self.exit_code = code
 
 
-def detach(folder: Path, words: Sequence[str], cwd: Path) -> tuple[int, Path]:
+def detach(folder: Path, words: Sequence[str], cwd: Path, command: str = "") -> tuple[int, Path]:
     """Run `pcan WORDS` detached.
 
     Args:
         folder: `runs/<sweep>`.
+        command: as it was typed, to be named where it has to be run again.
 
     Returns:
         Its pid, and its log.
@@ -93,6 +119,9 @@ def detach(folder: Path, words: Sequence[str], cwd: Path) -> tuple[int, Path]:
         if process.poll() is not None:
             raise NotStarted(_output(log, begin), process.returncode)
         time.sleep(0.1)
+    record = read_json(folder / LAUNCH_FILE)
+    if record is not None and command:
+        write_json(folder / LAUNCH_FILE, {**record, "command": command})
     process.returncode = 0  # it outlives this process; keeps Python from warning about it
     return process.pid, log
 

@@ -1,5 +1,9 @@
 """The lines that a launch prints about one trial."""
 
+import collections
+import re
+from collections.abc import Sequence
+
 from pipeline.errors import NotReady, PcanError
 from pipeline.job.exit_cause import Outcome, last_lines, most_relevant_log
 from pipeline.job.slots import Slot
@@ -22,6 +26,18 @@ def start_text(name: str, slot: Slot, number: int, epoch: int, folder: str) -> s
     attempt = f" (attempt {number})" if number > 1 else ""
     after = f", going on after epoch {epoch}" if epoch else ""
     return f"{name} starts on {where}{attempt}{after}: {folder}"
+
+
+#: What a job says of one bank of prototypes: its name, then how it began.
+BANK = re.compile(r"prototypes_\w+: (.+?)\.?$")
+
+
+def weights_lines(name: str, notes: Sequence[str]) -> list[str]:
+    """Return what a job found in its starting weights; banks that began alike share a line."""
+    lines = [note for note in notes if not BANK.match(note)]
+    banks = collections.Counter(found[1] for note in notes if (found := BANK.match(note)))
+    lines += [f"{counted(count, 'prototype bank')}: {how}." for how, count in banks.items()]
+    return [f"{name}: {line}" for line in lines]
 
 
 def epoch_text(name: str, epochs: int | None, m: Measurement, verdict: Verdict) -> str:

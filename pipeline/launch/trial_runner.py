@@ -15,7 +15,7 @@ from pipeline.job.slots import Slot
 from pipeline.job.torch_tools import interpreter, job_env
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.control_files import ControlFiles, overruled
-from pipeline.launch.messages import log_excerpt
+from pipeline.launch.messages import log_excerpt, weights_lines
 from pipeline.launch.reporters import Reporter
 from pipeline.launch.stop_requests import StopLevel, StopRequests
 from pipeline.launch.trial_history import TrialHistory, TrialRules
@@ -335,8 +335,8 @@ class TrialRunner:
         report = (read_json(self.rundir.facts) or {}).get("warm_start")
         trained = bool(self.history)
         if report is not None and not trained:
-            for note in report.get("notes") or ():
-                self._reporter.on_message(f"{self.name}: {note}")
+            for line in weights_lines(self.name, report.get("notes") or ()):
+                self._reporter.on_message(line)
         self._warm_start_pending = report is None and not trained
 
     def _handle(self, measurement: Measurement) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pipeline.cli import sweep_plan
 from pipeline.plan.lint.lint_finding import LintContext
 from pipeline.plan.sweep import Sweep
 from pipeline.report.plan.plan_record import plan_record, plan_view
+from pipeline.report.plan.screen import one_variant, plan_screen
 from pipeline.report.plan.search_estimate import search_text
 from pipeline.report.plan.text import plan_text
 
@@ -96,6 +98,44 @@ def test_without_a_config_the_plan_is_still_shown(plan: Sweep) -> None:
     assert "set, not resolved: optim_wrapper.optimizer.lr = 0.003" in text
     assert text.endswith("Not shown: the base config is missing.")
     assert plan_record(view)["problems"] == ["the base config is missing."]
+
+
+def test_one_screen_holds_the_plan_and_says_where_the_rest_is(plan: Sweep) -> None:
+    lr = {"baseline": [3e-3, 1e-3, 1.8e-5]}
+    lines = plan_screen(plan_view(LintContext(sweep=plan, true_lr=lr), {})).splitlines()
+    assert len(lines) < 40 and max(map(len, lines)) <= 160
+    assert "├─ epoch 1: top-1 below 87.00 %: then lr-0.001, else pose-1.5, else scratch" in lines
+    assert any(re.match(r"baseline +30 +15  0.003, 1.8e-05$", line) for line in lines)
+    assert "  epoch 1: below 88.00 % stop; below 88.50 % watch" in lines
+    assert re.search(r"Lint: 0 open, \d resolved by a reading", "\n".join(lines))
+    assert "pcan sweep plan pcan_ntu60 --full" in lines[-1]
+
+
+def test_one_variant_is_shown_whole(plan: Sweep) -> None:
+    text = one_variant(plan_view(LintContext(sweep=plan), {}), "pose-1.5")
+    assert text.startswith("pose-1.5 (plan A), 30 epochs, 15 GPU hours\n")
+    assert "follows in the ladder: epoch 1: top-1 below 87.00 %; epoch 1" in text
+    assert "lr-0.001" not in text
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "shown"),
+    [
+        (["pose-1.5"], 0, "pose-1.5 (plan A)"),
+        (["pcan_ntu60", "scratch"], 0, "scratch (plan C)"),
+        (["pcan_ntu60", "pose"], 2, 'no variant "pose"; it has: baseline, pose-1.5'),
+        (["pose"], 2, 'There is no sweep "pose"'),
+    ],
+)
+def test_a_word_alone_is_a_sweep_or_a_variant(
+    answer: dict, root: Path, words: list, code: int, shown: str, monkeypatch
+) -> None:
+    assert answer  # its run has resolved the configs, which are kept
+    monkeypatch.chdir(root)
+    result = CliRunner().invoke(sweep_plan.command, words)
+    said = f"{result.output}{result.exception}"
+    assert shown in said
+    assert getattr(result.exception, "exit_code", 0) == code
 
 
 def test_true_lr_stands_beside_the_plans_table(plan: Sweep) -> None:

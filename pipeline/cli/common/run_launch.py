@@ -2,6 +2,8 @@
 
 import contextlib
 import functools
+import re
+import shlex
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,10 +41,10 @@ def run_launch(
             result = _launch_here(ctx, request, tracking, budget)
         else:
             result = _launch_on_cluster(ctx, request, tracking)
+        if result is not None and not ctx.params["in_job"]:
+            _report_end(request, result.why)
     if result is None:
         return 0
-    if result.why:
-        request.reporter.on_message(f"{result.why}.")
     return result.exit_code
 
 
@@ -112,8 +114,35 @@ def _request(
             sets=sets,
             tracking=tracking.spec(),
             reporter=reporter,
+            command=_typed(),
         )
         yield request, tracking
+
+
+def _report_end(request: "LaunchRequest", why: str) -> None:
+    """Print why a launch ended, where the sweep stands, and the next command, as `status` does."""
+    from pipeline.report.status.status_record import status_record
+    from pipeline.report.status.text import goal_line, next_line
+
+    if request.storage is None:
+        return
+    record = status_record(
+        request.sweep, request.project, request.storage, command=request.command
+    )
+    for line in (f"{why}." if why else "", goal_line(record), next_line(record)):
+        if line:
+            request.reporter.on_message(line)
+
+
+def _typed() -> str:
+    """Return the command as it was typed; a password in a URL is left out."""
+    ctx = click.get_current_context()
+    words = ["pcan", "sweep", str(ctx.info_name)]
+    for word in _given_argv(ctx, ["in_job"]):
+        name, equals, value = word.partition("=")
+        apart = equals and name.startswith("--") and not value.startswith("-")
+        words += [name, value] if apart else [word]
+    return shlex.join(re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", word) for word in words)
 
 
 def _slots(request: "LaunchRequest", given: Mapping[str, Any], patience_s: float = 0.0) -> Any:
@@ -219,7 +248,7 @@ def _detach(ctx: click.Context, folder: Path, sweep: str) -> None:
     from pipeline.launch.launch_process import detach
 
     words = ["sweep", str(ctx.info_name), *_given_argv(ctx, ["detach"])]
-    pid, log = detach(folder, words, Path.cwd())
+    pid, log = detach(folder, words, Path.cwd(), _typed())
     echo_err(f"Launched in the background: pid {pid}, log {log}.")
     echo_err(f"Watch it: pcan sweep watch {sweep}   Stop it: pcan sweep stop {sweep}")
 

@@ -25,16 +25,17 @@ _SHOWN_EPOCHS = 8
 def plan_text(view: PlanView) -> str:
     """Return the whole preview."""
     parts = [
-        _head(view),
+        head_text(view),
         "\n".join(_ladder(view)),
-        *("\n".join(_variant(v)) for v in view.variants),
+        *(variant_text(v) for v in view.variants),
         lint_text(view.sweep, view.lint),
         "\n".join(f"Not shown: {problem}" for problem in view.problems),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
-def _head(view: PlanView) -> str:
+def head_text(view: PlanView) -> str:
+    """Return what the plan is about and what it may cost."""
     sweep = view.sweep
     goal = f", goal {percent(sweep.objective.goal)}" if sweep.objective.goal is not None else ""
     known = sweep.objective.best_known
@@ -83,6 +84,11 @@ def _hours(hours: float | None, gpus: int) -> str:
         return ""
     wall = f", {hours / gpus:g} h on {counted(gpus, 'GPU')}" if gpus else ""
     return f", {hours:g} GPU hours{wall}"
+
+
+def variant_text(view: VariantView) -> str:
+    """Return one variant: what it changes, where it starts, its gates and rates."""
+    return "\n".join(_variant(view))
 
 
 def _variant(view: VariantView) -> Iterator[str]:
@@ -154,9 +160,9 @@ def lint_text(sweep: Sweep, findings: Sequence[LintFinding]) -> str:
     settled = [f for f in findings if f.resolved is not None]
     lines = [f"{sweep.shown_path}: {len(unsettled)} open, {len(settled)} resolved by a reading"]
     for finding in unsettled:
-        lines += [*_finding(finding), f"    write: {finding.instead}"]
+        lines += [*finding_lines(finding), f"    write: {finding.instead}"]
     for finding in settled:
-        lines += [*_finding(finding), f"    resolved: {finding.resolved}"]
+        lines += [*finding_lines(finding), f"    resolved: {finding.resolved}"]
     return "\n".join(lines)
 
 
@@ -170,7 +176,8 @@ def floor_text(sweep: Sweep, floors: Sequence[FloorError]) -> str:
     return "\n".join([*lines, *(f"  {floor.where}: {floor.sentence}" for floor in floors)])
 
 
-def _finding(finding: LintFinding) -> list[str]:
+def finding_lines(finding: LintFinding) -> list[str]:
+    """Return a finding and why it matters."""
     mark = "RESOLVED" if finding.resolved is not None else finding.severity.upper()
     return [
         f"  {mark} {finding.id} ({finding.where}): {finding.message}",

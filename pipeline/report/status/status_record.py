@@ -21,13 +21,21 @@ from pipeline.study.search_outlook import outlooks
 from pipeline.study.trial_rows import TrialRow, read_board, study_name
 from pipeline.track.sync_state import untracked, wandb_state
 
+#: Trials whose courses are drawn; a longer table is not read by its curves.
+MOST_COURSES = 200
+
 
 def status_record(
-    sweep: Sweep, project: Project, storage: Storage, jobs: Sequence[Mapping[str, Any]] = ()
+    sweep: Sweep,
+    project: Project,
+    storage: Storage,
+    jobs: Sequence[Mapping[str, Any]] = (),
+    command: str = "",
 ) -> dict[str, Any]:
     """Return what `status --json` prints; trials of variants that left the file are kept.
 
     Args:
+        command: that of the launch that was started last, as typed.
         jobs: those that wait or run with a scheduler, as `ClusterJob.record` returns them.
     """
     rows = read_board(sweep.name, storage)
@@ -38,11 +46,23 @@ def status_record(
         "studies": _studies(sweep, project, rows),
         "jobs": [{**job, "trial": running.get(job["id"])} for job in jobs],
         "goal": sweep.objective.goal,
+        "command": command or None,
         "not_comparable": incomparable_rows(rows, sweep.makers),
         "best": _best(sweep, project, rows),
         "confirmation": confirmation_record(sweep, rows, project.root),
         "searches": [one.record() for one in outlooks(sweep, rows)],
     }
+
+
+def courses(record: Mapping[str, Any], root: Path) -> dict[str, list[float | None]]:
+    """Return top-1 by epoch of the first trials whose run directories are seen from here."""
+    trials = [(s["variant"], trial) for s in record["studies"] for trial in s["trials"]]
+    found: dict[str, list[float | None]] = {}
+    for variant, trial in trials[:MOST_COURSES]:
+        if trial["run_dir"] and not trial["run_dir_host"]:
+            history = RunDir(root / trial["run_dir"]).read_measurements()
+            found[f"{variant}/{trial['number']}"] = [m.top1 for m in history if m.epoch > 0]
+    return found
 
 
 def _studies(sweep: Sweep, project: Project, rows: Sequence[TrialRow]) -> list[dict[str, Any]]:

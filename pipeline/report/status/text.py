@@ -1,11 +1,13 @@
-"""The tables of `pcan sweep status` and `pcan sweep list`, and the lines below them."""
+"""The words of `pcan sweep status` and `pcan sweep list`, and the lines below them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
+from rich.cells import cell_len
+from rich.text import Text
 
 from pipeline.plan.verdict import VerdictKind, percent, shown_reading
+from pipeline.report.status.layout import curve, layout, wrapped
 from pipeline.shared.counted import counted
 from pipeline.shared.states import Phase, State
 
@@ -18,35 +20,61 @@ _STYLE = {
 }
 
 
-def status_table(record: Mapping[str, Any]) -> Table:
-    """Return the trials of a sweep, one a row, from the record of `status --json`."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("trial", "plan", "state"):
-        table.add_column(name)
-    for name in ("epochs", "best top-1", "std error", "last", "GPU h"):
-        table.add_column(name, justify="right")
-    table.add_column("what happened, what is next")
+#: Id, heading and place of each column, see `layout`; the last ones are left out first.
+COLUMNS = (
+    ("trial", "trial", "<"),
+    ("plan", "plan", ""),
+    ("state", "state", "<"),
+    ("epochs", "epochs", ">"),
+    ("best", "best top-1", ">"),
+    ("curve", "course", ""),
+    ("last", "last", ""),
+    ("hours", "GPU h", ""),
+)
+
+
+def status_lines(
+    record: Mapping[str, Any], width: int, curves: Mapping[str, Sequence[float | None]]
+) -> list[Text]:
+    """Return the trials of a sweep in lines of a width, from the record of `status --json`.
+
+    Args:
+        curves: top-1 by epoch, for the trials whose measurements are at hand.
+    """
     best = record["best"]
     winner = (best["variant"], best["number"]) if best is not None else None
+    values = [v for curve in curves.values() for v in curve if v is not None and v == v]
+    scale = (min(values, default=0.0), max(values, default=1.0))
+    rows = []
     for study in record["studies"]:
         for trial in study["trials"]:
             won = (study["variant"], trial["number"]) == winner
-            table.add_row(*_cells(study, trial, won), style=_STYLE.get(trial["state"], ""))
+            drawn = curves.get(f"{study['variant']}/{trial['number']}", ())
+            rows.append({**_cells(study, trial, won), "curve": curve(drawn, *scale)})
         if not study["trials"]:
-            table.add_row(study["variant"], study["plan"] or "", "-", style="dim")
-    return table
+            nothing = dict.fromkeys((*(name for name, _, _ in COLUMNS), "note"), "")
+            name = {"trial": study["variant"], "plan": study["plan"] or "", "state": "-"}
+            rows.append({**nothing, **name, "style": "dim"})
+    return list(layout(rows, COLUMNS, width))
 
 
-def sweeps_table(sweeps: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the sweeps of a project, one a row, from the record of `list --json`."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for width in (20, 28, None):
-        table.add_column(min_width=width, overflow="fold")
+def sweeps_lines(sweeps: Sequence[Mapping[str, Any]], width: int) -> list[str]:
+    """Return the sweeps of a project from the record of `list --json`; a line each if they fit."""
+    rows = []
     for sweep in sweeps:
         trials = sorted(sweep["trials"].items())
         counts = ", ".join(f"{count} {state.lower()}" for state, count in trials)
-        table.add_row(sweep["sweep"], sweep["file"] or "-", sweep["problem"] or counts or "-")
-    return table
+        rows.append((sweep["sweep"], sweep["file"] or "-", sweep["problem"] or counts or "-"))
+    first, second = (max((cell_len(row[i]) for row in rows), default=0) for i in (0, 1))
+    lines: list[str] = []
+    for name, file, state in rows:
+        gaps = " " * (first - cell_len(name)), " " * (second - cell_len(file))
+        line = f"{name}{gaps[0]}  {file}{gaps[1]}  {state}"
+        if cell_len(line) <= width:
+            lines.append(line)
+        else:
+            lines += [name, f"  {file}", *wrapped(state, width, "  ")]
+    return lines
 
 
 def goal_line(record: Mapping[str, Any]) -> str:
@@ -122,43 +150,47 @@ def next_line(record: Mapping[str, Any]) -> str:
         return f"Watch it: pcan sweep watch {sweep}"
     resumable = (Phase.INTERRUPTED, Phase.PAUSED)
     if any(t.get("search") and t["phase"] in resumable for t in trials):
-        return f"Go on: pcan sweep search {sweep}"
+        return f"Go on: {_again(record, 'search')}"
     if Phase.INTERRUPTED not in phases and record["best"] is not None:
         return f"Compare: pcan sweep compare {sweep}   Export: pcan sweep best {sweep}"
     lines = retry_lines(record)
     if lines and Phase.INTERRUPTED not in phases:
         return lines[-1]
-    return f"Go on: pcan sweep launch {sweep}"
+    return f"Go on: {_again(record, 'launch')}"
 
 
-def _cells(study: Mapping[str, Any], trial: Mapping[str, Any], won: bool) -> list[str]:
+def _again(record: Mapping[str, Any], word: str) -> str:
+    """Return the command that goes on: the last one if it was of this kind, with its options."""
+    usual, last = f"pcan sweep {word} {record['sweep']}", record["command"] or ""
+    return last if last.startswith(f"pcan sweep {word} ") else usual
+
+
+def _cells(study: Mapping[str, Any], trial: Mapping[str, Any], won: bool) -> dict[str, str]:
     state = trial["state"]
     if state == State.RUNNING and trial["phase"] != Phase.RUNNING:
         state = f"{state} ({trial['phase']})"
-    best = _percent(trial["best_top1"])
-    if best and trial["best_epoch"] is not None:
-        best += f" @{trial['best_epoch']}"
-    return [
-        f"{study['variant']}/{trial['number']}",
-        study["plan"] or "",
-        f"{state} *" if won else str(state),
-        str(trial["epochs"]),
-        best,
-        _error(trial),
-        _percent(trial["last_top1"]),
-        f"{trial['gpu_hours']:.2f}" if trial["gpu_hours"] else "",
-        "; ".join([*_origin(trial), *_course(trial)]),
-    ]
+    return {
+        "trial": f"{study['variant']}/{trial['number']}",
+        "plan": study["plan"] or "",
+        "state": f"{state} *" if won else str(state),
+        "epochs": str(trial["epochs"] or ""),
+        "best": _best(trial),
+        "last": "" if trial["last_top1"] is None else percent(trial["last_top1"]),
+        "hours": f"{trial['gpu_hours']:.2f}" if trial["gpu_hours"] else "",
+        "note": "; ".join([*_origin(trial), *_course(trial)]),
+        "style": _STYLE.get(trial["state"], ""),
+    }
 
 
-def _percent(value: float | None) -> str:
-    return "" if value is None else percent(value)
-
-
-def _error(trial: Mapping[str, Any]) -> str:
+def _best(trial: Mapping[str, Any]) -> str:
+    """Return the best reading with its standard error and its epoch."""
     if trial["best_top1"] is None:
         return ""
-    return "unknown" if trial["std_error"] is None else percent(trial["std_error"])
+    error = trial["std_error"]
+    shown = percent(trial["best_top1"]) + (
+        " ± unknown" if error is None else f" ± {100 * error:.2f}"
+    )
+    return shown if trial["best_epoch"] is None else f"{shown} @{trial['best_epoch']}"
 
 
 def _origin(trial: Mapping[str, Any]) -> list[str]:
