@@ -33,6 +33,7 @@ MACHINE_ERRNOS = frozenset(
 _SWEEP = {
     "backup": ("pipeline.cli.sweep_files:backup", "Copy the study storage."),
     "best": ("pipeline.cli.sweep_best:best", "Export the winner."),
+    "brief": ("pipeline.cli.sweep_brief:command", "Say how a sweep stands and what is next."),
     "clean": ("pipeline.cli.sweep_files:clean", "Delete checkpoints of losers."),
     "compare": ("pipeline.cli.sweep_compare:command", "Compare the trials in one HTML file."),
     "continue": ("pipeline.cli.sweep_record:continue_", "Overrule a verdict; this is recorded."),
@@ -41,9 +42,15 @@ _SWEEP = {
     "list": ("pipeline.cli.sweep_status:list_sweeps", "List the project's sweeps."),
     "plan": ("pipeline.cli.sweep_plan:command", "Show what a sweep will do; runs nothing."),
     "register": ("pipeline.cli.sweep_record:register", "Make the studies; runs nothing."),
+    "report": ("pipeline.cli.sweep_report:report", "Write tables, figures, methods of a sweep."),
+    "rerun": (
+        "pipeline.cli.sweep_rerun:command",
+        "Train one epoch again, compare it.",
+    ),
     "search": ("pipeline.cli.sweep_launch:search", "Search beyond the plan, around a recipe."),
     "status": ("pipeline.cli.sweep_status:status", "Show every trial and its state."),
     "stop": ("pipeline.cli.sweep_stop:stop", "End running trials cleanly, resumable."),
+    "story": ("pipeline.cli.sweep_report:story", "Tell what was tried, when, and its cost."),
     "sync": ("pipeline.cli.sweep_files:sync", "Send offline runs to W&B."),
     "watch": ("pipeline.cli.sweep_watch:command", "Follow the running trials live."),
 }
@@ -52,12 +59,17 @@ _ROOT = {
         "pipeline.cli.checkpoint_inspect:command",
         "Show what a checkpoint holds, what fits.",
     ),
+    "compare-predictions": (
+        "pipeline.cli.compare_predictions:command",
+        "Test if one file of predictions is better.",
+    ),
     "data": ("pipeline.cli.data:command", "Make, check and prepare data."),
     "diagnose": ("pipeline.cli.diagnose:command", "Show what went wrong in a training log."),
     "doctor": ("pipeline.cli.project_commands:doctor", "Show what is wrong here and what to do."),
     "gates": ("pipeline.cli.gates_commands:command", "Check gates, or replay them on old logs."),
     "init": ("pipeline.cli.project_commands:init", "Make a folder a project."),
     "log": ("pipeline.cli.log:command", "Show lr and top-1 by epoch of the newest log."),
+    "skill": ("pipeline.cli.skill_page:command", "Write instructions for coding agents."),
     "train": ("pipeline.cli.train:train", "Train one variant, without a study."),
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -123,6 +124,25 @@ def test_each_attempt_keeps_the_code_it_ran_with(project) -> None:
     assert record["code"] == spec["code"] and record["git_commit"] == commit
     readme = (project.root / "exports" / "tiny" / "README.md").read_text()
     assert "1 file not committed" in readme
+
+
+def test_the_first_epoch_again_is_equal_to_the_bit_in_another_folder(
+    project, tmp_path_factory
+) -> None:
+    project.sweep(BASELINE.replace("0.4,", "0.6,"))
+    assert project.launch().returncode == 0
+    copy = tmp_path_factory.mktemp("elsewhere") / "copy"
+    shutil.copytree(project.root, copy)
+    (copy / "runs" / "pcan.db").unlink()
+    project.root = copy
+    again = project.run("sweep", "rerun", "baseline/0", "--check", "--sweep", "tiny", "--json")
+    assert again.returncode == 0, again.stderr
+    record = json.loads(again.stdout)
+    assert (record["epoch"], record["exact"], record["same"]) == (1, True, True)
+    values = {one["name"]: one for one in record["values"]}
+    assert values["loss"]["recorded"] == values["loss"]["now"] != 0
+    assert not list((copy / "runs" / ".cache").glob("rerun-*"))
+    assert project.epochs("baseline/0") == [1, 2, 3, 4]
 
 
 def wait_for_line(process, text: str) -> None:

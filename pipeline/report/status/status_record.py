@@ -65,6 +65,21 @@ def courses(record: Mapping[str, Any], root: Path) -> dict[str, list[float | Non
     return found
 
 
+def status_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what `status --csv` prints: a row a trial, figures as in the record."""
+    lists = ("verdicts", "next_gate", "search", "imported", "chosen", "wandb", "job", "phase")
+    return [
+        {
+            "trial": f"{study['variant']}/{trial['number']}",
+            "state": trial["state"],
+            "phase": trial["phase"],
+            **{key: value for key, value in trial.items() if key not in lists},
+        }
+        for study in record["studies"]
+        for trial in study["trials"]
+    ]
+
+
 def _studies(sweep: Sweep, project: Project, rows: Sequence[TrialRow]) -> list[dict[str, Any]]:
     folders = _RunDirs(project.root)
     retries = _retries(sweep, rows)
