@@ -24,6 +24,7 @@ from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import percent
 from pipeline.report.best.exported_config import exported_config
+from pipeline.report.best.model_card import finish_card
 from pipeline.report.best.text import readme
 from pipeline.report.best.winner import Winner
 from pipeline.report.stats.readings import clips_of, reading_error, same_store, store_of
@@ -71,6 +72,7 @@ def export(
             record["measured_anew"] = _measure(sweep, project, fresh, source)
         (fresh / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         (fresh / README).write_text(readme(sweep, winner, record))
+        finish_card(fresh, record)
         fresh.chmod(0o755)
         _replace(fresh, out)
     finally:
@@ -195,8 +197,17 @@ def _circumstances(project: Project, source: _Source, config: ResolvedConfig) ->
         "git_commit": (code.get("project") or {}).get("commit"),
         "gpu": start.get("gpu"),
         "changed": changes(starts),
+        "dataset": _dataset(spec, config),
         "data": {**(spec.data or {}), "root": None, "sha256": _digests(project, source, config)},
     }
+
+
+def _dataset(spec: TrialSpec, config: ResolvedConfig) -> dict[str, str]:
+    """Return the name of the validation data and the split, as the config has them."""
+    files, splits = (config.facts.get(key) or {} for key in ("ann_files", "ann_splits"))
+    file = files.get("val_dataloader")
+    name = Path(str(file)).stem if file else spec.sweep
+    return {"name": name, "split": str(splits.get("val_dataloader") or "val")}
 
 
 def _digests(project: Project, source: _Source, config: ResolvedConfig) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """`python -m pipeline.train.tools.export_weights`: the weights of a checkpoint, and nothing else.
 
-stdin: `{"checkpoint": path, "out": path}`. stdout: `{"sha256", "keys", "bytes", "epoch"}`. The
-file is `{"state_dict": {name: tensor}}`: it loads with `weights_only=True` and by MMEngine's
-`load_checkpoint`. Prototypes are buffers of the model and so part of it.
+stdin: `{"checkpoint": path, "out": path}`. stdout: `{"sha256", "not_in_safetensors", "keys",
+"bytes", "epoch"}`. The file is `{"state_dict": {name: tensor}}`: it loads with `weights_only=True`
+and by MMEngine's `load_checkpoint`. Prototypes are buffers of the model and so part of it. A file
+in the safetensors form stands beside it.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ def export(question: Dict[str, Any]) -> Dict[str, Any]:
         if not isinstance(question.get(name), str):
             raise ToolError(f'The question has no "{name}".')
     from pipeline.train import checkpoints
+    from pipeline.train.tools.safetensors_file import write_safetensors
 
     try:
         content = checkpoints.read(Path(question["checkpoint"]))
@@ -31,8 +33,10 @@ def export(question: Dict[str, Any]) -> Dict[str, Any]:
         checkpoints.write(out, {"state_dict": weights})
     except OSError as error:
         raise ToolError(f"{out} cannot be written: {error}.") from error
+    left_out = write_safetensors(out.with_suffix(".safetensors"), weights)
     return {
         "sha256": sha256(out),
+        "not_in_safetensors": left_out,
         "keys": len(weights),
         "bytes": out.stat().st_size,
         "epoch": content["meta"]["epoch"],
