@@ -168,7 +168,3 @@ class RunDir:
     def read_verdicts(self) -> List[Dict[str, Any]]:
         """Return the records of the verdicts so far, as they were written, torn lines left out."""
         return read_objects(self.verdicts)
-
-    def read_gpus(self) -> List[Dict[str, Any]]:
-        """Return what the GPUs did in each epoch, in the order of writing."""
-        return read_objects(self.gpus)

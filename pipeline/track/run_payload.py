@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.shared.files import read_json
+from pipeline.shared.files import read_json, read_objects
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.redact import redact
 from pipeline.shared.rundir import RunDir
@@ -91,7 +91,7 @@ def read_trial(folder: Path) -> TrialFiles | None:
         folder=folder,
         spec=spec,
         measurements=run.read_measurements(),
-        gpus=run.read_gpus(),
+        gpus=read_objects(run.gpus),
         verdicts=run.read_verdicts(),
         outcome=read_json(run.outcome),
     )

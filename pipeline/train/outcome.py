@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import pickle
+import sys
 import tempfile
 import traceback
 from pathlib import Path, PurePath
@@ -16,6 +17,7 @@ from typing import Any, Dict, List, Optional
 from pipeline.shared.files import fsync_folder, read_json, write_json
 from pipeline.shared.measurement import best_of
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import TrialSpec
 from pipeline.shared.states import Cause, State
 from pipeline.train.rank_process import exit_if_replaced
 
@@ -192,3 +194,35 @@ def _reading_data(error: BaseException) -> bool:
 def _reads_data(frame: traceback.FrameSummary) -> bool:
     parts: List[str] = list(PurePath(frame.filename).parts)
     return frame.name in _READS_DATA and ("dataset" in "".join(parts) or "data" in parts)
+
+
+def ended_early(runner: Any) -> str:
+    """Return that something other than the plan has ended a training, and what it may be."""
+    ours = ("mmengine.", "pipeline.")
+    own = [type(h).__name__ for h in runner.hooks if not type(h).__module__.startswith(ours)]
+    hooks = f" (it has {', '.join(own)})" if own else ""
+    return (
+        f"The training ended after epoch {runner.epoch} of {runner.max_epochs}, and not by the "
+        f"plan: a hook or the loop of the config stopped it{hooks}. Remove that; patience and "
+        "gates of the sweep file are what stops a trial."
+    )
+
+
+def write_outcome(
+    runner: Any, stop: Optional[Dict[str, Any]], rundir: RunDir, spec: TrialSpec
+) -> None:
+    """Write how the training ended.
+
+    Args:
+        stop: the control side's request that the job followed, None without one.
+    """
+    finished = runner.epoch >= runner.max_epochs
+    state, cause = State.COMPLETE, None
+    if stop is not None and not (finished and stop.get("state") is None):
+        state, cause, reason = stop.get("state"), stop.get("cause"), stop.get("reason")
+    elif finished:
+        reason = f"All {runner.max_epochs} epochs are done."
+    else:
+        state, cause, reason = State.FAIL, Cause.ENDED_EARLY, ended_early(runner)
+    record_outcome(rundir, spec.attempt, state, cause, reason)
+    print(f"Outcome: {state}, {cause}: {reason}", file=sys.stderr)

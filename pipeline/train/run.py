@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 from typing import Any, Dict, Optional
 
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
@@ -12,12 +11,12 @@ from pipeline.shared.files import append_line, read_json, write_json
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
-from pipeline.shared.states import Cause, State
+from pipeline.shared.states import Cause
 from pipeline.train import checkpoints, distributed, keep_predictions, training_state
 from pipeline.train.averaged_weights import AveragedWeightsHook
 from pipeline.train.epoch_end import EpochEndHook
 from pipeline.train.hooks import LoaderSeedHook, LossGuardHook, ProgressHook, SyncBuffersHook
-from pipeline.train.outcome import JobFailure, Stage, record_outcome
+from pipeline.train.outcome import JobFailure, Stage, write_outcome
 from pipeline.train.runner_config import job_config
 from pipeline.train.seeding import LoaderSeeds
 
@@ -102,7 +101,7 @@ def run_job(rundir: RunDir, spec: TrialSpec, stage: Stage) -> None:
         write_json(rundir.facts, {**(read_json(rundir.facts) or {}), **facts(runner)})
     runner.train()
     if distributed.rank() == 0:
-        write_outcome(runner, rundir, spec)
+        write_outcome(runner, runner.epoch_end.stop, rundir, spec)
     distributed.leave()
 
 
@@ -154,30 +153,3 @@ def leave_out_subclasses(runner: JobRunner) -> None:
             runner._hooks.remove(hook)
             name = type(hook).__name__
             runner.logger.info("Left out: %s; the job does its work itself.", name)
-
-
-def ended_early(runner: JobRunner) -> str:
-    """Return that something other than the plan has ended a training, and what it may be."""
-    ours = ("mmengine.", "pipeline.")
-    own = [type(h).__name__ for h in runner.hooks if not type(h).__module__.startswith(ours)]
-    hooks = f" (it has {', '.join(own)})" if own else ""
-    return (
-        f"The training ended after epoch {runner.epoch} of {runner.max_epochs}, and not by the "
-        f"plan: a hook or the loop of the config stopped it{hooks}. Remove that; patience and "
-        "gates of the sweep file are what stops a trial."
-    )
-
-
-def write_outcome(runner: JobRunner, rundir: RunDir, spec: TrialSpec) -> None:
-    """Write how the training ended."""
-    stop: Optional[Any] = runner.epoch_end.stop
-    finished = runner.epoch >= runner.max_epochs
-    state, cause = State.COMPLETE, None
-    if stop is not None and not (finished and stop.get("state") is None):
-        state, cause, reason = stop.get("state"), stop.get("cause"), stop.get("reason")
-    elif finished:
-        reason = f"All {runner.max_epochs} epochs are done."
-    else:
-        state, cause, reason = State.FAIL, Cause.ENDED_EARLY, ended_early(runner)
-    record_outcome(rundir, spec.attempt, state, cause, reason)
-    print(f"Outcome: {state}, {cause}: {reason}", file=sys.stderr)

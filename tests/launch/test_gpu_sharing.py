@@ -18,6 +18,7 @@ from pipeline.job.slots import Slot, gpu_slots
 from pipeline.launch import slot_pool
 from pipeline.launch.reporters import LineReporter, Reporter
 from pipeline.launch.slot_pool import SlotPool, find_slots
+from pipeline.shared.files import read_objects
 from pipeline.shared.rundir import RunDir
 
 BASELINE = (
@@ -199,7 +200,7 @@ def test_a_single_job_keeps_off_gpus_in_use_or_waits_for_them(
     assert (driver / "jobs").read_text().split() == ["baseline/train-0", "GPU-0,GPU-1"]
     run = RunDir(project.root / "runs" / "tiny" / "baseline" / "train-0")
     assert all(m.times["train"] > 0 and m.times["val"] > 0 for m in run.read_measurements())
-    sampled = run.read_gpus()[-1]["gpus"]
+    sampled = read_objects(run.gpus)[-1]["gpus"]
     assert [(gpu["index"], gpu["name"]) for gpu in sampled] == [(0, "Stand-in"), (1, "Stand-in")]
     assert sampled[0]["celsius"] == 34 and sampled[0]["others"] == []
 

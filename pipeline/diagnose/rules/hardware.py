@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.diagnose.log_case import Finding, LogCase, note, warning
+from pipeline.shared.files import read_objects
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
 
@@ -27,7 +28,7 @@ def hardware_rules(folder: Path) -> list[Callable[[LogCase], Iterator[Finding]]]
     run = RunDir(folder)
 
     def rule(_case: LogCase) -> Iterator[Finding]:
-        epochs = _latest_by_epoch(run.read_gpus())
+        epochs = _latest_by_epoch(read_objects(run.gpus))
         yield from starved(run.read_measurements(), epochs)
         yield from slowed_down(epochs)
         yield from shared(epochs)

@@ -12,6 +12,7 @@ from pipeline.plan.sweep import Sweep
 from pipeline.report.progress import row_gpu_hours, row_seconds_left
 from pipeline.report.stats.readings import clips_of, incomparable_rows, reading_error, store_of
 from pipeline.report.stats.repetitions import confirmation_record
+from pipeline.shared.files import read_objects
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.states import Kind, Phase, State, is_repairable
 from pipeline.study.best import Confirmation, best_row, settled
@@ -179,7 +180,7 @@ def _hardware(row: TrialRow, project: Project, seen: bool) -> dict[str, Any] | N
     if not measured or not measured[-1].times:
         return None
     last = measured[-1]
-    gpus = [r.get("gpus") for r in run.read_gpus() if r.get("epoch") == last.epoch]
+    gpus = [r.get("gpus") for r in read_objects(run.gpus) if r.get("epoch") == last.epoch]
     return {"epoch": last.epoch, "times": last.times, "gpus": gpus[-1] if gpus else []}
 
 
