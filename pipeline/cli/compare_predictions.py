@@ -23,6 +23,7 @@ def command(first: Path, second: Path, as_json: bool) -> None:
     """
     from pipeline.plan.verdict import shown_reading, standard_error
     from pipeline.report.stats.prediction_files import compare_files
+    from pipeline.shared.counted import counted
 
     found = compare_files(first, second)
     if as_json:
@@ -31,5 +32,5 @@ def command(first: Path, second: Path, as_json: bool) -> None:
     for side in ("first", "second"):
         top1 = found[side]["top1"]
         reading = shown_reading(top1, standard_error(top1, found["clips"]))
-        click.echo(f"{found[side]['file']}: top-1 {reading} on {found['clips']} clips")
+        click.echo(f"{found[side]['file']}: top-1 {reading} on {counted(found['clips'], 'clip')}")
     click.echo(found["sentence"])

@@ -17,7 +17,9 @@ from pipeline.report.status.brief_record import MOST_BYTES, brief_record, size
 sys.path.insert(0, str(Path(__file__).parents[1] / "surface"))
 from command_tree import commands as every_command  # noqa: E402
 
-COMMANDS = {path: one for path, one in every_command(cli).items() if path != "pcan"}
+COMMANDS = {
+    path: one for path, one in every_command(cli).items() if not isinstance(one, click.Group)
+}
 
 
 def options(command: click.Command) -> list[str]:

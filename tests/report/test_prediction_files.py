@@ -99,7 +99,7 @@ def test_other_clips_or_labels_are_refused(tmp_path: Path) -> None:
     whole = written(tmp_path, "csv")
     with pytest.raises(InputError, match="60 clips and .* has 59"):
         compare_files(whole, written(tmp_path, "json", CLIPS[1:]))
-    with pytest.raises(InputError, match='lacks 1 clips of .*, such as "clip0"'):
+    with pytest.raises(InputError, match='lacks 1 clip of .*, such as "clip0"'):
         compare_files(whole, written(tmp_path, "json", [("x", 0, 1), *CLIPS[1:]]))
     with pytest.raises(InputError, match='"clip0" has the label 0 in .* and 3 in'):
         compare_files(whole, written(tmp_path, "json", [("clip0", 3, 1), *CLIPS[1:]]))

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from pipeline.plan.verdict import percent
+from pipeline.shared.counted import counted
 
 Record = Mapping[str, Any]
 REQUIREMENTS = "requirements.txt"
@@ -71,7 +72,7 @@ def _slug(text: str) -> str:
 
 def _sections(record: Record) -> list[str]:
     dataset = record["dataset"]
-    clips = f" on {record['val_clips']} clips" if record["val_clips"] else ""
+    clips = f" on {counted(record['val_clips'], 'clip')}" if record["val_clips"] else ""
     files = [f"{loader} {digest[:12]}" for loader, digest in record["data"]["sha256"].items()]
     known = f" Annotation files (sha256): {', '.join(files)}." if files else ""
     return [

@@ -16,6 +16,7 @@ from typing import Any
 from pipeline.errors import InputError
 from pipeline.report.stats.differences import between
 from pipeline.report.stats.readings import Reading, store_of
+from pipeline.shared.counted import counted
 from pipeline.shared.files import parsed
 from pipeline.shared.predictions import Predictions
 
@@ -188,7 +189,7 @@ def _in_order_of(a: PredictionFile, b: PredictionFile) -> PredictionFile:
     """
     if len(a.labels) != len(b.labels):
         raise InputError(
-            f"{a.path} has {len(a.labels)} clips and {b.path} has {len(b.labels)}. A paired test "
+            f"{a.path} has {counted(len(a.labels), 'clip')} and {b.path} has {len(b.labels)}. A paired test "
             "needs the same clips in both."
         )
     if a.clips is not None and b.clips is not None:
@@ -196,7 +197,7 @@ def _in_order_of(a: PredictionFile, b: PredictionFile) -> PredictionFile:
         missing = [name for name in a.clips if name not in place]
         if missing:
             raise InputError(
-                f'{b.path} lacks {len(missing)} clips of {a.path}, such as "{missing[0]}".'
+                f'{b.path} lacks {counted(len(missing), "clip")} of {a.path}, such as "{missing[0]}".'
             )
         order = [place[name] for name in a.clips]
         labels, predicted = ([column[at] for at in order] for column in (b.labels, b.predicted))
