@@ -6,11 +6,13 @@ traceback.
 """
 
 import contextlib
+import difflib
 import errno
 import gc
 import importlib
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -91,6 +93,28 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["bare"] = not args
+        return super().parse_args(ctx, args)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Say what to type next to someone who typed nothing but the group's name."""
+        super().format_epilog(ctx, formatter)
+        if ctx.meta.get("bare"):
+            with formatter.section("Here"):
+                for line in _next_steps().splitlines():
+                    formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
+            meant = f' Did you mean "{close[0]}"?' if close else ""
+            raise click.UsageError(f"{error.message}{meant}", ctx) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         rows = []
@@ -99,9 +123,19 @@ class LazyGroup(click.Group):
                 rows.append((name, self._lazy[name][1]))
             else:
                 command = super().get_command(ctx, name)
-                rows.append((name, command.get_short_help_str() if command else ""))
+                rows.append((name, command.get_short_help_str(limit=80) if command else ""))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+def _next_steps() -> str:
+    from pipeline.plan.first_steps import next_steps
+    from pipeline.plan.project import find_project
+
+    try:
+        return next_steps(find_project().root, marked=True)
+    except PcanError:
+        return next_steps(Path.cwd(), marked=False)
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:

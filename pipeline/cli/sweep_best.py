@@ -8,6 +8,7 @@ import click
 from pipeline.cli.common.options import (
     echo_err,
     json_option,
+    notify_option,
     open_sweep,
     place_options,
     print_json,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 )
 @click.option("--dry-run", is_flag=True, help="With --confirm: print what would be repeated.")
 @place_options
+@notify_option
 @wandb_option("How runs of the repetitions are sent to W&B.")
 @set_option
 @storage_option

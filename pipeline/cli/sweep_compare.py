@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 @click.option("--serve", is_flag=True, help="Serve it live on this machine, until Ctrl-C.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address for --serve.")
 @click.option("--port", default=0, help="Port for --serve; left out, a free one.")
+@click.option(
+    "--lang",
+    type=click.Choice(["en", "zh"]),
+    default="en",
+    show_default=True,
+    help="Of headings, legends and verdicts.",
+)
 @click.option("--wandb", "on_wandb", is_flag=True, help="Make or update the W&B workspace.")
 @storage_option
 @csv_option
@@ -41,6 +48,7 @@ def command(
     serve: bool,
     host: str,
     port: int,
+    lang: str,
     on_wandb: bool,
     storage: str | None,
     as_json: bool,
@@ -59,7 +67,7 @@ def command(
         return
     fresh = collector(opened, storage)
     if serve:
-        _serve(fresh, host, port, open_it)
+        _serve(fresh, (host, port), open_it, lang)
         return
     data = fresh()
     if as_json:
@@ -74,7 +82,7 @@ def command(
     from pipeline.report.compare.page import build_page
 
     file = out or opened.project.runs / opened.sweep.name / "compare.html"
-    page = build_page(data, file)
+    page = build_page(data, file, lang=lang)
     click.echo(str(file))
     count = counted(len(data["trials"]), "trial")
     click.echo(f"{count}, {len(page) / 1e6:.1f} MB", err=True)
@@ -168,15 +176,20 @@ def _workspace(opened: "Opened") -> str:
     return save(opened.project.runs / opened.sweep.name, target)
 
 
-def _serve(fresh: Callable[[], dict[str, Any]], host: str, port: int, open_it: bool) -> None:
-    from pipeline.report.compare.serve import LOOPBACK, address, make_server
+def _serve(
+    fresh: Callable[[], dict[str, Any]], place: tuple[str, int], open_it: bool, lang: str
+) -> None:
+    from pipeline.report.compare.serve import LOOPBACK, address, make_server, tunnel
 
-    server = make_server(fresh, host, port)
+    host, port = place
+    server = make_server(fresh, host, port, lang)
     if host not in LOOPBACK:
         click.echo(
             f"Anyone who reaches {host} can read this sweep; there is no password.", err=True
         )
     click.echo(address(server))
+    if host in LOOPBACK:
+        click.echo(f"From elsewhere: {tunnel(server)}   then the same address there", err=True)
     click.echo("Read only; Ctrl-C ends it.", err=True)
     if open_it:
         click.launch(address(server))

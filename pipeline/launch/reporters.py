@@ -1,4 +1,4 @@
-"""What observes a launch: the interface, and the reporters for lines, for W&B and for `--notify`.
+"""What observes a launch: the interface, and the reporters for lines and for W&B.
 
 The launcher calls its reporter at the moments that the methods name, from one thread but for
 messages about a sweep file that is being read again. A reporter only observes: what goes wrong
@@ -7,36 +7,21 @@ in one of them ends no training.
 
 import contextlib
 import dataclasses
-import json
-import os
-import queue
-import shlex
-import shutil
-import subprocess
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.env import EVENT, SECRETS
-from pipeline.errors import InputError, PcanError
+from pipeline.errors import PcanError
 from pipeline.job.exit_cause import Outcome
 from pipeline.job.slots import Slot
 from pipeline.launch.messages import completion_text, epoch_text, start_text
 from pipeline.plan.judge import Rules
-from pipeline.plan.verdict import Verdict, VerdictKind
+from pipeline.plan.verdict import Verdict
 from pipeline.shared.counted import counted
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.start_record import changes
-from pipeline.shared.states import State
 
-#: A command that is still running after this is ended.
-TIMEOUT_S = 30.0
-#: How long the end of a launch waits for commands that have not run yet.
-CLOSE_S = 35.0
-#: Events beyond this number are dropped while the command is busy.
-MAX_QUEUED = 100
 #: How long the end of a launch waits for W&B's files to be complete.
 MIRROR_CLOSE_S = 60.0
 
@@ -302,124 +287,3 @@ class WandbReporter(Reporter):
             self._mirror.trials_changed()
         except Exception as error:  # no process can be started, the folder is not writable, ...
             self._problem = f"{type(error).__name__}: {error}"
-
-
-def parse_command(text: str) -> list[str]:
-    """Split the command of `--notify` as a shell would, without running one.
-
-    Raises:
-        InputError: it is empty, its quotes do not match, or there is no such program.
-    """
-    try:
-        argv = shlex.split(text)
-    except ValueError as error:
-        raise InputError(f"--notify {text!r} cannot be split into words: {error}.") from None
-    if not argv:
-        raise InputError('--notify is empty. Example: --notify "mail -s pcan me@example.org"')
-    if shutil.which(argv[0]) is None:
-        raise InputError(
-            f'--notify names the program "{argv[0]}", which is not there or cannot be run.'
-        )
-    return argv
-
-
-class CommandReporter(Reporter):
-    """Runs the user's own command for verdicts, failures and the end: `launch --notify CMD`.
-
-    A sentence goes to its standard input, the facts as JSON into PCAN_EVENT. Commands run in a
-    thread of their own, one at a time, and can neither delay nor fail the launch.
-
-    Args:
-        console: prints one line if the command fails.
-        end: whether the end of the launch is an event; not for a job of a launch on a cluster.
-    """
-
-    def __init__(
-        self,
-        argv: Sequence[str],
-        sweep: str,
-        console: Reporter,
-        end: bool = True,
-        timeout_s: float = TIMEOUT_S,
-    ) -> None:
-        self._argv = argv
-        self._sweep = sweep
-        self._console = console
-        self._end = end
-        self._timeout_s = timeout_s
-        self._failed = False
-        self._events: queue.Queue[tuple[str, str] | None] = queue.Queue(MAX_QUEUED)
-        self._thread = threading.Thread(target=self._work, daemon=True)
-
-    def on_trial_result(
-        self, trial: RunningTrial, measurement: Measurement, verdict: Verdict
-    ) -> None:
-        if verdict.kind is not VerdictKind.GO:
-            text = epoch_text(trial.name, trial.epochs, measurement, verdict)
-            self.send("verdict", text, {"trial": trial.name, **verdict.record()})
-
-    def on_trial_complete(self, trial: ReportedTrial, outcome: Outcome, details: str = "") -> None:
-        del details
-        if outcome.state == State.FAIL:
-            text = f"{trial.name} failed ({outcome.cause}): {outcome.reason}"
-            facts = {"trial": trial.name, "cause": outcome.cause, "reason": outcome.reason}
-            self.send("failure", text, facts)
-
-    def on_launch_end(self, result: LaunchResult) -> None:
-        if not self._end:
-            return
-        why = "interrupted; the same launch goes on" if result.interrupted else result.why
-        text = f"{self._sweep}: {why or 'stopped'} (exit code {result.exit_code})."
-        self.send("end", text, {"exit_code": result.exit_code, "failed": list(result.failed)})
-
-    def on_launch_error(self, error: PcanError) -> None:
-        self.send("failure", str(error), {})
-
-    def close(self) -> None:
-        """Give events that were not sent yet a moment."""
-        if not self._thread.is_alive():
-            return
-        with contextlib.suppress(queue.Full):
-            self._events.put(None, timeout=1)
-            self._thread.join(CLOSE_S)
-
-    def send(self, event: str, sentence: str, facts: Mapping[str, Any]) -> None:
-        """Queue an event: "verdict", "failure" or "end"."""
-        if not self._thread.is_alive():
-            self._thread.start()
-        record = {"schema": 1, "event": event, "sweep": self._sweep, "sentence": sentence, **facts}
-        try:
-            self._events.put_nowait((sentence, json.dumps(record)))
-        except queue.Full:
-            self._report_once("is too slow; some events are not sent")
-
-    def _work(self) -> None:
-        while (event := self._events.get()) is not None:
-            self._run(*event)
-
-    def _run(self, sentence: str, record: str) -> None:
-        env = {key: value for key, value in os.environ.items() if key not in SECRETS}
-        try:
-            done = subprocess.run(
-                self._argv,
-                input=f"{sentence}\n",
-                text=True,
-                env={**env, EVENT: record},
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                timeout=self._timeout_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            self._report_once(f"took more than {self._timeout_s:g} s and was ended")
-        except (OSError, ValueError) as error:
-            self._report_once(f"could not be run: {error}")
-        else:
-            if done.returncode != 0:
-                last = (done.stderr.strip().splitlines() or ["no error message"])[-1]
-                self._report_once(f"ended with exit code {done.returncode}: {last[:200]}")
-
-    def _report_once(self, problem: str) -> None:
-        if not self._failed:
-            self._failed = True
-            self._console.on_message(f"--notify: {self._argv[0]} {problem}. The launch goes on.")

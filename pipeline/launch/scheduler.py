@@ -1,6 +1,7 @@
 """What to run next: the ladder, all variants, those that were named, or a search."""
 
 import dataclasses
+import difflib
 from collections.abc import Collection, Mapping, Sequence
 
 from pipeline.errors import InputError
@@ -53,7 +54,11 @@ def check_order(sweep: Sweep, order: RunOrder) -> None:
     for name in order.variants:
         if name not in sweep.variants:
             known = ", ".join(sweep.variants)
-            raise InputError(f'{sweep.shown_path} has no variant "{name}"; it has: {known}.')
+            close = difflib.get_close_matches(name, list(sweep.variants), 1)
+            meant = f' Did you mean "{close[0]}"?' if close else ""
+            raise InputError(
+                f'{sweep.shown_path} has no variant "{name}"; it has: {known}.{meant}'
+            )
 
 
 def all_variants(sweep: Sweep) -> list[str]:

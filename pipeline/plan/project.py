@@ -1,9 +1,11 @@
 """The project's folder: where it begins, which sweeps it has, where runs and exports go."""
 
 import dataclasses
+import difflib
 from pathlib import Path
 
 from pipeline.errors import InputError
+from pipeline.plan.first_steps import next_steps
 
 #: The file that marks the project's root.
 MARK = "wandb.yaml"
@@ -55,7 +57,11 @@ class Project:
             if path.suffix in (".yaml", ".yml") and is_file(path):
                 return path.resolve()
         known = ", ".join(file.stem for file in files) or "none"
-        raise InputError(f'There is no sweep "{given}". In {self.sweeps} there are: {known}.')
+        close = difflib.get_close_matches(given, [file.stem for file in files], 1)
+        meant = f' Did you mean "{close[0]}"?' if close else ""
+        raise InputError(
+            f'There is no sweep "{given}". In {self.sweeps} there are: {known}.{meant}'
+        )
 
 
 def is_file(path: Path) -> bool:
@@ -78,7 +84,7 @@ def find_project(start: Path | None = None) -> Project:
             return Project(folder)
     raise InputError(
         f"{here} is not in a pcan project (a folder with {MARK} and sweeps/). "
-        "Go to one, or make one: pcan init DIR"
+        f"Go to one, or:\n{next_steps(here, marked=False)}"
     )
 
 

@@ -204,6 +204,19 @@ class Search(Strict):
     couple: bool = True
 
 
+class Notify(Strict):
+    """What `--notify` tells people elsewhere.
+
+    Args:
+        on: the events: a verdict that is not "go", a failed trial or launch, the end of a launch,
+            a new best of the sweep.
+        better_by: how much better a new best has to be, a fraction.
+    """
+
+    on: Several[Literal["verdict", "failure", "end", "better"]] = ("verdict", "failure", "end")
+    better_by: Fraction = 0.0
+
+
 class VariantEntry(Strict):
     """A variant as the file has it: what is left out comes from elsewhere (`INHERITED`)."""
 
@@ -262,6 +275,7 @@ class SweepFile(Strict):
     ladder: Ladder
     slurm: Slurm = Slurm()
     search: Search = Search()
+    notify: Notify = Notify()
 
 
 class Sweep(SweepFile):

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ STATUS: Mapping[str | None, str] = {
     State.PRUNED: "pruned",
     State.FAIL: "failed",
 }
+#: Before the names of what decides nothing, so that its sections come last: W&B sorts by name.
+REST = "z-"
 VERDICT_COLUMNS = ("epoch", "top1", "verdict", "rule", "threshold", "reason", "next")
 
 
@@ -134,8 +136,8 @@ def rows(trial: TrialFiles) -> list[dict[str, Any]]:
             "train/lr": m.lr,
             "train/loss": m.loss,
             "train/seconds": m.seconds,
-            **{f"extra/{name}": value for name, value in m.extra.items()},
-            **{f"time/{name}": value for name, value in m.times.items()},
+            **{f"{REST}extra/{name}": value for name, value in m.extra.items()},
+            **{f"{REST}time/{name}": value for name, value in m.times.items()},
             **_gpu_columns(gpus.get(m.epoch, [])),
             **plan.at(m.epoch),
             "_timestamp": _unix(m.time),  # W&B's own: when it was measured, not when it was sent
@@ -148,7 +150,7 @@ def _gpu_columns(gpus: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Return what each GPU of the trial did in an epoch, by its place in the trial."""
     shown = ("use", "idle", "peak_mib", "wh", "celsius")
     return {
-        f"gpu/{place}.{name}": float(gpu[name])
+        f"{REST}gpu/{place}.{name}": float(gpu[name])
         for place, gpu in enumerate(gpus)
         for name in shown
         if isinstance(gpu.get(name), int | float)
@@ -202,8 +204,11 @@ def config(trial: TrialFiles) -> dict[str, Any]:
     for place, code in (spec.code or {}).items():
         flat |= {f"code.{place}.{key}": (code or {}).get(key) for key in ("commit", "dirty")}
     flat["gpu"] = shown_gpu(spec.gpu)
-    flat |= _flat(spec.overrides)
-    flat |= _flat(spec.values)
+    changed = {**_flat(spec.overrides), **_flat(spec.values)}
+    flat |= changed
+    flat |= {
+        name: changed[path] for name, path in _short_names(changed).items() if name not in flat
+    }
     cleaned: dict[str, Any] = redact(flat)
     return cleaned
 
@@ -269,6 +274,15 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def _short_names(paths: Iterable[str]) -> dict[str, str]:
+    """Return the last part of each config path that no other shares: "lr" for ...optimizer.lr."""
+    last: dict[str, list[str]] = {}
+    for path in paths:
+        last.setdefault(path.rpartition(".")[2], []).append(path)
+    named = {name: found[0] for name, found in last.items() if len(found) == 1}
+    return {name: path for name, path in named.items() if name != path and not name.isdigit()}
 
 
 def _levels(gates: Any, kind: str, best_known: Any) -> list[tuple[int, float]]:

@@ -94,7 +94,7 @@ class RunWriter:
             self.run.finish(exit_code=1)
             shutil.rmtree(self.folder, ignore_errors=True)
             raise TrackingError(f"W&B cannot write below {trial.folder}. Check its permissions.")
-        self.run.define_metric("epoch")
+        self.run.define_metric("epoch", hidden=True)  # the axis of the others, no chart of its own
         self.run.define_metric("*", step_metric="epoch")
 
     @property

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import http.server
 import json
 import os
 import pty
@@ -10,15 +11,29 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pipeline.errors import InputError
 from pipeline.launch.budget import Budget
-from pipeline.launch.reporters import CommandReporter, LineReporter, Reporter, parse_command
+from pipeline.launch.notify import (
+    CommandReporter,
+    NotifyReporter,
+    hidden_target,
+    make_notifier,
+    parse_command,
+)
+from pipeline.launch.reporters import LineReporter, Reporter
+from pipeline.plan.sweep import Notify
+from pipeline.plan.verdict import Verdict, VerdictKind
+from pipeline.shared.measurement import Measurement
 
+pytest.importorskip("apprise", reason="apprise is not installed")
+#: Plugins of apprise use modules that Python will lose.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 SLOW = (
     "  baseline: {set: {train_cfg.max_epochs: 40, model.sleep: 0.25, "
     "val_evaluator.top1: [0.55, 0.7, 0.8, 0.85]}, patience: null}\n"
@@ -176,6 +191,77 @@ def test_a_bad_command_is_said_once_and_harms_nothing(argv, problem) -> None:
     reporter.send("verdict", "two", {})
     reporter.close()
     assert len(said) == 1 and problem in said[0]
+
+
+class Receiver(http.server.BaseHTTPRequestHandler):
+    """Takes what a service would take; answers with the server's `status`."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.received.append(json.loads(body))
+        self.send_response(self.server.status)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture
+def service() -> Iterator[http.server.HTTPServer]:
+    server = http.server.HTTPServer(("127.0.0.1", 0), Receiver)
+    server.received, server.status = [], 200
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def notifier(server: http.server.HTTPServer, said: list[str], **wants: object) -> NotifyReporter:
+    url = f"json://key:secret@127.0.0.1:{server.server_port}/"
+    return make_notifier(url, "demo", LineReporter(said.append), Notify(**wants))
+
+
+def test_a_service_gets_the_events_that_the_sweep_file_wants(service) -> None:
+    said: list[str] = []
+    reporter = notifier(service, said, on=["failure", "end"])
+    reporter.send("verdict", "not wanted", {})
+    reporter.send("failure", "baseline/0 failed", {})
+    reporter.send("end", "all done", {})
+    reporter.close()
+    assert [one["message"] for one in service.received] == ["baseline/0 failed", "all done"]
+    assert service.received[0]["title"] == "pcan demo: failure" and said == []
+
+
+def test_a_service_that_refuses_or_is_dead_is_said_once_without_its_key(service) -> None:
+    said: list[str] = []
+    service.status = 500
+    reporter = notifier(service, said)
+    for _ in range(2):
+        reporter.send("end", "all done", {})
+    reporter.close()
+    assert len(said) == 1 and "the service json:// did not take a message" in said[0]
+    assert "secret" not in said[0]
+
+
+def test_a_new_best_is_told_if_it_is_better_by_as_much_as_asked(service) -> None:
+    reporter = notifier(service, [], on=["better"], better_by=0.005).known_best(0.89)
+    trial = SimpleNamespace(name="a/0", epochs=9)
+    go = Verdict(epoch=1, top1=0.9, kind=VerdictKind.GO, reason="")
+    for epoch, top1 in enumerate((0.894, 0.896, 0.9, 0.902), 1):
+        reporter.on_trial_result(trial, Measurement(epoch=epoch, top1=top1), go)
+    reporter.close()
+    (first, second) = [one["message"] for one in service.received]
+    assert first == "a/0 epoch 2: top-1 89.60 % is the best so far, 0.60 points above 89.00 %"
+    assert second.startswith("a/0 epoch 4: top-1 90.20 %")
+
+
+def test_an_unknown_service_is_refused_and_no_key_is_kept() -> None:
+    with pytest.raises(InputError, match=r"nosuch://\.\.\. is no service"):
+        make_notifier("nosuch://token", "demo", Reporter(), Notify())
+    assert hidden_target("tgram://123:abc/7") == "tgram://***"
+    assert hidden_target("mail -s pcan me@here") == "mail -s pcan me@here"
 
 
 @pytest.mark.parametrize("text", ["", "mail 'x", "no-such-program-here --to me"])

@@ -7,21 +7,14 @@ import threading
 
 import pytest
 
+from browser import NEEDED, click, drawn, js, size, waiting
 from pipeline.report.compare import serve
 from pipeline.report.compare.compare_record import collect
 from pipeline.report.compare.page import SCRIPTS, build_page
 from pipeline.shared.files import write_json
 from pipeline.shared.measurement import Measurement
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER) and not os.environ.get("PCAN_REQUIRE_ENGINES"),
-        reason="chromium or chromedriver is missing",
-    ),
-]
+pytestmark = NEEDED
 GATES = [
     {"epoch": 1, "floor": 0.88, "target": 0.885},
     {"epoch": 5, "target": 0.895, "improve_on_epoch": 1},
@@ -69,18 +62,6 @@ def runs(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module")
-def browser():
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
-
-
 @pytest.fixture
 def page(browser, runs, tmp_path):
     """The page as just opened, on a desktop; logs begin here."""
@@ -91,31 +72,6 @@ def page(browser, runs, tmp_path):
         browser.get_log(log)
     browser.get(file.as_uri())
     return drawn(browser)
-
-
-def drawn(browser):
-    """Wait for the page that was just opened; a busy machine takes its time."""
-    waiting(browser).until(lambda b: js(b, "return document.body.dataset.drawn") == "yes")
-    return browser
-
-
-def size(browser, width, height):
-    shape = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", shape)
-
-
-def js(browser, code, *given):
-    return browser.execute_script(code, *given)
-
-
-def click(browser, selector):
-    browser.find_element("css selector", selector).click()
-
-
-def waiting(browser):
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    return WebDriverWait(browser, 20)
 
 
 def column(browser, index):
@@ -146,7 +102,9 @@ def test_loads_silently_and_asks_no_other_place(page):
 
 def test_curves_band_gates_and_the_end_of_a_pruned_run_are_drawn(page):
     names = series(page)
-    assert {"baseline/0", "lr-0.001/0", "~band", "~gates", "~ends", "~levels"} <= set(names)
+    assert {"baseline/0", "lr-0.001/0", "~band", "~gates", "~ends", "~levels", "~labels"} <= set(
+        names
+    )
     words = js(page, "return document.getElementById('chart-top1').textContent")
     for said in ("floor 88.0 %", "target 88.5 %", "goal 91.00 %", "best known 89.19 %"):
         assert said in words
@@ -234,7 +192,7 @@ def test_a_hostile_name_is_inert(page):
     assert page.title == "demo · comparison of trials"
     assert any(HOSTILE in name for name in column(page, 1))
     assert js(page, "return [...document.scripts].some(s => s.text.includes('owned'))") is True
-    assert js(page, "return document.scripts.length") == 1 + len(SCRIPTS)
+    assert js(page, "return document.scripts.length") == 4 + len(SCRIPTS)
     move = "DRAWN.get('chart-top1').dispatchAction({type: 'showTip', x: 200, y: 150})"
     js(page, move)
     assert page.title == "demo · comparison of trials"
@@ -264,6 +222,7 @@ def test_works_from_the_keyboard(page):
     before = set(picked(page))
     page.switch_to.active_element.send_keys(" ")
     assert set(picked(page)) ^ before == {"baseline/7"}
+    assert "#pick=" in page.current_url
     assert js(page, "return document.activeElement.dataset.pick") == "baseline/7"
 
 

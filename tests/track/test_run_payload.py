@@ -1,6 +1,7 @@
 import json
 import math
 
+from pipeline.shared.measurement import Measurement
 from pipeline.track import run_payload
 from pipeline.track.run_payload import WandbTarget, read_trial
 
@@ -15,6 +16,20 @@ def test_one_row_a_measurement_with_the_plan_beside_it(job):
     assert rows[2]["plan/floor"] == 0.8919  # the next gate's, which is "best_known"
     assert math.isclose(rows[2]["plan/band_low"], 0.88625)  # straight between epochs 1 and 5
     assert "val/best_top1" not in rows[0]  # the check of the starting weights is no result
+
+
+def test_what_decides_comes_before_the_rest_by_name(job):
+    run = job()
+    line = Measurement(epoch=1, top1=0.88, extra={"loss_fine": 0.1}, times={"train_s": 2.0})
+    (run.folder / "measurements.jsonl").write_text(line.to_line())
+    keys = [k for k in run_payload.rows(read_trial(run.folder))[0] if "/" in k]
+    rest = {"z-extra/loss_fine", "z-time/train_s"}
+    assert set(sorted(keys)[-2:]) == rest and rest <= set(keys)
+
+
+def test_short_names_of_a_config_are_unique():
+    paths = ["optim_wrapper.optimizer.lr", "model.a.depth", "model.b.depth", "x.weights.1", "seed"]
+    assert run_payload._short_names(paths) == {"lr": "optim_wrapper.optimizer.lr"}
 
 
 def test_more_measurements_only_ever_add_rows(job):
@@ -46,7 +61,7 @@ def test_config_is_flat_and_redacted(job):
     assert flat["model.cls_head.loss_weights"] == [1.0, 2.0]
     assert json.loads(flat["param_scheduler"]) == [{"type": "CosineAnnealingLR"}]
     assert flat["data.url"] == "s3://<hidden>@bucket/x"
-    assert flat["optim_wrapper.optimizer.lr"] == 0.001
+    assert flat["optim_wrapper.optimizer.lr"] == flat["lr"] == 0.001
     assert flat["warm_start"] == "epoch_26.pth"
 
 

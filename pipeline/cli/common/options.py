@@ -51,6 +51,14 @@ set_option = click.option(
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
+notify_option = click.option(
+    "--notify",
+    multiple=True,
+    metavar="CMD|URL",
+    help="Run CMD with the text on stdin, or send to a service: verdicts, failures, the end.",
+)
+
+
 def wandb_option(what: str = "How runs are sent to W&B.") -> Option:
     """Return the option `--wandb`, offline by default."""
     return click.option(
@@ -108,11 +116,7 @@ def background_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 is_flag=True,
                 help="Keep running after logout, with a log in runs/SWEEP.",
             ),
-            click.option(
-                "--notify",
-                metavar="CMD",
-                help="Run CMD on verdicts, failures and the end; text on stdin.",
-            ),
+            notify_option,
             click.option("--max-hours", type=Amount(0), help="Start no trial after this."),
         )
     ):

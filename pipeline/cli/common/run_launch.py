@@ -13,11 +13,13 @@ import click
 
 from pipeline.cli.common.options import Opened, echo_err
 from pipeline.env import STORAGE
-from pipeline.errors import InputError
+from pipeline.errors import InputError, NotReady
 
 if TYPE_CHECKING:
+    from pipeline.cli.common.terminal import Terminal
     from pipeline.launch.budget import Budget
     from pipeline.launch.launch import LaunchRequest
+    from pipeline.launch.notify import NotifyReporter
     from pipeline.launch.orders import RunOrder
     from pipeline.launch.reporters import LaunchResult
     from pipeline.study.db.storage import Storage
@@ -84,28 +86,29 @@ def _request(
     from pipeline.cli.common.terminal import Terminal
     from pipeline.launch.gpu_reporter import GpuReporter
     from pipeline.launch.launch import LaunchRequest
-    from pipeline.launch.reporters import CommandReporter, Reporters, WandbReporter, parse_command
+    from pipeline.launch.reporters import Reporters, WandbReporter
     from pipeline.preflight.machine_overrides import parse_sets
     from pipeline.study.db.storage import open_storage
     from pipeline.track.tracking import Tracking
 
-    sets, command = parse_sets(given["sets"]), given.get("notify")
-    notify = parse_command(command) if command is not None else None
+    sets = parse_sets(given["sets"])
     tracking = Tracking.of(opened.project, opened.sweep.name, given["wandb_mode"])
     with contextlib.ExitStack() as stack:
         terminal = Terminal()
+        stack.enter_context(_everything_missing(opened, given, terminal))
         reporter = Reporters(terminal)
         stack.callback(reporter.close)
         if given.get("on", "local") == "local":
             folder = opened.project.runs / opened.sweep.name
             reporter.add(GpuReporter())  # before the mirror, which reads what it writes
             reporter.add(WandbReporter(folder, tracking.mirror, terminal))
-        if notify is not None:
-            end = not given["in_job"]  # one job of many does not end the launch
-            reporter.add(CommandReporter(notify, opened.sweep.name, terminal, end))
+        notifiers = [_notifier(opened, one, given, terminal) for one in given["notify"]]
         if storage is None:
             storage = open_storage(given["storage"], opened.project.runs)
             stack.callback(storage.close)
+        best = _best_so_far(opened, storage) if notifiers else None
+        for notifier in notifiers:
+            reporter.add(notifier.known_best(best))
         request = LaunchRequest(
             sweep=opened.sweep,
             project=opened.project,
@@ -117,6 +120,58 @@ def _request(
             command=_typed(),
         )
         yield request, tracking
+
+
+@contextlib.contextmanager
+def _everything_missing(
+    opened: Opened, given: Mapping[str, Any], terminal: "Terminal"
+) -> Iterator[None]:
+    """Add to the first thing that this machine lacks all others that `pcan doctor` finds.
+
+    Only before the first job: later the launch has shown that the machine is ready.
+    """
+    try:
+        yield
+    except NotReady as error:
+        if terminal.started or given.get("on", "local") != "local" or given.get("in_job"):
+            raise
+        from pipeline.preflight.finding import CheckContext
+        from pipeline.preflight.machine_overrides import DATA_ROOT, parse_sets
+        from pipeline.preflight.runner import examine
+
+        context = CheckContext(
+            project=opened.project,
+            sweep=opened.sweep,
+            storage_url=given["storage"],
+            device=given["device"],
+            gpus=given["gpus"],
+            data_root=parse_sets(given["sets"]).get(DATA_ROOT),
+        )
+        said = str(error)
+        more = [f for f in examine(context) if f.severity == "error" and f.message not in said]
+        if not more:
+            raise
+        lines = "\n".join(f"  {finding.check}: {finding.message}" for finding in more)
+        command = f"pcan doctor {opened.sweep.name}"
+        raise NotReady(f"{said}\nNot ready either ({command}):\n{lines}") from None
+
+
+def _notifier(
+    opened: Opened, target: str, given: Mapping[str, Any], console: "Terminal"
+) -> "NotifyReporter":
+    from pipeline.launch.notify import make_notifier
+
+    end = not given.get("in_job")  # one job of many does not end the launch
+    return make_notifier(target, opened.sweep.name, console, opened.sweep.notify, end=end)
+
+
+def _best_so_far(opened: Opened, storage: "Storage") -> float | None:
+    """Return the best top-1 of the sweep's trials; before the first one, what is known."""
+    from pipeline.study.trial_rows import read_board
+
+    rows = read_board(opened.sweep.name, storage)
+    values = [row.best_top1 for row in rows if row.variant not in opened.sweep.makers]
+    return max((v for v in values if v is not None), default=opened.sweep.objective.best_known)
 
 
 def _report_end(request: "LaunchRequest", why: str) -> None:
@@ -136,11 +191,15 @@ def _report_end(request: "LaunchRequest", why: str) -> None:
 
 def _typed() -> str:
     """Return the command as it was typed; a password in a URL is left out."""
+    from pipeline.launch.notify import hidden_target
+
     ctx = click.get_current_context()
     words = ["pcan", "sweep", str(ctx.info_name)]
     for word in _given_argv(ctx, ["in_job"]):
         name, equals, value = word.partition("=")
         apart = equals and name.startswith("--") and not value.startswith("-")
+        if name == "--notify":
+            value = hidden_target(value)
         words += [name, value] if apart else [word]
     return shlex.join(re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", word) for word in words)
 

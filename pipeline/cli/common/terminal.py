@@ -17,17 +17,25 @@ from pipeline.report.progress import seconds_left, shown_time
 
 
 class Terminal(LineReporter):
-    """Lines to stderr; below them, on a terminal, where each running job is."""
+    """Lines to stderr; below them, on a terminal, where each running job is.
+
+    `started` says whether a job was started at all.
+    """
 
     def __init__(self) -> None:
         super().__init__(self.line)
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._live: Live | None = None
         self._refreshed = 0.0
+        self.started = False
 
     def line(self, text: str) -> None:
         with contextlib.suppress(OSError):  # the terminal is gone, the trials are not
             self._console.print(Text(printable(text)))
+
+    def on_trial_start(self, trial: RunningTrial) -> None:
+        self.started = True
+        super().on_trial_start(trial)
 
     def on_step_end(self, trials: Sequence[RunningTrial]) -> None:
         """Draw the running jobs again, at most four times a second."""

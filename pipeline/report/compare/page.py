@@ -4,6 +4,8 @@ The parts lie in `static/`; how they draw is documented there.
 """
 
 import base64
+import functools
+import gzip
 import hashlib
 import html
 import json
@@ -15,32 +17,40 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
+from pipeline.report.words import LANGUAGES, words
 from pipeline.shared.files import write_text
 
-#: In the order of use: the page's parts use the library, `app.js` uses the parts.
-SCRIPTS = ("echarts.min.js", "util.js", "charts.js", "tables.js", "app.js")
+#: The library lies packed in the page and is unpacked there; `app.js` uses the other parts.
+LIBRARY = "echarts.custom.min.js"
+SCRIPTS = ("util.js", "unpack.js", "labels.js", "charts.js", "tables.js", "app.js")
 #: What a browser accepts from the page itself. Scripts are named by their digest.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
 
 
-def build_page(data: Mapping[str, Any], out: Path | None = None, live: bool = False) -> str:
+def build_page(
+    data: Mapping[str, Any], out: Path | None = None, live: bool = False, lang: str = "en"
+) -> str:
     """Return the page with the data inside; also write it to `out` if given.
 
     Args:
         data: what `compare_record.collect` returns.
+        lang: of headings, legends and verdicts: "en" or "zh".
         live: the page polls its own server for new data (`--serve`).
 
     Raises:
         InputError: `out` cannot be written.
     """
     scripts = [_asset(name) for name in SCRIPTS]
-    allowed = " ".join(f"'sha256-{_digest(text)}'" for text in scripts)
+    allowed = " ".join(f"'sha256-{_digest(text)}'" for text in (*scripts, _asset(LIBRARY)))
     connect = "; connect-src 'self'" if live else ""
     parts = {
         "policy": f"{POLICY}; script-src {allowed}{connect}",
         "title": html.escape(str(data["sweep"])),
         "live": "true" if live else "false",
         "style": _asset("style.css"),
+        "library": _packed(LIBRARY),
+        "words": as_script(words(lang)),
+        "lang": LANGUAGES[lang],
         "data": as_script(data),
         "scripts": "\n".join(f"<script>{text}</script>" for text in scripts),
     }
@@ -76,6 +86,12 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return value
+
+
+@functools.lru_cache
+def _packed(name: str) -> str:
+    """Return a part as base64 of its gzip, alike at every call."""
+    return base64.b64encode(gzip.compress(_asset(name).encode(), mtime=0)).decode()
 
 
 def _digest(text: str) -> str:

@@ -4,7 +4,10 @@ Two addresses, `/` and `/data.json`, answered to GET alone. A request must name 
 address it listens on, so that a page of another site cannot reach it through the browser.
 """
 
+import getpass
 import hashlib
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -41,19 +44,22 @@ class _Source:
             return self._data, self._tag
 
 
-def make_server(collect: Collect, host: str = "127.0.0.1", port: int = 0) -> ThreadingHTTPServer:
+def make_server(
+    collect: Collect, host: str = "127.0.0.1", port: int = 0, lang: str = "en"
+) -> ThreadingHTTPServer:
     """Return a server that is bound but not yet serving.
 
     Args:
         collect: returns the page's data, see `compare_record.collect`.
         port: 0 takes a free one.
+        lang: of the page's own words.
 
     Raises:
         InputError: the address cannot be bound.
     """
     source = _Source(collect)
     try:
-        server = ThreadingHTTPServer((host, port), _handler(source, host))
+        server = ThreadingHTTPServer((host, port), _handler(source, host, lang))
     except OSError as error:
         problem = error.strerror or error
         raise InputError(
@@ -63,7 +69,7 @@ def make_server(collect: Collect, host: str = "127.0.0.1", port: int = 0) -> Thr
     return server
 
 
-def _handler(source: _Source, host: str) -> type[BaseHTTPRequestHandler]:
+def _handler(source: _Source, host: str, lang: str) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         server_version = "pcan"
@@ -75,7 +81,11 @@ def _handler(source: _Source, host: str) -> type[BaseHTTPRequestHandler]:
                 self.send(421, "text/plain", b"Ask for this page by the address pcan printed.\n")
             elif self.path == "/":
                 data, _ = source.get()
-                self.send(200, "text/html; charset=utf-8", build_page(data, live=True).encode())
+                self.send(
+                    200,
+                    "text/html; charset=utf-8",
+                    build_page(data, live=True, lang=lang).encode(),
+                )
             elif self.path == "/data.json":
                 self.send_data()
             else:
@@ -117,3 +127,10 @@ def address(server: ThreadingHTTPServer) -> str:
     """Return the address to open in a browser."""
     host, port = str(server.server_address[0]), server.server_address[1]
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def tunnel(server: ThreadingHTTPServer) -> str:
+    """Return the command that brings the page to another machine, also to a phone's."""
+    port = server.server_address[1]
+    user = f"{getpass.getuser()}@" if os.environ.get("USER") else ""
+    return f"ssh -N -L {port}:127.0.0.1:{port} {user}{socket.gethostname()}"

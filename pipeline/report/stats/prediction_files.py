@@ -189,15 +189,16 @@ def _in_order_of(a: PredictionFile, b: PredictionFile) -> PredictionFile:
     """
     if len(a.labels) != len(b.labels):
         raise InputError(
-            f"{a.path} has {counted(len(a.labels), 'clip')} and {b.path} has {len(b.labels)}. A paired test "
-            "needs the same clips in both."
+            f"{a.path} has {counted(len(a.labels), 'clip')} and {b.path} has {len(b.labels)}. "
+            "A paired test needs the same clips in both."
         )
     if a.clips is not None and b.clips is not None:
         place = {name: at for at, name in enumerate(b.clips)}
         missing = [name for name in a.clips if name not in place]
         if missing:
             raise InputError(
-                f'{b.path} lacks {counted(len(missing), "clip")} of {a.path}, such as "{missing[0]}".'
+                f"{b.path} lacks {counted(len(missing), 'clip')} of {a.path}, such as "
+                f'"{missing[0]}".'
             )
         order = [place[name] for name in a.clips]
         labels, predicted = ([column[at] for at in order] for column in (b.labels, b.predicted))

@@ -4,7 +4,7 @@
 const state = {
   data: JSON.parse(byId("data").textContent),
   columns: [], hidden: new Set(), known: new Set(), picked: new Set(),
-  sort: { id: "best", down: true }, search: "",
+  sort: { id: "best", down: true }, search: "", lrChosen: false,
 };
 
 function remembered(key) { try { return localStorage.getItem(`pcan.${key}`); } catch { return null; } }
@@ -26,7 +26,8 @@ function announce(words) { byId("news").textContent = words; }
 
 function pick(id) {
   state.picked.has(id) ? state.picked.delete(id) : state.picked.add(id);
-  announce(`${state.picked.size} runs picked`);
+  announce(`${state.picked.size} ${say("runs picked")}`);
+  writeFragment();
   render();
   const box = [...document.querySelectorAll("[data-pick]")].find((b) => b.dataset.pick === id);
   if (box && document.activeElement === document.body) box.focus();
@@ -42,8 +43,8 @@ function sortBy(id) {
 function standing() {
   const { data } = state, [top] = best(1);
   const counts = {};
-  for (const t of data.trials) counts[stateOf(t)] = (counts[stateOf(t)] || 0) + 1;
-  const trials = data.trials.length === 1 ? "1 trial" : `${data.trials.length} trials`;
+  for (const t of data.trials) counts[say(stateOf(t))] = (counts[say(stateOf(t))] || 0) + 1;
+  const trials = counted(data.trials.length, "trial");
   const parts = Object.entries(counts).map(([name, n]) => `${n} ${name}`);
   const so = top ? ` Best so far: ${top.id} with ${percent(bestTop1(top))} at epoch ${at(top, "epochs")}` : " Nothing is measured yet";
   const missing = top && data.goal ? data.goal - bestTop1(top) : null;
@@ -67,32 +68,35 @@ function lrNote(trials) {
 
 function renderPicks(trials) {
   const chips = trials.map((t) => el("button", { type: "button", class: "pick", "aria-label": `Remove ${t.id}`, title: "Remove from the charts", onclick: () => pick(t.id) }, swatch(look(state.data, t)), `${t.id} ${percent(bestTop1(t))}`, el("span", { "aria-hidden": "true" }, "×")));
-  byId("picks").replaceChildren(...(chips.length ? chips : [el("span", { class: "note" }, "No run is picked; tick some in the table below.")]));
+  byId("picks").replaceChildren(...(chips.length ? chips : [el("span", { class: "note" }, say("No run is picked; tick some in the table below."))]));
 }
 
 function renderTable() {
   const column = state.columns.find((c) => c.id === state.sort.id) || state.columns[0];
   const rows = sorted(state.data.trials.filter((t) => matches(t, state.search)), column, state.sort.down);
   trialsTable(state, rows, { sort: sortBy, pick });
-  byId("count").textContent = rows.length === state.data.trials.length ? `${rows.length} trials` : `${rows.length} of ${state.data.trials.length} trials match`;
+  byId("count").textContent = say(rows.length === state.data.trials.length ? counted(rows.length, "trial") : `${rows.length} of ${state.data.trials.length} trials match`);
 }
 
 function renderCharts() {
   const chosen = picked(), { data } = state;
   const others = data.trials.filter((t) => !state.picked.has(t.id));
-  const options = { range: byId("range").value, plan: byId("show-plan").checked, others: byId("show-others").checked };
+  const left = (words) => { byId("labels-note").textContent = words.length ? `${say("No room for the labels of")}: ${words.join(", ")}.` : ""; };
+  const options = { range: byId("range").value, plan: byId("show-plan").checked, others: byId("show-others").checked, left };
+  left([]);
+  if (!state.lrChosen) byId("lr-log").checked = spansWide(chosen);
   drawTop1(data, chosen, others, options);
   drawBranch(data, chosen, "rgb");
   drawBranch(data, chosen, "pose");
   drawLr(data, chosen, byId("lr-log").checked);
   drawParallel(data, chosen);
-  byId("lr-note").textContent = lrNote(chosen);
+  byId("lr-note").textContent = say(lrNote(chosen));
 }
 
 function render() {
   const chosen = picked();
   byId("name").textContent = state.data.sweep;
-  byId("standing").textContent = standing();
+  byId("standing").textContent = say(standing());
   byId("foot").textContent = `Made ${state.data.made.replace("T", " ").replace("+00:00", " UTC")} by pcan sweep compare. Metric: ${text(state.data.metric)}.`;
   drawLadder(state.data);
   renderPicks(chosen);
@@ -116,7 +120,7 @@ function renderColumns() {
     state.known.add(c.id);
   }
   const toggle = (id) => { state.hidden.has(id) ? state.hidden.delete(id) : state.hidden.add(id); renderTable(); };
-  byId("columns").replaceChildren(...state.columns.slice(1).map((c) => el("label", { class: "check" }, el("input", { type: "checkbox", "data-column": c.id, checked: !state.hidden.has(c.id), onchange: () => toggle(c.id) }), c.name)));
+  byId("columns").replaceChildren(...state.columns.slice(1).map((c) => el("label", { class: "check" }, el("input", { type: "checkbox", "data-column": c.id, checked: !state.hidden.has(c.id), onchange: () => toggle(c.id) }), say(c.name))));
 }
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -125,7 +129,7 @@ let theme = remembered("theme") || "auto";
 function applyTheme(forced) {
   const shown = forced || (theme === "auto" ? (dark.matches ? "dark" : "light") : theme);
   document.documentElement.dataset.theme = shown;
-  byId("theme").textContent = `Theme: ${theme}`;
+  byId("theme").textContent = say(`Theme: ${theme}`);
 }
 
 function connect() {
@@ -139,11 +143,13 @@ function connect() {
   byId("print").addEventListener("click", () => window.print());
   window.addEventListener("beforeprint", () => { applyTheme("light"); renderCharts(); DRAWN.forEach((c) => c.resize()); });
   window.addEventListener("afterprint", () => { applyTheme(); renderCharts(); });
+  byId("lr-log").addEventListener("change", () => { state.lrChosen = true; });
+  window.addEventListener("hashchange", openFragment);
   for (const id of ["range", "show-plan", "show-others", "lr-log"]) byId(id).addEventListener("change", renderCharts);
   byId("diff-all").addEventListener("change", render);
   byId("search").addEventListener("input", (event) => { state.search = event.target.value.trim(); renderTable(); });
-  byId("pick-best").addEventListener("click", () => { state.picked = new Set(best(5).map((t) => t.id)); render(); });
-  byId("pick-none").addEventListener("click", () => { state.picked.clear(); render(); });
+  byId("pick-best").addEventListener("click", () => { state.picked = new Set(best(5).map((t) => t.id)); writeFragment(); render(); });
+  byId("pick-none").addEventListener("click", () => { state.picked.clear(); writeFragment(); render(); });
 }
 
 /* With --serve: ask our own server; a sweep that is at rest answers 304 and nothing is drawn. */
@@ -173,10 +179,47 @@ async function follow() {
   }
 }
 
-state.picked = new Set(firstPicks());
-applyTheme();
-renderColumns();
-connect();
-render();
-document.body.dataset.drawn = "yes";
-if (document.body.dataset.live === "true") follow();
+/* The address names what is shown: #trial=NAME, #pick=NAME&pick=NAME, #view=lr. */
+function openFragment() {
+  const given = new URLSearchParams(location.hash.slice(1));
+  const names = [...given.getAll("trial"), ...given.getAll("pick")].filter((name) => state.data.trials.some((t) => t.id === name));
+  if (names.length) state.picked = new Set(names);
+  if (names.length) render();
+  const view = given.get("view") || (given.has("trial") ? "top1" : null);
+  const place = view && byId(`h-${view}`);
+  if (place) place.scrollIntoView();
+}
+
+function writeFragment() {
+  const given = new URLSearchParams();
+  const chosen = [...state.picked];
+  if (chosen.join() !== firstPicks().join()) chosen.forEach((id) => given.append("pick", id));
+  const hash = given.toString() ? `#${given}` : location.pathname + location.search;
+  try { history.replaceState(null, "", hash); } catch { /* a viewer that forbids it */ }
+}
+
+async function start() {
+  translatePage();
+  document.querySelectorAll("h2[id]").forEach((head) => {
+    const name = head.id.slice(2);
+    head.append(" ", el("a", { class: "here", href: `#view=${name}`, "aria-label": `${say("Link to")}: ${head.textContent}` }, "#"));
+  });
+  state.picked = new Set(firstPicks());
+  applyTheme();
+  renderColumns();
+  connect();
+  render();
+  document.body.dataset.read = "yes";
+  try {
+    await unpackLibrary();
+    renderCharts();
+  } catch {
+    announce(say("This browser cannot draw the charts; the tables hold the same figures."));
+    byId("labels-note").textContent = say("This browser cannot draw the charts; the tables hold the same figures.");
+  }
+  openFragment();
+  document.body.dataset.drawn = "yes";
+  if (document.body.dataset.live === "true") follow();
+}
+
+start();

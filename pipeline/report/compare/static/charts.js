@@ -4,6 +4,7 @@
 const DRAWN = new Map();
 
 function draw(id, option, label) {
+  if (typeof echarts === "undefined") return; // the library is still being unpacked
   const place = byId(id);
   place.setAttribute("aria-label", label);
   let chart = DRAWN.get(id);
@@ -24,7 +25,7 @@ function axes(data, name, extra) {
   const style = { axisLabel: { color: soft }, nameTextStyle: { color: soft }, axisLine: { lineStyle: { color: line } }, splitLine: { lineStyle: { color: line } } };
   return {
     grid: { left: 8, right: 18, top: 26, bottom: 6, outerBoundsMode: "same" },
-    xAxis: { type: "value", min: first, max: Math.max(2, ...planned), minInterval: 1, name: "epoch", nameLocation: "middle", nameGap: 24, ...style, splitLine: { show: false } },
+    xAxis: { type: "value", min: first, max: Math.max(2, ...planned), minInterval: 1, name: say("epoch"), nameLocation: "middle", nameGap: 24, ...style, splitLine: { show: false } },
     yAxis: { type: "value", scale: true, name, nameGap: 10, nameTextStyle: { color: soft, align: "left" }, axisLabel: style.axisLabel, splitLine: style.splitLine, ...extra },
   };
 }
@@ -46,7 +47,7 @@ function tip(points, show) {
     .sort((a, b) => b.value[1] - a.value[1]);
   if (!lines.length) return "";
   const rows = lines.map((p) => `<div>${p.marker}${safe(p.seriesName)} <b>${safe(show(p.value[1]))}</b>${p.value[2] ? ` · ${safe(String(p.value[2]))}` : ""}</div>`);
-  return `<div><b>Epoch ${safe(String(lines[0].value[0]))}</b></div>${rows.join("")}`;
+  return `<div><b>${safe(say("Epoch"))} ${safe(String(lines[0].value[0]))}</b></div>${rows.join("")}`;
 }
 
 function runSeries(data, trial, key, note = () => "") {
@@ -95,39 +96,6 @@ function bandSeries(bands) {
   }));
 }
 
-/* A gate is a short stroke at its own epoch, since it says nothing about any other. */
-function gateSeries(gates) {
-  const strokes = gates.flatMap((g) => [["floor", g.floor], ["target", g.target]]
-    .filter(([, level]) => level !== null && level !== undefined)
-    .map(([kind, level]) => [g.epoch, level, kind]));
-  const color = { floor: css("--floor"), target: css("--target") };
-  return [{
-    name: "~gates", type: "custom", z: 8, silent: true, clip: true, data: strokes,
-    renderItem: (params, api) => {
-      const kind = strokes[params.dataIndex][2];
-      const [x, y] = api.coord([api.value(0), api.value(1)]);
-      const half = Math.max(10, api.size([0.9, 0])[0] / 2);
-      const words = `${kind} ${percent(api.value(1), 1)}`;
-      const left = x < params.coordSys.x + 30;
-      return { type: "group", children: [
-        { type: "line", shape: { x1: x - half, x2: x + half, y1: y, y2: y }, style: { stroke: color[kind], lineWidth: 3, lineDash: kind === "target" ? [3, 3] : null } },
-        { type: "text", style: { text: words, x: left ? x + half + 5 : x, y: kind === "floor" ? y + 5 : y - 17, fill: color[kind], stroke: css("--card"), lineWidth: 3, font: "11px system-ui", textAlign: left ? "left" : "center" } },
-      ] };
-    },
-  }];
-}
-
-function levels(data) {
-  const shown = [["goal", data.goal], ["best known", data.best_known]].filter(([, y]) => y !== null && y !== undefined);
-  return {
-    name: "~levels", type: "line", data: [], silent: true,
-    markLine: {
-      symbol: "none", silent: true, lineStyle: { color: css("--goal"), type: [7, 5], width: 1.2 },
-      data: shown.map(([name, y]) => ({ yAxis: y, label: { formatter: `${name} ${percent(y)}`, color: css("--goal"), position: "insideEndTop", fontSize: 11, textBorderColor: css("--card"), textBorderWidth: 3 } })),
-    },
-  };
-}
-
 const ENDS = { PRUNED: ["path://M1,0 L5,4 L9,0 L10,1 L6,5 L10,9 L9,10 L5,6 L1,10 L0,9 L4,5 L0,1 Z", 13], COMPLETE: ["circle", 11], FAIL: ["triangle", 13] };
 
 function endSeries(data, picked) {
@@ -147,22 +115,37 @@ function range(data, picked, plan, kind) {
   if (!all.length) return { min: 0, max: 1 };
   const [low, high] = [Math.min(...all), Math.max(...all)];
   const pad = Math.max(0.004, (high - low) * 0.08);
-  return { min: Math.max(0, Math.floor((low - pad) * 200) / 200), max: Math.min(1, Math.ceil((high + pad) * 200) / 200) };
+  const step = high - low > 0.25 ? 0.1 : high - low > 0.08 ? 0.02 : 0.005; // so that the ends are ticks
+  const tidy = (value) => Number((Math.round(value / step) * step).toFixed(4));
+  return { min: Math.max(0, tidy(low - pad - step / 2)), max: Math.min(1, tidy(high + pad + step / 2)) };
+}
+
+/* Rates that span more than this are drawn on a logarithmic axis, unless a person chose. */
+const WIDE = 20;
+
+function spansWide(picked) {
+  const rates = picked.flatMap((t) => t.lr).filter((v) => v !== null && v > 0);
+  return rates.length > 0 && Math.max(...rates) / Math.min(...rates) > WIDE;
 }
 
 function drawTop1(data, picked, others, options) {
   const plan = planOf(data, picked);
   const note = (trial) => (epoch) => (trial.verdicts.find((v) => v.epoch === epoch && v.verdict !== "go") || {}).reason || "";
   const span = range(data, picked, plan, options.range);
+  const thresholds = options.plan ? thresholdsOf(data, plan.gates) : [];
+  const outside = outsideOf(data, picked, span);
   const series = [
     ...(options.others ? faintSeries(data, others, "top1") : []),
-    ...(options.plan ? [...bandSeries(plan.bands), ...gateSeries(plan.gates), levels(data)] : []),
+    ...(options.plan ? bandSeries(plan.bands) : []),
+    thresholdSeries(thresholds, "~gates", (one) => one.kind !== "level"),
+    thresholdSeries(thresholds, "~levels", (one) => one.kind === "level"),
     ...picked.map((t) => runSeries(data, t, "top1", note(t))),
     endSeries(data, picked),
+    labelSeries(thresholds, outside, options.left),
   ];
   const text = picked.map((t) => `${t.id} ${STATES[t.state] || t.state}, best ${percent(bestTop1(t))}`).join("; ");
   draw("chart-top1", {
-    ...axes(data, "top-1, fused", { ...span, axisLabel: { color: css("--soft"), formatter: (v) => `${Number((100 * v).toFixed(1))} %` } }),
+    ...axes(data, say("top-1, fused"), { ...span, axisLabel: { color: css("--soft"), formatter: (v) => `${Number((100 * v).toFixed(1))} %` } }),
     tooltip: tooltip((points) => tip(points, percent)), series,
   }, `Top-1 accuracy over epochs. ${text || "No run is picked."}`);
 }
@@ -186,7 +169,7 @@ function drawLr(data, picked, logarithmic) {
   }));
   const table = unique(chosen.flatMap((v) => v.bands).filter((b) => b.lr).map((b) => [b.epoch, b.lr]));
   draw("chart-lr", {
-    ...axes(data, "learning rate", { type: logarithmic ? "log" : "value", scale: logarithmic, axisLabel: { color: css("--soft"), formatter: number } }),
+    ...axes(data, say("learning rate"), { type: logarithmic ? "log" : "value", scale: logarithmic, axisLabel: { color: css("--soft"), formatter: number } }),
     tooltip: tooltip((points) => tip(points, number)),
     series: [...courses, ...picked.map((t) => runSeries(data, t, "lr")), { name: "~plan's table", type: "scatter", z: 3, silent: true, symbol: "diamond", symbolSize: 11, data: table, itemStyle: { color: "transparent", borderColor: css("--soft"), borderWidth: 1.4 } }],
   }, `Learning rate over epochs, logged and as the schedule gives it, of ${picked.map((t) => t.id).join(", ") || "no run"}.`);

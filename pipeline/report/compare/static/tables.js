@@ -52,8 +52,8 @@ function cell(column, trial) {
   const value = column.get(trial);
   if (column.kind === "link") return el("td", {}, value ? el("a", { href: value, rel: "noreferrer" }, "open") : UNKNOWN);
   const shown = column.show ? column.show(value, trial) : text(value);
-  if (column.id === "state") return el("td", {}, el("span", { class: `state s-${trial.state}` }, shown));
-  return el("td", { class: column.kind || (column.n ? "n" : "wide") }, shown);
+  if (column.id === "state") return el("td", {}, el("span", { class: `state s-${trial.state}` }, say(shown)));
+  return el("td", { class: column.kind || (column.n ? "n" : "wide") }, column.kind === "reason" ? sayAll(shown) : shown);
 }
 
 function compare(a, b) {
@@ -84,13 +84,13 @@ function trialsTable(state, rows, on) {
     const active = state.sort.id === c.id;
     const arrow = el("i", { "aria-hidden": "true" }, active ? (state.sort.down ? "↓" : "↑") : "");
     const order = active ? (state.sort.down ? "descending" : "ascending") : null;
-    return el("th", { scope: "col", class: c.n ? "n" : null, title: c.title, "aria-sort": order }, el("button", { type: "button", "data-sort": c.id, onclick: () => on.sort(c.id) }, c.name, arrow));
+    return el("th", { scope: "col", class: c.n ? "n" : null, title: c.title, "aria-sort": order }, el("button", { type: "button", "data-sort": c.id, onclick: () => on.sort(c.id) }, say(c.name), arrow));
   });
   const body = rows.map((trial) => {
     const picked = state.picked.has(trial.id);
     const box = el("input", { type: "checkbox", "data-pick": trial.id, "aria-label": `Pick ${trial.id}`, checked: picked, onchange: () => on.pick(trial.id) });
     const [first, ...rest] = columns;
-    return el("tr", { class: picked ? "picked" : null }, el("td", {}, box), el("th", { scope: "row" }, text(first.get(trial))), ...rest.map((c) => cell(c, trial)));
+    return el("tr", { class: picked ? "picked" : null }, el("td", {}, box), el("th", { scope: "row" }, el("a", { href: `#${new URLSearchParams({ trial: trial.id })}` }, text(first.get(trial)))), ...rest.map((c) => cell(c, trial)));
   });
   byId("table").replaceChildren(
     el("caption", { class: "visually-hidden" }, "Trials of the sweep; the buttons in the first row sort"),
@@ -98,24 +98,24 @@ function trialsTable(state, rows, on) {
 }
 
 function numbersTable(picked) {
-  if (!picked.length) return el("p", { class: "note" }, "Pick runs to see their numbers.");
+  if (!picked.length) return el("p", { class: "note" }, say("Pick runs to see their numbers."));
   const epochs = [...new Set(picked.flatMap((t) => t.epochs))].sort((a, b) => a - b);
   const value = (t, epoch) => { const i = t.epochs.indexOf(epoch); return i < 0 ? "" : percent(t.top1[i]); };
-  return el("table", {}, el("caption", {}, "Fused top-1 by epoch"),
-    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Epoch"), ...picked.map((t) => el("th", { scope: "col", class: "n" }, t.id)))),
+  return el("table", {}, el("caption", {}, say("Fused top-1 by epoch")),
+    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, say("Epoch")), ...picked.map((t) => el("th", { scope: "col", class: "n" }, t.id)))),
     el("tbody", {}, ...epochs.map((epoch) => el("tr", {}, el("th", { scope: "row" }, String(epoch)), ...picked.map((t) => el("td", { class: "n" }, value(t, epoch)))))));
 }
 
 function diffTable(picked, all) {
-  if (picked.length < 2) return el("p", { class: "note" }, "Pick two runs or more, in the table above.");
+  if (picked.length < 2) return el("p", { class: "note" }, say("Pick two runs or more, in the table above."));
   const values = (t, key) => t.params[key] ?? t.config[key];
   const keys = [...new Set(picked.flatMap((t) => [...Object.keys(t.params), ...Object.keys(t.config)]))].sort();
   const differs = (key) => new Set(picked.map((t) => text(values(t, key)))).size > 1;
   const shown = keys.filter((key) => all || differs(key));
-  if (!shown.length) return el("p", { class: "note" }, "Their configurations are the same.");
+  if (!shown.length) return el("p", { class: "note" }, say("Their configurations are the same."));
   const rows = shown.map((key) => el("tr", {}, el("th", { scope: "row" }, key), ...picked.map((t) => el("td", { class: text(values(t, key)) === text(values(picked[0], key)) ? "wide" : "wide differs" }, text(values(t, key))))));
-  return el("table", {}, el("caption", {}, `Compared with ${picked[0].id}; what differs from it is marked`),
-    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Config path"), ...picked.map((t) => el("th", { scope: "col" }, t.id)))), el("tbody", {}, ...rows));
+  return el("table", {}, el("caption", {}, say(`Compared with ${picked[0].id}; what differs from it is marked`)),
+    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, say("Config path")), ...picked.map((t) => el("th", { scope: "col" }, t.id)))), el("tbody", {}, ...rows));
 }
 
 function realTable(picked, data) {
@@ -124,9 +124,9 @@ function realTable(picked, data) {
   if (!pairs.length) return el("p", { class: "note" }, "Pick two runs or more that have measured something.");
   const said = (d) => (d.comparable ? (d.real === null ? "not tested" : d.real ? "real" : "chance") : "not comparable");
   const points = (d) => (d.difference === null ? UNKNOWN : `${(100 * d.difference).toFixed(2)} ± ${d.std_error === null ? "unknown" : (100 * d.std_error).toFixed(2)}`);
-  const rows = pairs.map((d) => el("tr", {}, el("th", { scope: "row" }, `${d.a} against ${d.b}`), el("td", { class: "n" }, points(d)), el("td", { class: "n" }, d.p_adjusted === null ? UNKNOWN : number(d.p_adjusted)), el("td", {}, said(d)), el("td", { class: "reason" }, d.sentence)));
-  const head = ["Runs", "Points apart", "p"].map((name, i) => el("th", { scope: "col", class: i ? "n" : null }, name));
-  return el("table", {}, el("caption", { class: "visually-hidden" }, "Pairs of picked runs"), el("thead", {}, el("tr", {}, ...head, el("th", { scope: "col" }, "Verdict"), el("th", { scope: "col" }, "In words"))), el("tbody", {}, ...rows));
+  const rows = pairs.map((d) => el("tr", {}, el("th", { scope: "row" }, say(`${d.a} against ${d.b}`)), el("td", { class: "n" }, points(d)), el("td", { class: "n" }, d.p_adjusted === null ? UNKNOWN : number(d.p_adjusted)), el("td", {}, say(said(d))), el("td", { class: "reason" }, d.sentence)));
+  const head = ["Runs", "Points apart", "p"].map((name, i) => el("th", { scope: "col", class: i ? "n" : null }, say(name)));
+  return el("table", {}, el("caption", { class: "visually-hidden" }, "Pairs of picked runs"), el("thead", {}, el("tr", {}, ...head, el("th", { scope: "col" }, say("Verdict")), el("th", { scope: "col" }, say("In words")))), el("tbody", {}, ...rows));
 }
 
 function seedsTable(data) {
@@ -150,10 +150,10 @@ function drawImportances(data) {
 
 function ladderStep(data, variant, index, trial) {
   const shown = trial ? stateOf(trial) : "next";
-  const best = trial && bestTop1(trial) !== null ? ` · best ${percent(bestTop1(trial))} in ${trial.epochs[trial.epochs.length - 1]} epochs` : "";
+  const best = trial && bestTop1(trial) !== null ? ` · best ${percent(bestTop1(trial))} in ${counted(trial.epochs[trial.epochs.length - 1], "epoch")}` : "";
   const reason = trial ? trial.reason || (latestVerdict(trial) || {}).reason : null;
   return el("li", {}, el("b", {}, variant.name, variant.plan ? el("span", { class: "badge" }, ` plan ${variant.plan}`) : null),
-    el("span", { class: `state s-${trial ? trial.state : "WAITING"}` }, shown), el("span", { class: "badge" }, best), reason ? el("small", {}, reason) : null);
+    el("span", { class: `state s-${trial ? trial.state : "WAITING"}` }, say(shown)), el("span", { class: "badge" }, best), reason ? el("small", {}, sayAll(reason)) : null);
 }
 
 function drawLadder(data) {
@@ -164,16 +164,16 @@ function drawLadder(data) {
   const steps = data.ladder.path.map((name, i) => ladderStep(data, variant(name), i, recipe(name)));
   const rest = data.variants.filter((v) => v.in_ladder && !data.ladder.path.includes(v.name));
   const beside = (v) => (recipe(v.name) ? `${stateOf(recipe(v.name))}, run beside the ladder` : "not needed so far");
-  const untried = rest.map((v) => el("li", { class: "untried" }, el("b", {}, v.name, v.plan ? el("span", { class: "badge" }, ` plan ${v.plan}`) : null), beside(v)));
+  const untried = rest.map((v) => el("li", { class: "untried" }, el("b", {}, v.name, v.plan ? el("span", { class: "badge" }, ` plan ${v.plan}`) : null), say(beside(v))));
   byId("ladder").replaceChildren(...steps, ...untried);
-  byId("ladder-why").textContent = data.ladder.why ? `${data.ladder.why}.` : "";
+  byId("ladder-why").textContent = data.ladder.why ? say(`${data.ladder.why}.`) : "";
 }
 
 function drawVerdicts(trials) {
-  const word = (v) => el("span", { class: `state v-${v.verdict}` }, v.verdict);
-  const line = (v) => el("li", {}, `Epoch ${v.epoch}: `, word(v), v.top1 !== null ? ` at ${percent(v.top1)}${v.std_error ? ` ± ${(100 * v.std_error).toFixed(2)}` : ""}. ` : ". ", v.reason || "", v.next ? ` Next: ${v.next}.` : "");
+  const word = (v) => el("span", { class: `state v-${v.verdict}` }, say(v.verdict));
+  const line = (v) => el("li", {}, `${say("Epoch")} ${v.epoch}: `, word(v), v.top1 !== null ? ` at ${percent(v.top1)}${v.std_error ? ` ± ${(100 * v.std_error).toFixed(2)}` : ""}. ` : ". ", sayAll(v.reason || ""), v.next ? ` Next: ${v.next}.` : "");
   const groups = trials.filter((t) => t.verdicts.length).map((t) =>
-    el("details", { class: "verdict", open: t.verdicts.some((v) => v.verdict !== "go") }, el("summary", {}, `${t.id} · `, el("span", { class: `state s-${t.state}` }, stateOf(t))),
-      el("ol", {}, ...t.verdicts.filter((v) => v.verdict !== "go" || v.rule).map(line), t.verdicts.every((v) => v.verdict === "go" && !v.rule) ? el("li", {}, "Nothing to object at any epoch.") : null)));
-  byId("verdicts").replaceChildren(...(groups.length ? groups : [el("p", { class: "note" }, "No verdict yet.")]));
+    el("details", { class: "verdict", open: t.verdicts.some((v) => v.verdict !== "go") }, el("summary", {}, `${t.id} · `, el("span", { class: `state s-${t.state}` }, say(stateOf(t)))),
+      el("ol", {}, ...t.verdicts.filter((v) => v.verdict !== "go" || v.rule).map(line), t.verdicts.every((v) => v.verdict === "go" && !v.rule) ? el("li", {}, say("Nothing to object at any epoch.")) : null)));
+  byId("verdicts").replaceChildren(...(groups.length ? groups : [el("p", { class: "note" }, say("No verdict yet."))]));
 }

@@ -6,6 +6,35 @@ const STATES = { COMPLETE: "complete", PRUNED: "pruned", FAIL: "failed", RUNNING
 const DASHES = ["solid", "dashed", "dotted"];
 const SYMBOLS = ["circle", "rect", "triangle", "diamond", "roundRect", "arrow"];
 
+const WORDS = JSON.parse(byId("words").textContent);
+
+/* A text of ours in the page's language; what the table lacks stays English. */
+function say(english) {
+  if (WORDS.texts[english]) return WORDS.texts[english];
+  for (const [pattern, words] of WORDS.patterns) {
+    const found = new RegExp(`^${pattern}$`).exec(english);
+    if (found) return words.replace(/\$(\d)/g, (_, i) => found[i] ?? "");
+  }
+  return english;
+}
+
+/* A sentence of parts between semicolons, each by itself. */
+function sayAll(english) {
+  const whole = say(english);
+  return whole !== english ? whole : english.split("; ").map(say).join("; ");
+}
+
+/* The fixed texts of the page itself. */
+function translatePage() {
+  if (!Object.keys(WORDS.texts).length) return;
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const words = node.data.trim();
+    if (words && !["SCRIPT", "CODE"].includes(node.parentElement.tagName)) node.data = node.data.replace(words, say(words));
+  }
+  for (const one of document.querySelectorAll("[aria-label]")) one.setAttribute("aria-label", say(one.getAttribute("aria-label")));
+}
+
 /* el("td", { class: "n" }, "text", child): text is only ever set as text. */
 function el(name, attributes = {}, ...children) {
   const made = document.createElement(name);
@@ -18,6 +47,8 @@ function el(name, attributes = {}, ...children) {
   made.append(...children.filter((child) => child !== null && child !== undefined));
   return made;
 }
+
+function counted(count, noun) { return `${count} ${noun}${count === 1 ? "" : "s"}`; }
 
 function byId(id) { return document.getElementById(id); }
 

@@ -1,0 +1,89 @@
+"""What someone reads who begins in the wrong place or types nearly the right thing."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pipeline.cli.main import cli
+from pipeline.errors import NotReady
+from pipeline.plan.first_steps import next_steps
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def said(*words: str) -> str:
+    result = CliRunner().invoke(cli, words)
+    return f"{result.output}{result.exception}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def shipped(folder: Path) -> Path:
+    """A project with the shipped plans and no data."""
+    for name in ("sweeps", "configs"):
+        shutil.copytree(ROOT / name, folder / name)
+    shutil.copy(ROOT / "wandb.yaml", folder)
+    return folder
+
+
+@pytest.mark.parametrize("words", [[], ["sweep"], ["sweep", "status"], ["sweep", "launch"]])
+def test_in_an_empty_folder_the_next_command_is_named(folder: Path, words: list[str]) -> None:
+    assert folder.is_dir() and "Make a project here: pcan init" in said(*words)
+
+
+def test_a_work_dir_leads_to_its_diagnosis_and_to_a_project(folder: Path) -> None:
+    (folder / "20260102_030405" / "vis_data").mkdir(parents=True)
+    (folder / "20260102_030405" / "vis_data" / "scalars.json").touch()
+    (folder / "my_config.py").touch()
+    text = said("sweep", "launch")
+    assert "pcan diagnose ." in text and "--from my_config.py --log ." in text
+
+
+def test_a_checkout_of_the_framework_is_known(folder: Path) -> None:
+    (folder / "mmaction").mkdir()
+    (folder / "mmaction" / "__init__.py").touch()
+    assert "--from CONFIG.py --code-root ." in said()
+
+
+def test_in_a_project_its_sweeps_and_the_next_command_are_named(shipped: Path) -> None:
+    for words in ((), ("sweep",)):
+        assert "Sweeps here: demo, pcan_ntu60, utd_mhad8." in said(*words)
+        assert "pcan sweep plan demo   What it lacks: pcan doctor demo" in said(*words)
+    (shipped / "runs" / "pcan_ntu60").mkdir(parents=True)
+    assert "pcan sweep status pcan_ntu60" in said("sweep")
+    shutil.rmtree(shipped / "sweeps")
+    (shipped / "sweeps").mkdir()
+    assert "no sweep file yet" in next_steps(shipped, marked=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["sweep", "status", "dmo"], 'Did you mean "demo"?'),
+        (["sweep", "plan", "pcan_ntu6"], 'Did you mean "pcan_ntu60"?'),
+        (["sweep", "launch", "demo", "--variant", "lr-02"], 'Did you mean "lr-0.02"?'),
+        (["sweep", "lanch"], 'Did you mean "launch"?'),
+    ],
+)
+def test_nearly_the_right_name_is_answered_with_it(
+    shipped: Path, words: list[str], answer: str
+) -> None:
+    assert shipped.is_dir() and answer in said(*words)
+
+
+def test_a_launch_lists_all_that_the_machine_lacks(shipped: Path) -> None:
+    words = ["sweep", "launch", "pcan_ntu60", "--device", "cpu", "--wandb", "disabled"]
+    result = CliRunner().invoke(cli, words)
+    assert isinstance(result.exception, NotReady)
+    text = str(result.exception)
+    assert "The checkpoint to start from is missing" in text
+    assert "Not ready either (pcan doctor pcan_ntu60):" in text
+    assert "data: The annotation is missing" in text and text.count("checkpoint to start") == 1
+    assert not (shipped / "runs" / "pcan_ntu60" / "baseline").exists()
