@@ -57,6 +57,7 @@ def status(sweep: str | None, storage: str | None, as_json: bool, as_csv: bool) 
         return
     from pipeline.cli.common.console import print_lines, result_console
     from pipeline.report.status.status_record import courses
+    from pipeline.report.stats.repetitions import confirmation_text
     from pipeline.report.status.text import (
         goal_line,
         job_lines,
@@ -71,7 +72,9 @@ def status(sweep: str | None, storage: str | None, as_json: bool, as_csv: bool) 
     curves = courses(record, opened.project.root)
     print_lines(console, status_lines(record, console.width, curves))
     following = next_line(record)
-    print_lines(console, ["", *job_lines(record), goal_line(record), *search_lines(record)])
+    seeds = [f"  {line}" for line in confirmation_text(record["confirmation"])]
+    lines = ["", *job_lines(record), goal_line(record), *seeds, *search_lines(record)]
+    print_lines(console, lines)
     print_lines(console, warning_lines(record), "yellow")
     print_lines(console, [line for line in retry_lines(record) if line != following], "red")
     print_lines(console, [following])

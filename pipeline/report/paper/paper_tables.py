@@ -114,7 +114,7 @@ def shown_p(p: float) -> str:
 def table_tex(summary: SweepSummary) -> str:
     """Return a LaTeX table that needs the package booktabs and nothing else."""
     lines = [
-        r"\begin{table}[t]",
+        r"\begin{table*}[t]",
         r"\centering",
         rf"\caption{{{latex(_caption(summary))}}}",
         rf"\label{{tab:{_label(summary.sweep)}}}",
@@ -131,7 +131,7 @@ def table_tex(summary: SweepSummary) -> str:
         values[3] += mark
         values[4] = values[4].replace("<", "$<$")
         lines.append(" & ".join([name, *values, latex(state_of(row.trial))]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
 
 
 def table_md(summary: SweepSummary) -> str:
