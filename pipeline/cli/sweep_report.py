@@ -46,7 +46,7 @@ def report(
     opened = open_sweep(sweep)
     folder = (out or opened.project.root / "reports" / opened.sweep.name).resolve()
     data = collector(opened, storage, resolve=False)()
-    summary = write_report(data, _runs(opened), folder, opened.sweep.makers, price)
+    summary = write_report(data, _runs(opened), folder, opened.sweep, price)
     if as_json:
         winner = summary.winner.name if summary.winner is not None else None
         files = list(FILES)

@@ -56,8 +56,8 @@ def status(sweep: str | None, storage: str | None, as_json: bool, as_csv: bool) 
         print_csv(status_rows(record), ("trial", "state", "phase"))
         return
     from pipeline.cli.common.console import print_lines, result_console
-    from pipeline.report.status.status_record import courses
     from pipeline.report.stats.repetitions import confirmation_text
+    from pipeline.report.status.status_record import courses
     from pipeline.report.status.text import (
         goal_line,
         job_lines,

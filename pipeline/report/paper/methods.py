@@ -4,12 +4,14 @@ Each number comes from the record of `compare --json` or from a trial's specific
 known is left out rather than written as usual.
 """
 
+import ast
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
 from importlib import resources
 from typing import Any
 
+from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import percent
 from pipeline.report.paper.paper_tables import markdown
 from pipeline.report.paper.story import gpu_hours, hours_word
@@ -24,17 +26,22 @@ from pipeline.shared.start_record import shown_codes, shown_gpu
 BIBLIOGRAPHY = "references.bib"
 
 
-def methods(summary: SweepSummary, best: TrialResult | None) -> tuple[str, list[str]]:
+def methods(
+    summary: SweepSummary, best: TrialResult | None, sweep: Sweep | None = None
+) -> tuple[str, list[str]]:
     """Return the paragraph as Markdown, and the keys it cites.
 
     Args:
         best: the trial of the summary's first row, None without one.
+        sweep: the plan, where it is at hand.
     """
     spec = best.spec if best is not None else TrialSpec()
     sentences = [
         *_data(summary, spec),
         *_training(spec),
+        *_settings(best),
         *_rules(summary),
+        *_patience(summary, sweep),
         *_trials(summary),
         *_result(summary),
         *_tests(summary),
@@ -86,6 +93,44 @@ def _training(spec: TrialSpec) -> list[str]:
         listed = "; ".join(f"{path} = {value}" for path, value in changed.items())
         lines.append(f"It changes these settings of the base configuration: {markdown(listed)}.")
     return lines
+
+
+#: What of a resolved config is written out, as it stands there.
+SETTINGS = ("optim_wrapper", "param_scheduler", "train_cfg")
+
+
+def _settings(best: TrialResult | None) -> list[str]:
+    """Return optimiser, schedule and batch size of the best trial, as its config has them."""
+    try:
+        statements = ast.parse(best.config if best is not None else "").body
+    except SyntaxError:
+        return []
+    values = {
+        statement.targets[0].id: statement.value
+        for statement in statements
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
+    }
+    shown = [f"`{name} = {ast.unparse(values[name])}`" for name in SETTINGS if name in values]
+    loader = values.get("train_dataloader")
+    if isinstance(loader, ast.Call):
+        shown += [
+            f"`train_dataloader.batch_size = {ast.unparse(one.value)}`"
+            for one in loader.keywords
+            if one.arg == "batch_size"
+        ]
+    return [f"Its configuration has {', '.join(shown)}."] if shown else []
+
+
+def _patience(summary: SweepSummary, sweep: Sweep | None) -> list[str]:
+    """Return the rule that ends a trial which no longer improves."""
+    found: dict[str, list[str]] = {}
+    for row in summary.rows:
+        variant = sweep.variants.get(row.variant) if sweep is not None else None
+        if variant is not None and variant.patience is not None:
+            rule = variant.patience
+            text = f"{counted(rule.epochs, 'epoch')} without {percent(rule.min_delta)} more"
+            found.setdefault(text, []).append(row.variant)
+    return [f"{markdown(', '.join(names))} ended after {text}." for text, names in found.items()]
 
 
 def _rules(summary: SweepSummary) -> list[str]:

@@ -6,11 +6,12 @@ the same bytes, on any day.
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, NoResult
+from pipeline.plan.sweep import Sweep
 from pipeline.report.paper import figures
 from pipeline.report.paper.appendix import appendix
 from pipeline.report.paper.methods import methods, references
@@ -30,7 +31,7 @@ def write_report(
     data: Mapping[str, Any],
     runs: Path,
     out: Path,
-    makers: Sequence[str] = (),
+    sweep: Sweep | None = None,
     price: float | None = None,
 ) -> SweepSummary:
     """Write the report of a sweep.
@@ -39,7 +40,7 @@ def write_report(
         data: the record of `compare --json`.
         runs: the folder of the sweep's run directories.
         out: the folder to write; an earlier report there is replaced.
-        makers: variants that only make starting weights.
+        sweep: the plan; without it neither patience nor makers of weights are known.
         price: of a GPU hour, for the diary.
 
     Returns:
@@ -50,7 +51,7 @@ def write_report(
         InputError: `out` holds something that is not a report.
     """
     _refuse_other(out)
-    summary = summary_of(data, makers)
+    summary = summary_of(data, sweep.makers if sweep is not None else ())
     if not any(trial["epochs"] for trial in data["trials"]):
         raise NoResult(
             f'Sweep "{summary.sweep}" has measured no epoch yet, so there is nothing to report. '
@@ -60,7 +61,7 @@ def write_report(
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
-        _write(summary, results, fresh, price)
+        _write(summary, results, fresh, sweep, price)
         fresh.chmod(0o755)
         for file in fresh.iterdir():
             file.chmod(0o644)
@@ -73,10 +74,14 @@ def write_report(
 
 
 def _write(
-    summary: SweepSummary, results: SweepResults, folder: Path, price: float | None
+    summary: SweepSummary,
+    results: SweepResults,
+    folder: Path,
+    sweep: Sweep | None,
+    price: float | None,
 ) -> None:
     best = _best(summary, results)
-    text, cited = methods(summary, best)
+    text, cited = methods(summary, best, sweep)
     texts = {
         "results.csv": results_csv(summary),
         "epochs.csv": epochs_csv(summary),
