@@ -46,6 +46,7 @@ environments: $(OLD_TORCH:%=.environments/torch-%/.ready)
 
 bench: setup
 	$(BIN)/python benchmarks/control.py
+	$(BIN)/python benchmarks/report.py
 
 setup: $(VENV)/.ready
 

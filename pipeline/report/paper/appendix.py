@@ -94,7 +94,7 @@ def _settings(summary: SweepSummary) -> list[str]:
     lines = ["## Settings that differ", ""]
     if not shown:
         return [*lines, "The trials in the table differ in none."]
-    head = " | ".join(markdown(row.variant) for row in rows)
+    head = " | ".join(markdown(row.label) for row in rows)
     lines += [f"| Setting | {head} |", f"|---|{'---|' * len(rows)}"]
     for path in shown:
         cells = " | ".join(markdown(str(one.get(path, ""))) for one in values)

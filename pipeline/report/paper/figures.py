@@ -90,6 +90,7 @@ def draw_curves(summary: SweepSummary, folder: Path) -> None:
             top.annotate(
                 f"goal {goal:g}", (0.01, goal), xycoords=("axes fraction", "data"), va="bottom"
             )
+        _zoom(top, summary, shown)
         top.set_ylabel("validation top-1 (%)")
         low.set_ylabel("learning rate")
         low.set_xlabel("epoch")
@@ -102,6 +103,16 @@ def draw_curves(summary: SweepSummary, folder: Path) -> None:
             for text in legend.get_texts():
                 text.set_parse_math(False)
         save(figure, folder, "curves.pdf", "curves.svg", "curves.png")
+
+
+def _zoom(axes: "Axes", summary: SweepSummary, shown: Sequence[VariantRow]) -> None:
+    """Let the highlighted curves fill the height; trials far below them are cut off."""
+    values = [100 * value for row in shown for value in _points(row.trial, "top1")[1]]
+    if not values:
+        return
+    values += [100 * summary.data["goal"]] if summary.data["goal"] is not None else []
+    margin = 0.06 * (max(values) - min(values)) or 1.0
+    axes.set_ylim(min(values) - margin, max(values) + margin)
 
 
 def _figure(width: float, height: float) -> "Figure":
@@ -144,7 +155,7 @@ def _points(trial: Mapping[str, Any], key: str) -> tuple[list[int], list[float]]
 
 
 def _label(row: VariantRow) -> str:
-    name = _short(f"{row.variant} ({row.plan})" if row.plan else row.variant)
+    name = _short(f"{row.label} ({row.plan})" if row.plan else row.label)
     return f"{name}, {percent(row.top1, 1)}" if row.top1 is not None else name
 
 
@@ -159,8 +170,8 @@ def draw_ladder(summary: SweepSummary, folder: Path) -> None:
     Without the sweep file that order is not known: the boxes then stand by reading, unconnected.
     """
     ladder = summary.data["ladder"]
-    by_variant = {row.variant: row for row in summary.rows}
-    path = list(ladder["path"]) if ladder else list(by_variant)
+    by_variant = {row.variant: row for row in reversed(summary.rows)}
+    path = list(ladder["path"]) if ladder else list(dict.fromkeys(r.variant for r in summary.rows))
     waiting = [
         variant["name"]
         for variant in summary.data["variants"]

@@ -229,7 +229,6 @@ def _p(value: float) -> str:
 def _code(spec: TrialSpec, best: TrialResult | None) -> list[str]:
     if best is None:
         return []
-    codes = "; ".join(f"{place} {text}" for place, text in shown_codes(best.code).items())
+    codes = [f"The code of {p}: {markdown(t)}." for p, t in shown_codes(best.code).items()]
     versions = ", ".join(f"{name} {version}" for name, version in spec.versions.items())
-    lines = [f"The code was {markdown(codes)}."]
-    return [*lines, f"The packages were {markdown(versions)}."] if versions else lines
+    return [*codes, f"The packages were {markdown(versions)}."] if versions else codes

@@ -152,7 +152,7 @@ def _caption(summary: SweepSummary) -> str:
     clips = sorted({row.trial["clips"] for row in summary.rows if row.trial["clips"]})
     on = f" on {' or '.join(map(str, clips))} validation clips" if clips else ""
     parts = [
-        f"{summary.sweep}: top-1 accuracy of each variant at its best epoch{on}, with its "
+        f"{summary.sweep}: top-1 accuracy of each row at its best epoch{on}, with its "
         "standard error."
     ]
     if any(row.seeds for row in summary.rows):
@@ -171,7 +171,7 @@ def _caption(summary: SweepSummary) -> str:
 
 
 def _name(row: VariantRow) -> str:
-    return f"{row.variant} ({row.plan})" if row.plan else row.variant
+    return f"{row.label} ({row.plan})" if row.plan else row.label
 
 
 def _label(text: str) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 from pipeline.shared.states import Phase, State
 
 Record = Mapping[str, Any]
+#: Rows of a sweep with a single variant, a search for example: its best trials.
+MOST_TRIALS = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,12 +19,14 @@ class VariantRow:
     """A variant as the report's table shows it: by its best trial, and by its seeds.
 
     Args:
+        label: the variant, or the trial where the sweep has a single variant.
         trial: the record of the trial that stands for the variant.
         top1: its best reading, None if it has measured nothing.
         seeds: its repetitions on new seeds, None without any.
         difference: its comparison with the winner, None for the winner and where there is none.
     """
 
+    label: str
     variant: str
     plan: str | None
     trial: Record
@@ -88,16 +92,16 @@ def summary_of(data: Record, makers: Sequence[str] = ()) -> SweepSummary:
     """
     seeds = {one["trial"]: one for one in (data["confirmation"] or {}).get("trials", ())}
     regular = [t for t in data["trials"] if t["variant"] not in makers and not t["confirms"]]
+    single = len({trial["variant"] for trial in regular}) == 1
+    regular.sort(key=lambda trial: _rank(trial, seeds), reverse=True)
     chosen: dict[str, Record] = {}
     for trial in regular:
-        best = chosen.get(trial["variant"])
-        if best is None or _rank(trial, seeds) > _rank(best, seeds):
-            chosen[trial["variant"]] = trial
-    ranked = sorted(chosen.values(), key=lambda trial: _rank(trial, seeds), reverse=True)
+        chosen.setdefault(trial["id"] if single else trial["variant"], trial)
+    ranked = list(chosen.values())[: MOST_TRIALS if single else None]
     first = ranked[0] if ranked and ranked[0]["state"] == State.COMPLETE else None
     first = None if first is not None and first["imported"] else first
     pairs = {frozenset((d["a"], d["b"])): d for d in data["differences"]}
-    rows = [_row(trial, seeds, pairs, first) for trial in ranked]
+    rows = [_row(trial, seeds, pairs, first, single) for trial in ranked]
     return SweepSummary(data=data, rows=rows, winner=rows[0] if first is not None else None)
 
 
@@ -121,10 +125,12 @@ def _row(
     seeds: Mapping[str, Record],
     pairs: Mapping[frozenset[str], Record],
     winner: Record | None,
+    single: bool,
 ) -> VariantRow:
     best = best_of_trial(trial)
     against = None if winner is None else pairs.get(frozenset((winner["id"], trial["id"])))
     return VariantRow(
+        label=trial["id"] if single else trial["variant"],
         variant=trial["variant"],
         plan=trial["plan"],
         trial=trial,
