@@ -237,3 +237,12 @@ def test_a_table_in_markdown_has_as_many_cells_in_each_row(data: dict[str, Any])
     text = table_md(summary_of(renamed(data, "a|b")))
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {8}
+
+
+def test_a_sweep_of_one_variant_has_its_best_trials_as_rows(tmp_path: Path) -> None:
+    runs = tmp_path / "runs" / "search"
+    for number in range(14):
+        record_trial(runs, "a", number, [0.5 + number / 100], values={"lr": number})
+    summary = write_report(collect(runs), runs, tmp_path / "out")
+    assert [row.label for row in summary.rows][:2] == ["a/13", "a/12"] and len(summary.rows) == 10
+    assert summary.winner is not None and summary.winner.epoch == 1
