@@ -20,7 +20,7 @@ from pipeline.plan.sweep import Sweep
 from pipeline.shared.files import read_json, write_json
 
 #: Increased when the tools' answers change their form.
-CACHE_FORM = 5
+CACHE_FORM = 6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,6 +101,7 @@ class ModelProbe:
         problems: why the model cannot be built, or its parts do not fit each other.
         classes: of the model's head, None if it does not have a number of them.
         joints: of the model's pose pathway, None without one.
+        notes: what of the config could not be looked at.
     """
 
     lr: Sequence[float] | None
@@ -110,6 +111,7 @@ class ModelProbe:
     joints: int | None
     follows: Sequence[Sequence[str]] = ()
     left_out: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
     @property
     def lr_follows(self) -> list[str]:
@@ -124,10 +126,14 @@ class RehearsalResult:
     Args:
         problems: what every start of a job would end with.
         metrics: the names that a validation gives, None if they are not known.
+        loads: what the batches of each loader take of the machine.
+        notes: what could not be rehearsed.
     """
 
     problems: Sequence[str] = ()
     metrics: Sequence[str] | None = None
+    loads: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 def probe_configs(
@@ -146,6 +152,7 @@ def rehearse_configs(
     project: Project,
     configs: Mapping[str, ResolvedConfig],
     placed: Mapping[str, tuple[str, Sequence[Path]]],
+    data: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, ModelProbe], dict[str, RehearsalResult]]:
     """Build each config's schedule and model once, and rehearse it on its data.
 
@@ -153,6 +160,7 @@ def rehearse_configs(
 
     Args:
         placed: by name, the config as it would run on this machine and its annotations.
+        data: of a trial's specification, where samples are read from a prepared store.
 
     Raises:
         NotReady: the child could not be run.
@@ -161,12 +169,15 @@ def rehearse_configs(
     for name, config in configs.items():
         cached.look("results", name, config.text)
     for name, (text, files) in placed.items():
-        cached.look("rehearsals", name, text, [_stamp(file) for file in files])
+        read = [_stamp(file) for file in files]
+        cached.look("rehearsals", name, text, read, sweep.job.gpus, dict(data or {}))
     unknown = cached.unknown
     if unknown:
         request = {
             "configs": {n: c.text for n, c in configs.items() if ("results", n) in unknown},
             "rehearse": {n: placed[n][0] for n in placed if ("rehearsals", n) in unknown},
+            "ranks": sweep.job.gpus,
+            "data": data,
         }
         cached.add(run_tool("probe", request, sweep.job, project.root))
     return (
@@ -200,7 +211,7 @@ class _ProbeCache:
         for part, name in self.unknown:
             one = answer[part][name]
             self.answers[part, name] = one
-            if not one["problems"] and not one.get("lr_error"):
+            if not one["problems"] and not one["notes"] and not one.get("lr_error"):
                 _write_cache(self._project, self._files[part, name], {"answer": one})
 
 

@@ -17,6 +17,9 @@ from pipeline.errors import InputError, NotReady
 from pipeline.plan.sweep import JobSettings
 
 TIMEOUT_S = 300
+#: Tools that compute on a GPU where there is one; all others see none, so that looking at a config
+#: takes no memory on a GPU in use.
+ON_GPU = ("evaluate",)
 #: The folder whose `sitecustomize.py` makes `pipeline` this package in a job's Python.
 JOB_PATH = Path(pipeline.__file__).resolve().parent / "job_path"
 
@@ -69,7 +72,9 @@ def run_tool(tool: str, request: dict[str, Any], job: JobSettings, root: Path) -
         InputError: the tool refused the request; the text is its own.
         NotReady: the tool could not be run.
     """
-    python = interpreter(job, root)
+    python, env = interpreter(job, root), job_env(job, root)
+    if tool not in ON_GPU:
+        env["CUDA_VISIBLE_DEVICES"] = ""
     try:
         done = subprocess.run(
             [python, "-m", f"pipeline.train.tools.{tool}"],
@@ -77,7 +82,7 @@ def run_tool(tool: str, request: dict[str, Any], job: JobSettings, root: Path) -
             capture_output=True,
             text=True,
             cwd=root,
-            env=job_env(job, root),
+            env=env,
             timeout=TIMEOUT_S,
             check=False,
         )

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from pipeline.errors import NotReady
 from pipeline.job.provenance import code_of, data_digests, gpu_of, job_versions, versions
 from pipeline.job.resolve import ResolvedConfig
 from pipeline.job.slots import Slot
@@ -10,9 +9,9 @@ from pipeline.job.torch_tools import code_root
 from pipeline.launch.control_files import audit_stamp
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
+from pipeline.preflight.model_probe import store_data
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
-from pipeline.shared.store import StoreError, default_store, spec_data
 
 
 def run_with(
@@ -44,7 +43,7 @@ def run_with(
         "gpu": gpu_of(slot),
         "data": {
             **sweep.data.model_dump(),
-            **_store(project, sweep),
+            **store_data(sweep, project),
             **({"sha256": digests} if digests else {}),
         },
     }
@@ -65,11 +64,3 @@ def start_line(spec: TrialSpec) -> dict[str, Any]:
             **(data.get("sha256") or {}),
         },
     }
-
-
-def _store(project: Project, sweep: Sweep) -> dict[str, Any]:
-    """Return which store the job reads, with the profile and digest that name its content."""
-    try:
-        return spec_data(sweep.data.store, default_store(project.root, sweep.name))
-    except StoreError as error:
-        raise NotReady(f"{error} Make it: pcan data prepare {sweep.name}") from None

@@ -14,6 +14,7 @@ from pipeline.job.job_environment import refuse_old_environment
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.counted import counted
+from pipeline.shared.foreign_files import not_a_checkpoint
 
 #: Required where the size of a checkpoint is not known yet.
 MIN_FREE_BYTES = 500_000_000
@@ -148,11 +149,6 @@ def loopback_problem() -> str | None:
 
 def _refuse_non_checkpoint(path: Path) -> None:
     """Refuse a file whose first bytes are not those of a checkpoint; the job reads the rest."""
-    with open(path, "rb") as stream:
-        head = stream.read(512)
-    if not head:
-        raise InputError(f"The checkpoint {path} is empty (0 bytes). Copy it again.")
-    if head.startswith(b"version https://git-lfs"):
-        raise InputError(f"{path} is a Git LFS pointer, not the checkpoint. Run: git lfs pull")
-    if head.lstrip()[:1] == b"<":
-        raise InputError(f"{path} is a web page, not a checkpoint. Download the file itself.")
+    what = not_a_checkpoint(path)
+    if what is not None:
+        raise InputError(what)

@@ -23,6 +23,7 @@ from pipeline.preflight.launch_checks import (
     loopback_problem,
     unwritable_reason,
 )
+from pipeline.preflight.machine_limits import machine_limits
 from pipeline.study.db.storage import open_storage
 
 
@@ -123,6 +124,14 @@ def check_disk(context: CheckContext) -> Iterator[CheckFinding]:
             f"{free / 1e9:.1f} GB are free in {context.project.runs}, and {need / 1e9:.1f} GB are "
             f"needed ({why}). Make room: pcan sweep clean",
         )
+
+
+def check_limits(context: CheckContext) -> Iterator[CheckFinding]:
+    """Check temporary files, open files, processes and interfaces that a job needs."""
+    ranks = context.sweep.job.gpus if context.sweep is not None else 1
+    found = machine_limits(1, ranks)
+    yield from (error("limits", sentence) for sentence in found.certain)
+    yield from (warning("limits", sentence) for sentence in found.likely)
 
 
 def check_ports(_: CheckContext) -> Iterator[CheckFinding]:

@@ -15,9 +15,11 @@ from pipeline.preflight.launch_checks import checksum_mismatches, missing_checkp
 from pipeline.preflight.machine_overrides import DATA_ROOT, data_root
 from pipeline.preflight.model_probe import (
     DataPlacement,
+    batch_limits,
     grouped,
     placed_texts,
     rehearsal_problems,
+    store_data,
 )
 from pipeline.preflight.plan_facts import resolve_and_check
 from pipeline.shared.counted import counted
@@ -34,6 +36,8 @@ def check_plan(context: CheckContext) -> Iterator[CheckFinding]:
     for name, probe in probe_configs(context.sweep, context.project, configs).items():
         for problem in probe.problems:
             yield error("plan", f"{name}: {problem}")
+        for line in probe.notes:
+            yield note("plan", f"{name}: {line}")
         if probe.lr_error:
             yield note(
                 "plan",
@@ -50,10 +54,18 @@ def check_rehearsal(context: CheckContext) -> Iterator[CheckFinding]:
     given = {DATA_ROOT: context.data_root} if context.data_root is not None else {}
     placement = DataPlacement(root=data_root(sweep, project, given), sets={})
     texts = placed_texts(sweep, project, configs, placement)
-    probes, rehearsals = rehearse_configs(sweep, project, configs, texts)
+    data = store_data(sweep, project) if texts else None
+    probes, rehearsals = rehearse_configs(sweep, project, configs, texts, data)
     problems = {n: rehearsal_problems(sweep, probes[n], one) for n, one in rehearsals.items()}
     for line in grouped(problems):
         yield error("rehearsal", line)
+    limits = {name: batch_limits(sweep, one, 1) for name, one in rehearsals.items()}
+    for line in grouped({name: found.certain for name, found in limits.items()}):
+        yield error("rehearsal", line)
+    for line in grouped({name: found.likely for name, found in limits.items()}):
+        yield warning("rehearsal", line)
+    for line in grouped({name: one.notes for name, one in rehearsals.items()}):
+        yield note("rehearsal", line)
 
 
 def check_weights(context: CheckContext) -> Iterator[CheckFinding]:

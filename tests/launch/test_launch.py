@@ -76,11 +76,11 @@ def test_ctrl_c_in_mid_epoch_goes_on_from_the_last_checkpoint(
 ) -> None:
     project.sweep(SLOW)
     first = project.start(*project.launch_words())
-    until(lambda: project.epochs("baseline/0")[-1:] == [1], "epoch 1")
+    until(lambda: project.epochs("baseline/0")[-1:] >= [1], "epoch 1")
     os.kill(first.pid, signal.SIGINT)
     wait_for_line(first, "Press Ctrl-C again")
     os.kill(first.pid, signal.SIGINT)
-    text = first.communicate(timeout=60)[0]
+    text = first.communicate(timeout=240)[0]
     assert first.returncode == 130, text
     trial = project.status()["baseline/0"]
     assert (trial["state"], trial["phase"], trial["cause"]) == (
@@ -156,10 +156,10 @@ def test_kill_of_the_launch_leaves_no_process_and_the_trial_is_taken_up(
 ) -> None:
     project.sweep(SLOW)
     first = project.start(*project.launch_words())
-    until(lambda: project.epochs("baseline/0")[-1:] == [1], "epoch 1")
+    until(lambda: project.epochs("baseline/0")[-1:] >= [1], "epoch 1")
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
-    until(lambda: project.job_pids() == [], "no process is left", limit_s=5)
+    until(lambda: project.job_pids() == [], "no process is left")
     assert project.status()["baseline/0"]["phase"] == "interrupted"
     second = project.launch()
     assert second.returncode == 0, second.stderr

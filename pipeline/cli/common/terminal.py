@@ -10,7 +10,7 @@ from rich.text import Text
 
 from pipeline.errors import printable
 from pipeline.launch.reporters import LineReporter, RunningTrial
-from pipeline.launch.trial_runner import read_progress
+from pipeline.launch.watchdog import read_progress
 from pipeline.plan.gates import next_gate
 from pipeline.plan.verdict import percent
 from pipeline.report.progress import seconds_left, shown_time
