@@ -83,7 +83,7 @@ def test_a_file_of_a_run_directory_is_written_by_the_side_in_the_table() -> None
     sides = {
         name: row[1] for row in table("Run directory") for name in re.findall("`(.+?)`", row[0])
     }
-    names = {"predictions_of": "predictions/"} | {
+    names = {"predictions_of": "predictions/", "scores_of": "predictions/"} | {
         name: getattr(RunDir("run"), name).name
         for name, what in vars(RunDir).items()
         if isinstance(what, property) and isinstance(getattr(RunDir("run"), name), Path)

@@ -36,6 +36,7 @@ _SWEEP = {
     "backup": ("pipeline.cli.sweep_files:backup", "Copy the study storage."),
     "best": ("pipeline.cli.sweep_best:best", "Export the winner."),
     "brief": ("pipeline.cli.sweep_brief:command", "Say how a sweep stands and what is next."),
+    "classes": ("pipeline.cli.sweep_classes:command", "Show a trial class by class."),
     "clean": ("pipeline.cli.sweep_files:clean", "Delete checkpoints of losers."),
     "compare": ("pipeline.cli.sweep_compare:command", "Compare the trials in one HTML file."),
     "continue": ("pipeline.cli.sweep_record:continue_", "Overrule a verdict; this is recorded."),
@@ -43,6 +44,7 @@ _SWEEP = {
     "launch": ("pipeline.cli.sweep_launch:launch", "Run a sweep, or go on with it."),
     "list": ("pipeline.cli.sweep_status:list_sweeps", "List the project's sweeps."),
     "plan": ("pipeline.cli.sweep_plan:command", "Show what a sweep will do; runs nothing."),
+    "refine": ("pipeline.cli.sweep_refine:command", "Get more of the winner, without training."),
     "register": ("pipeline.cli.sweep_record:register", "Make the studies; runs nothing."),
     "report": ("pipeline.cli.sweep_report:report", "Write tables, figures, methods of a sweep."),
     "rerun": (

@@ -21,6 +21,7 @@ from pipeline.shared.states import Phase
 
 if TYPE_CHECKING:
     from pipeline.cli.common.options import Opened
+    from pipeline.report.best.export import ModelWriter
     from pipeline.report.best.winner import Winner
     from pipeline.study.db.storage import Storage
     from pipeline.study.trial_rows import TrialRow
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(path_type=Path), help="[default: exports/SWEEP]")
 @click.option("--trial", metavar="VARIANT/N", help="Export this one instead; it is recorded.")
 @click.option("--test", "evaluate", is_flag=True, help="Also measure the exported weights.")
+@click.option("--refined", is_flag=True, help="Export what `pcan sweep refine` has chosen.")
 @click.option(
     "--confirm", type=click.IntRange(1, 100), metavar="K", help="First repeat the K best."
 )
@@ -53,6 +55,7 @@ def best(
     out: Path | None,
     trial: str | None,
     evaluate: bool,
+    refined: bool,
     confirm: int | None,
     seeds: int,
     dry_run: bool,
@@ -87,7 +90,7 @@ def best(
     rows = read_board(opened.sweep.name, store)
     winner = find_winner(opened.sweep, rows, trial)
     _warn(rows, winner)
-    _export(opened, store, rows, winner, out, evaluate, as_json)
+    _export(opened, store, rows, winner, out, (evaluate, refined), as_json)
     return code
 
 
@@ -135,9 +138,14 @@ def _export(
     rows: "list[TrialRow]",
     winner: "Winner",
     out: Path | None,
-    evaluate: bool,
+    how: tuple[bool, bool],
     as_json: bool,
 ) -> None:
+    """Export the winner.
+
+    Args:
+        how: whether to measure the weights again, and whether to export the refined result.
+    """
     from pipeline.launch.control_files import audit_stamp
     from pipeline.manage.repeat import record_manual_choice
     from pipeline.report.best.export import export
@@ -155,9 +163,11 @@ def _export(
         "against_runner_up": difference,
         "on_new_clips": expected_of_winner(project, winner, eligible(sweep, rows)),
     }
+    evaluate, refined = how
+    writer, extra["refined"] = _refined(opened, rows, winner) if refined else (None, None)
     more = {key: value for key, value in extra.items() if value is not None}
     folder = (out or project.exports(sweep.name)).resolve()
-    answer = export(sweep, project, winner, folder, evaluate, more)
+    answer = export(sweep, project, winner, folder, evaluate, more, writer)
     if chosen is not None:
         record_manual_choice(sweep, project, store, winner.row, chosen)
     if as_json:
@@ -165,6 +175,25 @@ def _export(
         return
     for line in best_lines(sweep, winner, answer):
         click.echo(line)
+
+
+def _refined(
+    opened: "Opened", rows: "list[TrialRow]", winner: "Winner"
+) -> "tuple[ModelWriter | None, dict[str, Any]]":
+    """Return what writes the refined model, and what the record keeps of the refinement.
+
+    None writes the plain winner: no refinement was better.
+    """
+    from pipeline.refine.refined_export import RefinedModel, export_note
+    from pipeline.refine.refinement import chosen_recipe, read_table
+
+    sweep, project, row = opened.sweep, opened.project, winner.row
+    record = read_table(project, row, sweep.name)
+    note = export_note(record)
+    if record["chosen_line"] == 0:
+        return None, note
+    folder = project.root / (row.run_dir or "")
+    return RefinedModel(sweep, project, folder, chosen_recipe(record, project, rows)), note
 
 
 def _instead_of(opened: "Opened", rows: "list[TrialRow]") -> str | None:

@@ -80,7 +80,7 @@ def _fill(old: RunDir, new: RunDir, with_epochs: bool) -> None:
     for file in sorted(old.checkpoints.glob("epoch_*.pth")):
         _link(file, new.checkpoints / file.name)
     new.predictions.mkdir(exist_ok=True)
-    for file in sorted(old.predictions.glob("epoch_*.bin")):
+    for file in sorted(old.predictions.glob("*_*.bin")):
         _link(file, new.predictions / file.name)
 
 

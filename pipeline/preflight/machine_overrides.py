@@ -16,6 +16,8 @@ from pipeline.job.resolve import data_root_of, reroot
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 
+#: The shipped sweep whose data pcan draws itself.
+DEMO = "demo"
 DATA_ROOT = "data_root"
 #: A config path with one of these parts is a machine setting.
 _MACHINE_KEYS = (
@@ -81,8 +83,9 @@ def data_root(sweep: Sweep, project: Project, sets: Mapping[str, Any]) -> str | 
     text = re.sub(r"^\$(\w+)", lambda m: _variable(m.group(1), source), str(given))
     path = project.root / os.path.expanduser(text)
     if not path.is_dir():
+        made = f", or make the drawn set: pcan data demo {given}" if sweep.name == DEMO else ""
         raise NotReady(
-            f"There is no data folder {path} ({source}). Say where: --set data_root=DIR"
+            f"There is no data folder {path} ({source}). Say where: --set data_root=DIR{made}"
         )
     return os.path.expanduser(text)
 

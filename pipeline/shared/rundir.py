@@ -72,10 +72,7 @@ class RunDir:
         return self.root / "owner.json"
 
     def is_held_by(self, token: str) -> bool:
-        """Whether this folder still belongs to the launcher whose lease has this token.
-
-        On a file system that hosts share this reaches a launcher that the database does not.
-        """
+        """Whether this folder, which hosts may share, still belongs to the lease of this token."""
         try:
             owner = read_json(self.owner)
         except OSError:  # the file system is away for a moment
@@ -132,12 +129,21 @@ class RunDir:
 
     @property
     def predictions(self) -> Path:
-        """Folder of `epoch_<n>.bin`: the class that each validation clip was given."""
+        """Folder of what validation left of each clip: `epoch_<n>.bin`, `scores_<n>.bin`."""
         return self.root / "predictions"
 
     def predictions_of(self, epoch: int) -> Path:
         """The predictions of one epoch; kept for the start, the best and the newest epochs."""
         return self.predictions / f"epoch_{epoch}.bin"
+
+    def scores_of(self, epoch: int) -> Path:
+        """The scores of one epoch by branch; kept for the best and the newest epoch."""
+        return self.predictions / f"scores_{epoch}.bin"
+
+    @property
+    def refine(self) -> Path:
+        """Folder of what `pcan sweep refine` has read and made of this trial."""
+        return self.root / "refine"
 
     @property
     def wandb(self) -> Path:
@@ -154,11 +160,7 @@ class RunDir:
         return None if record is None else TrialSpec.from_json(record, self.spec)
 
     def read_measurements(self) -> List[Measurement]:
-        """Return the measurements so far, ascending, each epoch once (the first value).
-
-        A last line without its newline is still being written and is left out; so is a
-        line that is not a measurement (a torn write of an earlier, killed attempt).
-        """
+        """Return the measurements so far, ascending, each epoch once; torn lines left out."""
         return by_epoch(parse_measurements(read_lines(self.measurements)))
 
     def read_starts(self) -> List[Dict[str, Any]]:

@@ -2,8 +2,9 @@
 
 At a high learning rate the mean of the weights over the later half of the epochs shows what a
 trial has learned; the weights themselves hide it until the schedule comes down. The value only
-ranks trials: it is no result, and its weights are not kept. How it is defined, and what of PCAN
-and of a user's own hooks it touches: docs/decisions/044.
+ranks trials: it is no result, and its weights are not kept. The sum over the later half of the
+whole training is another matter: checkpoints keep it, for `pcan sweep refine` (decisions/060). How
+the mean is defined, and what of PCAN and of a user's own hooks it touches: docs/decisions/044.
 """
 
 import contextlib
@@ -19,6 +20,8 @@ from pipeline.train.weight_sums import WeightSums
 
 #: The open sums in a checkpoint; absent where none is open.
 KEY = "averaged_weights"
+#: The sum over the later half of the whole training, kept to its end and never read here.
+LATER = "later_weights"
 
 
 class AveragedWeightsHook(Hook):
@@ -35,23 +38,28 @@ class AveragedWeightsHook(Hook):
         self._metric = spec.metric
         self._resumes = spec.resume is not None
         self._sums = WeightSums(spec.averaged_checks)
+        self._later = WeightSums([spec.epochs] if (spec.epochs or 0) > 1 else [])
         self._hooks = hooks
 
     def before_train_epoch(self, runner: Any) -> None:
-        self._sums.begin_epoch(runner.epoch + 1)
+        for sums in (self._sums, self._later):
+            sums.begin_epoch(runner.epoch + 1)
 
     def after_train_iter(self, runner: Any, **_: Any) -> None:
         if stepped(runner.optim_wrapper):
-            self._sums.add(training_state.bare_model(runner))
+            for sums in (self._sums, self._later):
+                sums.add(training_state.bare_model(runner))
 
     def before_save_checkpoint(self, _runner: Any, checkpoint: Dict[str, Any]) -> None:
-        state = self._sums.state()
-        if state:
-            checkpoint[KEY] = state
+        for key, sums in ((KEY, self._sums), (LATER, self._later)):
+            state = sums.state()
+            if state:
+                checkpoint[key] = state
 
     def after_load_checkpoint(self, _runner: Any, checkpoint: Dict[str, Any]) -> None:
         if self._resumes:
             self._sums.restore(checkpoint.get(KEY) or {})
+            self._later.restore(checkpoint.get(LATER) or {})
 
     def is_due(self, epoch: int) -> bool:
         """Whether the mean of the epochs up to this one is to be read."""

@@ -181,13 +181,13 @@ class EpochEndHook(Hook):
 
     def _keep_predictions(self, runner: Any, top1: float) -> None:
         """Write them before the checkpoint, so that a kill in between leaves no epoch without."""
-        predictions, reason = self._clips.result(runner, top1)
+        kept, reason = self._clips.result(runner, top1)
         if rank() != 0:
             return
-        if predictions is None:
+        if kept is None:
             keep_predictions.record_absence(self._rundir, reason)
         else:
-            keep_predictions.save(self._rundir, predictions)
+            keep_predictions.save(self._rundir, kept)
 
     def _write_checkpoint(
         self, runner: Any, measurement: Optional[Measurement], ranks: List[Dict[str, Any]]

@@ -38,6 +38,11 @@ def test_a_failed_gate_is_followed_by_the_fallback_and_the_winner_is_exported(pr
 
     again = project.launch()
     assert again.returncode == 0 and "starts" not in again.stderr
+    said = again.stderr.splitlines()[-3:]
+    assert said[0] == "better is complete, which ends the ladder."
+    assert said[1].startswith("Goal 90.00 %. Best: better/0 with 90.00 %")
+    assert said[2] == "Compare: pcan sweep compare tiny   Export: pcan sweep best tiny"
+    assert project.run("sweep", "status", "tiny").stdout.splitlines()[-2:] == said[1:]
 
     exported = project.run("sweep", "best", "tiny", "--json")
     record = json.loads(exported.stdout)
@@ -90,6 +95,9 @@ def test_ctrl_c_in_mid_epoch_goes_on_from_the_last_checkpoint(
     )
     assert project.job_pids() == []
     commit_all(project.root)
+    command = "pcan sweep launch tiny --device cpu --wandb disabled"
+    assert f"Go on: {command}" in text.splitlines()
+    assert project.run("sweep", "status", "tiny").stdout.splitlines()[-1] == f"Go on: {command}"
     second = project.launch()
     assert second.returncode == 0, second.stderr
     assert "going on after epoch" in second.stderr

@@ -13,5 +13,6 @@ ARROWS = {
     "preflight": {"plan", "job", "study", "track", "data", "shared", "errors", "env"},
     "launch": {"preflight", "study", "job", "plan", "shared", "errors", "env"},
     "cluster": {"launch", "study", "plan", "shared", "errors", "env"},
+    "refine": {"report", "launch", "study", "job", "plan", "shared", "errors"},
     "manage": {"launch", "preflight", "study", "job", "diagnose", "plan", "shared", "errors"},
 }

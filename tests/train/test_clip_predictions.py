@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.shared.clip_scores import ClipScores
 from pipeline.shared.files import append_line
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.predictions import Predictions
@@ -28,7 +29,7 @@ ODD = {"val_dataloader.dataset.length": 31}
 
 
 def kept(rundir):
-    files = sorted(rundir.predictions.glob("*"))
+    files = sorted(rundir.predictions.glob("epoch_*"))
     return {f.name: Predictions.from_bytes(f.read_bytes()) for f in files}
 
 
@@ -88,7 +89,7 @@ def test_a_damaged_file_is_refused(cut):
 def test_a_file_that_unpacks_to_more_than_it_says_is_refused():
     line = b'{"epoch": 1, "metric": "m", "top1": 1.0, "clips": 1, "ids": "x"}\n'
     bomb = Predictions.MAGIC + line + zlib.compress(b"\0" * 10_000_000)
-    with pytest.raises(ValueError, match="5 bytes for 1 clips"):
+    with pytest.raises(ValueError, match="5 bytes for 1 clip"):
         Predictions.from_bytes(bomb)
 
 
@@ -97,11 +98,50 @@ def test_old_files_are_pruned_and_those_of_a_lost_past_forgotten(tmp_path):
     one = array.array("H", [1])
     for epoch, top1 in enumerate([0.9, 0.5, 0.8, 0.7, 0.6, 0.5]):
         append_line(rundir.measurements, Measurement(epoch=epoch, top1=top1).to_line())
-        keep_predictions.save(rundir, Predictions(epoch, "m", top1, "ab", one, one))
+        made = Predictions(epoch, "m", top1, "ab", one, one)
+        keep_predictions.save(rundir, keep_predictions.Kept(made, scores(epoch, 1)))
         keep_predictions.prune(rundir, rundir.read_measurements())
     assert keep_predictions.epochs_of(rundir) == [0, 2, 4, 5]
+    assert keep_predictions.epochs_of(rundir, "scores") == [2, 5]
     keep_predictions.forget_after(rundir, 4)
     assert keep_predictions.epochs_of(rundir) == [0, 2, 4]
+    assert keep_predictions.epochs_of(rundir, "scores") == [2]
+
+
+def scores(epoch, clips, classes=60):
+    rng = np.random.default_rng(epoch)
+    drawn = rng.dirichlet(np.full(classes, 0.05), (2, clips)).astype("<f2")
+    branches = {"rgb": drawn[0].tobytes(), "pose": drawn[1].tobytes()}
+    labels, names = rng.integers(0, classes, clips).tolist(), [f"c{i}" for i in range(clips)]
+    return ClipScores(epoch, "m", 0.5, "ab", classes, labels, names, [""] * clips, branches)
+
+
+def test_scores_come_back_whole_and_are_small():
+    made = scores(1, 16487)
+    assert ClipScores.from_bytes(made.to_bytes()) == made
+    assert len(made.to_bytes()) < 4.2e6
+
+
+@pytest.mark.parametrize("cut", [0, 10, 30, -40, -1])
+def test_a_damaged_file_of_scores_is_refused(cut):
+    with pytest.raises(ValueError):
+        ClipScores.from_bytes(scores(1, 9).to_bytes()[:cut])
+
+
+def test_the_kept_scores_give_the_measured_top1(two_ranks):
+    measured = {m.epoch: m for m in two_ranks.read_measurements()}
+    best = max(measured.values(), key=lambda m: (m.top1, -m.epoch)).epoch
+    files = {e: two_ranks.scores_of(e) for e in measured}
+    assert {e for e, file in files.items() if file.exists()} == {best, max(measured)}
+    found = ClipScores.from_bytes(files[best].read_bytes())
+    tables = [np.frombuffer(b, "<f2").reshape(31, 2) for b in found.branches.values()]
+    assert (
+        list(found.branches) == ["rgb", "pose"]
+        and found.ids == kept(two_ranks)[f"epoch_{best}.bin"].ids
+    )
+    reported = (measured[best].rgb_top1, measured[best].pose_top1)
+    for table, value in zip(tables, reported, strict=True):
+        assert np.mean(table.argmax(1) == found.labels) == pytest.approx(value, abs=1 / 31)
 
 
 def sample(score, label=0):
@@ -112,13 +152,13 @@ def test_scores_are_those_that_the_objective_is_made_of():
     rgb, pose = torch.tensor([0.5, 0.4, 0.1]), torch.tensor([0.0, 0.4, 0.6])
     both = sample({"rgb": rgb, "pose": pose}, 2)
     streams = ("rgb", "pose", "RGBPose_1:1", "RGBPose_2:1", "RGBPose_1:9")
-    found = {s: keep_predictions.pairs([both], s)[0] for s in streams}
+    found = {s: keep_predictions.read_clips([both], s)[0][:2] for s in streams}
     assert list(found.values()) == [(0, 2), (2, 2), (1, 2), (1, 2), (2, 2)]
-    assert keep_predictions.pairs([sample(rgb, 1)], "") == [(0, 1)]
+    assert [c[:2] for c in keep_predictions.read_clips([sample(rgb, 1)], "")] == [(0, 1)]
     with pytest.raises(keep_predictions.Unreadable, match='no scores of "depth" among rgb, pose'):
-        keep_predictions.pairs([both], "depth")
+        keep_predictions.read_clips([both], "depth")
     with pytest.raises(keep_predictions.Unreadable, match="more than one label"):
-        keep_predictions.pairs([{"pred_score": rgb, "gt_label": torch.tensor([0, 1, 1])}], "")
+        keep_predictions.read_clips([{"pred_score": rgb, "gt_label": torch.tensor([0, 1, 1])}], "")
 
 
 def test_ranks_are_put_together_as_the_sampler_took_them_apart():

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pipeline.errors import InputError, NoResult
 from pipeline.job.provenance import data_digests
@@ -35,8 +35,30 @@ from pipeline.study.trial_rows import TrialRow
 
 CONFIG, WEIGHTS, RECORD, README = "config.py", "weights.pth", "best.json", "README.md"
 #: What a caller may add to the record, that the answer shows as well.
-MORE = ("chosen", "confirmation", "against_runner_up", "on_new_clips")
+MORE = ("chosen", "confirmation", "against_runner_up", "on_new_clips", "refined")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+class ModelWriter(Protocol):
+    """Writes a model that is not a trial's best checkpoint as it is."""
+
+    #: The metric that its config reports.
+    metric: str
+
+    def write(self, text: str, weights: Path) -> tuple[str, str]:
+        """Write the weights file.
+
+        Args:
+            text: the trial's config.
+
+        Returns:
+            The config that runs the model, and the SHA-256 of its weights.
+        """
+        ...
+
+    def placed(self, run: RunDir) -> Path:
+        """Return the config as it runs on this machine, after `write`."""
+        ...
 
 
 def export(
@@ -46,10 +68,12 @@ def export(
     out: Path,
     evaluate: bool = False,
     more: Mapping[str, Any] | None = None,
+    writer: ModelWriter | None = None,
 ) -> dict[str, Any]:
     """Write the export of a trial.
 
     Args:
+        writer: writes a refined model in place of the best epoch's checkpoint.
         more: goes into the record as it is: who chose the trial, the repetitions' result.
         out: the folder to write; an earlier export there is replaced.
         evaluate: measure the weights again, in a new process, on the validation and test sets.
@@ -67,9 +91,10 @@ def export(
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
-        record = {**_write_model(sweep, project, winner, source, fresh), **(more or {})}
+        model = writer or _Checkpoint(sweep, project, source.checkpoint)
+        record = {**_write_model(sweep, project, winner, source, fresh, model), **(more or {})}
         if evaluate:
-            record["measured_anew"] = _measure(sweep, project, fresh, source)
+            record["measured_anew"] = _measure(sweep, project, fresh, source, model)
         (fresh / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         (fresh / README).write_text(readme(sweep, winner, record))
         finish_card(fresh, record)
@@ -110,27 +135,47 @@ class _Source:
         return cls(run=run, spec=spec, checkpoint=checkpoint, attempt=attempt)
 
 
+class _Checkpoint:
+    """The weights of a trial's best epoch as they are."""
+
+    def __init__(self, sweep: Sweep, project: Project, checkpoint: Path) -> None:
+        self.metric = sweep.objective.metric
+        self._sweep, self._project, self._checkpoint = sweep, project, checkpoint
+
+    def write(self, text: str, weights: Path) -> tuple[str, str]:
+        request = {"checkpoint": str(self._checkpoint), "out": str(weights)}
+        answer = run_tool("export_weights", request, self._sweep.job, self._project.root)
+        return text, answer["sha256"]
+
+    def placed(self, run: RunDir) -> Path:
+        return run.config
+
+
 def _write_model(
-    sweep: Sweep, project: Project, winner: Winner, source: _Source, folder: Path
+    sweep: Sweep,
+    project: Project,
+    winner: Winner,
+    source: _Source,
+    folder: Path,
+    model: ModelWriter,
 ) -> dict[str, Any]:
     """Write weights and config into the folder; return the record that belongs to them."""
     row, spec = winner.row, source.spec
-    request = {"checkpoint": str(source.checkpoint), "out": str(folder / WEIGHTS)}
-    weights = run_tool("export_weights", request, sweep.job, project.root)
     # Resolved again, without what belongs to this machine.
     overrides = {"export": spec.overrides}
     config = resolve(sweep, project, overrides).configs["export"]
     head = f"{spec.study}/{spec.number}: top-1 {percent(row.best_top1 or 0)}"
     variant = sweep.variants.get(row.variant)
     patience = variant.patience if variant is not None else None
+    text, digest = model.write(config.text, folder / WEIGHTS)
     metric = sweep.objective.metric
-    (folder / CONFIG).write_text(exported_config(config.text, metric, patience, head))
+    (folder / CONFIG).write_text(exported_config(text, metric, patience, head))
     return {
         "schema": 1,
         "sweep": sweep.name,
         **_result(sweep, project, winner, source),
         **_circumstances(project, source, config),
-        "sha256": weights["sha256"],
+        "sha256": digest,
         "config_sha256": spec.config_hash,
         "wandb": spec.wandb.get("id"),
         "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -221,17 +266,16 @@ def _digests(project: Project, source: _Source, config: ResolvedConfig) -> dict[
 
 
 def _measure(
-    sweep: Sweep, project: Project, folder: Path, source: _Source
+    sweep: Sweep, project: Project, folder: Path, source: _Source, model: ModelWriter
 ) -> dict[str, float | None]:
     """Measure exported weights again: on the validation set and, if it differs, the test set."""
     request = {
-        "config": str(source.run.config),
+        "config": str(model.placed(source.run)),
         "weights": str(folder / WEIGHTS),
         "splits": ["val", "test"],
     }
     answer = run_tool("evaluate", request, sweep.job, project.root)
-    metric = sweep.objective.metric
-    values = {split: metrics.get(metric) for split, metrics in answer["metrics"].items()}
+    values = {split: metrics.get(model.metric) for split, metrics in answer["metrics"].items()}
     if answer["same"]:
         values.pop("test", None)
     return values

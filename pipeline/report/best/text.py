@@ -31,6 +31,8 @@ def best_lines(sweep: Sweep, winner: Winner, answer: Mapping[str, Any]) -> list[
         lines.append(f"  {difference['sentence']}")
     if answer.get("on_new_clips"):
         lines.append(f"  {answer['on_new_clips']['sentence']}")
+    if answer.get("refined"):
+        lines.append(f"  {refined_line(answer['refined'])}")
     if winner.unconfirmed is not None:
         other = winner.unconfirmed
         lines.append(
@@ -43,6 +45,19 @@ def best_lines(sweep: Sweep, winner: Winner, answer: Mapping[str, Any]) -> list[
     for split, value in (answer.get("measured_anew") or {}).items():
         lines.append(f"  measured again on {split}: {percent(value)}")
     return [*lines, f"  {answer['out']}: config.py, weights.pth, best.json, README.md"]
+
+
+def refined_line(refined: Mapping[str, Any]) -> str:
+    """Return what of a refinement is exported, in one sentence."""
+    choice = refined["selection"]
+    line = refined["lines"][refined["chosen_line"]]
+    if refined["metric"] is None:
+        return "no refinement is better beyond noise, so these are the plain weights"
+    return (
+        f"refined ({line['detail']}): reads {percent(refined['reads'])} as {refined['metric']}; "
+        f"choosing it reads {100 * choice['difference']:+.2f} ± "
+        f"{100 * choice['difference_std_error']:.2f} points on clips without a part in the choice"
+    )
 
 
 def _goal(goal: float | None, reached: bool) -> str:
@@ -85,7 +100,14 @@ def _reading(project: Project, row: TrialRow) -> Reading | None:
 
 def readme(sweep: Sweep, winner: Winner, record: Mapping[str, Any]) -> str:
     """Return the README.md of an export: what won, against which, how to use it."""
-    return "\n".join([*_result(sweep, winner, record), *_against(record), *_usage(sweep, winner)])
+    return "\n".join(
+        [
+            *_result(sweep, winner, record),
+            *_against(record),
+            *_refined(record),
+            *_usage(sweep, winner),
+        ]
+    )
 
 
 def _result(sweep: Sweep, winner: Winner, record: Mapping[str, Any]) -> list[str]:
@@ -119,6 +141,30 @@ def _against(record: Mapping[str, Any]) -> list[str]:
         top1, state = percent(other["top1"]), other["state"]
         lines.append(f"- {other['trial']}: {top1}, {state}{_kind(other)}{reason}")
     return [*lines, "", record["not_comparable"]] if record["not_comparable"] else lines
+
+
+def _refined(record: Mapping[str, Any]) -> list[str]:
+    """Return the table of a refinement, and how its number is read again."""
+    refined = record.get("refined")
+    if not refined:
+        return []
+    rows = [
+        f"| {line['name']} | {percent(line['top1'])} | {100 * line['difference']:+.2f} ± "
+        f"{100 * line['difference_std_error']:.2f} | {line['passes']} | {line['detail']} |"
+        for line in refined["lines"]
+    ]
+    lines = ["", f"Refined without training: {refined_line(refined)}.", ""]
+    lines += [
+        "| line | top-1 | points against plain | passes a clip | what |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [*rows, ""]
+    if refined["metric"] is not None:
+        lines += [
+            f"Its number is `{refined['metric']}` on the validation clips: in the command below, "
+            "put `c.test_dataloader = c.val_dataloader; ` before `Runner`.",
+        ]
+    return lines
 
 
 def _kind(other: Mapping[str, Any]) -> str:

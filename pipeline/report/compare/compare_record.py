@@ -16,12 +16,14 @@ from pipeline.plan.sweep import Sweep, Variant
 from pipeline.plan.sweep_types import BEST_KNOWN
 from pipeline.plan.verdict import VerdictKind
 from pipeline.report.progress import row_gpu_hours, to_gpu_hours
+from pipeline.report.stats.by_class import class_shares
 from pipeline.report.stats.differences import differences
+from pipeline.report.stats.kept_scores import kept_curve, named_ratios
 from pipeline.report.stats.readings import Reading, incomparable, read_best, shown_store, store_of
 from pipeline.report.stats.repetitions import confirmation_of_trials
 from pipeline.report.stats.winner_bias import CHOSEN_BY_MEAN, winner_record
 from pipeline.shared.files import read_json, read_lines
-from pipeline.shared.measurement import Measurement, by_epoch, parse_measurements
+from pipeline.shared.measurement import Measurement, best_of, by_epoch, parse_measurements
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.shared.start_record import changes, shown_codes, shown_gpu
@@ -154,7 +156,20 @@ def _trial(
         "changed": changes(run.read_starts()),
         "verdicts": _verdicts(run),
         "wandb": _wandb_url(run),
+        **_by_clip(run, measured),
         **_curves(by_epoch(measured)),
+    }
+
+
+def _by_clip(run: RunDir, measured: Sequence[Measurement]) -> dict[str, Any]:
+    """Return what the clips say at the best epoch: other ratios of the branches, each class."""
+    top = best_of([one for one in measured if one.epoch > 0])
+    if top is None:
+        return {"ratios": {}, "ratio_curve": None, "class_top1": None}
+    return {
+        "ratios": named_ratios(top.extra),
+        "ratio_curve": kept_curve(run, top.epoch),
+        "class_top1": class_shares(run, top.epoch),
     }
 
 
@@ -346,6 +361,9 @@ def _distant_trial(
         "verdicts": [dict(verdict) for verdict in row.verdicts],
         "wandb": None,
         "host": host,
+        "ratios": {},
+        "ratio_curve": None,
+        "class_top1": None,
         "epochs": [step for step, _ in curve],
         "top1": [top1 for _, top1 in curve],
         "rgb": nothing,

@@ -8,6 +8,7 @@ from pipeline.train.compat import prepare_mmaction
 prepare_mmaction()
 
 from pipeline.train.model.backbone import PCANBackbone  # noqa: E402
+from pipeline.train.model.ensemble import RatioAccMetric, ScoreEnsemble  # noqa: E402
 from pipeline.train.model.head import CoarseAccMetric, PCANHead  # noqa: E402
 
-__all__ = ["CoarseAccMetric", "PCANBackbone", "PCANHead"]
+__all__ = ["CoarseAccMetric", "PCANBackbone", "PCANHead", "RatioAccMetric", "ScoreEnsemble"]

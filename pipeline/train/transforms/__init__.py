@@ -12,10 +12,12 @@ prepare_mmaction()
 from pipeline.train.transforms.decode import PackDecode, fallbacks_of  # noqa: E402
 from pipeline.train.transforms.heatmaps import PoseHeatmaps  # noqa: E402
 from pipeline.train.transforms.joints import DrawJointsPreprocessor, ShipJoints  # noqa: E402
+from pipeline.train.transforms.mirrored import MirroredToo  # noqa: E402
 from pipeline.train.transforms.switch import use_spec, use_store  # noqa: E402
 
 __all__ = [
     "DrawJointsPreprocessor",
+    "MirroredToo",
     "PackDecode",
     "PoseHeatmaps",
     "ShipJoints",

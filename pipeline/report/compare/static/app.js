@@ -90,6 +90,7 @@ function renderCharts() {
   drawBranch(data, chosen, "pose");
   drawLr(data, chosen, byId("lr-log").checked);
   drawParallel(data, chosen);
+  drawRatios(data, chosen);
   byId("lr-note").textContent = say(lrNote(chosen));
 }
 
@@ -110,6 +111,7 @@ function render() {
   byId("seeds").hidden = !seeds;
   byId("seeds").replaceChildren(...(seeds ? [seeds] : []));
   drawImportances(state.data);
+  drawClasses(chosen);
   drawVerdicts(state.data.trials.filter((t) => state.picked.has(t.id) || state.data.trials.length <= 12));
 }
 
@@ -141,8 +143,8 @@ function connect() {
   });
   dark.addEventListener("change", () => { applyTheme(); render(); });
   byId("print").addEventListener("click", () => window.print());
-  window.addEventListener("beforeprint", () => { applyTheme("light"); renderCharts(); DRAWN.forEach((c) => c.resize()); });
-  window.addEventListener("afterprint", () => { applyTheme(); renderCharts(); });
+  window.addEventListener("beforeprint", () => { applyTheme("light"); renderPicks(picked()); renderCharts(); DRAWN.forEach((c) => c.resize()); });
+  window.addEventListener("afterprint", () => { applyTheme(); renderPicks(picked()); renderCharts(); });
   byId("lr-log").addEventListener("change", () => { state.lrChosen = true; });
   window.addEventListener("hashchange", openFragment);
   for (const id of ["range", "show-plan", "show-others", "lr-log"]) byId(id).addEventListener("change", renderCharts);

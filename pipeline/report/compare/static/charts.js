@@ -175,6 +175,22 @@ function drawLr(data, picked, logarithmic) {
   }, `Learning rate over epochs, logged and as the schedule gives it, of ${picked.map((t) => t.id).join(", ") || "no run"}.`);
 }
 
+/* Top-1 by the share of RGB, of picked runs whose scores were kept. */
+function drawRatios(data, picked) {
+  const has = picked.filter((t) => t.ratio_curve);
+  byId("ratio-section").hidden = !has.length;
+  if (!has.length) return;
+  const base = axes(data, "top-1, fused", { axisLabel: { color: css("--soft"), formatter: (v) => `${Number((100 * v).toFixed(1))} %` } });
+  const series = has.map((t) => {
+    const style = look(data, t);
+    return { name: t.id, type: "line", symbol: "none", color: style.color, lineStyle: { width: 2.2, type: style.dash }, data: t.ratio_curve.share.map((share, i) => [share, t.ratio_curve.top1[i]]) };
+  });
+  const safe = (text) => echarts.format.encodeHTML(String(text)); // the library comes later than the page
+  const told = (points) => `<div><b>RGB ${safe(Number(points[0].value[0]).toFixed(2))}</b></div>` + points.map((p) => `<div>${p.marker}${safe(p.seriesName)} <b>${safe(percent(p.value[1]))}</b></div>`).join("");
+  draw("chart-ratio", { ...base, xAxis: { ...base.xAxis, min: 0, max: 1, minInterval: 0, name: say("share of RGB") }, tooltip: tooltip(told), series },
+    `Top-1 by the share of RGB. ${has.map((t) => `${t.id} is best with ${percent(Math.max(...t.ratio_curve.top1))}`).join("; ")}.`);
+}
+
 /* Which searched values vary, and on what kind of axis each belongs. */
 function dimensions(data) {
   const paths = [...new Set(data.trials.flatMap((t) => Object.keys(t.params)))];

@@ -24,6 +24,7 @@ function columnsOf(data) {
     { id: "last", name: "Last top-1", get: (t) => t.top1[t.top1.length - 1] ?? null, show: (v) => percent(v), n: true },
     { id: "rgb", name: "RGB at best", get: (t) => at(t, "rgb"), show: (v) => percent(v), n: true },
     { id: "pose", name: "Pose at best", get: (t) => at(t, "pose"), show: (v) => percent(v), n: true },
+    ...["2:1", "1:2"].map((ratio) => ({ id: `ratio ${ratio}`, name: `RGB:pose ${ratio}`, get: (t) => (t.ratios || {})[ratio] ?? null, show: (v) => percent(v), n: true, hidden: !data.trials.some((t) => (t.ratios || {})[ratio] !== undefined) })),
     { id: "lr", name: "lr now", get: (t) => t.lr[t.lr.length - 1] ?? null, show: number, n: true, hidden: true },
     { id: "loss", name: "Loss", get: (t) => t.loss[t.loss.length - 1] ?? null, show: number, n: true, hidden: true },
     { id: "hours", name: "GPU hours", get: (t) => t.gpu_hours, show: (v) => (v === null ? UNKNOWN : v.toFixed(1)), n: true, hidden: true },
@@ -33,7 +34,7 @@ function columnsOf(data) {
     { id: "wandb", name: "W&B", get: (t) => t.wandb, kind: "link", hidden: !data.trials.some((t) => t.wandb) },
   ];
   const searched = paths.map((path) => ({ id: `p:${path}`, name: names[path], title: path, get: (t) => t.params[path] ?? null, show: text, n: data.trials.every((t) => typeof (t.params[path] ?? 0) === "number") }));
-  return [...fixed.slice(0, 12), ...searched, ...fixed.slice(12)];
+  return [...fixed.slice(0, 14), ...searched, ...fixed.slice(14)];
 }
 
 /* Where a trial comes from: the plan, a search, an earlier run's log, a second seed. */
@@ -134,10 +135,20 @@ function seedsTable(data) {
   if (!seeds) return null;
   const points = (value) => (value === null ? UNKNOWN : (100 * value).toFixed(2));
   const rows = seeds.trials.map((one) => el("tr", {}, el("th", { scope: "row" }, one.trial), ...[one.mean, one.spread, one.mean_std_error].map((v) => el("td", { class: "n" }, points(v))), el("td", { class: "n" }, String(one.values.length)), el("td", { class: "n" }, points(one.first))));
-  const head = ["Trial", "Mean", "Deviation", "Error of the mean", "Seeds", "First reading"].map((name, i) => el("th", { scope: "col", class: i ? "n" : null }, name));
+  const head = ["Trial", "Mean", "Deviation", "Error of the mean", "Seeds", "First reading"].map((name, i) => el("th", { scope: "col", class: i ? "n" : null }, say(name)));
   const chance = (value) => (value > 0.995 ? "above 99 %" : value < 0.005 ? "below 1 %" : percent(value, 0));
   const order = rows.length < 2 ? "" : seeds.chance_order === null ? "The chance that this order is right is unknown." : `The chance that this order is right is ${chance(seeds.chance_order)}.`;
-  return el("table", {}, el("caption", {}, `Repeated on new seeds, top-1 in percent. ${order}`), el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows));
+  return el("table", {}, el("caption", {}, `${say("Repeated on new seeds, top-1 in percent.")} ${say(order)}`), el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows));
+}
+
+/* Accuracy of each class by picked run; the darker a cell, the more of its clips are right. */
+function drawClasses(picked) {
+  const has = picked.filter((t) => t.class_top1);
+  byId("classes-section").hidden = !has.length;
+  const count = Math.max(0, ...has.map((t) => t.class_top1.length));
+  const shade = (v) => (v === null || v === undefined ? "n" : `n heat h${Math.round(10 * v)}`);
+  const rows = Array.from({ length: count }, (_, c) => el("tr", {}, el("th", { scope: "row" }, String(c)), ...has.map((t) => el("td", { class: shade(t.class_top1[c]) }, percent(t.class_top1[c] ?? null, 1)))));
+  byId("classes").replaceChildren(el("table", {}, el("caption", { class: "visually-hidden" }, "Accuracy of each class at the best epoch"), el("thead", {}, el("tr", {}, el("th", { scope: "col" }, say("Class")), ...has.map((t) => el("th", { scope: "col", class: "n" }, t.id)))), el("tbody", {}, ...rows)));
 }
 
 function drawImportances(data) {

@@ -1,0 +1,104 @@
+"""`pcan sweep classes`: a trial class by class, and against another one."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.cli.common.options import (
+    echo_err,
+    json_option,
+    open_sweep,
+    place_options,
+    print_json,
+    storage_option,
+)
+
+if TYPE_CHECKING:
+    from pipeline.cli.common.options import Opened
+    from pipeline.report.stats.by_class import ReadTrial
+    from pipeline.study.trial_rows import TrialRow
+
+
+@click.command()
+@click.argument("trial", metavar="VARIANT/N")
+@click.option("--against", metavar="VARIANT/N", help="Show what moved against this trial.")
+@click.option("--sweep", metavar="SWEEP", help="[default: the project's first plan]")
+@click.option("--csv", "as_csv", is_flag=True, help="Print the classes as a table (fractions).")
+@place_options
+@storage_option
+@json_option
+def command(
+    trial: str,
+    against: str | None,
+    sweep: str | None,
+    as_csv: bool,
+    storage: str | None,
+    as_json: bool,
+    **places: Any,
+) -> None:
+    """Show a trial's accuracy by class, its confusions, and what moved against another trial.
+
+    Both are read at their best epochs, from what their validations kept; a trial that kept
+    nothing has its clips read once, on --device.
+
+    \b
+    Example:
+      pcan sweep classes pose-1.5/0 --against baseline/0 --sweep demo
+    """
+    from pipeline.report.stats.by_class import by_class, class_csv, class_lines
+
+    if as_csv and as_json:
+        raise click.UsageError("Use --csv or --json.")
+    opened = open_sweep(sweep)
+    own, *others = _read(opened, storage, [trial, *([against] if against else [])], places)
+    record = by_class(own, others[0] if others else None)
+    if as_json:
+        print_json(record)
+    elif as_csv:
+        click.echo(class_csv(record), nl=False)
+    else:
+        click.echo("\n".join(class_lines(record)))
+
+
+def _read(
+    opened: "Opened", storage: str | None, names: list[str], places: dict[str, Any]
+) -> "list[ReadTrial]":
+    from pipeline.report.stats.read_trials import named_row, read_classes
+    from pipeline.study.db.storage import open_storage
+    from pipeline.study.trial_rows import read_board
+
+    store = open_storage(storage, opened.project.runs, create=False)
+    rows = read_board(opened.sweep.name, store)
+    found = []
+    for name in names:
+        row = named_row(opened.sweep.name, rows, name)
+        read = read_classes(opened.project, row)
+        if isinstance(read, str):
+            echo_err(
+                f"{name} has no predictions of its best epoch ({read}): reading its clips once."
+            )
+            read = _read_once(opened, row, places)
+        found.append(read)
+    return found
+
+
+def _read_once(opened: "Opened", row: "TrialRow", places: dict[str, Any]) -> "ReadTrial":
+    """Read the clips of a trial whose validation kept nothing; what is read is kept."""
+    from pipeline.cli.common.progress_bar import Bar
+    from pipeline.cli.sweep_refine import held_slots
+    from pipeline.refine.refinement import RefineRequest, read_plain
+    from pipeline.report.stats.read_trials import from_scores
+    from pipeline.shared.rundir import RunDir
+
+    with held_slots(opened, places, f"classes {row.name}") as slots, Bar("Reading clips") as bar:
+        request = RefineRequest(
+            sweep=opened.sweep,
+            project=opened.project,
+            rows=[row],
+            winner=row,
+            count=1,
+            slots=slots[:1],
+            progress=bar.update,
+        )
+        scores = read_plain(request)
+    return from_scores(row, RunDir(opened.project.root / (row.run_dir or "")), scores)

@@ -1,0 +1,136 @@
+"""`pcan sweep refine`: what the trained weights still give, without another training."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.cli.common.options import (
+    echo_err,
+    json_option,
+    open_sweep,
+    place_options,
+    print_json,
+    storage_option,
+    sweep_argument,
+)
+
+if TYPE_CHECKING:
+    from pipeline.cli.common.options import Opened
+    from pipeline.job.slots import Slot
+    from pipeline.study.trial_rows import TrialRow
+
+
+@click.command()
+@sweep_argument
+@click.option("--trial", metavar="VARIANT/N", help="Refine this one. [default: the winner]")
+@click.option(
+    "--with",
+    "count",
+    type=click.IntRange(1, 50),
+    default=4,
+    show_default=True,
+    metavar="N",
+    help="Trials to join at most, the best ones, itself among them.",
+)
+@click.option("--test", is_flag=True, help="Then read the chosen line on the test split, once.")
+@click.option("--again", is_flag=True, help="With --test: once more; this is recorded.")
+@place_options
+@storage_option
+@json_option
+def command(
+    sweep: str | None,
+    trial: str | None,
+    count: int,
+    test: bool,
+    again: bool,
+    storage: str | None,
+    as_json: bool,
+    **places: Any,
+) -> None:
+    """Read what the winner's weights still give: ratio, clips, flip, means, soup, ensemble.
+
+    Each line is chosen on one part of the validation clips and read on the other. Interrupted,
+    the same command goes on with what was read.
+
+    \b
+    Example:
+      pcan sweep refine demo --with 3
+    """
+    from pipeline.report.best.winner import find_winner
+    from pipeline.study.db.storage import open_storage
+    from pipeline.study.trial_rows import read_board
+
+    if again and not test:
+        raise click.UsageError("--again goes with --test.")
+    opened = open_sweep(sweep)
+    store = open_storage(storage, opened.project.runs, create=False)
+    rows = read_board(opened.sweep.name, store)
+    winner = find_winner(opened.sweep, rows, trial).row
+    record = _refine(opened, rows, winner, count, (test, again), places)
+    if as_json:
+        print_json(record)
+        return
+    from pipeline.refine.text import table_lines
+
+    click.echo("\n".join(table_lines(record)))
+    echo_err(f"Export it: pcan sweep best {opened.sweep.name} --refined")
+
+
+def _refine(
+    opened: "Opened",
+    rows: "list[TrialRow]",
+    winner: "TrialRow",
+    count: int,
+    test: tuple[bool, bool],
+    places: dict[str, Any],
+) -> dict[str, Any]:
+    """Refine on the slots of this machine; return the table."""
+    from pipeline.cli.common.progress_bar import Bar
+    from pipeline.refine.held_out import read_test, refuse_second
+    from pipeline.refine.refinement import RefineRequest, refine
+    from pipeline.shared.rundir import RunDir
+
+    if test[0]:
+        refuse_second(RunDir(opened.project.root / (winner.run_dir or "")), test[1])
+    with held_slots(opened, places, f"refine {winner.name}") as slots, Bar("Reading clips") as bar:
+        request = RefineRequest(
+            sweep=opened.sweep,
+            project=opened.project,
+            rows=rows,
+            winner=winner,
+            count=count,
+            slots=slots,
+            progress=bar.update,
+        )
+        record = refine(request)
+        return read_test(request, record) if test[0] else record
+
+
+@contextmanager
+def held_slots(opened: "Opened", places: dict[str, Any], name: str) -> "Iterator[list[Slot]]":
+    """Hold places of this machine for processes that read clips: a GPU each, or the CPU."""
+    from pipeline.cli.common.terminal import Terminal
+    from pipeline.refine.reading_slots import acquire_slots, find_reading_slots
+
+    reporter = Terminal()
+    wait = bool(places["wait"])
+    found = find_reading_slots(
+        opened.sweep, places["device"], places["gpus"], places["slots"], reporter, wait
+    )
+    # SIGTERM ends the processes that read as Ctrl-C does.
+    before = signal.signal(signal.SIGTERM, lambda *_: _leave())
+    slots = acquire_slots(found, name, reporter, wait)
+    try:
+        yield slots
+    finally:
+        reporter.close()
+        for slot in slots:
+            slot.release()
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave() -> None:
+    raise SystemExit(143)
