@@ -25,7 +25,7 @@ from pipeline.plan.verdict import standard_error
 from pipeline.shared.files import read_json
 from pipeline.shared.measurement import Measurement, best_of
 from pipeline.shared.predictions import Predictions
-from pipeline.shared.rundir import RunDir
+from pipeline.shared.rundir import RunDir, run_directories
 from pipeline.shared.spec import TrialSpec
 from pipeline.shared.start_record import code_of_attempt
 from pipeline.shared.states import State
@@ -187,7 +187,7 @@ def open_sweep(given: str | Path) -> SweepResults:
         folder = find_project().runs / str(given)
     trials = [
         TrialResult(run, spec)
-        for run in sorted({file.parent for file in folder.glob("*/*/spec.json")}, key=_order)
+        for run in run_directories(folder)
         if (spec := RunDir(run).read_spec()) is not None
     ]
     if not trials:
@@ -196,10 +196,6 @@ def open_sweep(given: str | Path) -> SweepResults:
             "one sweep, such as runs/SWEEP."
         )
     return SweepResults(folder, tuple(trials))
-
-
-def _order(run: Path) -> tuple[str, int, str]:
-    return run.parent.name, len(run.name), run.name
 
 
 def _trial_rows(trial: TrialResult) -> Iterator[dict[str, Any]]:

@@ -21,7 +21,11 @@ _MARKS = {"error": "ERROR", "warning": "warn ", "note": "     "}
 
 @click.command()
 @sweep_argument
-@click.option("--rebuild", is_flag=True, help="Refill the study storage from the run directories.")
+@click.option(
+    "--rebuild",
+    is_flag=True,
+    help="Refill the storage from the run directories; a bad file is kept aside.",
+)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: GPUs if any]")
 @click.option("--gpus", metavar="LIST", help="GPUs to use, such as 0,1,2,3.")
 @storage_option
@@ -89,16 +93,12 @@ def _findings(
 
 
 def _rebuild(sweep: str | None, storage: str | None) -> int:
-    from pipeline.manage.rebuild import rebuild
-    from pipeline.study.db.storage import open_storage
+    from pipeline.manage.rebuild import rebuild_project
+    from pipeline.plan.project import find_project
 
-    opened = open_sweep(sweep)
-    store = open_storage(storage, opened.project.runs)
-    try:
-        for line in rebuild(opened.sweep, opened.project, store):
-            echo_err(line)
-    finally:
-        store.close()
+    named = None if sweep is None else open_sweep(sweep).sweep
+    for line in rebuild_project(find_project(), named, storage):
+        echo_err(line)
     return 0
 
 
@@ -114,10 +114,11 @@ def init(folder: Path) -> None:
       pcan init ntu60 && cd ntu60 && pcan sweep plan
     """
     from pipeline.manage.init_project import new_project
+    from pipeline.shared.files import shell_word
 
     for name in new_project(folder):
         click.echo(folder / name)
-    where = "" if folder == Path(".") else f"cd {folder} && "
+    where = "" if folder == Path(".") else f"cd {shell_word(folder)} && "
     echo_err(
         "Write your checkpoint, data and config into a file of sweeps/, then see what it will do: "
         f"{where}pcan sweep plan"

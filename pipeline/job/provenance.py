@@ -147,6 +147,7 @@ def _git(folder: Path, *words: str) -> str:
     try:
         done = subprocess.run(
             ["git", "-c", "core.quotepath=off", "-C", str(folder), *words],
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             env={**env, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
             timeout=GIT_S,

@@ -17,7 +17,7 @@ from pipeline.errors import InputError, SweepFileError
 from pipeline.job.torch_tools import interpreter, run_tool
 from pipeline.plan.project import Project, is_file
 from pipeline.plan.sweep import Sweep
-from pipeline.shared.files import read_json, write_json
+from pipeline.shared.files import make_private, read_json, write_json
 
 #: Increased when the tools' answers change their form.
 CACHE_FORM = 6
@@ -282,7 +282,7 @@ def _cache_file(tool: str, request: Any, sweep: Sweep, project: Project) -> Path
 
 
 def _write_cache(project: Project, file: Path, answer: dict[str, Any]) -> None:
-    project.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(project.cache)
     write_json(file, answer, durable=False)
 
 

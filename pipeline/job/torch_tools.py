@@ -48,11 +48,14 @@ def job_env(job: JobSettings, root: Path) -> dict[str, str]:
     `pipeline` is this package in it (`pipeline/job_path`); everything else is imported from the
     working directory, the user's own checkout (`job.code_root`) and the interpreter's packages,
     in this order.
+
+    Raises:
+        NotReady: `job.code_root` cannot be an entry of PYTHONPATH.
     """
     env = {key: value for key, value in os.environ.items() if key not in SECRETS}
     path = [str(JOB_PATH)]
     if job.code_root is not None:
-        path.append(str(code_root(job.code_root, root)))
+        path.append(_import_entry(job.code_root, root))
     if env.get("PYTHONPATH"):
         path.append(env["PYTHONPATH"])
     env["PYTHONPATH"] = os.pathsep.join(path)
@@ -63,6 +66,23 @@ def code_root(given: str, root: Path) -> Path:
     """Return the folder of the user's own checkout (`job.code_root`)."""
     folder = Path(os.path.expanduser(given))
     return folder if folder.is_absolute() else root / folder
+
+
+def _import_entry(given: str, root: Path) -> str:
+    """Return the checkout as an entry of PYTHONPATH, where a colon ends an entry.
+
+    Jobs and tools start in the project's folder, so a path from there serves as well.
+    """
+    folder = code_root(given, root)
+    if os.pathsep not in str(folder):
+        return str(folder)
+    below = os.path.relpath(folder, root)
+    if os.pathsep in below:
+        raise NotReady(
+            f'job.code_root is "{given}": Python cannot import from a folder with a '
+            f'"{os.pathsep}" in its name. Rename that folder.'
+        )
+    return below
 
 
 def run_tool(tool: str, request: dict[str, Any], job: JobSettings, root: Path) -> dict[str, Any]:
@@ -80,7 +100,8 @@ def run_tool(tool: str, request: dict[str, Any], job: JobSettings, root: Path) -
             [python, "-m", f"pipeline.train.tools.{tool}"],
             input=json.dumps(request),
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             cwd=root,
             env=env,
             timeout=TIMEOUT_S,

@@ -28,6 +28,7 @@ from pipeline.preflight.machine_limits import machine_limits
 from pipeline.preflight.machine_overrides import data_root
 from pipeline.preflight.model_probe import DataPlacement, probe_models
 from pipeline.preflight.plan_facts import resolve_and_check
+from pipeline.shared.files import make_private
 from pipeline.shared.states import Cause, State
 from pipeline.study.audit import record_manual_start
 from pipeline.study.best import eligible
@@ -63,7 +64,7 @@ class LaunchRequest:
     def make_folder(self) -> Path:
         """Return `runs/<sweep>`; it is made if it is missing."""
         folder = self.project.runs / self.sweep.name
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(folder)
         return folder
 
 

@@ -22,7 +22,7 @@ from pipeline.plan.search.space import moved_with_lr
 from pipeline.plan.sweep import Sweep
 from pipeline.preflight.machine_overrides import DATA_ROOT, apply_data_root
 from pipeline.shared.counted import counted
-from pipeline.shared.files import FormatError, append_line, write_json, write_text
+from pipeline.shared.files import FormatError, append_line, make_private, write_json, write_text
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.shared.states import Phase
@@ -308,7 +308,7 @@ def _private(top: Path, folder: Path) -> None:
             f"only {top.name} itself may be a link. Remove this one, then launch again."
         )
     for each in (*_above(top, folder), folder):
-        each.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(each)
 
 
 def escaping_symlink(top: Path, folder: Path) -> Path | None:

@@ -39,7 +39,7 @@ def check_ready(sweep: Sweep, project: Project, variants: Sequence[str]) -> None
     free = free_bytes(project)
     if free < need:
         problems.append(
-            f"Only {free / 1e9:.1f} GB are free in {project.runs}, and {need / 1e9:.1f} GB are "
+            f"Only {free / 1e9:.1f} GB are free in runs, and {need / 1e9:.1f} GB are "
             f"needed ({why}). Make room: pcan sweep clean"
         )
     if problems:
@@ -47,7 +47,7 @@ def check_ready(sweep: Sweep, project: Project, variants: Sequence[str]) -> None
     for name in variants:
         start = sweep.variants[name].warm_start
         if start is not None and (project.root / start.checkpoint).is_file():
-            _refuse_non_checkpoint(project.root / start.checkpoint)
+            _refuse_non_checkpoint(project.root / start.checkpoint, start.checkpoint)
     altered = checksum_mismatches(sweep, project, variants)
     if altered:
         raise InputError("\n".join(altered))
@@ -147,8 +147,8 @@ def loopback_problem() -> str | None:
     return None
 
 
-def _refuse_non_checkpoint(path: Path) -> None:
+def _refuse_non_checkpoint(path: Path, shown: str) -> None:
     """Refuse a file whose first bytes are not those of a checkpoint; the job reads the rest."""
     what = not_a_checkpoint(path)
     if what is not None:
-        raise InputError(what)
+        raise InputError(what.replace(str(path), shown))

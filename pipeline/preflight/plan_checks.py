@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.annotation import Annotation, clip_name, joint_form_problem, load_annotation
+from pipeline.data.clip_problems import is_empty, joint_problems, label_problems
 from pipeline.data.video import VideoError, frames, video_path
 from pipeline.errors import InputError, PcanError
 from pipeline.job.resolve import probe_configs, rehearse_configs
 from pipeline.job.torch_tools import run_tool
+from pipeline.plan.project import relative
 from pipeline.preflight.finding import CheckContext, CheckFinding, error, note, warning
 from pipeline.preflight.launch_checks import checksum_mismatches, missing_checkpoints
 from pipeline.preflight.machine_overrides import DATA_ROOT, data_root
@@ -23,9 +25,7 @@ from pipeline.preflight.model_probe import (
 )
 from pipeline.preflight.plan_facts import resolve_and_check
 from pipeline.shared.counted import counted
-
-#: How many names of missing or bad samples a message lists beside their number.
-NAMED = 3
+from pipeline.shared.files import shell_word
 
 
 def check_plan(context: CheckContext) -> Iterator[CheckFinding]:
@@ -82,8 +82,8 @@ def check_weights(context: CheckContext) -> Iterator[CheckFinding]:
         if not path.is_file():
             continue
         request = {
-            "checkpoint": str(path),
-            "config": str(project.root / sweep.config),
+            "checkpoint": start.checkpoint,
+            "config": sweep.config,
             "code_root": sweep.job.code_root,
             "min_matched": start.min_matched,
         }
@@ -96,7 +96,7 @@ def check_weights(context: CheckContext) -> Iterator[CheckFinding]:
                 "weights",
                 f"{start.checkpoint}: {fit['matched_share']:.0%} of the model's weights match, "
                 f"{start.min_matched:.0%} are wanted (warm_start.min_matched). Look: pcan "
-                f"checkpoint inspect {start.checkpoint} --config {sweep.config}",
+                f"checkpoint inspect {shell_word(start.checkpoint)} --sweep {sweep.name}",
             )
         has = answer["file"]["classes"]
         if has is not None and made["classes"] not in (None, has):
@@ -127,8 +127,8 @@ def check_data(context: CheckContext) -> Iterator[CheckFinding]:
     for file in missing:
         yield error(
             "data",
-            f"The annotation is missing: {file}. Put it there, or say where the data lies: --set "
-            "data_root=DIR",
+            f"The annotation is missing: {relative(file, project.root)}. Put it there, or say "
+            "where the data lies: --set data_root=DIR",
         )
     annotations: dict[str, Annotation] = {}
     for loader in loaders:
@@ -159,54 +159,22 @@ def _loader(
 def label_findings(
     clips: list[dict[str, Any]], classes: int | None, where: str
 ) -> Iterator[CheckFinding]:
-    """Yield a finding if clips have labels that the model has no class for."""
-    bad = [c for c in clips if not _fits(c.get("label"), classes)]
-    if bad:
-        names = ", ".join(f"{clip_name(c)} (label {c.get('label')})" for c in bad[:NAMED])
-        last = (classes or 1) - 1
-        yield error(
-            "data",
-            f"{where}: {len(bad)} of {len(clips)} clips have a label outside 0...{last}: {names}. "
-            "Use the annotation that belongs to the config's head.",
-        )
+    """Yield findings on labels that the model has no class for."""
+    for severity, text in label_problems(clips, classes):
+        yield CheckFinding(check="data", severity=severity, message=f"{where}: {text}")
 
 
 def joint_findings(clips: list[dict[str, Any]], where: str) -> Iterator[CheckFinding]:
-    """Yield findings on clips without joints, or with joints that are NaN."""
-    import numpy as np
-
-    empty = [c for c in clips if "keypoint" not in c or not np.size(c["keypoint"])]
-    if empty:
-        names = ", ".join(clip_name(c) for c in empty[:NAMED])
-        yield error(
-            "data", f"{where}: {counted(len(empty), 'clip has', 'clips have')} no joints: {names}."
-        )
-    without = {id(clip) for clip in empty}
-    forms = [text for c in clips if id(c) not in without and (text := joint_form_problem(c))]
+    """Yield findings on clips whose joints are absent, of another form, or NaN."""
+    for severity, problem in joint_problems(clips):
+        yield CheckFinding(check="data", severity=severity, message=f"{where}: {problem}")
+    forms = [text for c in clips if not is_empty(c) and (text := joint_form_problem(c))]
     if forms:
         yield error(
             "data",
             f"{where}: {counted(len(forms), 'clip has', 'clips have')} joints of a "
             f"wrong form: {forms[0]}.",
         )
-        return
-    broken = [c for c in clips if np.isnan(np.asarray(c.get("keypoint", 0.0), "f4")).any()]
-    if broken:
-        names = ", ".join(clip_name(c) for c in broken[:NAMED])
-        yield warning(
-            "data",
-            f"{where}: {counted(len(broken), 'clip has', 'clips have')} joints that "
-            f"are NaN: {names}. They count as "
-            "missing joints.",
-        )
-
-
-def _fits(label: Any, classes: int | None) -> bool:
-    try:
-        number = int(label)
-    except (TypeError, ValueError):
-        return False
-    return number >= 0 and (classes is None or number < classes)
 
 
 def _videos(

@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 import pytest
 
+from pipeline.study.db.urls import sqlite_url
+
 TOP1 = "val_evaluator.top1: [0.6, 0.7, 0.8, 0.85]"
 SLOW = f"  baseline: {{set: {{train_cfg.max_epochs: 4, model.sleep: 0.25, {TOP1}}}}}\n"
 FAULTS = {
@@ -125,7 +127,7 @@ def told_by_status(project, storage: str) -> dict[str, tuple[object, ...]]:
 
 def test_a_lost_storage_is_refilled_from_the_run_directories(faulty) -> None:
     project, _, trials = faulty
-    old, new = (f"sqlite:///{project.root}/runs/{name}.db" for name in ("pcan", "new"))
+    old, new = (sqlite_url(project.root / "runs" / f"{n}.db") for n in ("pcan", "new"))
     for _ in range(2):  # safe to repeat
         done = project.run("doctor", "tiny", "--rebuild", "--storage", new)
         assert done.returncode == 0, done.stderr
@@ -137,12 +139,27 @@ def test_a_lost_storage_is_refilled_from_the_run_directories(faulty) -> None:
     assert " starts on " not in again.stderr, again.stderr
 
 
+def test_a_damaged_storage_is_kept_aside_and_refilled(faulty) -> None:
+    project, _, _ = faulty
+    runs = project.root / "runs"
+    old, bad = sqlite_url(runs / "pcan.db"), sqlite_url(runs / "bad.db")
+    whole = (runs / "pcan.db").read_bytes()
+    (runs / "bad.db").write_bytes(whole[: len(whole) // 2])
+    met = project.run("sweep", "status", "tiny", "--storage", bad)
+    assert met.returncode == 4 and "pcan doctor --rebuild --storage" in met.stderr, met.stderr
+    done = project.run("doctor", "--rebuild", "--storage", bad)
+    assert done.returncode == 0 and "kept as runs/bad.db.damaged-" in done.stderr, done.stderr
+    assert told_by_status(project, bad) == told_by_status(project, old)
+    (aside,) = runs.glob("bad.db.damaged-*[0-9]")
+    assert aside.stat().st_size == len(whole) // 2
+
+
 def test_a_backup_is_a_whole_storage(faulty) -> None:
     project, _, _ = faulty
     done = project.run("sweep", "backup", "--out", "copy.db")
     assert done.returncode == 0, done.stderr
     assert (project.root / "copy.db").stat().st_mode & 0o077 == 0
-    copy, old = (f"sqlite:///{project.root}/{name}" for name in ("copy.db", "runs/pcan.db"))
+    copy, old = (sqlite_url(project.root / name) for name in ("copy.db", "runs/pcan.db"))
     assert told_by_status(project, copy) == told_by_status(project, old)
 
 

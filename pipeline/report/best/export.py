@@ -85,8 +85,8 @@ def export(
         NoResult: the best epoch's checkpoint is gone.
         InputError: `out` holds something that is not an export.
     """
-    out = out.resolve()
-    _refuse_other(out)
+    given, out = out, out.resolve()
+    _refuse_other(out, given)
     source = _Source.of(sweep, project, winner.row)
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -291,11 +291,11 @@ def _answer(record: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _refuse_other(out: Path) -> None:
+def _refuse_other(out: Path, given: Path) -> None:
     is_export = out.is_dir() and (not any(out.iterdir()) or (out / RECORD).exists())
     if out.exists() and not is_export:
         raise InputError(
-            f"{out} exists and is not an export; nothing was written. Use another --out."
+            f"{given} exists and is not an export; nothing was written. Use another --out."
         )
 
 

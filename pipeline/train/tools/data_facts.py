@@ -1,6 +1,7 @@
 """Returns what a config says about its data: `python -m pipeline.train.tools.data_facts`.
 
-Asks `{"config": path, "data_root": path or null}`, answers `{"loaders": [...]}`.
+Asks `{"config": path, "data_root": path or null}`, answers `{"loaders": [...], "classes":
+number or null}`.
 """
 
 import sys
@@ -30,7 +31,8 @@ def answer(question: Dict[str, Any]) -> Dict[str, Any]:
         for loader in loaders:
             for key in ("ann_file", "videos"):
                 loader[key] = moved(loader[key], old, root)
-    return {"loaders": loaders}
+    head = (config.get("model") or {}).get("cls_head") or {}
+    return {"loaders": loaders, "classes": head.get("num_classes")}
 
 
 def moved(path: str, old: Any, new: str) -> str:
