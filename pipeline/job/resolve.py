@@ -73,8 +73,17 @@ def resolve_variants(sweep: Sweep, project: Project) -> Resolution:
     return resolve(sweep, project, sets)
 
 
-def resolve(sweep: Sweep, project: Project, sets: Mapping[str, Mapping[str, Any]]) -> Resolution:
-    """Resolve the base config with each named set of overrides; see `resolve_variants`."""
+def resolve(
+    sweep: Sweep,
+    project: Project,
+    sets: Mapping[str, Mapping[str, Any]],
+    given: Sequence[str] = (),
+) -> Resolution:
+    """Resolve the base config with each named set of overrides; see `resolve_variants`.
+
+    Args:
+        given: paths that come from `--set`, for the message about one the config lacks.
+    """
     config = _config_file(sweep, project)
     request = {
         "config": str(config),
@@ -83,7 +92,7 @@ def resolve(sweep: Sweep, project: Project, sets: Mapping[str, Mapping[str, Any]
     }
     answer = _cached("resolve_config", request, sweep, project)
     for result in answer["results"]:
-        _refuse_missing(sweep, result)
+        _refuse_missing(sweep, result, given)
     return Resolution(
         base=answer["base"],
         configs={r["name"]: _config(r) for r in answer["results"]},
@@ -314,13 +323,15 @@ def _config(result: Mapping[str, Any]) -> ResolvedConfig:
     )
 
 
-def _refuse_missing(sweep: Sweep, result: Mapping[str, Any]) -> None:
+def _refuse_missing(sweep: Sweep, result: Mapping[str, Any], given: Sequence[str]) -> None:
     missing = result.get("missing") or []
     if not missing:
         return
     path, variant = missing[0], result["name"]
     near = (result.get("near") or {}).get(path)
     meant = f' Did you mean "{near}"?' if near else " Correct the path, or add it to that config."
+    if path in given:
+        raise InputError(f'--set {path}: the base config {sweep.config} has no "{path}".{meant}')
     where = sweep.where("variants", variant, "set", path)
     raise SweepFileError(
         f'{where}: the base config {sweep.config} has no "{path}", which {variant} sets.{meant}'

@@ -20,7 +20,7 @@ from pipeline.job.resolve import (
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.preflight.machine_limits import LimitProblems, loader_limits, loads_of
-from pipeline.preflight.machine_overrides import DATA_ROOT, apply_data_root
+from pipeline.preflight.machine_overrides import DATA_ROOT, apply_data_root, missing_data_hint
 from pipeline.shared.counted import counted
 from pipeline.shared.store import StoreError, default_store, spec_data
 
@@ -176,7 +176,7 @@ def placed_texts(
     machine = {key: value for key, value in placed.sets.items() if key != DATA_ROOT}
     if machine:
         sets = {name: {**sweep.variants[name].set, **machine} for name in configs}
-        configs = resolve(sweep, project, sets).configs
+        configs = resolve(sweep, project, sets, given=tuple(machine)).configs
     texts = {}
     for name, config in configs.items():
         files = [
@@ -231,15 +231,13 @@ def data_problems(
         path = project.root / str(named)
         if path.suffix != ".pkl":
             continue  # a list of videos: it has no joints, and its own loader reads its labels
+        if not path.is_file():
+            hint = missing_data_hint(placed.sets, placed.root, config.text)
+            raise NotReady(f"The annotation is missing: {path} ({loader}). {hint}")
         yield from _against(loader, path, splits.get(loader) or ALL, probe, project.cache)
 
 
 def _against(loader: str, path: Path, split: str, probe: ModelProbe, cache: Path) -> Iterator[str]:
-    if not path.is_file():
-        raise NotReady(
-            f"The annotation is missing: {path} ({loader}). Put it there, or say where the data "
-            "lies: --set data_root=DIR"
-        )
     facts = annotation_facts(path, cache)
     if split not in facts:
         have = ", ".join(name for name in facts if name != ALL) or "none"

@@ -15,7 +15,7 @@ from pipeline.plan.verdict import percent
 from pipeline.shared.counted import counted
 
 Record = Mapping[str, Any]
-REQUIREMENTS = "requirements.txt"
+REQUIREMENTS, SAFE = "requirements.txt", "weights.safetensors"
 #: Not on a package index, or no package.
 _ELSEWHERE = ("pcan", "python", "cuda", "optuna")
 
@@ -29,7 +29,7 @@ def finish_card(folder: Path, record: Record) -> None:
     """
     file = folder / "README.md"
     text = file.read_text(encoding="utf-8").rstrip()
-    sections = "\n".join(_sections(record))
+    sections = "\n".join(_sections(record, (folder / SAFE).is_file()))
     file.write_text(f"{front_matter(record)}\n{text}\n\n{sections}", encoding="utf-8")
     (folder / REQUIREMENTS).write_text(requirements(record["versions"]), encoding="utf-8")
 
@@ -70,7 +70,8 @@ def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-") or "data"
 
 
-def _sections(record: Record) -> list[str]:
+def _sections(record: Record, safe: bool) -> list[str]:
+    """Return the card's sections; `safe`: the weights are there as safetensors too."""
     dataset = record["dataset"]
     clips = f" on {counted(record['val_clips'], 'clip')}" if record["val_clips"] else ""
     files = [f"{loader} {digest[:12]}" for loader, digest in record["data"]["sha256"].items()]
@@ -90,8 +91,8 @@ def _sections(record: Record) -> list[str]:
         "",
         "## Files",
         "",
-        "`weights.safetensors` holds the same weights as `weights.pth` and loads without running",
-        f"code. `{REQUIREMENTS}` lists the packages that the training ran with; `best.json` is",
+        *([f"`{SAFE}` holds the same weights as `weights.pth`; loading it runs no code."] * safe),
+        f"`{REQUIREMENTS}` lists the packages that the training ran with; `best.json` is",
         "the whole record.",
         "",
         "## Licence",
