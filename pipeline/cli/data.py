@@ -14,7 +14,7 @@ from pipeline.cli.common.options import (
     set_option,
     sweep_argument,
 )
-from pipeline.errors import NotReady
+from pipeline.errors import InputError, NotReady
 from pipeline.shared.counted import counted
 
 if TYPE_CHECKING:
@@ -200,15 +200,23 @@ def _named_sources(
 def _sweep_sources(
     sweep: str | None, sets: tuple[str, ...]
 ) -> tuple[list["Source"], Path, int | None]:
-    """Return the sources of a sweep's config, where its store lies, and its number of classes."""
+    """Return the sources of all variants, where the store lies, and the fewest classes."""
     from pipeline.data.sources import of_config
+    from pipeline.preflight.machine_overrides import parse_sets
+    from pipeline.preflight.variant_data import VariantData
     from pipeline.shared.store import default_store
 
     opened = open_sweep(sweep)
-    facts = loader_facts(opened.sweep, opened.project, sets)
-    sources = of_config(facts["loaders"], opened.project.root)
+    uses = VariantData(opened.sweep, opened.project, parse_sets(sets)).loaders()
+    if not uses:
+        raise InputError(
+            f"The data sets of {opened.sweep.config} are of a form that is not known here (an "
+            "annotation with joints, and videos); their own loaders check them."
+        )
+    sources = of_config([use.facts for use in uses], opened.project.root)
     store = default_store(opened.project.root, opened.sweep.name)
-    return sources, store, facts["classes"]
+    classes = [use.classes for use in uses if use.classes is not None]
+    return sources, store, min(classes, default=None)
 
 
 def loader_facts(sweep: Any, project: Any, sets: tuple[str, ...]) -> dict[str, Any]:

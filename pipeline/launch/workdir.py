@@ -96,7 +96,7 @@ def _trial_configs(context: LaunchContext, lease: TrialLease) -> TrialConfigs:
         return TrialConfigs(pure=pure, placed=pure)
     recipe = {**variant.set, **drawn, **_coupled_rates(context, lease.variant, drawn)}
     sets = {"pure": recipe, "placed": {**recipe, **machine}}
-    configs = resolve(context.sweep, context.project, sets).configs
+    configs = resolve(context.sweep, context.project, sets, given=tuple(machine)).configs
     return TrialConfigs(pure=configs["pure"], placed=configs["placed"])
 
 

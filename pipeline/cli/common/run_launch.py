@@ -140,7 +140,7 @@ def _everything_missing(
         if terminal.started or given.get("on", "local") != "local" or given.get("in_job"):
             raise
         from pipeline.preflight.finding import CheckContext
-        from pipeline.preflight.machine_overrides import DATA_ROOT, parse_sets
+        from pipeline.preflight.machine_overrides import parse_sets
         from pipeline.preflight.runner import examine
 
         context = CheckContext(
@@ -149,7 +149,7 @@ def _everything_missing(
             storage_url=given["storage"],
             device=given["device"],
             gpus=given["gpus"],
-            data_root=parse_sets(given["sets"]).get(DATA_ROOT),
+            sets=parse_sets(given["sets"]),
         )
         said = str(error)
         wrong = [finding for finding in examine(context) if finding.severity == "error"]
