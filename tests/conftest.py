@@ -59,16 +59,30 @@ def postgres_url(postgres: private_postgres.PrivatePostgres) -> str:
     return postgres.url()
 
 
+def odd_folder(above: Path, space: str = " ") -> Path:
+    """Make a folder whose letters mean something in URLs, shells, formats and PYTHONPATH."""
+    folder = above / f"it's{space}a{{b}}:100%20?#\"[测试]$x"
+    folder.mkdir()
+    return folder
+
+
 @pytest.fixture
 def project(tmp_path: Path):
     """An empty project; whatever a test leaves running is a failure of the test."""
     yield from watched(Project(tmp_path))
 
 
+@pytest.fixture
+def odd_project(tmp_path: Path):
+    """An empty project in a folder with an odd name, for jobs of a scheduler."""
+    # scontrol's answers, which the tests read, are words between spaces.
+    yield from watched(Project(odd_folder(tmp_path, space="_")))
+
+
 @pytest.fixture(scope="module")
 def module_project(tmp_path_factory: pytest.TempPathFactory):
     """A project that all tests of a module look at."""
-    yield from watched(Project(tmp_path_factory.mktemp("project")))
+    yield from watched(Project(odd_folder(tmp_path_factory.mktemp("project"))))
 
 
 @pytest.fixture
@@ -106,7 +120,7 @@ def slurm():
 
 
 @pytest.fixture
-def cluster(project, slurm, tmp_path_factory: pytest.TempPathFactory, monkeypatch):
+def cluster(odd_project, slurm, tmp_path_factory: pytest.TempPathFactory, monkeypatch):
     """A project of its own on that SLURM; jobs that a test leaves behind are cancelled."""
     driver = tmp_path_factory.mktemp("driver")
     smi, _ = fake_gpus.write(driver, sys.executable)
@@ -115,11 +129,11 @@ def cluster(project, slurm, tmp_path_factory: pytest.TempPathFactory, monkeypatc
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     for name, value in slurm.env().items():
         monkeypatch.setenv(name, value)
-    made = slurm_project.Cluster(project, slurm, driver)
+    made = slurm_project.Cluster(odd_project, slurm, driver)
     yield made
     left = [n for n, j in made.mine().items() if j["JobState"] in ("PENDING", "RUNNING")]
     if left:
         slurm.call("scancel", "--quiet", *left)
         deadline = time.monotonic() + 20
-        while project.job_pids() and time.monotonic() < deadline:
+        while odd_project.job_pids() and time.monotonic() < deadline:
             time.sleep(0.1)

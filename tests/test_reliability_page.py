@@ -37,7 +37,7 @@ ROWS = rows()
 
 
 def test_all_three_lists_are_whole() -> None:
-    wanted = [f"F{n}" for n in range(1, 56)] + [f"B{n}" for n in range(1, 51)]
+    wanted = [f"F{n}" for n in range(1, 59)] + [f"B{n}" for n in range(1, 53)]
     wanted += [f"S{n}" for n in range(1, 28)]
     assert [name for name in wanted if name not in ROWS] == []
 

@@ -2,13 +2,16 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.errors import InputError, PcanError, printable
+from pipeline.cli.common.options import open_sweep
+from pipeline.errors import InputError, NotReady, PcanError, printable
+
+if TYPE_CHECKING:
+    from pipeline.plan.sweep import JobSettings
 from pipeline.shared.counted import counted
 
 
@@ -20,39 +23,75 @@ def command() -> None:
 @command.command()
 @click.argument("file")
 @click.option("--config", help="Compare with the model of this config.")
+@click.option(
+    "--sweep",
+    metavar="SWEEP",
+    help="Compare with this sweep's config, by its python and code_root.",
+)
 @click.option("--min-matched", default=0.95, show_default=True, help="Share a warm start needs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def inspect(file: str, config: str | None, min_matched: float, as_json: bool) -> None:
+def inspect(
+    file: str, config: str | None, sweep: str | None, min_matched: float, as_json: bool
+) -> None:
     """Show what FILE holds and what of it a warm start would load.
 
     The file is never executed: a checkpoint that needs more than plain data is refused.
 
-    Example: pcan checkpoint inspect epoch_26.pth --config configs/pcan_ntu60.py
+    With --sweep the model is built as the sweep's jobs build it: by the interpreter of job.python
+    and with the checkout of job.code_root first on its path.
+
+    Example: pcan checkpoint inspect epoch_26.pth --sweep pcan_ntu60
     """
     if not file:
         raise InputError("The name of the checkpoint is empty. Give a file.")
-    answer = ask({"checkpoint": file, "config": config, "min_matched": min_matched})
+    from pipeline.job.torch_tools import code_root
+
+    question: dict[str, Any] = {"checkpoint": file, "config": config, "min_matched": min_matched}
+    if sweep is None:
+        answer = ask(question)
+    else:
+        opened = open_sweep(sweep)
+        plan, root = opened.sweep, opened.project.root
+        given = plan.job.code_root
+        checkout = None if given is None else str(code_root(given, root))
+        question.update(config=config or str(root / plan.config), code_root=checkout)
+        answer = ask(question, plan.job, root)
     text = printable("\n".join(lines(answer)))
     click.echo(json.dumps(answer, indent=1) if as_json else text)
 
 
-def ask(question: dict[str, Any]) -> dict[str, Any]:
+def ask(
+    question: dict[str, Any], job: "JobSettings | None" = None, root: Path | None = None
+) -> dict[str, Any]:
     """Inspect the file in a child process that imports torch; return its answer.
+
+    It runs in the working directory, so that the files are called as the user called them.
+
+    Args:
+        job: whose interpreter and checkout are used; None for this environment.
+        root: the project's folder, where paths of `job` begin.
 
     Raises:
         InputError: the file or the config is refused, in the child's words.
+        NotReady: there is no such interpreter.
     """
-    from pipeline.job.torch_tools import job_env
+    from pipeline.job.torch_tools import interpreter, job_env
     from pipeline.plan.sweep import JobSettings
 
-    child = subprocess.run(
-        [sys.executable, "-m", "pipeline.train.tools.inspect_checkpoint"],
-        input=json.dumps(question),
-        env=job_env(JobSettings(), Path.cwd()),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    job, root = job or JobSettings(), root or Path.cwd()
+    python = interpreter(job, root)
+    try:
+        child = subprocess.run(
+            [python, "-m", "pipeline.train.tools.inspect_checkpoint"],
+            input=json.dumps(question),
+            env=job_env(job, root),
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+    except OSError as error:
+        raise NotReady(f"{python} cannot be run: {error.strerror}.") from None
     try:
         answer = json.loads(child.stdout)
     except ValueError:

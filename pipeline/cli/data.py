@@ -14,7 +14,7 @@ from pipeline.cli.common.options import (
     set_option,
     sweep_argument,
 )
-from pipeline.errors import NotReady
+from pipeline.errors import InputError, NotReady
 from pipeline.shared.counted import counted
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def prepare_command(
         sources = _named_sources(ann, videos, train_split, val_split)
         folder = default_store(Path(), ann.stem)
     else:
-        sources, folder = _sweep_sources(sweep, sets)
+        sources, folder, _ = _sweep_sources(sweep, sets)
     todo = plan(out or folder, sources, profile, limit, in_full=verify is not None)
     _announce(todo)
     if dry_run:
@@ -160,17 +160,18 @@ def check_command(
     \b
     Example: pcan data check pcan_ntu60 --set data_root=/data/ntu --speed
     """
-    from pipeline.data.check import ERROR, check
+    from pipeline.data.check import check
+    from pipeline.data.clip_problems import ERROR
     from pipeline.data.prepare import cores
     from pipeline.shared.store import default_store, store_at
 
     if ann is not None:
         sources = _named_sources(ann, videos, train_split, val_split)
-        folder = default_store(Path(), ann.stem)
+        folder, classes = default_store(Path(), ann.stem), None
     else:
-        sources, folder = _sweep_sources(sweep, sets)
+        sources, folder, classes = _sweep_sources(sweep, sets)
     folder = store or folder
-    findings = check(sources, decode, cores())
+    findings = check(sources, decode, cores(), classes)
     record: dict[str, Any] = {
         "schema": 1,
         "findings": [dataclasses.asdict(one) for one in findings],
@@ -196,15 +197,26 @@ def _named_sources(
     return of_files(ann, videos, train, val)
 
 
-def _sweep_sources(sweep: str | None, sets: tuple[str, ...]) -> tuple[list["Source"], Path]:
-    """Return the sources of a sweep's config, and where its store lies."""
+def _sweep_sources(
+    sweep: str | None, sets: tuple[str, ...]
+) -> tuple[list["Source"], Path, int | None]:
+    """Return the sources of all variants, where the store lies, and the fewest classes."""
     from pipeline.data.sources import of_config
+    from pipeline.preflight.machine_overrides import parse_sets
+    from pipeline.preflight.variant_data import VariantData
     from pipeline.shared.store import default_store
 
     opened = open_sweep(sweep)
-    facts = loader_facts(opened.sweep, opened.project, sets)
-    sources = of_config(facts["loaders"], opened.project.root)
-    return sources, default_store(opened.project.root, opened.sweep.name)
+    uses = VariantData(opened.sweep, opened.project, parse_sets(sets)).loaders()
+    if not uses:
+        raise InputError(
+            f"The data sets of {opened.sweep.config} are of a form that is not known here (an "
+            "annotation with joints, and videos); their own loaders check them."
+        )
+    sources = of_config([use.facts for use in uses], opened.project.root)
+    store = default_store(opened.project.root, opened.sweep.name)
+    classes = [use.classes for use in uses if use.classes is not None]
+    return sources, store, min(classes, default=None)
 
 
 def loader_facts(sweep: Any, project: Any, sets: tuple[str, ...]) -> dict[str, Any]:

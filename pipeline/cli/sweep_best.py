@@ -166,7 +166,7 @@ def _export(
     evaluate, refined = how
     writer, extra["refined"] = _refined(opened, rows, winner) if refined else (None, None)
     more = {key: value for key, value in extra.items() if value is not None}
-    folder = (out or project.exports(sweep.name)).resolve()
+    folder = out or project.exports(sweep.name)
     answer = export(sweep, project, winner, folder, evaluate, more, writer)
     if chosen is not None:
         record_manual_choice(sweep, project, store, winner.row, chosen)

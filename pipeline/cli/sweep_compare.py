@@ -62,11 +62,15 @@ def command(
     if as_json:
         click.echo(json.dumps(data))
         return
+    from pipeline.plan.project import relative
     from pipeline.report.compare.page import build_page
+    from pipeline.shared.files import make_private
 
     file = out or opened.project.runs / opened.sweep.name / "compare.html"
+    if out is None:
+        make_private(file.parent)
     page = build_page(data, file, lang=lang)
-    click.echo(str(file))
+    click.echo(relative(file, Path.cwd()))
     count = counted(len(data["trials"]), "trial")
     click.echo(f"{count}, {len(page) / 1e6:.1f} MB", err=True)
     if open_it:

@@ -130,13 +130,14 @@ def backup(out: Path | None, storage: str | None) -> None:
     """
     from pipeline.manage import backup as copy
     from pipeline.plan.project import find_project, relative
+    from pipeline.shared.files import make_private
     from pipeline.study.db.storage import open_storage
 
     project = find_project()
     store = open_storage(storage, project.runs, create=False)
     if out is None:
         folder = project.runs / "backup"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(folder)
         out = folder / f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}.db"
-    size = copy.backup(store, out.resolve())
+    size = copy.backup(store, out)
     click.echo(f"{relative(out.resolve(), project.root)} ({size / 1e6:.1f} MB)")

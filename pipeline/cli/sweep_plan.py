@@ -36,12 +36,15 @@ def command(
     trials: int | None,
     storage: str | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Show the ladder, the variants, the gates, the lint and the cost; run nothing.
 
     One screen; with the name of a VARIANT that variant alone, with --full everything. The name of
     the sweep may be left out before that of a variant. With --search: what `pcan sweep search`
     would search, and its GPU hours by stopping rule, from the curves in this storage.
+
+    Where a config cannot be resolved, what the sweep file alone says is shown, and the exit code
+    is not 0.
 
     Example:
 
@@ -79,6 +82,7 @@ def command(
         click.echo(one_variant(view, variant))
     else:
         click.echo(plan_text(view) if full else plan_screen(view))
+    return facts.exit_code
 
 
 def _opened(sweep: str | None, variant: str | None) -> tuple[Opened, str | None]:

@@ -62,11 +62,25 @@ def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
     console = result_console()
     curves = courses(record, opened.project.root)
     print_lines(console, status_lines(record, console.width, curves))
-    following = next_line(record)
+    following = _refill_line(opened, record) or next_line(record)
     print_lines(console, ["", *job_lines(record), goal_line(record), *search_lines(record)])
     print_lines(console, warning_lines(record), "yellow")
     print_lines(console, [line for line in retry_lines(record) if line != following], "red")
     print_lines(console, [following])
+
+
+def _refill_line(opened: Opened, record: dict[str, Any]) -> str | None:
+    """Return what to do where the storage knows nothing of trials that have run."""
+    from pipeline.shared.rundir import run_directories
+
+    folder = opened.project.runs / opened.sweep.name
+    if any(study["trials"] for study in record["studies"]) or not run_directories(folder):
+        return None
+    name = opened.sweep.name
+    return (
+        f"The storage knows no trial, and runs/{name} has some. Refill it: "
+        f"pcan doctor {name} --rebuild"
+    )
 
 
 def _jobs(opened: Opened) -> list[dict[str, Any]]:

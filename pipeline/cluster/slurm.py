@@ -25,21 +25,18 @@ from pipeline.env import HOST_BOUND
 from pipeline.errors import NotReady
 from pipeline.launch.reporters import Reporter
 from pipeline.plan.sweep import Sweep
+from pipeline.shared.files import make_private
 
 CALL_S = 30.0
 #: How long before its time limit a job is signalled, beside the epoch that it may finish.
 MARGIN_S = 60
 #: The longest lead that SLURM takes.
 MAX_SIGNAL_S = 65_535
+#: A state in neither of these two counts as running: no second job is submitted beside it.
 _PENDING = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
-_RUNNING = {
-    "RUNNING",
-    "CONFIGURING",
-    "COMPLETING",
-    "SUSPENDED",
-    "STOPPED",
-    "SIGNALING",
-    "STAGE_OUT",
+_ENDED = {
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL"),
+    *("OUT_OF_MEMORY", "PREEMPTED", "RECONFIG_FAIL", "REVOKED", "TIMEOUT"),
 }
 #: The command itself has ended.
 _EXITED = {"COMPLETED", "FAILED"}
@@ -107,13 +104,20 @@ class SlurmExecutor(Executor):
             self._storage,
             signal_lead_s(self._sweep),
         )
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self.folder)
 
     def submit(self, argv: Sequence[str], env: Mapping[str, str]) -> str:
         """Submit a job that runs a command; its script goes through stdin."""
         kept = {k: v for k, v in {**os.environ, **env}.items() if k not in HOST_BOUND}
         answer = run_client(["sbatch", "--parsable"], text=self.describe(argv), env=kept)
-        return answer.strip().split(";")[0]
+        # A site's own plug-ins may print lines before it.
+        found = re.findall(r"^(\d+)(?:;\S*)?\s*$", answer, re.MULTILINE)
+        if not found:
+            raise NotReady(
+                f'sbatch answered "{" ".join(answer.split())[:200]}", which names no job. Is one '
+                f"there? See: squeue -n {self.job_name}; end it: scancel -n {self.job_name}"
+            )
+        return str(found[-1])
 
     def list_jobs(self) -> list[ClusterJob]:
         """Return the sweep's jobs; SLURM forgets ended ones after MinJobAge (5 minutes)."""
@@ -127,6 +131,19 @@ class SlurmExecutor(Executor):
         if ids:
             only = ["--state=PENDING"] if pending_only else []
             run_client(["scancel", "--quiet", *only, *ids])
+
+    def _output(self) -> str:
+        """Return the file of a job's output as a line of a batch script names it.
+
+        SLURM fills in `%j`, takes `%%` for a percent sign, and after a backslash fills in nothing.
+        """
+        folder = str(self.folder)
+        if "\\" in folder:
+            raise NotReady(
+                f"{folder} has a backslash in its name, which SLURM does not take in the name of "
+                "a job's output file. Rename that folder."
+            )
+        return shlex.quote(folder.replace("%", "%%") + "/%j.log")
 
     @property
     def job_name(self) -> str:
@@ -151,7 +168,7 @@ class SlurmExecutor(Executor):
             "exclude": cluster.excluded(slurm) if cluster else None,
             # Only the launch gets the signal; it stops the ranks together.
             "signal": f"B:USR1@{signal_lead_s(self._sweep)}",
-            "output": str(self.log("%j")),
+            "output": self._output(),
             "open-mode": "append",
             "export": "ALL",
         }
@@ -184,7 +201,8 @@ def run_client(
             input=text,
             stdin=subprocess.DEVNULL if text is None else None,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             env=env,
             timeout=CALL_S,
             check=False,
@@ -193,6 +211,8 @@ def run_client(
         raise NotReady(
             f"{argv[0]} is not on this machine. Run this on a login node of the cluster."
         ) from None
+    except OSError as error:
+        raise NotReady(f"{argv[0]} cannot be run: {error.strerror}.") from None
     except subprocess.TimeoutExpired:
         raise NotReady(
             f"{argv[0]} had no answer from SLURM for {CALL_S:g} s. Is slurmctld up? See: "
@@ -206,11 +226,11 @@ def run_client(
 
 def _parse_job(line: str) -> ClusterJob:
     job, state, reason, node, digest = line.split("|", 4)
-    phase = JobPhase.ENDED
+    phase = JobPhase.RUNNING
     if state in _PENDING:
         phase = JobPhase.PENDING
-    elif state in _RUNNING:
-        phase = JobPhase.RUNNING
+    elif state in _ENDED:
+        phase = JobPhase.ENDED
     return ClusterJob(
         id=job,
         phase=phase,

@@ -114,14 +114,14 @@ def validate(
 
 
 def seconds(text: str) -> int | None:
-    """Return a time limit of SLURM in seconds, None if it is infinite."""
-    days, sign, rest = text.rpartition("-")
-    parts = [int(part) for part in rest.split(":")] if re.match(r"^[\d:]+$", rest) else []
-    if not parts:
+    """Return a time limit of SLURM in seconds, None if it is infinite or not understood."""
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+(?::\d+){0,2})", text.strip(), re.ASCII)
+    if found is None:
         return None
-    if sign:  # days-hours[:minutes[:seconds]]
+    parts = [int(part) for part in found[2].split(":")]
+    if found[1] is not None:  # days-hours[:minutes[:seconds]]
         hours, minutes, secs = (*parts, 0, 0)[:3]
-        return ((int(days) * 24 + hours) * 60 + minutes) * 60 + secs
+        return ((int(found[1]) * 24 + hours) * 60 + minutes) * 60 + secs
     if len(parts) == 1:
         return 60 * parts[0]
     hours, minutes, secs = (0, *parts)[-3:]
@@ -190,12 +190,12 @@ def _no_nodes(sweep: Sweep, cluster: Cluster) -> Exception:
 
 def _node(line: str) -> Node:
     partition, name, gres, cpus, limit = line.split("|")
-    gpus = re.findall(r"\bgpu:(?:[^:,()]+:)?(\d+)", gres)
+    gpus = re.findall(r"\bgpu:(?:[^:,()]+:)*(\d+)", gres, re.ASCII)
     return Node(
         partition=partition.rstrip("*"),
         default=partition.endswith("*"),
         name=name,
         gpus=sum(map(int, gpus)),
-        cpus=int(re.sub(r"\D", "", cpus) or 1),
+        cpus=int(re.sub(r"[^0-9]", "", cpus) or 1),
         limit_s=seconds(limit),
     )

@@ -7,18 +7,26 @@ import collections
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipeline.data.annotation import Annotation, clip_name, joint_form_problem, load_annotation
+from pipeline.data.clip_problems import (
+    ERROR,
+    NOTE,
+    WARNING,
+    Clips,
+    Rows,
+    is_empty,
+    joint_problems,
+    label_problems,
+)
 from pipeline.data.pool import run
 from pipeline.data.sources import Source
 from pipeline.data.verify import spread
 from pipeline.data.video import VideoError, frames, video_path
 from pipeline.shared.counted import counted
 
-ERROR, WARNING, NOTE = "error", "warning", "note"
 LIMIT_S = 120.0
 
 
@@ -31,11 +39,14 @@ class DataFinding:
     text: str
 
 
-def check(sources: Sequence[Source], decode: int, workers: int = 1) -> list[DataFinding]:
+def check(
+    sources: Sequence[Source], decode: int, workers: int = 1, classes: int | None = None
+) -> list[DataFinding]:
     """Check everything that needs no training code.
 
     Args:
         decode: how many videos of each source are decoded, evenly spread.
+        classes: how many the model's head has, None if that is not known.
 
     Raises:
         InputError, NotReady: an annotation cannot be read at all, or lacks a split.
@@ -46,7 +57,8 @@ def check(sources: Sequence[Source], decode: int, workers: int = 1) -> list[Data
         annotation = annotations[source.ann_file]
         clips = annotation.split(source.split)
         about = f"{source.ann_file.name}[{source.split}]"
-        steps = (check_split, check_labels, check_joints, check_videos)
+        found += [DataFinding(s, about, t) for s, t in check_labels(clips, classes)]
+        steps = (check_split, check_joints, check_videos)
         for step in steps:
             found += [DataFinding(s, about, t) for s, t in step(source, annotation, clips)]
         found += [
@@ -55,10 +67,6 @@ def check(sources: Sequence[Source], decode: int, workers: int = 1) -> list[Data
     found += [DataFinding(WARNING, "splits", text) for text in overlaps(sources, annotations)]
     order = (ERROR, WARNING, NOTE)
     return sorted(found, key=lambda finding: order.index(finding.severity))
-
-
-Rows = Iterator[tuple[str, str]]
-Clips = Sequence[dict[str, Any]]
 
 
 def check_split(source: Source, annotation: Annotation, clips: Clips) -> Rows:
@@ -82,21 +90,14 @@ def check_split(source: Source, annotation: Annotation, clips: Clips) -> Rows:
         yield ERROR, "the split is empty"
 
 
-def check_labels(_source: Source, _annotation: Annotation, clips: Clips) -> Rows:
-    """Labels that are not class numbers, and classes without clips."""
-    wrong = [
-        c for c in clips if not isinstance(c.get("label"), int | np.integer) or c["label"] < 0
-    ]
-    if wrong:
-        label = wrong[0].get("label")
-        yield (
-            ERROR,
-            f"{counted(len(wrong), 'clip has', 'clips have')} no class number, "
-            f"first: {clip_name(wrong[0])}: {label!r}",
-        )
-        return
-    counts = collections.Counter(int(clip["label"]) for clip in clips)
-    if counts:
+def check_labels(clips: Clips, classes: int | None) -> Rows:
+    """Labels that are no class of the model's, and classes without clips."""
+    problems = list(label_problems(clips, classes))
+    yield from problems
+    counts = collections.Counter(
+        int(c["label"]) for c in clips if isinstance(c.get("label"), int | np.integer)
+    )
+    if counts and not any(severity == ERROR for severity, _ in problems):
         empty = [label for label in range(max(counts)) if label not in counts]
         smallest, largest = min(counts.values()), max(counts.values())
         yield (
@@ -110,14 +111,15 @@ def check_labels(_source: Source, _annotation: Annotation, clips: Clips) -> Rows
 
 def check_joints(_source: Source, _annotation: Annotation, clips: Clips) -> Rows:
     """Joints of another form than the chain takes, missing or beside the picture."""
+    yield from joint_problems(clips)
     forms: collections.Counter[tuple[int, ...]] = collections.Counter()
     broken, missing, outside, count = [], 0, 0, 0
-    for clip in clips:
+    for clip in (one for one in clips if not is_empty(one)):
         form_problem = joint_form_problem(clip)
         if form_problem is not None:
             broken.append(form_problem)
             continue
-        joints = np.asarray(clip.get("keypoint", np.zeros(0)))
+        joints = np.asarray(clip["keypoint"])
         if joints.ndim != 4 or joints.shape[1] != clip.get("total_frames"):
             broken.append(f"{clip_name(clip)}: {joints.shape}, {clip.get('total_frames')} frames")
             continue

@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.data.annotation import Annotation, load_annotation
 from pipeline.data.pool import run
 from pipeline.errors import InputError, NotReady
-from pipeline.shared.files import read_json, write_json
+from pipeline.shared.files import make_private, read_json, write_json
 
 LIMIT_S = 600.0
 #: Where the facts of all clips stand, whatever split they belong to.
@@ -40,7 +40,7 @@ def annotation_facts(path: Path, cache: Path) -> dict[str, dict[str, Any]]:
     (done,) = run(measure, [path], 1, LIMIT_S, expected=(InputError, NotReady))
     if done.error is not None:
         raise InputError(done.error)
-    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(cache)
     write_json(kept, done.result, durable=False)
     return dict(done.result)
 

@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+#: A worker's first task may take this much longer: its interpreter starts first.
+START_S = 60.0
+
 
 @dataclasses.dataclass(frozen=True)
 class TaskResult:
@@ -108,11 +111,13 @@ class _Worker:
         theirs.close()
         self.alive = True
         self.deadline = 0.0
+        self._starting_s = START_S
         self._task: Any = None
 
     def give(self, task: Any) -> None:
         self._task = task
-        self.deadline = time.monotonic() + self._limit_s
+        self.deadline = time.monotonic() + self._limit_s + self._starting_s
+        self._starting_s = 0.0
         try:
             self.pipe.send(task)
         except OSError:  # it died while idle; `take` finds out

@@ -248,7 +248,7 @@ def newest_work_dir(folder: Path) -> Path:
             newest = (changed, path)
     if newest is None:
         raise InputError(
-            f"There is no training log below {folder}. Give the work dir: pcan log WORKDIR"
+            f'There is no training log below "{folder}". Give the work dir: pcan log WORKDIR'
         )
     return work_dir_of(newest[1], folder)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.errors import printable
 from pipeline.shared.files import read_json
+from pipeline.shared.limit_messages import met_limit
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.states import Cause, State
 
@@ -100,11 +101,14 @@ def classify_exit(
     texts = [_tail(file, sizes.get(file, 0)) for file in map(rundir.rank_log, range(ranks))]
     job = _tail(rundir.job_log, sizes.get(rundir.job_log, 0))
     everything = "\n".join([*texts, job])
+    raised = _last_error(texts)
+    limit = met_limit(everything if raised is None else raised)
+    if limit is not None:
+        return Outcome(state=State.FAIL, cause=Cause.MACHINE_LIMIT, reason=limit)
     for cause, pattern, reason in _PATTERNS:
         if re.search(pattern, everything):
             cause = _lost(start) if cause is Cause.LOST_WORKER else cause
             return Outcome(state=State.FAIL, cause=cause, reason=reason)
-    raised = _last_error(texts)
     if raised is not None and signal.SIGKILL not in _signals(job).values():
         return Outcome(state=State.FAIL, cause=Cause.CODE_ERROR, reason=raised)
     return Outcome(state=State.FAIL, cause=_lost(start), reason=_killed(job, returncode, start))

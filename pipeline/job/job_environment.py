@@ -64,17 +64,18 @@ def _ask(python: str) -> tuple[tuple[int, ...], str | None]:
             [python, "-c", _ASK],
             env=dict(os.environ),
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=ASK_S,
             check=True,
         )
-        found = json.loads(done.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        found = json.loads(done.stdout.strip().splitlines()[-1])  # start-up files may print, too
+        return tuple(map(int, found["python"])), found["torch"]
+    except (OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError) as error:
         raise NotReady(
             f"job.python {python} does not run as a Python: {type(error).__name__}. Write the "
             "path of the environment's interpreter, such as envs/mmaction/bin/python."
         ) from None
-    return tuple(found["python"]), found["torch"]
 
 
 def release_of(version: str) -> tuple[int, ...]:

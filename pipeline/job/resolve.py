@@ -17,10 +17,10 @@ from pipeline.errors import InputError, SweepFileError
 from pipeline.job.torch_tools import interpreter, run_tool
 from pipeline.plan.project import Project, is_file
 from pipeline.plan.sweep import Sweep
-from pipeline.shared.files import read_json, write_json
+from pipeline.shared.files import make_private, read_json, write_json
 
 #: Increased when the tools' answers change their form.
-CACHE_FORM = 5
+CACHE_FORM = 6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,8 +73,17 @@ def resolve_variants(sweep: Sweep, project: Project) -> Resolution:
     return resolve(sweep, project, sets)
 
 
-def resolve(sweep: Sweep, project: Project, sets: Mapping[str, Mapping[str, Any]]) -> Resolution:
-    """Resolve the base config with each named set of overrides; see `resolve_variants`."""
+def resolve(
+    sweep: Sweep,
+    project: Project,
+    sets: Mapping[str, Mapping[str, Any]],
+    given: Sequence[str] = (),
+) -> Resolution:
+    """Resolve the base config with each named set of overrides; see `resolve_variants`.
+
+    Args:
+        given: paths that come from `--set`, for the message about one the config lacks.
+    """
     config = _config_file(sweep, project)
     request = {
         "config": str(config),
@@ -83,7 +92,7 @@ def resolve(sweep: Sweep, project: Project, sets: Mapping[str, Mapping[str, Any]
     }
     answer = _cached("resolve_config", request, sweep, project)
     for result in answer["results"]:
-        _refuse_missing(sweep, result)
+        _refuse_missing(sweep, result, given)
     return Resolution(
         base=answer["base"],
         configs={r["name"]: _config(r) for r in answer["results"]},
@@ -101,6 +110,7 @@ class ModelProbe:
         problems: why the model cannot be built, or its parts do not fit each other.
         classes: of the model's head, None if it does not have a number of them.
         joints: of the model's pose pathway, None without one.
+        notes: what of the config could not be looked at.
     """
 
     lr: Sequence[float] | None
@@ -110,6 +120,7 @@ class ModelProbe:
     joints: int | None
     follows: Sequence[Sequence[str]] = ()
     left_out: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
     @property
     def lr_follows(self) -> list[str]:
@@ -124,10 +135,14 @@ class RehearsalResult:
     Args:
         problems: what every start of a job would end with.
         metrics: the names that a validation gives, None if they are not known.
+        loads: what the batches of each loader take of the machine.
+        notes: what could not be rehearsed.
     """
 
     problems: Sequence[str] = ()
     metrics: Sequence[str] | None = None
+    loads: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 def probe_configs(
@@ -146,6 +161,7 @@ def rehearse_configs(
     project: Project,
     configs: Mapping[str, ResolvedConfig],
     placed: Mapping[str, tuple[str, Sequence[Path]]],
+    data: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, ModelProbe], dict[str, RehearsalResult]]:
     """Build each config's schedule and model once, and rehearse it on its data.
 
@@ -153,6 +169,7 @@ def rehearse_configs(
 
     Args:
         placed: by name, the config as it would run on this machine and its annotations.
+        data: of a trial's specification, where samples are read from a prepared store.
 
     Raises:
         NotReady: the child could not be run.
@@ -161,12 +178,15 @@ def rehearse_configs(
     for name, config in configs.items():
         cached.look("results", name, config.text)
     for name, (text, files) in placed.items():
-        cached.look("rehearsals", name, text, [_stamp(file) for file in files])
+        read = [_stamp(file) for file in files]
+        cached.look("rehearsals", name, text, read, sweep.job.gpus, dict(data or {}))
     unknown = cached.unknown
     if unknown:
         request = {
             "configs": {n: c.text for n, c in configs.items() if ("results", n) in unknown},
             "rehearse": {n: placed[n][0] for n in placed if ("rehearsals", n) in unknown},
+            "ranks": sweep.job.gpus,
+            "data": data,
         }
         cached.add(run_tool("probe", request, sweep.job, project.root))
     return (
@@ -200,7 +220,7 @@ class _ProbeCache:
         for part, name in self.unknown:
             one = answer[part][name]
             self.answers[part, name] = one
-            if not one["problems"] and not one.get("lr_error"):
+            if not one["problems"] and not one["notes"] and not one.get("lr_error"):
                 _write_cache(self._project, self._files[part, name], {"answer": one})
 
 
@@ -271,7 +291,7 @@ def _cache_file(tool: str, request: Any, sweep: Sweep, project: Project) -> Path
 
 
 def _write_cache(project: Project, file: Path, answer: dict[str, Any]) -> None:
-    project.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(project.cache)
     write_json(file, answer, durable=False)
 
 
@@ -303,13 +323,15 @@ def _config(result: Mapping[str, Any]) -> ResolvedConfig:
     )
 
 
-def _refuse_missing(sweep: Sweep, result: Mapping[str, Any]) -> None:
+def _refuse_missing(sweep: Sweep, result: Mapping[str, Any], given: Sequence[str]) -> None:
     missing = result.get("missing") or []
     if not missing:
         return
     path, variant = missing[0], result["name"]
     near = (result.get("near") or {}).get(path)
     meant = f' Did you mean "{near}"?' if near else " Correct the path, or add it to that config."
+    if path in given:
+        raise InputError(f'--set {path}: the base config {sweep.config} has no "{path}".{meant}')
     where = sweep.where("variants", variant, "set", path)
     raise SweepFileError(
         f'{where}: the base config {sweep.config} has no "{path}", which {variant} sets.{meant}'

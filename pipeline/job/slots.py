@@ -70,9 +70,14 @@ class Slot:
         """
         if not self.gpus:
             return None
-        own = {gpu.uuid for gpu in self.gpus}
+        accepted = {gpu.uuid: gpu.accepted for gpu in self.gpus}
         gpus = list_gpus() if gpus is None else gpus
-        used = [gpu.describe_usage() for gpu in gpus if gpu.uuid in own and gpu.in_use]
+        own = [
+            dataclasses.replace(gpu, accepted=accepted[gpu.uuid])
+            for gpu in gpus
+            if gpu.uuid in accepted
+        ]
+        used = [gpu.describe_usage() for gpu in own if gpu.in_use]
         return "; ".join(used) or None
 
     def release(self) -> None:

@@ -17,6 +17,9 @@ from pipeline.errors import InputError, NotReady
 from pipeline.plan.sweep import JobSettings
 
 TIMEOUT_S = 300
+#: Tools that compute on a GPU where there is one; all others see none, so that looking at a config
+#: takes no memory on a GPU in use.
+ON_GPU = ("evaluate",)
 #: The folder whose `sitecustomize.py` makes `pipeline` this package in a job's Python.
 JOB_PATH = Path(pipeline.__file__).resolve().parent / "job_path"
 
@@ -45,11 +48,14 @@ def job_env(job: JobSettings, root: Path) -> dict[str, str]:
     `pipeline` is this package in it (`pipeline/job_path`); everything else is imported from the
     working directory, the user's own checkout (`job.code_root`) and the interpreter's packages,
     in this order.
+
+    Raises:
+        NotReady: `job.code_root` cannot be an entry of PYTHONPATH.
     """
     env = {key: value for key, value in os.environ.items() if key not in SECRETS}
     path = [str(JOB_PATH)]
     if job.code_root is not None:
-        path.append(str(code_root(job.code_root, root)))
+        path.append(_import_entry(job.code_root, root))
     if env.get("PYTHONPATH"):
         path.append(env["PYTHONPATH"])
     env["PYTHONPATH"] = os.pathsep.join(path)
@@ -62,6 +68,23 @@ def code_root(given: str, root: Path) -> Path:
     return folder if folder.is_absolute() else root / folder
 
 
+def _import_entry(given: str, root: Path) -> str:
+    """Return the checkout as an entry of PYTHONPATH, where a colon ends an entry.
+
+    Jobs and tools start in the project's folder, so a path from there serves as well.
+    """
+    folder = code_root(given, root)
+    if os.pathsep not in str(folder):
+        return str(folder)
+    below = os.path.relpath(folder, root)
+    if os.pathsep in below:
+        raise NotReady(
+            f'job.code_root is "{given}": Python cannot import from a folder with a '
+            f'"{os.pathsep}" in its name. Rename that folder.'
+        )
+    return below
+
+
 def run_tool(tool: str, request: dict[str, Any], job: JobSettings, root: Path) -> dict[str, Any]:
     """Run one tool and return its answer.
 
@@ -69,15 +92,18 @@ def run_tool(tool: str, request: dict[str, Any], job: JobSettings, root: Path) -
         InputError: the tool refused the request; the text is its own.
         NotReady: the tool could not be run.
     """
-    python = interpreter(job, root)
+    python, env = interpreter(job, root), job_env(job, root)
+    if tool not in ON_GPU:
+        env["CUDA_VISIBLE_DEVICES"] = ""
     try:
         done = subprocess.run(
             [python, "-m", f"pipeline.train.tools.{tool}"],
             input=json.dumps(request),
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             cwd=root,
-            env=job_env(job, root),
+            env=env,
             timeout=TIMEOUT_S,
             check=False,
         )

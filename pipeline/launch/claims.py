@@ -29,7 +29,7 @@ from pipeline.launch.workdir import (
     write_workdir,
 )
 from pipeline.shared.counted import counted
-from pipeline.shared.files import read_json
+from pipeline.shared.files import make_private, read_json
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.shared.states import Phase
@@ -160,7 +160,7 @@ class TrialClaimer:
             self._reporter.on_message(f"{lease.name}: {line}")
         lost = lost_checkpoint(lease, rundir)
         if lost is not None:
-            rundir.checkpoints.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(rundir.checkpoints)
         elif earlier is None or earlier.get("state") is None:
             write_workdir(context, lease, claimed.slot, lease.attempt)
         trial = self._make_runner(claimed, rundir)

@@ -4,8 +4,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.job.process import Command
 from pipeline.job.resolve import Resolution
 from pipeline.job.slots import Slot
+from pipeline.job.torch_tools import interpreter, job_env
 from pipeline.launch.orders import RunOrder
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
@@ -46,6 +48,17 @@ class LaunchContext:
     def hashes(self) -> dict[str, str]:
         """Digest of each variant's present recipe."""
         return self.resolution.hashes
+
+    def command(self, slot: Slot) -> Command:
+        """Return how a job on this slot is started."""
+        job, root = self.sweep.job, self.project.root
+        return Command(
+            python=interpreter(job, root),
+            nproc=job.gpus,
+            cwd=root,
+            env=job_env(job, root),
+            visible=slot.visible,
+        )
 
     def rows(self) -> list[TrialRow]:
         """Return the sweep's trials as the storage has them now."""

@@ -15,7 +15,7 @@ from pipeline.launch.control_files import audit_stamp
 from pipeline.launch.workdir import newest_checkpoint, run_dir, wandb_id
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
-from pipeline.shared.files import write_json
+from pipeline.shared.files import make_private, write_json
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.study.add_trial import add_continuation
@@ -71,7 +71,8 @@ def continue_as_new_trial(
 
 def _fill(old: RunDir, new: RunDir, with_epochs: bool) -> None:
     """Copy what the old run directory ended with to the new one; large files as hard links."""
-    new.checkpoints.mkdir(mode=0o700, parents=True)
+    make_private(new.checkpoints.parent)
+    new.checkpoints.mkdir(mode=0o700)
     for name in _COPIED if with_epochs else ("config.py",):
         if (old.root / name).is_file():
             shutil.copy2(old.root / name, new.root / name)

@@ -25,7 +25,7 @@ from pipeline.launch.search import other_launches_gpu_hours
 from pipeline.launch.slot_pool import SlotPool
 from pipeline.launch.stop_requests import StopLevel, StopRequests
 from pipeline.launch.trial_lease import TrialLease
-from pipeline.launch.trial_runner import TrialRunner, command_for
+from pipeline.launch.trial_runner import TrialRunner
 from pipeline.launch.workdir import quarantine_checkpoint, write_workdir
 from pipeline.shared.files import read_json
 from pipeline.shared.states import Phase
@@ -192,7 +192,7 @@ class LaunchController:
 
     def _start(self, trial: TrialRunner) -> None:
         number = self._retries.started(trial)
-        trial.start(command_for(self.context, trial.slot), number)
+        trial.start(self.context.command(trial.slot), number)
 
     def _reload_plan(self) -> None:
         """Go on by the sweep file as it is now, if it has changed."""

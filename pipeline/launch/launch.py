@@ -24,9 +24,11 @@ from pipeline.plan.config_checks import ignored_settings
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.preflight.launch_checks import check_ready
+from pipeline.preflight.machine_limits import machine_limits
 from pipeline.preflight.machine_overrides import data_root
 from pipeline.preflight.model_probe import DataPlacement, probe_models
 from pipeline.preflight.plan_facts import resolve_and_check
+from pipeline.shared.files import make_private
 from pipeline.shared.states import Cause, State
 from pipeline.study.audit import record_manual_start
 from pipeline.study.best import eligible
@@ -62,7 +64,7 @@ class LaunchRequest:
     def make_folder(self) -> Path:
         """Return `runs/<sweep>`; it is made if it is missing."""
         folder = self.project.runs / self.sweep.name
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(folder)
         return folder
 
 
@@ -157,6 +159,11 @@ def preflight(
     note = note or request.reporter.on_message
     root = data_root(sweep, project, request.sets)
     check_ready(sweep, project, variants)
+    if slots:  # else the jobs run on other machines
+        limits = machine_limits(len(slots), sweep.job.gpus)
+        limits.refuse()
+        for line in limits.likely:
+            note(line)
     resolution = resolve_and_check(sweep, project)
     for line in ignored_settings(sweep, {name: c.facts for name, c in resolution.configs.items()}):
         note(line)
@@ -170,7 +177,7 @@ def preflight(
         sets=request.sets,
         data_root=root,
         resolution=resolution,
-        courses=probe_models(sweep, project, resolution, variants, note, placement),
+        courses=probe_models(sweep, project, resolution, variants, note, placement, len(slots)),
         tracking=request.tracking,
     )
 

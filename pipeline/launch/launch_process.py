@@ -19,7 +19,7 @@ from pathlib import Path
 from pipeline.errors import PcanError
 from pipeline.plan.project import Project, relative
 from pipeline.shared.counted import counted
-from pipeline.shared.files import read_json, write_json, write_text
+from pipeline.shared.files import make_private, read_json, write_json, write_text
 from pipeline.study.owner import ProcessIdentity, is_alive, this_process
 
 LAUNCH_FILE = "launch.json"
@@ -97,7 +97,7 @@ def detach(folder: Path, words: Sequence[str], cwd: Path, command: str = "") -> 
     Raises:
         NotStarted: it ended at once; the text is what it printed.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(folder)
     log = folder / LOG
     with open(log, "ab") as stream:
         begin = stream.tell()

@@ -172,7 +172,8 @@ class CommandReporter(NotifyReporter):
             done = subprocess.run(
                 self._argv,
                 input=f"{sentence}\n",
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 env={**env, EVENT: record},
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

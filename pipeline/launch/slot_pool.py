@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from pipeline.errors import NotReady
-from pipeline.job.gpus import Gpu, choose, list_gpus
+from pipeline.job.gpus import Gpu, choose, list_gpus, read_gpus
 from pipeline.job.slots import Slot, cpu_slots, gpu_slots
 from pipeline.launch.reporters import Reporter
 from pipeline.plan.sweep import Sweep
@@ -42,7 +42,10 @@ def find_slots(
     """
     if device == "cpu":
         return cpu_slots(most)
-    present = list_gpus()
+    listing = read_gpus()
+    present = listing.gpus
+    if listing.remark is not None:
+        reporter.on_message(listing.remark)
     if not present and device is None and gpus is None:
         reporter.on_message(
             "No GPU here: the jobs train on the CPU (--device cpu does so without this line)."

@@ -14,7 +14,7 @@ from pipeline.launch.slot_pool import POLL_S, SlotPool
 from pipeline.launch.stop_requests import StopRequests
 from pipeline.launch.trial_history import LaunchedTrialRules
 from pipeline.launch.trial_lease import NullLease
-from pipeline.launch.trial_runner import TrialRunner, command_for
+from pipeline.launch.trial_runner import TrialRunner
 from pipeline.launch.workdir import write_workdir
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
@@ -83,7 +83,7 @@ def _run(
     trial: TrialRunner, context: LaunchContext, stops: StopRequests, reporter: Reporter
 ) -> Outcome:
     """Run the job to its end; none of its processes is left."""
-    trial.start(command_for(context, trial.slot), 1)
+    trial.start(context.command(trial.slot), 1)
     try:
         while not trial.ended():
             trial.poll()

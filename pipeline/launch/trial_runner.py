@@ -5,22 +5,20 @@ storage may be away for a while: the job goes on and what happened is reported w
 """
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from pipeline.job.exit_cause import Outcome, classify_exit, read_outcome
 from pipeline.job.log_rotation import LogRotator
 from pipeline.job.process import Command, JobProcess
 from pipeline.job.slots import Slot
-from pipeline.job.torch_tools import interpreter, job_env
-from pipeline.launch.context import LaunchContext
 from pipeline.launch.control_files import ControlFiles, overruled
 from pipeline.launch.messages import log_excerpt, weights_lines
 from pipeline.launch.reporters import Reporter
+from pipeline.launch.standstill import StandstillReader
 from pipeline.launch.stop_requests import StopLevel, StopRequests
 from pipeline.launch.trial_history import TrialHistory, TrialRules
 from pipeline.launch.trial_lease import LeaseHeartbeat, TrialLease
-from pipeline.launch.watchdog import Watchdog, log_sizes, standing_ranks
+from pipeline.launch.watchdog import Watchdog, log_sizes, read_progress, standing_ranks
 from pipeline.plan.judge import Rules
 from pipeline.plan.project import relative
 from pipeline.plan.sweep import JobSettings
@@ -33,18 +31,6 @@ from pipeline.study.lease import LeaseLost
 
 #: How long the ranks of a stalled job get to write their stacks before they are ended.
 STACKS_S = 2.0
-
-
-def command_for(context: LaunchContext, slot: Slot) -> Command:
-    """Return how a job on this slot is started."""
-    job, root = context.sweep.job, context.project.root
-    return Command(
-        python=interpreter(job, root),
-        nproc=job.gpus,
-        cwd=root,
-        env=job_env(job, root),
-        visible=slot.visible,
-    )
 
 
 class TrialRunner:
@@ -80,6 +66,7 @@ class TrialRunner:
         self._reporter = reporter
         self._heartbeat = LeaseHeartbeat(lease, reporter)
         self._watchdog = Watchdog()
+        self._standstill = StandstillReader({})
         self._logs = LogRotator([])
         self._deadline: float | None = None
         self._log_sizes: list[int] | None = None  # of a stalled job, before its stacks
@@ -129,6 +116,7 @@ class TrialRunner:
         ranks = map(self.rundir.rank_log, range(command.nproc))
         self._logs = LogRotator([self.rundir.job_log, *ranks])
         self.process = JobProcess(self.rundir, self.lease.token, command)
+        self._standstill = StandstillReader(self.process.log_start.sizes)
         self.number_of_start = number
         self.folder = relative(self.rundir.root, command.cwd)
         self._reporter.on_trial_start(self)
@@ -222,6 +210,8 @@ class TrialRunner:
             return
         problem = self._watchdog.check(read_progress(self.rundir))
         if problem is None:
+            self.stopping = self._standstill.report(self.name, self._watchdog, self._reporter)
+            self._deadline = time.monotonic() if self.stopping is not None else self._deadline
             return
         self._log_sizes = log_sizes(self.rundir, self._ranks)
         self.process.ask_for_stacks()
@@ -355,8 +345,3 @@ class TrialRunner:
 def outcome_of(verdict: Verdict) -> Outcome:
     """Return how a trial ends by a verdict that stops it."""
     return Outcome(state=verdict.state, cause=verdict.cause, reason=verdict.reason)
-
-
-def read_progress(rundir: RunDir) -> Mapping[str, Any]:
-    """Return where a running job is inside its epoch, empty while it starts."""
-    return read_json(rundir.progress) or {}

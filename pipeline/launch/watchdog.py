@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipeline.env import stall_floor_s
+from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
 
 #: Factors on the floor where the pace is not known yet: the first step of a phase, ...
@@ -73,6 +74,16 @@ class Watchdog:
             f"no step for {self._quiet:.0f} s{self._usual()}, {_last_sign(progress)}; the "
             "stacks of all ranks are in their logs"
         )
+
+    @property
+    def quiet_s(self) -> float:
+        """Seconds since the last step, as far as the launcher was awake."""
+        return self._quiet
+
+    @property
+    def longest_s(self) -> float:
+        """The longest step of the present phase, 0 before the first."""
+        return max(self._gaps.get(self._phase, (0.0,)))
 
     @property
     def limit_s(self) -> float:
@@ -148,3 +159,8 @@ def _frame(frames: Sequence[tuple[str, str, str]] | None) -> str:
         return "does not answer"
     file, line, function = frames[0]
     return f"stands in {function}, {file.rpartition('/')[2]}:{line}"
+
+
+def read_progress(rundir: RunDir) -> Mapping[str, Any]:
+    """Return where a running job is inside its epoch, empty while it starts."""
+    return read_json(rundir.progress) or {}

@@ -21,12 +21,12 @@ from pipeline.plan.project import Project, relative
 from pipeline.plan.search.space import moved_with_lr
 from pipeline.plan.sweep import Sweep
 from pipeline.preflight.machine_overrides import DATA_ROOT, apply_data_root
+from pipeline.preflight.model_probe import store_data
 from pipeline.shared.counted import counted
-from pipeline.shared.files import FormatError, write_json, write_text
+from pipeline.shared.files import FormatError, make_private, write_json, write_text
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.shared.states import Phase
-from pipeline.shared.store import StoreError, default_store, spec_data
 from pipeline.study.lease import Lease
 from pipeline.study.owner import shown_host, this_host
 from pipeline.study.trial_rows import study_name
@@ -96,7 +96,7 @@ def _trial_configs(context: LaunchContext, lease: TrialLease) -> TrialConfigs:
         return TrialConfigs(pure=pure, placed=pure)
     recipe = {**variant.set, **drawn, **_coupled_rates(context, lease.variant, drawn)}
     sets = {"pure": recipe, "placed": {**recipe, **machine}}
-    configs = resolve(context.sweep, context.project, sets).configs
+    configs = resolve(context.sweep, context.project, sets, given=tuple(machine)).configs
     return TrialConfigs(pure=configs["pure"], placed=configs["placed"])
 
 
@@ -185,7 +185,7 @@ def _spec(
         wandb={"id": wandb_id(trial_key(lease), lease.number), **place.tracking},
         versions=versions(),
         created=_now(),
-        data={**sweep.data.model_dump(), **_store(project, sweep)},
+        data={**sweep.data.model_dump(), **store_data(sweep, project)},
         loading={
             "slots": place.slots,
             "named": sorted({*place.named, *variant.set, *lease.params}),
@@ -318,7 +318,7 @@ def _private(top: Path, folder: Path) -> None:
             f"only {top.name} itself may be a link. Remove this one, then launch again."
         )
     for each in (*_above(top, folder), folder):
-        each.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(each)
 
 
 def escaping_symlink(top: Path, folder: Path) -> Path | None:
@@ -339,14 +339,6 @@ def _whole(file: Path) -> bool:
             return bool(archive.namelist())
     except (zipfile.BadZipFile, OSError):
         return False
-
-
-def _store(project: Project, sweep: Sweep) -> dict[str, Any]:
-    """Return which store the job reads, with the profile and digest that name its content."""
-    try:
-        return spec_data(sweep.data.store, default_store(project.root, sweep.name))
-    except StoreError as error:
-        raise NotReady(f"{error} Make it: pcan data prepare {sweep.name}") from None
 
 
 def _warm_start(project: Project, warm_start: Any) -> dict[str, Any] | None:

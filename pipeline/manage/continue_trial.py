@@ -92,7 +92,9 @@ def _row(sweep: Sweep, storage: Storage, name: str) -> TrialRow:
     if row is not None:
         return row
     known = ", ".join(row.name for row in rows if row.attempt > 0) or "none"
-    raise InputError(f'{sweep.name} has no trial "{name}"; it has: {known}.')
+    raise InputError(
+        f'{sweep.name} has no trial "{name}"; it has: {known}. A trial is VARIANT/NUMBER.'
+    )
 
 
 def _rundir(sweep: Sweep, project: Project, row: TrialRow) -> RunDir:

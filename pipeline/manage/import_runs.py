@@ -16,7 +16,7 @@ from pipeline.launch.workdir import run_dir, wandb_id
 from pipeline.plan.judge import best
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
-from pipeline.shared.files import write_json, write_text
+from pipeline.shared.files import make_private, write_json, write_text
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
@@ -151,7 +151,8 @@ def _fill(
     run = run_dir(project, sweep.name, variant, number)
     if run.root.exists():
         return False
-    run.root.mkdir(mode=0o700, parents=True)
+    make_private(run.root.parent)
+    run.root.mkdir(mode=0o700)
     planned = sweep.variants.get(variant)
     lines = "".join(m.to_line() for m in earlier.history)
     write_text(run.measurements, lines)

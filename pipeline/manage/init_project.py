@@ -41,6 +41,22 @@ def new_project(folder: Path) -> list[Path]:
     return names
 
 
+def new_mark(folder: Path) -> bool:
+    """Make a folder a project without plans; False if it is one already.
+
+    Raises:
+        NotReady: the folder cannot be written.
+    """
+    if (folder / MARK).is_file():
+        return False
+    try:
+        (folder / "sweeps").mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_source() / MARK, folder / MARK)
+    except OSError as error:
+        raise NotReady(f"{folder} cannot be made a project: {error.strerror or error}.") from None
+    return True
+
+
 def _source() -> Path:
     """Return the folder of the plans and configs: in the wheel, or the checkout around it."""
     package = Path(pipeline.__file__).resolve().parent

@@ -15,7 +15,7 @@ from pipeline.launch.control_files import audit_stamp
 from pipeline.launch.workdir import run_dir, wandb_id
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
-from pipeline.shared.files import write_json
+from pipeline.shared.files import make_private, write_json
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.study.add_trial import add_repetition
@@ -107,7 +107,7 @@ def _enqueue(sweep: Sweep, project: Project, storage: Storage, row: TrialRow, se
 
 def _fill(old: RunDir, new: RunDir, row: TrialRow, seed: int, number: int, uid: str) -> None:
     """Write what the launch will run: the first trial's own config, whatever the file says now."""
-    new.checkpoints.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(new.checkpoints)
     shutil.copy2(old.config, new.config)
     spec = old.read_spec() or TrialSpec()
     spec = dataclasses.replace(

@@ -2,6 +2,8 @@
 
 import dataclasses
 import difflib
+import os
+import re
 from pathlib import Path
 
 from pipeline.errors import InputError
@@ -41,7 +43,8 @@ class Project:
         """Return the file that SWEEP on the command line means.
 
         Args:
-            given: a name in `sweeps/`, a path, or None for the default.
+            given: a file's name in `sweeps/`, a path, the `name:` of a file in `sweeps/`, or
+                None for the default.
 
         Raises:
             InputError: there is no such sweep; the text lists those there are.
@@ -56,12 +59,25 @@ class Project:
         for path in (self.sweeps / f"{given}.yaml", Path(given)):
             if path.suffix in (".yaml", ".yml") and is_file(path):
                 return path.resolve()
+        called = [file for file in files if _calls_itself(file, given)]
+        if len(called) == 1:
+            return called[0].resolve()
         known = ", ".join(file.stem for file in files) or "none"
         close = difflib.get_close_matches(given, [file.stem for file in files], 1)
         meant = f' Did you mean "{close[0]}"?' if close else ""
         raise InputError(
             f'There is no sweep "{given}". In {self.sweeps} there are: {known}.{meant}'
         )
+
+
+def _calls_itself(file: Path, name: str) -> bool:
+    """Return whether a sweep file has this `name:`, by which messages call it."""
+    try:
+        text = file.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError:
+        return False
+    found = re.search(r"^name:[ \t]*[\"']?([\w.-]+)", text, re.MULTILINE)
+    return found is not None and found[1] == name
 
 
 def is_file(path: Path) -> bool:
@@ -79,6 +95,7 @@ def find_project(start: Path | None = None) -> Project:
         InputError: the folder is not in a project.
     """
     here = (start or Path.cwd()).resolve()
+    _refuse_undecodable(here)
     for folder in (here, *here.parents):
         if (folder / MARK).is_file() and (folder / "sweeps").is_dir():
             return Project(folder)
@@ -86,6 +103,20 @@ def find_project(start: Path | None = None) -> Project:
         f"{here} is not in a pcan project (a folder with {MARK} and sweeps/). "
         f"Go to one, or:\n{next_steps(here, marked=False)}"
     )
+
+
+def _refuse_undecodable(folder: Path) -> None:
+    """Refuse a folder whose name no JSON, SQLite or terminal can hold.
+
+    Raises:
+        InputError: the name is not UTF-8 text.
+    """
+    name = os.fsencode(folder)
+    if name.decode(errors="replace") != str(folder):
+        raise InputError(
+            f"The folder {name.decode(errors='replace')} has a name that is not UTF-8 text. "
+            "Rename it, or move the project."
+        )
 
 
 def relative(path: Path, root: Path) -> str:

@@ -54,7 +54,8 @@ def load(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
         line = mark.line + 1 if mark else 1
         column = mark.column + 1 if mark else 1
         problem = error.problem or "not valid YAML"
-        raise SweepFileError(f"{name}:{line}:{column}: {problem}.") from None
+        instead = " Indent with spaces, never with tabs." if "'\\t'" in problem else ""
+        raise SweepFileError(f"{name}:{line}:{column}: {problem}.{instead}") from None
     except RecursionError:
         raise SweepFileError(f"{name}: nested deeper than {MAX_DEPTH} levels.") from None
     except yaml.YAMLError as error:

@@ -1,7 +1,7 @@
 """What the checks of `pcan doctor` get and return."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pipeline.errors import PcanError
@@ -35,7 +35,7 @@ class CheckContext:
 
     Args:
         storage_url: `--storage`.
-        data_root: `--set data_root`, None for the config's own.
+        sets: `--set` by config path.
         resolution: the resolved variants, set by `check_plan`.
     """
 
@@ -44,7 +44,7 @@ class CheckContext:
     storage_url: str | None = None
     device: str | None = None
     gpus: str | None = None
-    data_root: str | None = None
+    sets: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     resolution: Resolution | None = None
 
 

@@ -14,6 +14,7 @@ from pipeline.job.job_environment import refuse_old_environment
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.counted import counted
+from pipeline.shared.foreign_files import not_a_checkpoint
 
 #: Required where the size of a checkpoint is not known yet.
 MIN_FREE_BYTES = 500_000_000
@@ -38,7 +39,7 @@ def check_ready(sweep: Sweep, project: Project, variants: Sequence[str]) -> None
     free = free_bytes(project)
     if free < need:
         problems.append(
-            f"Only {free / 1e9:.1f} GB are free in {project.runs}, and {need / 1e9:.1f} GB are "
+            f"Only {free / 1e9:.1f} GB are free in runs, and {need / 1e9:.1f} GB are "
             f"needed ({why}). Make room: pcan sweep clean"
         )
     if problems:
@@ -46,7 +47,7 @@ def check_ready(sweep: Sweep, project: Project, variants: Sequence[str]) -> None
     for name in variants:
         start = sweep.variants[name].warm_start
         if start is not None and (project.root / start.checkpoint).is_file():
-            _refuse_non_checkpoint(project.root / start.checkpoint)
+            _refuse_non_checkpoint(project.root / start.checkpoint, start.checkpoint)
     altered = checksum_mismatches(sweep, project, variants)
     if altered:
         raise InputError("\n".join(altered))
@@ -146,13 +147,8 @@ def loopback_problem() -> str | None:
     return None
 
 
-def _refuse_non_checkpoint(path: Path) -> None:
+def _refuse_non_checkpoint(path: Path, shown: str) -> None:
     """Refuse a file whose first bytes are not those of a checkpoint; the job reads the rest."""
-    with open(path, "rb") as stream:
-        head = stream.read(512)
-    if not head:
-        raise InputError(f"The checkpoint {path} is empty (0 bytes). Copy it again.")
-    if head.startswith(b"version https://git-lfs"):
-        raise InputError(f"{path} is a Git LFS pointer, not the checkpoint. Run: git lfs pull")
-    if head.lstrip()[:1] == b"<":
-        raise InputError(f"{path} is a web page, not a checkpoint. Download the file itself.")
+    what = not_a_checkpoint(path)
+    if what is not None:
+        raise InputError(what.replace(str(path), shown))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pipeline
-from pipeline.job.gpus import choose, list_gpus
+from pipeline.job.gpus import choose, read_gpus
 from pipeline.job.job_environment import (
     NEWEST_TORCH,
     TRIED,
@@ -15,6 +15,7 @@ from pipeline.job.job_environment import (
 )
 from pipeline.job.slots import gpu_slots
 from pipeline.job.torch_tools import code_root, run_tool
+from pipeline.plan.project import relative
 from pipeline.plan.sweep import JobSettings
 from pipeline.preflight.finding import CheckContext, CheckFinding, error, note, warning
 from pipeline.preflight.launch_checks import (
@@ -23,7 +24,12 @@ from pipeline.preflight.launch_checks import (
     loopback_problem,
     unwritable_reason,
 )
-from pipeline.study.db.storage import open_storage
+from pipeline.preflight.machine_limits import machine_limits
+from pipeline.shared.counted import counted
+from pipeline.shared.files import shell_word
+from pipeline.shared.rundir import run_directories
+from pipeline.study.db.storage import Storage, open_storage
+from pipeline.study.trial_rows import read_board
 
 
 def check_environment(context: CheckContext) -> Iterator[CheckFinding]:
@@ -60,12 +66,14 @@ def _other_packages(root: Path, job: JobSettings) -> list[Path]:
 def check_folder(context: CheckContext) -> Iterator[CheckFinding]:
     """Check that runs can be written and that other users cannot read them."""
     runs = context.project.runs
+    shown = relative(runs, Path.cwd())
     problem = unwritable_reason(runs)
     if problem is not None:
         yield error("folder", problem)
     elif runs.is_dir() and runs.stat().st_mode & 0o077:
         yield warning(
-            "folder", f"{runs} can be read by others. Make it private: chmod -R go= {runs}"
+            "folder",
+            f"{shown} can be read by others. Make it private: chmod -R go= {shell_word(shown)}",
         )
 
 
@@ -76,26 +84,42 @@ def check_storage(context: CheckContext) -> Iterator[CheckFinding]:
     storage = open_storage(context.storage_url, context.project.runs, create=False)
     try:
         if not storage.exists():
+            yield from _unknown_trials(context, storage)
             return
-        if storage.sqlite_file is not None:
-            answer = storage.read("PRAGMA quick_check")[0]["quick_check"]
-            if answer != "ok":
-                yield error(
-                    "storage",
-                    f"{storage.sqlite_file} is damaged ({answer}). Move it away and refill a new "
-                    "one: pcan doctor --rebuild",
-                )
-                return
+        damage = storage.damage()
+        if damage is not None:
+            yield error("storage", damage)
+            return
         storage.rdb  # noqa: B018  opening it raises for another version of Optuna
+        yield from _unknown_trials(context, storage)
     finally:
         storage.close()
+
+
+def _unknown_trials(context: CheckContext, storage: Storage) -> Iterator[CheckFinding]:
+    """Yield a finding on run directories that the storage has lost or never had."""
+    sweep, project = context.sweep, context.project
+    if sweep is None:
+        return
+    known = {row.run_dir for row in read_board(sweep.name, storage)}
+    folders = [relative(f, project.root) for f in run_directories(project.runs / sweep.name)]
+    lost = [folder for folder in folders if folder not in known]
+    if lost:
+        yield warning(
+            "storage",
+            f"{storage.shown} does not know {counted(len(lost), 'trial')} with a run directory, "
+            f"first: {lost[0]}. Refill it: pcan doctor {sweep.name} --rebuild",
+        )
 
 
 def check_gpus(context: CheckContext) -> Iterator[CheckFinding]:
     """Check that there are free GPUs for a job."""
     if context.device == "cpu":
         return
-    gpus = list_gpus()
+    listing = read_gpus()
+    gpus = listing.gpus
+    if listing.remark is not None:
+        yield warning("gpus", listing.remark)
     if not gpus:
         report = error if context.device == "cuda" or context.gpus else warning
         yield report(
@@ -120,9 +144,17 @@ def check_disk(context: CheckContext) -> Iterator[CheckFinding]:
     if free < need:
         yield error(
             "disk",
-            f"{free / 1e9:.1f} GB are free in {context.project.runs}, and {need / 1e9:.1f} GB are "
+            f"{free / 1e9:.1f} GB are free in runs, and {need / 1e9:.1f} GB are "
             f"needed ({why}). Make room: pcan sweep clean",
         )
+
+
+def check_limits(context: CheckContext) -> Iterator[CheckFinding]:
+    """Check temporary files, open files, processes and interfaces that a job needs."""
+    ranks = context.sweep.job.gpus if context.sweep is not None else 1
+    found = machine_limits(1, ranks)
+    yield from (error("limits", sentence) for sentence in found.certain)
+    yield from (warning("limits", sentence) for sentence in found.likely)
 
 
 def check_ports(_: CheckContext) -> Iterator[CheckFinding]:

@@ -16,6 +16,8 @@ from pipeline.job.resolve import data_root_of, reroot
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 
+#: The shipped sweep whose data pcan draws itself.
+DEMO = "demo"
 DATA_ROOT = "data_root"
 #: A config path with one of these parts is a machine setting.
 _MACHINE_KEYS = (
@@ -81,10 +83,29 @@ def data_root(sweep: Sweep, project: Project, sets: Mapping[str, Any]) -> str | 
     text = re.sub(r"^\$(\w+)", lambda m: _variable(m.group(1), source), str(given))
     path = project.root / os.path.expanduser(text)
     if not path.is_dir():
-        raise NotReady(
-            f"There is no data folder {path} ({source}). Say where: --set data_root=DIR"
-        )
+        made = f" Or make the drawn set: pcan data demo {given}" if sweep.name == DEMO else ""
+        what = "Correct it." if DATA_ROOT in sets else "Say where: --set data_root=DIR"
+        raise NotReady(f"There is no data folder {path} ({source}). {what}{made}")
     return os.path.expanduser(text)
+
+
+def missing_data_hint(sets: Mapping[str, Any], root: str | None, text: str) -> str:
+    """Return what to do about data that are missing; nothing that was done already.
+
+    Args:
+        root: the data folder of this machine, None where nothing names one.
+        text: the config that names the data.
+    """
+    if DATA_ROOT in sets:
+        return "Put it there, or correct --set data_root."
+    if root is not None:
+        return "Put it there, or correct data.root in the sweep file."
+    if data_root_of(text) is not None:
+        return "Put it there, or say where the data lies: --set data_root=DIR"
+    return (
+        "Put it there, or give its path: --set train_dataloader.dataset.ann_file=FILE (the config "
+        "has no variable data_root that could be moved)"
+    )
 
 
 def apply_data_root(text: str, root: str | None) -> str:

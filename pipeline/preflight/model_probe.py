@@ -19,8 +19,10 @@ from pipeline.job.resolve import (
 )
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
-from pipeline.preflight.machine_overrides import DATA_ROOT, apply_data_root
+from pipeline.preflight.machine_limits import LimitProblems, loader_limits, loads_of
+from pipeline.preflight.machine_overrides import DATA_ROOT, apply_data_root, missing_data_hint
 from pipeline.shared.counted import counted
+from pipeline.shared.store import StoreError, default_store, spec_data
 
 #: Samples of this store are read as the config says.
 DEFAULT_STORE = "video"
@@ -48,6 +50,7 @@ def probe_models(
     variants: Sequence[str],
     say: Callable[[str], None],
     placed: DataPlacement | None = None,
+    jobs: int = 0,
 ) -> dict[str, Sequence[float]]:
     """Refuse configs that no job could train; return each variant's true lr course.
 
@@ -56,22 +59,18 @@ def probe_models(
     Args:
         say: prints one line.
         placed: where the data lies; None to skip the data.
+        jobs: that will run on this machine at the same time; 0: on other machines.
 
     Raises:
         InputError: all that is wrong with the configs, a line each.
-        NotReady: an annotation is missing.
+        NotReady: an annotation or a prepared store is missing; this machine cannot load batches
+            of that size.
     """
     configs = {name: resolution.configs[name] for name in variants}
     courses: dict[str, Sequence[float]] = {}
     problems: dict[str, list[str]] = {}
     texts = placed_texts(sweep, project, configs, placed) if placed is not None else {}
-    try:
-        probes, rehearsals = rehearse_configs(sweep, project, configs, texts)
-    except NotReady as error:
-        if not texts:
-            raise
-        say(f"The configs are not rehearsed on their data. {error}")
-        probes, rehearsals = probe_configs(sweep, project, configs), {}
+    probes, rehearsals = _rehearse(sweep, project, configs, texts, say, here=jobs > 0)
     for name, probe in probes.items():
         found = list(probe.problems)
         if placed is not None and not found:
@@ -79,13 +78,71 @@ def probe_models(
         if name in rehearsals and not found:
             found += rehearsal_problems(sweep, probe, rehearsals[name])
         problems[name] = found
-        for line in _remarks(probe):
+        for line in (*_remarks(probe), *getattr(rehearsals.get(name), "notes", ())):
             say(f"{name}: {line}")
         if probe.lr is not None and not probe.lr_follows:
             courses[name] = probe.lr
     if any(problems.values()):
         raise InputError("\n".join(grouped(problems)))
+    if jobs:
+        _check_batches({name: batch_limits(sweep, r, jobs) for name, r in rehearsals.items()}, say)
     return courses
+
+
+def _rehearse(
+    sweep: Sweep,
+    project: Project,
+    configs: Mapping[str, ResolvedConfig],
+    texts: Mapping[str, tuple[str, list[Path]]],
+    say: Callable[[str], None],
+    *,
+    here: bool,
+) -> tuple[dict[str, ModelProbe], dict[str, RehearsalResult]]:
+    """Rehearse the configs, or only build their models where data cannot be read here.
+
+    Args:
+        here: the jobs will run on this machine; else one that cannot do either goes on without.
+    """
+    data = store_data(sweep, project) if texts else None
+    try:
+        return rehearse_configs(sweep, project, configs, texts, data)
+    except NotReady as error:
+        if not texts and here:
+            raise
+        say(f"The configs are not rehearsed on their data. {error}")
+    try:
+        return probe_configs(sweep, project, configs), {}
+    except NotReady:
+        if here:
+            raise
+        say("Nor are their models built on this machine; the jobs run on others.")
+        return {}, {}
+
+
+def _check_batches(limits: Mapping[str, LimitProblems], say: Callable[[str], None]) -> None:
+    """Refuse batches that this machine cannot load; say where it may be short of something."""
+    for line in grouped({name: found.likely for name, found in limits.items()}):
+        say(line)
+    certain = grouped({name: found.certain for name, found in limits.items()})
+    LimitProblems(certain=tuple(certain)).refuse()
+
+
+def batch_limits(sweep: Sweep, rehearsal: RehearsalResult, jobs: int) -> LimitProblems:
+    """Return what of this machine the loaders of a rehearsed config exceed."""
+    prepared = sweep.data.store != DEFAULT_STORE
+    return loader_limits(loads_of(rehearsal.loads), jobs, sweep.job.gpus, prepared)
+
+
+def store_data(sweep: Sweep, project: Project) -> dict[str, Any]:
+    """Return where a trial's samples come from, as its specification names it.
+
+    Raises:
+        NotReady: the sweep reads a prepared store, and there is no finished one.
+    """
+    try:
+        return spec_data(sweep.data.store, default_store(project.root, sweep.name))
+    except StoreError as error:
+        raise NotReady(f"{error} Make it: pcan data prepare {sweep.name}") from None
 
 
 def grouped(problems: Mapping[str, Iterable[str]]) -> list[str]:
@@ -99,6 +156,7 @@ def grouped(problems: Mapping[str, Iterable[str]]) -> list[str]:
 
 def _remarks(probe: ModelProbe) -> Iterator[str]:
     """Yield what of a config is done otherwise, or not checked."""
+    yield from probe.notes
     for hook in probe.left_out:
         yield f"{hook} is left out; the job does its work itself."
     if probe.lr_follows:
@@ -115,12 +173,10 @@ def placed_texts(
     placed: DataPlacement,
 ) -> dict[str, tuple[str, list[Path]]]:
     """Return each config as it would run here, with its annotations, as far as they are here."""
-    if sweep.data.store != DEFAULT_STORE:
-        return {}  # the videos may be elsewhere; a store is checked when it is made
     machine = {key: value for key, value in placed.sets.items() if key != DATA_ROOT}
     if machine:
         sets = {name: {**sweep.variants[name].set, **machine} for name in configs}
-        configs = resolve(sweep, project, sets).configs
+        configs = resolve(sweep, project, sets, given=tuple(machine)).configs
     texts = {}
     for name, config in configs.items():
         files = [
@@ -175,15 +231,13 @@ def data_problems(
         path = project.root / str(named)
         if path.suffix != ".pkl":
             continue  # a list of videos: it has no joints, and its own loader reads its labels
+        if not path.is_file():
+            hint = missing_data_hint(placed.sets, placed.root, config.text)
+            raise NotReady(f"The annotation is missing: {path} ({loader}). {hint}")
         yield from _against(loader, path, splits.get(loader) or ALL, probe, project.cache)
 
 
 def _against(loader: str, path: Path, split: str, probe: ModelProbe, cache: Path) -> Iterator[str]:
-    if not path.is_file():
-        raise NotReady(
-            f"The annotation is missing: {path} ({loader}). Put it there, or say where the data "
-            "lies: --set data_root=DIR"
-        )
     facts = annotation_facts(path, cache)
     if split not in facts:
         have = ", ".join(name for name in facts if name != ALL) or "none"

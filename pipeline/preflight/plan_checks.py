@@ -1,29 +1,36 @@
 """Checks of what a sweep asks for: its configs, its starting weights, its data."""
 
+import dataclasses
 import itertools
+import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.data.annotation import Annotation, clip_name, joint_form_problem, load_annotation
+from pipeline.data.clip_problems import is_empty, joint_problems, label_problems
 from pipeline.data.video import VideoError, frames, video_path
-from pipeline.errors import InputError, PcanError
+from pipeline.errors import PcanError
 from pipeline.job.resolve import probe_configs, rehearse_configs
 from pipeline.job.torch_tools import run_tool
+from pipeline.plan.project import relative
+from pipeline.plan.sweep import WarmStart
 from pipeline.preflight.finding import CheckContext, CheckFinding, error, note, warning
 from pipeline.preflight.launch_checks import checksum_mismatches, missing_checkpoints
-from pipeline.preflight.machine_overrides import DATA_ROOT, data_root
+from pipeline.preflight.machine_overrides import data_root
 from pipeline.preflight.model_probe import (
     DataPlacement,
+    batch_limits,
     grouped,
     placed_texts,
     rehearsal_problems,
+    store_data,
 )
 from pipeline.preflight.plan_facts import resolve_and_check
+from pipeline.preflight.variant_data import LoaderUse, VariantData
 from pipeline.shared.counted import counted
-
-#: How many names of missing or bad samples a message lists beside their number.
-NAMED = 3
+from pipeline.shared.files import shell_word
 
 
 def check_plan(context: CheckContext) -> Iterator[CheckFinding]:
@@ -34,6 +41,8 @@ def check_plan(context: CheckContext) -> Iterator[CheckFinding]:
     for name, probe in probe_configs(context.sweep, context.project, configs).items():
         for problem in probe.problems:
             yield error("plan", f"{name}: {problem}")
+        for line in probe.notes:
+            yield note("plan", f"{name}: {line}")
         if probe.lr_error:
             yield note(
                 "plan",
@@ -47,13 +56,20 @@ def check_rehearsal(context: CheckContext) -> Iterator[CheckFinding]:
         return
     sweep, project, configs = context.sweep, context.project, context.resolution.configs
     assert sweep is not None
-    given = {DATA_ROOT: context.data_root} if context.data_root is not None else {}
-    placement = DataPlacement(root=data_root(sweep, project, given), sets={})
+    placement = DataPlacement(root=data_root(sweep, project, context.sets), sets=context.sets)
     texts = placed_texts(sweep, project, configs, placement)
-    probes, rehearsals = rehearse_configs(sweep, project, configs, texts)
+    data = store_data(sweep, project) if texts else None
+    probes, rehearsals = rehearse_configs(sweep, project, configs, texts, data)
     problems = {n: rehearsal_problems(sweep, probes[n], one) for n, one in rehearsals.items()}
     for line in grouped(problems):
         yield error("rehearsal", line)
+    limits = {name: batch_limits(sweep, one, 1) for name, one in rehearsals.items()}
+    for line in grouped({name: found.certain for name, found in limits.items()}):
+        yield error("rehearsal", line)
+    for line in grouped({name: found.likely for name, found in limits.items()}):
+        yield warning("rehearsal", line)
+    for line in grouped({name: one.notes for name, one in rehearsals.items()}):
+        yield note("rehearsal", line)
 
 
 def check_weights(context: CheckContext) -> Iterator[CheckFinding]:
@@ -64,70 +80,96 @@ def check_weights(context: CheckContext) -> Iterator[CheckFinding]:
         yield error("weights", sentence)
     for sentence in checksum_mismatches(sweep, project, list(sweep.variants)):
         yield error("weights", sentence)
-    starts = {v.warm_start for v in sweep.variants.values() if v.warm_start is not None}
-    for start in sorted(starts, key=lambda s: s.checkpoint):
-        path = project.root / start.checkpoint
-        if not path.is_file():
+    for start, names, text in _warm_models(context):
+        yield from _fit(context, start, names, text)
+
+
+def _warm_models(
+    context: CheckContext,
+) -> Iterator[tuple[WarmStart, tuple[str, ...], str | None]]:
+    """Yield each model that starts from a checkpoint once: start, variants, its config's text.
+
+    The text is None where the variants could not be resolved; the base config stands for them.
+    """
+    sweep = context.sweep
+    assert sweep is not None
+    configs = context.resolution.configs if context.resolution is not None else {}
+    found: dict[tuple[WarmStart, str], tuple[list[str], str | None]] = {}
+    for name, variant in sweep.variants.items():
+        start = variant.warm_start
+        if start is None or not (context.project.root / start.checkpoint).is_file():
             continue
+        text = configs[name].text if name in configs else None
+        model = re.search(r"^model = .*?(?=^\w+ = |\Z)", text or "", re.M | re.S)
+        key = start, model.group() if model is not None else ""
+        found.setdefault(key, ([], text))[0].append(name)
+    for (start, _), (names, text) in found.items():
+        yield start, tuple(names), text
+
+
+def _fit(
+    context: CheckContext, start: WarmStart, names: tuple[str, ...], text: str | None
+) -> Iterator[CheckFinding]:
+    """Check one checkpoint against the model of the variants that start from it."""
+    sweep, project = context.sweep, context.project
+    assert sweep is not None
+    warm = [n for n, v in sweep.variants.items() if v.warm_start is not None]
+    owners = "" if len(names) == len(warm) else f"{', '.join(names)}: "
+    with tempfile.TemporaryDirectory() as folder:
+        config = project.root / sweep.config
+        if text is not None:
+            config = Path(folder) / "config.py"
+            config.write_text(text)
         request = {
-            "checkpoint": str(path),
-            "config": str(project.root / sweep.config),
+            "checkpoint": start.checkpoint,
+            "config": str(config) if text is not None else sweep.config,
             "code_root": sweep.job.code_root,
             "min_matched": start.min_matched,
         }
         answer = run_tool("inspect_checkpoint", request, sweep.job, project.root)
-        if not answer["file"]["finite"]:
-            yield error("weights", f"{start.checkpoint} holds numbers that are not finite.")
-        fit, made = answer["fit"], answer["config"]
-        if not fit["would_load"]:
-            yield error(
-                "weights",
-                f"{start.checkpoint}: {fit['matched_share']:.0%} of the model's weights match, "
-                f"{start.min_matched:.0%} are wanted (warm_start.min_matched). Look: pcan "
-                f"checkpoint inspect {start.checkpoint} --config {sweep.config}",
-            )
-        has = answer["file"]["classes"]
-        if has is not None and made["classes"] not in (None, has):
-            yield error(
-                "weights",
-                f"{start.checkpoint}: its head has {counted(has, 'class', 'classes')}, "
-                f"the config's model has "
-                f"{made['classes']}.",
-            )
+    if not answer["file"]["finite"]:
+        yield error("weights", f"{start.checkpoint} holds numbers that are not finite.")
+    fit, made = answer["fit"], answer["config"]
+    if not fit["would_load"]:
+        yield error(
+            "weights",
+            f"{owners}{start.checkpoint}: {fit['matched_share']:.0%} of the model's weights "
+            f"match, {start.min_matched:.0%} are wanted (warm_start.min_matched). Look: pcan "
+            f"checkpoint inspect {shell_word(start.checkpoint)} --sweep {sweep.name}",
+        )
+    has = answer["file"]["classes"]
+    if has is not None and made["classes"] not in (None, has):
+        yield error(
+            "weights",
+            f"{owners}{start.checkpoint}: its head has {counted(has, 'class', 'classes')}, "
+            f"the config's model has {made['classes']}.",
+        )
 
 
 def check_data(context: CheckContext) -> Iterator[CheckFinding]:
-    """Check that the annotations are safe and correct and that the videos exist."""
-    sweep, project = context.sweep, context.project
-    assert sweep is not None
+    """Check, for every variant, that the annotations are safe and correct and the videos exist."""
     if context.resolution is None:
         return
-    facts = context.resolution.base
-    given = {DATA_ROOT: context.data_root} if context.data_root is not None else {}
-    root = data_root(sweep, project, given)
-    request = {"config": str(project.root / sweep.config), "data_root": root}
-    try:
-        loaders = run_tool("data_facts", request, sweep.job, project.root)["loaders"]
-    except InputError:
-        return  # a data set of another form: its own loader checks it
-    files = list(dict.fromkeys(project.root / str(loader["ann_file"]) for loader in loaders))
+    assert context.sweep is not None
+    data = VariantData(context.sweep, context.project, context.sets)
+    uses, root = data.loaders(), context.project.root
+    files = list(dict.fromkeys(root / str(use.facts["ann_file"]) for use in uses))
     missing = [file for file in files if not file.is_file()]
     for file in missing:
-        yield error(
-            "data",
-            f"The annotation is missing: {file}. Put it there, or say where the data lies: --set "
-            "data_root=DIR",
-        )
+        shown = relative(file, root)
+        yield error("data", f"The annotation is missing: {shown}. {data.hint}")
     annotations: dict[str, Annotation] = {}
-    for loader in loaders:
-        if project.root / str(loader["ann_file"]) in missing:
+    for use in uses:
+        if root / str(use.facts["ann_file"]) in missing:
             continue
-        yield from _loader(loader, project.root, facts.get("num_classes"), annotations)
+        for found in _loader(use, root, annotations, data.hint):
+            yield dataclasses.replace(found, message=f"{data.owners(use)}{found.message}")
 
 
 def _loader(
-    loader: Mapping[str, Any], root: Path, classes: int | None, annotations: dict[str, Annotation]
+    use: LoaderUse, root: Path, annotations: dict[str, Annotation], hint: str
 ) -> Iterator[CheckFinding]:
+    loader, classes = use.facts, use.classes
     try:
         path = root / str(loader["ann_file"])
         if str(path) not in annotations:
@@ -141,64 +183,32 @@ def _loader(
         yield error("data", f'{loader["loader"]}: split "{loader["split"]}" has no clips.')
     yield from label_findings(clips, classes, str(loader["loader"]))
     yield from joint_findings(clips, str(loader["loader"]))
-    yield from _videos(loader, root, clips)
+    yield from _videos(loader, root, clips, hint)
 
 
 def label_findings(
     clips: list[dict[str, Any]], classes: int | None, where: str
 ) -> Iterator[CheckFinding]:
-    """Yield a finding if clips have labels that the model has no class for."""
-    bad = [c for c in clips if not _fits(c.get("label"), classes)]
-    if bad:
-        names = ", ".join(f"{clip_name(c)} (label {c.get('label')})" for c in bad[:NAMED])
-        last = (classes or 1) - 1
-        yield error(
-            "data",
-            f"{where}: {len(bad)} of {len(clips)} clips have a label outside 0...{last}: {names}. "
-            "Use the annotation that belongs to the config's head.",
-        )
+    """Yield findings on labels that the model has no class for."""
+    for severity, text in label_problems(clips, classes):
+        yield CheckFinding(check="data", severity=severity, message=f"{where}: {text}")
 
 
 def joint_findings(clips: list[dict[str, Any]], where: str) -> Iterator[CheckFinding]:
-    """Yield findings on clips without joints, or with joints that are NaN."""
-    import numpy as np
-
-    empty = [c for c in clips if "keypoint" not in c or not np.size(c["keypoint"])]
-    if empty:
-        names = ", ".join(clip_name(c) for c in empty[:NAMED])
-        yield error(
-            "data", f"{where}: {counted(len(empty), 'clip has', 'clips have')} no joints: {names}."
-        )
-    without = {id(clip) for clip in empty}
-    forms = [text for c in clips if id(c) not in without and (text := joint_form_problem(c))]
+    """Yield findings on clips whose joints are absent, of another form, or NaN."""
+    for severity, problem in joint_problems(clips):
+        yield CheckFinding(check="data", severity=severity, message=f"{where}: {problem}")
+    forms = [text for c in clips if not is_empty(c) and (text := joint_form_problem(c))]
     if forms:
         yield error(
             "data",
             f"{where}: {counted(len(forms), 'clip has', 'clips have')} joints of a "
             f"wrong form: {forms[0]}.",
         )
-        return
-    broken = [c for c in clips if np.isnan(np.asarray(c.get("keypoint", 0.0), "f4")).any()]
-    if broken:
-        names = ", ".join(clip_name(c) for c in broken[:NAMED])
-        yield warning(
-            "data",
-            f"{where}: {counted(len(broken), 'clip has', 'clips have')} joints that "
-            f"are NaN: {names}. They count as "
-            "missing joints.",
-        )
-
-
-def _fits(label: Any, classes: int | None) -> bool:
-    try:
-        number = int(label)
-    except (TypeError, ValueError):
-        return False
-    return number >= 0 and (classes is None or number < classes)
 
 
 def _videos(
-    loader: Mapping[str, Any], root: Path, clips: list[dict[str, Any]]
+    loader: Mapping[str, Any], root: Path, clips: list[dict[str, Any]], hint: str
 ) -> Iterator[CheckFinding]:
     folder = str(root / str(loader["videos"]))
     paths = [video_path(folder, clip_name(clip)) for clip in clips]
@@ -207,7 +217,7 @@ def _videos(
         yield error(
             "data",
             f"{loader['loader']}: {len(missing)} of {len(paths)} videos are missing, first: "
-            f"{missing[0]}. Put them there, or say where the data lies: --set data_root=DIR",
+            f"{missing[0]}. {hint.replace('Put it', 'Put them', 1)}",
         )
     present = [path for path in paths if path.is_file()]
     for path in dict.fromkeys([*present[:1], *present[-1:]]):

@@ -20,6 +20,7 @@ class Resolved:
         ceilings: of the others, the rates if the metric that the schedule follows never stands
             still, and that metric.
         problems: why something is missing, in sentences for the user.
+        exit_code: of what kept all variants from being resolved, 0 if they were.
     """
 
     base: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -27,6 +28,7 @@ class Resolved:
     true_lr: Mapping[str, list[float]] = dataclasses.field(default_factory=dict)
     ceilings: Mapping[str, tuple[list[float], str]] = dataclasses.field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    exit_code: int = 0
 
 
 def resolve_and_check(sweep: Sweep, project: Project) -> Resolution:
@@ -49,7 +51,7 @@ def resolved(sweep: Sweep, project: Project, only: str | None = None) -> Resolve
     try:
         resolution = resolve_variants(sweep, project)
     except PcanError as error:
-        return Resolved(problems=(str(error),))
+        return Resolved(problems=(str(error),), exit_code=error.exit_code)
     chosen = {n: c for n, c in resolution.configs.items() if only in (None, n)}
     rates, ceilings, problems = _courses(sweep, project, chosen)
     return Resolved(

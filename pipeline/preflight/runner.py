@@ -10,6 +10,7 @@ MACHINE_CHECKS: tuple[tuple[str, Check], ...] = (
     ("storage", machine_checks.check_storage),
     ("gpus", machine_checks.check_gpus),
     ("disk", machine_checks.check_disk),
+    ("limits", machine_checks.check_limits),
     ("ports", machine_checks.check_ports),
 )
 PLAN_CHECKS: tuple[tuple[str, Check], ...] = (

@@ -8,6 +8,7 @@ the standard library.
 import contextlib
 import json
 import os
+import shlex
 import tempfile
 from pathlib import Path
 from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, Optional, Union
@@ -129,6 +130,24 @@ def append_line(path: Path, line: str) -> None:
         stream.write(line.rstrip("\n").encode("utf-8") + b"\n")
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, for this user only.
+
+    `Path.mkdir(mode=..., parents=True)` gives the mode to the last one alone.
+    """
+    missing = [folder]
+    while not missing[-1].parent.exists():
+        missing.append(missing[-1].parent)
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)
+
+
+def shell_word(text: object) -> str:
+    """Return a path as it is typed in a shell: quoted, and never taken for an option."""
+    word = str(text)
+    return shlex.quote(f"./{word}" if word.startswith("-") else word)
 
 
 def fsync_folder(folder: Path) -> None:

@@ -4,6 +4,7 @@
 and the standard library. How the files are read and written: `files.py`.
 """
 
+import re
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Union
 
@@ -156,6 +157,12 @@ class RunDir:
     def read_verdicts(self) -> List[Dict[str, Any]]:
         """Return the records of the verdicts so far, as they were written, torn lines left out."""
         return read_objects(self.verdicts)
+
+
+def run_directories(folder: Path) -> List[Path]:
+    """Return the run directories of studies below `runs/<sweep>`, by study and number."""
+    found = [f.parent for f in folder.glob("*/*/spec.json") if re.match("[0-9]+$", f.parent.name)]
+    return sorted(found, key=lambda f: (f.parent.name, int(f.name)))
 
 
 def parse_measurements(lines: List[str]) -> List[Measurement]:

@@ -83,6 +83,8 @@ class Cause(Word):
     OOM_HOST = "oom_host"
     DISK_FULL = "disk_full"
     NO_GPU = "no_gpu"
+    #: Shared memory, open files, processes, temporary files, an interface.
+    MACHINE_LIMIT = "machine_limit"
     CODE_ERROR = "code_error"
     BAD_CONFIG = "bad_config"
     BAD_DATA = "bad_data"

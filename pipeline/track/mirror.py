@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline.errors import InputError
-from pipeline.shared.files import FormatError
+from pipeline.shared.files import FormatError, make_private
 from pipeline.track import sync_state
 from pipeline.track.run_payload import WandbTarget, read_trial
 from pipeline.track.wandb_process import clean_environment
@@ -57,7 +57,8 @@ class _Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 cwd=self.sweep_dir,
                 env=clean_environment(with_key=self.mode != "offline"),
                 start_new_session=True,  # Ctrl-C is for the launcher, not for wandb's core
@@ -178,7 +179,7 @@ def start_mirror(
     if mode not in MODES:
         raise InputError(f'--wandb is "{mode}". It can be offline, live or disabled.')
     target = WandbTarget(project=project, entity=entity)
-    sweep_runs_dir.mkdir(parents=True, exist_ok=True)
+    make_private(sweep_runs_dir)
     kinds = {"disabled": (), "offline": ("offline",), "live": ("offline", "live")}
     return Mirror(sweep_runs_dir.resolve(), kinds[mode], target)
 

@@ -6,7 +6,6 @@ repeated and interrupted at will. Only where an offline file holds more than the
 """
 
 import contextlib
-import json
 import re
 import select
 import subprocess
@@ -19,7 +18,7 @@ from typing import Any
 
 from pipeline.errors import InputError, TrackingError
 from pipeline.shared.counted import counted
-from pipeline.shared.files import check_schema, read_json
+from pipeline.shared.files import check_schema, parsed, read_json
 from pipeline.shared.rundir import RunDir
 from pipeline.track import run_payload, sync_state, wandb_server
 from pipeline.track.run_payload import TrialFiles, WandbTarget, read_trial
@@ -190,11 +189,13 @@ def offline_epochs(folder: Path) -> list[int]:
     for file in folder.glob("run-*.wandb"):
         args = ["leet", "inspect", "--json", str(file)]
         done = run_module("wandb", args, 60, with_key=False)
-        for line in done.stdout.splitlines():
-            entry = json.loads(line)
-            if entry.get("type") == "history":
-                epochs.append(int(entry["history"]["item"]["epoch"]))
+        for entry in filter(_is_history, map(parsed, done.stdout.splitlines())):
+            epochs.append(int(entry["history"]["item"]["epoch"]))
     return epochs
+
+
+def _is_history(entry: Any) -> bool:
+    return isinstance(entry, dict) and entry.get("type") == "history"
 
 
 def _send(sweep_dir: Path, target: WandbTarget, progress: Callable[[str], None]) -> dict[str, str]:
@@ -230,12 +231,12 @@ def _listen(child: "subprocess.Popen[bytes]", progress: Callable[[str], None]) -
             return notes
         heard, buffer = time.monotonic(), buffer + chunk
         *lines, buffer = buffer.split(b"\n")
-        for event in map(json.loads, lines):
+        for event in (one for one in map(parsed, lines) if isinstance(one, dict)):
             at = event.get("trial", at)
-            if event["event"] == "at":
+            if event.get("event") == "at":
                 progress(at)
-            if event["event"] == "trouble":
-                notes[at] = event["message"]
+            if event.get("event") == "trouble":
+                notes[at] = str(event.get("message"))
     notes[at] = "W&B hangs; send the rest later: pcan sweep sync"
     return notes
 

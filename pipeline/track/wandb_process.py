@@ -47,7 +47,8 @@ def run_module(
         env=clean_environment(with_key),
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         timeout=timeout_s,
         check=False,
     )

@@ -15,7 +15,12 @@ from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.shared.states import Cause, State
 from pipeline.train.outcome import JobFailure, Stage, classify_error, record_outcome
-from pipeline.train.rank_process import die_with_parent, dump_stacks_on_request, log_to
+from pipeline.train.rank_process import (
+    die_with_parent,
+    dump_stacks_on_request,
+    log_to,
+    raise_file_limit,
+)
 
 
 def main(arguments: List[str]) -> int:
@@ -27,6 +32,7 @@ def main(arguments: List[str]) -> int:
     rundir, rank = RunDir(os.path.abspath(arguments[0])), int(os.environ.get("RANK", "0"))
     log_to(rundir.rank_log(rank))
     dump_stacks_on_request()
+    raise_file_limit()
 
     stage, attempt = Stage(), 1
     try:

@@ -1,20 +1,21 @@
 """Read a checkpoint file without ever running code that is in it.
 
-`safe_archive` reads; this names what is not a checkpoint at all: an empty file, a web page, a Git
-LFS pointer, weights of another format, a file that was cut short.
+`safe_archive` reads; what is not a checkpoint at all is named by `pipeline.shared.foreign_files`.
 """
 
 import os
-import re
 from pathlib import Path
 from typing import Any, Dict, Union
 
 import torch
 
+from pipeline.shared.foreign_files import not_a_checkpoint
 from pipeline.shared.safe_pickle import UnsafePickle
 from pipeline.train.safe_archive import DamagedArchive, ForeignArchive, load
 
-_LFS = b"version https://git-lfs"
+#: Where frameworks put a model's weights: MMEngine and Lightning, scripts of torch, DeepSpeed.
+_WEIGHTS_UNDER = ("state_dict", "model_state_dict", "model", "module", "net", "network")
+_SHOWN = 8
 _ZIP = b"PK\x03\x04"
 
 
@@ -47,12 +48,15 @@ def read_checkpoint(path: Union[str, Path]) -> Dict[str, Any]:
 
 def state_dict_of(content: Dict[str, Any], path: Union[str, Path] = "") -> Dict[str, torch.Tensor]:
     """Return the model's tensors by name, without the `module.` of a data-parallel wrapper."""
-    tensors = content.get("state_dict", content)
-    tensors = tensors if isinstance(tensors, dict) else {}
-    found = {name: value for name, value in tensors.items() if isinstance(value, torch.Tensor)}
-    if not found:
+    inner = (content[name] for name in _WEIGHTS_UNDER if isinstance(content.get(name), dict))
+    for tensors in (*inner, content):
+        found = {name: value for name, value in tensors.items() if isinstance(value, torch.Tensor)}
+        if found:
+            break
+    else:
+        has = ", ".join(sorted(map(str, content))[:_SHOWN]) or "nothing"
         raise CheckpointError(
-            f"{path} holds no model weights (no tensors under state_dict). "
+            f"{path} holds no model weights (no tensors under state_dict; it has: {has}). "
             "Give a checkpoint that the training framework saved."
         )
     if all(name.startswith("module.") for name in found):
@@ -60,35 +64,15 @@ def state_dict_of(content: Dict[str, Any], path: Union[str, Path] = "") -> Dict[
     return found
 
 
-#: How files of other formats begin; a safetensors file begins with the length of its JSON header.
-_OTHER_FORMATS = (
-    (rb"\x89HDF", "an HDF5 file (Keras?)"),
-    (rb"\x1f\x8b", "compressed with gzip; unpack it: gunzip FILE"),
-    (rb"\xfd7zXZ|BZh|7z\xbc|Rar!", "a compressed archive; unpack it first"),
-    (rb".{7}\x00\{\s*\"", "in the safetensors format; convert it with torch.save"),
-    (rb"\x93NUMPY", "a NumPy array"),
-)
-
-
 def _refuse_non_checkpoint(path: Path) -> None:
-    if not os.path.isfile(str(path)):  # False also for a name that no file system would take
+    if not os.path.exists(str(path)):  # False also for a name that no file system would take
         raise CheckpointError(f"There is no checkpoint file {path}. Correct that path.")
-    if path.stat().st_size == 0:
-        raise CheckpointError(f"The checkpoint {path} is empty (0 bytes). Copy it again.")
-    with open(str(path), "rb") as stream:
-        head = stream.read(512)
-    if head.startswith(_LFS):
-        raise CheckpointError(
-            f"{path} is a Git LFS pointer, not the checkpoint itself. Fetch it: git lfs pull"
-        )
-    if re.match(rb"\s*<(!doctype|html|\?xml)", head, re.IGNORECASE):
-        raise CheckpointError(
-            f"{path} is a web page, not a checkpoint (it starts with "
-            f"{head.strip()[:15].decode('latin-1')!r}). Download the file itself."
-        )
-    for start, what in _OTHER_FORMATS:
-        if re.match(start, head, re.DOTALL):
-            raise CheckpointError(f"{path} is not a checkpoint of torch: it is {what}.")
+    try:
+        what = not_a_checkpoint(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if what is not None:
+        raise CheckpointError(what)
 
 
 def _refusal(path: Path, error: Exception) -> CheckpointError:
@@ -97,7 +81,8 @@ def _refusal(path: Path, error: Exception) -> CheckpointError:
     if isinstance(error, UnsafePickle):
         return UnsafeCheckpoint(
             f"{path} was refused: loading it would run {str(error)[len('it calls ') :]}, which is "
-            "not plain data. Use a file that holds weights only."
+            "not plain data. Use a file that holds weights only: if the whole model was saved, "
+            "have the code that made it save model.state_dict()."
         )
     if isinstance(error, ForeignArchive):
         return CheckpointError(f"{path} is not a checkpoint but {error}.")

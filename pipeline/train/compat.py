@@ -24,7 +24,7 @@ def prepare_mmaction() -> None:
 
     A checkout of MMAction2 that has the module is left alone, and so is a second call.
     """
-    if _DRN in sys.modules or _has_drn():
+    if _DRN in sys.modules or has_drn():
         return
     package = types.ModuleType(_DRN)
     package.__path__ = []  # type: ignore[attr-defined]
@@ -86,7 +86,7 @@ def _forget_grammar() -> None:
                     os.remove(os.path.join(folder, name))
 
 
-def _has_drn() -> bool:
+def has_drn() -> bool:
     """Look for the folder without importing mmaction (`find_spec` of a submodule would)."""
     spec = importlib.util.find_spec("mmaction")
     folders = list(spec.submodule_search_locations or []) if spec is not None else []

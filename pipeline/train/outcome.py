@@ -15,6 +15,7 @@ from pathlib import Path, PurePath
 from typing import Any, Dict, List, Optional
 
 from pipeline.shared.files import fsync_folder, read_json, write_json
+from pipeline.shared.limit_messages import met_limit
 from pipeline.shared.measurement import best_of
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
@@ -132,6 +133,9 @@ def classify_error(error: BaseException, stage: str) -> Optional[JobFailure]:
         return JobFailure(
             Cause.OOM_CUDA, f"The GPU's memory is full: {text} A smaller batch size needs less."
         )
+    limit = met_limit(str(error))
+    if limit is not None:
+        return JobFailure(Cause.MACHINE_LIMIT, f"{_one_line(error)}: {limit}.")
     full = _no_room(error)
     if full is not None:
         return JobFailure(Cause.DISK_FULL, f"The disk is full: {_one_line(full)}.")

@@ -7,6 +7,7 @@ Standard library only: this runs before torch is imported.
 import ctypes
 import faulthandler
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Optional
 from pipeline.shared.rundir import MARKER, RunDir
 
 _PR_SET_PDEATHSIG = 1
+#: Each tensor of a batch from a loader process is an open file until it was received.
+_FILES = 65_536
 # Opened here and not when it is used: a data worker is forked from a process with threads,
 # where the dynamic loader's lock may be held for ever.
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
@@ -76,6 +79,18 @@ def log_to(path: Path) -> None:
     os.close(handle)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")
+
+
+def raise_file_limit() -> None:
+    """Let this process and its loader processes open as many files as the machine allows.
+
+    The usual limit of 1,024 is a soft one, which a few large batches exceed: a loader process then
+    cannot hand its batch over, and its rank waits for ever.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def dump_stacks_on_request() -> None:

@@ -1,116 +1,133 @@
 """What a training of a config would meet in its first and last step, found before it is started.
 
-Each part is built as the Runner builds it, one sample of each loader goes through its chain, and
-one of them through model and evaluator, which shows the names of the metrics. Only errors that
-every start would meet are problems: what a machine or a moment may cause is left to the job.
+Each loader is built as the Runner builds it, one sample of each goes through its chain, one of
+them through model and evaluator, which shows the names of the metrics, and one through a training
+step.
+Only errors that every start would meet are problems: what a machine or a moment may cause is left
+to the job.
 """
 
 import copy
 import re
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+import time
+from typing import Any, Dict, List, Tuple
 
-from pipeline.train.left_out import REPLACED, kind_of, split_hooks
+from pipeline.train.config_parts import REFUSALS, asks_for_gpu, one_line, refusal
+from pipeline.train.epoch_shape import EpochShape, shape_problems
+from pipeline.train.first_step import step_problems
 
-#: Errors by which a part refuses what it is given.
-REFUSALS = (TypeError, KeyError, ValueError, IndexError, AttributeError, AssertionError)
-_SHAPES = re.compile(r"size|shape|channel|dimension|expected .* input", re.I)
-_DELETE = "To replace a part of a base config as a whole, write _delete_=True in it"
-
-
-def part_problems(cfg: Any, model: Any) -> List[str]:
-    """Return a sentence for each part of a config that cannot be built; no data are read."""
-    found = list(_loop(cfg))
-    for place, build in _builders(cfg, model):
-        try:
-            build()
-        except REFUSALS as error:
-            text = _text(error)
-            hint = f" {_DELETE}." if "unexpected keyword" in text else ""
-            found.append(f"{place} cannot be built: {text}.{hint}")
-        except Exception:  # it may need what only a job has: a process group, a device
-            continue
-    return found
+_SHAPES = re.compile(r"size|shape|running_mean|channel|dimension|expected .* input", re.I)
+#: No further training step is made after this time for all configs together.
+_STEPS_S = 60.0
+_LOADERS = ("train_dataloader", "val_dataloader")
 
 
-def _loop(cfg: Any) -> Iterator[str]:
-    loop = cfg.get("train_cfg") or {}
-    if "type" in loop and "by_epoch" in loop:
-        yield (
-            f'train_cfg has type "{kind_of(loop)}" and by_epoch={loop["by_epoch"]}, one of them '
-            "from a base config; MMEngine takes only one. Leave `type` out, or replace the whole: "
-            "train_cfg=dict(_delete_=True, type=..., max_epochs=...)."
-        )
+class Refused(Exception):
+    """A sample that the chain cannot take; the text names the clip."""
 
 
-def _builders(cfg: Any, model: Any) -> Iterator[Tuple[str, Callable[[], Any]]]:
-    from mmengine.evaluator import Evaluator
-    from mmengine.optim import build_optim_wrapper
-    from mmengine.registry import HOOKS
+class RehearsedLoader:
+    """A loader of a config, built for one process, with its first sample and the epoch's shape."""
 
-    yield "optim_wrapper", lambda: build_optim_wrapper(model, _plain_wrapper(cfg.optim_wrapper))
-    yield "val_evaluator", lambda: Evaluator(copy.deepcopy(cfg.val_evaluator))
-    default, custom, _ = split_hooks(cfg)
-    named = [(f"default_hooks.{name}", hook) for name, hook in default.items()]
-    named += [(f"custom_hooks.{i}", hook) for i, hook in enumerate(custom)]
-    for place, hook in named:
-        if isinstance(hook, dict):
-            yield place, lambda one=hook: HOOKS.build(copy.deepcopy(one))
+    def __init__(self, name: str, loader: Any, sample: Any, ranks: int) -> None:
+        self.loader, self.sample = loader, sample
+        self.shape = EpochShape(name, loader, ranks)
+
+    def load(self) -> Dict[str, int]:
+        """Return what the loader's batches take of the machine (`machine_limits.BatchLoad`)."""
+        one, two = (self._tensors(samples) for samples in (1, 2))
+        more = max(0, (self.shape.batch_size or 1) - 1)
+        added = [b - a for a, b in zip(one, two)]
+        return {
+            "batch_tensors": one[0] + more * added[0],
+            "batch_bytes": one[1] + more * added[1],
+            "workers": int(self.loader.num_workers),
+            "prefetch": int(self.loader.prefetch_factor or 2),
+        }
+
+    def _tensors(self, samples: int) -> Tuple[int, int]:
+        """Return number and bytes of the tensors in a batch."""
+        batch = self.loader.collate_fn([copy.deepcopy(self.sample) for _ in range(samples)])
+        tensors = list(_tensors_in(batch))
+        return len(tensors), sum(t.numel() * t.element_size() for t in tensors)
 
 
-def _plain_wrapper(wrapper: Any) -> Any:
-    """Return the optimizer's wrapper without mixed precision, which needs the job's device."""
-    plain = copy.deepcopy(wrapper)
-    if kind_of(plain) == "AmpOptimWrapper":
-        plain["type"] = "OptimWrapper"
-        for name in ("loss_scale", "dtype", "use_fsdp"):
-            plain.pop(name, None)
-    return plain
+def _tensors_in(value: Any) -> Any:
+    import torch
 
-
-def hooks_by_inheritance(cfg: Any) -> List[str]:
-    """Return the kinds of hooks that inherit from one that a job leaves out."""
-    from mmengine.registry import HOOKS
-
-    default, custom, _ = split_hooks(cfg)
-    found = []
-    for hook in [*default.values(), *custom]:
-        kind = hook.get("type") if isinstance(hook, dict) else None
-        made = HOOKS.get(kind) if isinstance(kind, str) else kind
-        if isinstance(made, type) and any(base.__name__ in REPLACED for base in made.__mro__):
-            found.append(made.__name__)
-    return found
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _tensors_in(one)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _tensors_in(one)
+    elif hasattr(value, "all_values"):  # MMEngine's data elements
+        for one in value.all_values():
+            yield from _tensors_in(one)
 
 
 class Rehearsal:
-    """Rehearses configs one after the other; samples of equal data sets are drawn once."""
+    """Rehearses configs one after the other; samples of equal data sets are drawn once.
 
-    def __init__(self) -> None:
+    Args:
+        ranks: processes that train a config together.
+    """
+
+    def __init__(self, ranks: int = 1) -> None:
+        self._ranks = ranks
         self._samples: Dict[str, Any] = {}
+        self._steps: Dict[str, List[str]] = {}
+        self._spent = 0.0
 
-    def run(self, cfg: Any, model: Any) -> Tuple[List[str], Optional[List[str]]]:
-        """Return what is wrong with samples and model, and the names of the metrics.
+    def run(self, cfg: Any, model: Any) -> Dict[str, Any]:
+        """Return what is wrong with loaders, samples and model, and what the loaders take.
 
-        The names are None where they cannot be known without a job.
+        Returns:
+            "problems", sentences; "metrics", the names that a validation gives, None where they
+            cannot be known without a job; "loads" by loader; "notes", what was not rehearsed.
         """
-        problems: List[str] = []
-        drawn = None
-        for loader in ("train_dataloader", "val_dataloader"):
-            try:
-                drawn = self._draw(cfg[loader])
-            except Refused as refused:
-                problems.append(f"{loader}: {refused}")
-            except Exception:  # data that are away, a server: the job says it in its own words
-                drawn = None
-        if problems or drawn is None:
-            return problems, None
+        answer: Dict[str, Any] = {"problems": [], "metrics": None, "loads": {}, "notes": []}
+        loaders: Dict[str, RehearsedLoader] = {}
         try:
-            return [], metric_names(cfg, model, *drawn)
+            for name in _LOADERS:
+                loaders[name] = self._loader(name, cfg[name], answer["problems"])
+                answer["loads"][name] = loaders[name].load()
+        except Refused as refused:
+            answer["problems"].append(str(refused))
+        except Exception as error:  # data that are away: the job says it in its own words
+            answer["notes"] += _gpu_note(error)
+        if len(loaders) < len(_LOADERS) or answer["problems"]:
+            return answer
+        try:
+            answer["metrics"] = metric_names(cfg, model, loaders["val_dataloader"])
+            answer["problems"] += self._step(cfg, model, loaders["train_dataloader"])
         except RuntimeError as error:
-            text = _text(error)
-            problem = f"the first validated sample does not fit the model: {text}."
-            return [problem] if _SHAPES.search(text) else [], None
-        except Exception:
-            return [], None
+            text = one_line(error)
+            sentence = f"the first validated sample does not fit the model: {text}."
+            answer["problems"] += [sentence] if _SHAPES.search(text) else []
+            answer["notes"] += _gpu_note(error)
+        except Exception as error:
+            answer["notes"] += _gpu_note(error)
+        return answer
+
+    def _loader(self, name: str, cfg: Any, problems: List[str]) -> RehearsedLoader:
+        """Return a loader and its first sample; what is wrong with it goes to `problems`."""
+        from mmengine.runner import Runner
+
+        try:
+            dataset, sample = self._draw(cfg)
+        except Refused as refused:
+            raise Refused(f"{name}: {refused}") from refused
+        made: List[Any] = []
+        drawn = _Kept({**cfg, "dataset": dataset})
+        wrong = refusal(name, lambda: made.append(Runner.build_dataloader(drawn, seed=0)))
+        if wrong is not None:
+            raise Refused(wrong)
+        rehearsed = RehearsedLoader(name, made[0], sample, self._ranks)
+        problems += shape_problems(rehearsed.shape, trained=name == "train_dataloader")
+        return rehearsed
 
     def _draw(self, loader: Any) -> Tuple[Any, Any]:
         """Return a loader's data set and its first sample."""
@@ -119,14 +136,45 @@ class Rehearsal:
         key = repr(loader["dataset"])
         if key not in self._samples:
             dataset = DATASETS.build(copy.deepcopy(loader["dataset"]))
+            if hasattr(dataset, "full_init"):
+                dataset.full_init()
             if len(dataset) == 0:
                 raise Refused("its data set is empty; check ann_file and split.")
             self._samples[key] = dataset, first_sample(dataset)
         return self._samples[key]
 
+    def _step(self, cfg: Any, model: Any, train: RehearsedLoader) -> List[str]:
+        """Return what a training step would end with; variants of one model share the answer."""
+        wrapping = (cfg.get("find_unused_parameters"), cfg.get("model_wrapper_cfg"))
+        key = repr([cfg["model"], cfg["train_dataloader"], *wrapping])
+        if key not in self._steps and self._spent < _STEPS_S:
+            began = time.monotonic()
+            self._steps[key] = step_problems(
+                cfg, model, train.loader.collate_fn, train.sample, train.shape
+            )
+            self._spent += time.monotonic() - began
+        return self._steps.get(key, [])
 
-class Refused(Exception):
-    """A sample that the chain cannot take; the text names the clip."""
+
+class _Kept(dict):
+    """A loader's config whose data set is not copied with it."""
+
+    def __deepcopy__(self, memo: Any) -> "_Kept":
+        return _Kept({k: v if k == "dataset" else copy.deepcopy(v, memo) for k, v in self.items()})
+
+
+def _gpu_note(error: BaseException) -> List[str]:
+    if not asks_for_gpu(str(error)):
+        return []
+    return [gpu_note("its loaders or its model ask", error)]
+
+
+def gpu_note(who: str, error: BaseException) -> str:
+    """Return the sentence for a config that asks for a GPU, which a rehearsal does not use."""
+    return (
+        f"{who} for a GPU before the training ({one_line(error)}), and no GPU is used before a "
+        "job; it is not rehearsed. Build it on the CPU: the job moves it to its GPU."
+    )
 
 
 def first_sample(dataset: Any) -> Any:
@@ -134,8 +182,10 @@ def first_sample(dataset: Any) -> Any:
     try:
         return dataset[0]
     except REFUSALS as error:
+        if asks_for_gpu(str(error)):
+            raise
         raise Refused(
-            f"the first clip{_clip(dataset)} does not pass the chain: {_text(error)}."
+            f"the first clip{_clip(dataset)} does not pass the chain: {one_line(error)}."
         ) from error
 
 
@@ -154,27 +204,16 @@ def _clip(dataset: Any) -> str:
     return f" ({name}; its joints are {form}, an array of (people, frames, joints, 2) is usual)"
 
 
-def metric_names(cfg: Any, model: Any, dataset: Any, sample: Any) -> List[str]:
+def metric_names(cfg: Any, model: Any, val: RehearsedLoader) -> List[str]:
     """Return the names of what a validation gives, from one sample through model and evaluator."""
     import torch
     from mmengine.evaluator import Evaluator
-    from mmengine.registry import FUNCTIONS
 
-    wanted = dict(cfg.val_dataloader.get("collate_fn") or {"type": "pseudo_collate"})
-    collate = FUNCTIONS.get(wanted.pop("type"))
-    batch = collate([sample], **wanted)
+    batch = val.loader.collate_fn([copy.deepcopy(val.sample)])
     evaluator = Evaluator(copy.deepcopy(cfg.val_evaluator))
-    evaluator.dataset_meta = getattr(dataset, "metainfo", None)
+    evaluator.dataset_meta = getattr(val.loader.dataset, "metainfo", None)
     model.eval()
     with torch.no_grad():
         outputs = model.val_step(batch)
     evaluator.process(data_samples=outputs, data_batch=batch)
     return sorted(str(name) for name in evaluator.evaluate(1))
-
-
-def _text(error: BaseException) -> str:
-    """Return an error in one line, its own cause in place of what wraps it."""
-    while isinstance(error.__cause__, Exception):
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": .")

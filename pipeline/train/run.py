@@ -16,6 +16,7 @@ from pipeline.train import checkpoints, distributed, keep_predictions, training_
 from pipeline.train.averaged_weights import AveragedWeightsHook
 from pipeline.train.epoch_end import EpochEndHook
 from pipeline.train.hooks import LoaderSeedHook, LossGuardHook, ProgressHook, SyncBuffersHook
+from pipeline.train.named_samples import name_samples
 from pipeline.train.outcome import JobFailure, Stage, write_outcome
 from pipeline.train.runner_config import job_config
 from pipeline.train.seeding import LoaderSeeds
@@ -130,6 +131,8 @@ def build(config: Any, rundir: RunDir, spec: TrialSpec, stage: Stage) -> JobRunn
     leave_out_subclasses(runner)
     # Building the loops here separates an unusable config or data set from a failing training.
     train_loop, val_loop = runner.train_loop, runner.val_loop
+    for loop in (train_loop, val_loop):
+        name_samples(loop.dataloader.dataset)
     seed, rank = int(runner.seed), distributed.rank()
     watch = LossGuardHook()
     progress = ProgressHook(rundir, watch) if rank == 0 else None

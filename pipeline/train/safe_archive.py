@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Callable, Dict, List, Tuple
 
 import torch
 
+from pipeline.shared.foreign_files import other_zip
 from pipeline.shared.safe_pickle import ALLOWED as ARRAYS
 from pipeline.shared.safe_pickle import PlainUnpickler, UnsafePickle
 
@@ -132,8 +133,7 @@ def _load_archive(stream: BinaryIO) -> Any:
         names = archive.namelist()
         root = next((n[: -len("data.pkl")] for n in names if n.endswith("/data.pkl")), None)
         if root is None:
-            arrays = names and all(name.endswith(".npy") for name in names)
-            raise ForeignArchive("an archive of NumPy arrays" if arrays else "another kind of zip")
+            raise ForeignArchive(other_zip(names))
         if f"{root}constants.pkl" in names:
             raise ForeignArchive("a TorchScript program (torch.jit.save)")
         if f"{root}byteorder" in names and archive.read(f"{root}byteorder") == b"big":

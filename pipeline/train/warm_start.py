@@ -4,6 +4,7 @@ import logging
 from typing import Any, Dict, List
 
 from pipeline.shared.counted import counted
+from pipeline.shared.files import shell_word
 from pipeline.train import init_prototypes
 from pipeline.train.checkpoint_file import CheckpointError, read_checkpoint, state_dict_of
 from pipeline.train.weights import KINDS, classifier_mismatch, compare, rename
@@ -87,7 +88,7 @@ def _refuse_misfit(report: Dict[str, Any], start: Dict[str, Any]) -> None:
         raise WarmStartError(
             f"Only {report['matched_share']:.1%} of the weights that {path} should have "
             f"({KINDS[report['kind']]}) fit the model; warm_start.min_matched is {least:.0%}. "
-            f"See why: pcan checkpoint inspect {path}"
+            f"See why: pcan checkpoint inspect {shell_word(path)}"
         )
     mismatch = classifier_mismatch(report)
     if mismatch and start.get("expect") is not None:

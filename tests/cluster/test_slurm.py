@@ -107,9 +107,9 @@ def test_a_trial_ends_once_whatever_happens_to_its_job(
     cluster.wait(launch, code)
     if code:
         assert "was cancelled; no other takes its place" in cluster.said()
-        until(lambda: not cluster.project.job_pids(), "no process is left", limit_s=10)
+        until(lambda: not cluster.project.job_pids(), "no process is left")
         cluster.wait(cluster.launch())
-    until(lambda: not cluster.project.job_pids(), "no process is left", limit_s=10)
+    until(lambda: not cluster.project.job_pids(), "no process is left")
     trial = cluster.project.status()["baseline/0"]
     assert (trial["state"], trial["epochs"]) == ("COMPLETE", EPOCHS), cluster.said()
     assert trial["attempts"] == 2, cluster.logs()
@@ -131,7 +131,7 @@ def test_the_time_limit_itself_lets_the_trial_go_on_in_the_requeued_job(
     cluster.sweep(epochs=16, sleep=2, slurm="{time: '2', signal_s: 30}")
     launch = cluster.launch()
     cluster.wait(launch)
-    until(lambda: not cluster.project.job_pids(), "no process is left", limit_s=10)
+    until(lambda: not cluster.project.job_pids(), "no process is left")
     trial = cluster.project.status()["baseline/0"]
     assert (trial["state"], trial["epochs"]) == ("COMPLETE", 16), cluster.told()
     assert trial["attempts"] >= 2 and trial["job"]["restarts"] >= 1, cluster.told()
@@ -151,7 +151,7 @@ def test_stop_cancels_what_waits_and_ends_what_runs(cluster, until: Callable[...
     assert "Cancelled pending SLURM jobs" in stopped.stderr
     cluster.wait(launch, 75)
     assert not {"PENDING", "RUNNING"} & {state.split()[0] for state in cluster.states()}
-    until(lambda: not cluster.project.job_pids(), "no process is left", limit_s=10)
+    until(lambda: not cluster.project.job_pids(), "no process is left")
     phases = sorted(trial["phase"] for trial in cluster.project.status().values())
     assert phases == ["interrupted", "interrupted", "waiting"]
 

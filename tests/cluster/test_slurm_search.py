@@ -33,7 +33,7 @@ def searched(cluster: Cluster) -> dict:
 def test_a_ladder_pauses_and_goes_on_across_jobs(cluster, until: Callable[..., None]) -> None:
     cluster.write(VARIANTS, "search: {rule: ladder, read: best, at: [0.5], finish: 1, seed: 3}\n")
     cluster.wait(search(cluster, "--trials", "4", "--wandb", "offline"))
-    until(lambda: not cluster.project.job_pids(), "no process is left", limit_s=10)
+    until(lambda: not cluster.project.job_pids(), "no process is left")
     trials = searched(cluster)
     told = cluster.told()
     assert sorted(t["state"] for t in trials.values()) == ["COMPLETE"] * 2 + ["PRUNED"] * 2, told
@@ -60,7 +60,7 @@ def test_a_search_stops_at_its_hours_and_asks_for_no_job_until_there_are_more(
 ) -> None:
     cluster.write(VARIANTS.replace("sleep: 0.5", "sleep: 2"), "search: {rule: none}\n")
     cluster.wait(search(cluster, "--gpu-hours", str(30 / 3600)), 75)
-    until(lambda: not cluster.project.job_pids(), "no process is left", limit_s=10)
+    until(lambda: not cluster.project.job_pids(), "no process is left")
     trials = searched(cluster)
     assert {t["phase"] for t in trials.values()} <= {"interrupted", "done"}, cluster.told()
     stopped = {name: t for name, t in trials.items() if t["phase"] == "interrupted"}

@@ -166,7 +166,7 @@ def test_nothing_to_prepare_is_an_error(tmp_path):
 def test_the_pool_survives_hanging_crashing_and_raising_tasks():
     # `eval` is a function that any process can import.
     hang, crash, fail = "__import__('time').sleep(99)", "__import__('os')._exit(7)", "int('x')"
-    tasks = ["1", hang, "2", crash, "3", fail, "4"]
+    tasks = ["1", "2", hang, crash, "3", fail, "4"]
     done = {one.task: one for one in run(eval, tasks, workers=2, limit_s=4)}
     assert [done[task].result for task in "1234"] == [1, 2, 3, 4]
     assert "longer than 4 s" in done[hang].error

@@ -91,6 +91,27 @@ def test_an_earlier_start_of_the_job_explains_nothing(rundir: RunDir) -> None:
     assert classify_exit(rundir, 1, 2, start).cause == "lost_worker"
 
 
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        ("RuntimeError: DataLoader worker (pid 7) is killed by signal: Bus error. It", "limit"),
+        (
+            "RuntimeError: unable to write to file </torch_1>: No space left on device (28)",
+            "limit",
+        ),
+        ("ValueError: my own\n", "code_error"),
+    ],
+)
+def test_a_limit_counts_where_it_ended_the_rank_and_not_where_it_was_survived(
+    tmp_path, log, cause
+) -> None:
+    rundir = RunDir(tmp_path)
+    survived = "OSError: [Errno 24] Too many open files\n" if cause == "code_error" else ""
+    head = "Traceback (most recent call last):\n  File 'x', line 1\n"
+    rundir.rank_log(0).write_text(f"{survived}{head}{log}")
+    assert cause in str(classify_exit(rundir, 1, 1).cause)
+
+
 def test_a_kill_for_lack_of_memory_is_told_as_such(rundir: RunDir, tmp_path, monkeypatch) -> None:
     events = tmp_path / "memory.events"
     events.write_text("oom 3\noom_kill 1\n")

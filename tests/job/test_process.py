@@ -25,8 +25,7 @@ def test_a_stranger_with_the_same_name_is_spared_even_by_its_pid() -> None:
         assert pids_of("token-a") == [mine.pid]
         for process in (mine, stranger, neighbour):
             signal_marked(process.pid, "token-a", signal.SIGKILL)
-        assert mine.wait(10) == -9
-        time.sleep(0.1)
+        assert mine.wait(120) == -9
         assert stranger.poll() is None and neighbour.poll() is None
         signal_marked(mine.pid, "token-a", signal.SIGKILL)  # gone: no error
     finally:
@@ -53,7 +52,7 @@ def test_a_job_dies_with_its_launcher_even_if_torchrun_is_stopped(tmp_path: Path
     os.kill(int(launcher.stdout.readline()), signal.SIGSTOP)
     launcher.kill()
     launcher.communicate()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 240
     while pids_of("token-dies") and time.monotonic() < deadline:
         time.sleep(0.05)
     assert pids_of("token-dies") == []

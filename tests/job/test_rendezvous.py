@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.job.rendezvous import Rendezvous, remove_stale
+from pipeline.job.rendezvous import Rendezvous, most_bytes, remove_stale
 
 #: Says where it meets, then waits to be killed.
 LAUNCHER = (
@@ -40,7 +40,7 @@ def test_what_a_killed_launcher_left_goes_and_what_is_held_stays(
         remove_stale(stale_s=0)
         assert folders(tmp_path) == sorted([left, mine.path]), "both are held"
         launcher.kill()
-    remove_stale()
+    remove_stale(stale_s=3600)
     assert folders(tmp_path) == sorted([left, mine.path]), "its ranks may still be ending"
     remove_stale(stale_s=0)
     assert folders(tmp_path) == [mine.path]
@@ -57,3 +57,51 @@ def test_a_strangers_folder_or_link_of_that_name_is_let_alone(tmp_path: Path) ->
     (tmp_path / "pcan-job-link").symlink_to(target)
     remove_stale(stale_s=0)
     assert (tmp_path / "pcan-job-mine").is_dir() and target.is_dir()
+
+
+def named(monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    for key in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.setenv(key, folder)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+
+@pytest.mark.parametrize("letter", ["t", "語", " ", "%"])
+def test_a_temporary_folder_too_long_for_sockets_gives_way_to_a_short_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, letter: str
+) -> None:
+    size = len(letter.encode())
+    for over in (0, size):
+        least = most_bytes() - len(str(tmp_path)) - 1
+        folder = tmp_path / (letter * ((least + over) // size))
+        folder.mkdir()
+        named(monkeypatch, str(folder))
+        env: dict[str, str] = {}
+        mine = Rendezvous()
+        mine.prepare(env)
+        short = len(os.fsencode(mine.path)) < 60
+        assert (env["TMPDIR"] == (mine.path if over else str(folder))) and short == bool(over)
+        mine.close()
+
+
+def test_a_socket_of_every_kind_fits_into_the_longest_folder(tmp_path: Path) -> None:
+    import socket
+
+    folder = tmp_path / ("x" * (most_bytes() - len(str(tmp_path)) - 1))
+    for name in ("torch-shm-dir-abcdef/manager.sock", "pymp-abcdefgh/listener-abcdefgh"):
+        path = folder / name
+        path.parent.mkdir(parents=True)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+
+
+@pytest.mark.parametrize("missing", ["no/such/folder", "a-file"])
+def test_a_temporary_folder_that_cannot_be_used_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    (tmp_path / "a-file").touch()
+    named(monkeypatch, str(tmp_path / missing))
+    env: dict[str, str] = {}
+    mine = Rendezvous()
+    mine.prepare(env)
+    assert Path(env["TMPDIR"]).is_dir() and str(tmp_path) not in env["TMPDIR"]
+    mine.close()

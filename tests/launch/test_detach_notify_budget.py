@@ -60,7 +60,7 @@ def test_a_detached_launch_survives_the_logout_and_can_be_watched_and_stopped(
     done = project.run(*words)
     assert done.returncode == 0, done.stderr
     pid = int(done.stderr.split("pid ")[1].split(",")[0])
-    until(lambda: project.epochs("baseline/0")[-1:] == [1], "epoch 1")
+    until(lambda: project.epochs("baseline/0")[-1:] >= [1], "epoch 1")
     os.kill(pid, signal.SIGHUP)
     until(lambda: len(project.epochs("baseline/0")) >= 2, "an epoch after SIGHUP")
 
@@ -70,7 +70,7 @@ def test_a_detached_launch_survives_the_logout_and_can_be_watched_and_stopped(
     line = watch.stdout.readline()
     assert line.startswith("baseline/0 epoch ") and "top-1 " in line and " left" in line
     os.kill(watch.pid, signal.SIGINT)
-    assert "No longer watching; tiny keeps running" in watch.communicate(timeout=60)[0]
+    assert "No longer watching; tiny keeps running" in watch.communicate(timeout=240)[0]
     screen = Screen(project, "sweep", "watch", "tiny")
     until(lambda: "next gate" in screen.text, "the table is drawn")
     until(lambda: len(re.findall(r"baseline/0 +\d+/40 +", screen.text)) >= 2, "it is drawn anew")
@@ -78,7 +78,7 @@ def test_a_detached_launch_survives_the_logout_and_can_be_watched_and_stopped(
     assert project.run("sweep", "stop", "tiny").returncode == 0
     until(lambda: not alive(pid), "the launch has ended")
     assert project.status()["baseline/0"]["phase"] == "interrupted"
-    assert screen.process.wait(60) == 0, screen.text
+    assert screen.process.wait(240) == 0, screen.text
     assert "baseline/0 interrupted" in screen.text
     log = (project.root / "runs" / "tiny" / "launch.log").read_text()
     assert "baseline/0 epoch 1/40: top-1 55.00 %" in log and "Traceback" not in log

@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 import pytest
 
+from pipeline.study.db.urls import sqlite_url
+
 TOP1 = "val_evaluator.top1: [0.6, 0.7, 0.8, 0.85]"
 SLOW = f"  baseline: {{set: {{train_cfg.max_epochs: 4, model.sleep: 0.25, {TOP1}}}}}\n"
 FAULTS = {
@@ -125,7 +127,7 @@ def told_by_status(project, storage: str) -> dict[str, tuple[object, ...]]:
 
 def test_a_lost_storage_is_refilled_from_the_run_directories(faulty) -> None:
     project, _, trials = faulty
-    old, new = (f"sqlite:///{project.root}/runs/{name}.db" for name in ("pcan", "new"))
+    old, new = (sqlite_url(project.root / "runs" / f"{n}.db") for n in ("pcan", "new"))
     for _ in range(2):  # safe to repeat
         done = project.run("doctor", "tiny", "--rebuild", "--storage", new)
         assert done.returncode == 0, done.stderr
@@ -137,12 +139,27 @@ def test_a_lost_storage_is_refilled_from_the_run_directories(faulty) -> None:
     assert " starts on " not in again.stderr, again.stderr
 
 
+def test_a_damaged_storage_is_kept_aside_and_refilled(faulty) -> None:
+    project, _, _ = faulty
+    runs = project.root / "runs"
+    old, bad = sqlite_url(runs / "pcan.db"), sqlite_url(runs / "bad.db")
+    whole = (runs / "pcan.db").read_bytes()
+    (runs / "bad.db").write_bytes(whole[: len(whole) // 2])
+    met = project.run("sweep", "status", "tiny", "--storage", bad)
+    assert met.returncode == 4 and "pcan doctor --rebuild --storage" in met.stderr, met.stderr
+    done = project.run("doctor", "--rebuild", "--storage", bad)
+    assert done.returncode == 0 and "kept as runs/bad.db.damaged-" in done.stderr, done.stderr
+    assert told_by_status(project, bad) == told_by_status(project, old)
+    (aside,) = runs.glob("bad.db.damaged-*[0-9]")
+    assert aside.stat().st_size == len(whole) // 2
+
+
 def test_a_backup_is_a_whole_storage(faulty) -> None:
     project, _, _ = faulty
     done = project.run("sweep", "backup", "--out", "copy.db")
     assert done.returncode == 0, done.stderr
     assert (project.root / "copy.db").stat().st_mode & 0o077 == 0
-    copy, old = (f"sqlite:///{project.root}/{name}" for name in ("copy.db", "runs/pcan.db"))
+    copy, old = (sqlite_url(project.root / name) for name in ("copy.db", "runs/pcan.db"))
     assert told_by_status(project, copy) == told_by_status(project, old)
 
 
@@ -152,7 +169,7 @@ def test_kills_of_torchrun_and_of_a_data_worker_cost_no_epoch(project, until) ->
     project.sweep(SLOW.replace("model.sleep", "train_dataloader.num_workers: 1, model.sleep"))
     launch = project.start(*project.launch_words())
     for epoch, members in ((1, torchrun_of), (2, data_workers_of)):
-        until(lambda e=epoch: project.epochs("baseline/0")[-1:] == [e], f"epoch {epoch}")
+        until(lambda e=epoch: project.epochs("baseline/0")[-1:] >= [e], f"epoch {epoch}")
         until(lambda m=members: bool(m(project)), "a process to kill")
         os.kill(members(project)[0], signal.SIGKILL)
     text = launch.communicate(timeout=300)[0]
@@ -169,34 +186,36 @@ def test_a_launch_goes_on_from_the_newest_good_checkpoint_and_never_from_zero(
     file = project.root / "sweeps" / "tiny.yaml"
     file.write_text(file.read_text().replace("stop_grace_s: 20", "stop_grace_s: 1"))
     first = project.start(*project.launch_words())
-    until(lambda: project.epochs("baseline/0")[-1:] == [2], "epoch 2")
+    until(lambda: project.epochs("baseline/0")[-1:] >= [2], "epoch 2")
     os.kill(first.pid, signal.SIGTERM)
-    text = first.communicate(timeout=60)[0]
+    text = first.communicate(timeout=240)[0]
     assert first.returncode == 75 and "SIGTERM: stopping" in text, text
     assert project.status()["baseline/0"]["phase"] == "interrupted"
     assert project.job_pids() == []
 
+    last = project.epochs("baseline/0")[-1]  # 2, or 3 on a busy machine
     kept = project.root / "kept"
     checkpoints = project.folder("baseline/0") / "checkpoints"
     shutil.move(checkpoints, kept)
     refused = project.launch()
     assert refused.returncode == 5, refused.stderr
-    assert "has measured 2 epochs, but none of its checkpoints" in refused.stderr
+    assert f"has measured {last} epochs, but none of its checkpoints" in refused.stderr
     shutil.rmtree(checkpoints)
     shutil.move(kept, checkpoints)
 
-    os.truncate(checkpoints / "epoch_2.pth", 500)
-    (checkpoints / ".epoch_3.pth.torn").write_bytes(b"half")
+    os.truncate(checkpoints / f"epoch_{last}.pth", 500)
+    (checkpoints / f".epoch_{last + 1}.pth.torn").write_bytes(b"half")
     second = project.launch()
     assert second.returncode == 0, second.stderr
-    assert "going on after epoch 1: " in second.stderr
-    damaged = "checkpoints/epoch_2.pth is damaged and is kept as epoch_2.damaged; epoch_1.pth is"
+    assert f"going on after epoch {last - 1}: " in second.stderr
+    damaged = f"checkpoints/epoch_{last}.pth is damaged and is kept as epoch_{last}.damaged"
+    damaged += f"; epoch_{last - 1}.pth is"
     assert f"baseline/0: {damaged} taken instead." in second.stderr
     assert project.epochs("baseline/0") == [1, 2, 3, 4]
     assert project.status()["baseline/0"]["state"] == "COMPLETE"
     assert values_in_optuna(project, "baseline") == {1: 0.6, 2: 0.7, 3: 0.8, 4: 0.85}
     log = (project.folder("baseline/0") / "rank0.log").read_text()
-    assert "Going on after epoch 1" in log
+    assert f"Going on after epoch {last - 1}" in log
     assert not list(checkpoints.glob(".epoch_*"))
 
 
@@ -206,10 +225,10 @@ def test_three_times_ctrl_c_ends_everything_at_once(project, until) -> None:
     project.sweep(SLOW.replace("0.25", "30"))
     launch = project.start(*project.launch_words())
     until(lambda: len(project.job_pids()) >= 3, "the ranks are up")
-    for _ in range(3):
+    while launch.poll() is None:  # a busy launch may take two signals for one
         os.kill(launch.pid, signal.SIGINT)
-        time.sleep(0.2)
-    text = launch.communicate(timeout=60)[0]
+        time.sleep(0.5)
+    text = launch.communicate(timeout=240)[0]
     assert launch.returncode == 130 and "Killing every process" in text, text
     assert project.job_pids() == []
     assert project.status()["baseline/0"]["phase"] == "interrupted"
@@ -221,7 +240,7 @@ def test_training_goes_on_without_its_storage_and_the_next_launch_reports_it(
     monkeypatch.setenv("PCAN_STORAGE_PATIENCE_S", "3")
     project.sweep(SLOW)
     launch = project.start(*project.launch_words())
-    until(lambda: project.epochs("baseline/0")[-1:] == [1], "epoch 1")
+    until(lambda: project.epochs("baseline/0")[-1:] >= [1], "epoch 1")
     away = project.root / "away"
     away.mkdir()
     for file in (project.root / "runs").glob("pcan.db*"):

@@ -56,7 +56,6 @@ def stranger(driver: Path):
         (None, "3,1", [3, 1]),
         (None, "GPU-2,GPU-0", [2, 0]),
         ("1", "1,3", [1]),
-        (None, "", []),
     ],
 )
 def test_gpus_are_chosen_by_option_and_environment(driver, wanted, visible, chosen) -> None:

@@ -45,7 +45,7 @@ def test_a_rank_stopped_by_a_signal_is_a_stall_and_its_job_is_ended(
     file = project.root / "sweeps" / "tiny.yaml"
     file.write_text(file.read_text().replace("lost_worker: 2", "stall: 1"))
     launch = project.start(*project.launch_words())
-    until(lambda: project.epochs("baseline/0")[-1:] == [2], "epoch 2")
+    until(lambda: project.epochs("baseline/0")[-1:] >= [2], "epoch 2")
     stopped = rank_pid(project, 1)
     os.kill(stopped, signal.SIGSTOP)
     text = launch.communicate(timeout=400)[0]
@@ -93,7 +93,7 @@ def test_a_disk_that_fills_up_under_a_job_costs_no_epoch(project, until, small_d
     fill, make_room = small_disk
     project.sweep(SLOW.replace("model.sleep", "model.width: 256, model.sleep"))
     launch = project.start(*project.launch_words())
-    until(lambda: project.epochs("baseline/0")[-1:] == [1], "epoch 1")
+    until(lambda: project.epochs("baseline/0")[-1:] >= [1], "epoch 1")
     fill()
     text = launch.communicate(timeout=300)[0]
     assert launch.returncode in (4, 5) and "Traceback" not in text, text
@@ -143,10 +143,10 @@ def test_patience_after_a_kill_ends_at_the_epoch_of_the_unbroken_run(project, un
         f"  baseline: {{set: {{train_cfg.max_epochs: 8, {values}, model.sleep: 0.2}}}}\n"
     )
     first = project.start(*project.launch_words())
-    until(lambda: project.epochs("baseline/0")[-1:] == [4], "two epochs of three without a gain")
+    until(lambda: project.epochs("baseline/0")[-1:] >= [4], "two epochs of three without a gain")
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
-    until(lambda: project.job_pids() == [], "no process is left", limit_s=10)
+    until(lambda: project.job_pids() == [], "no process is left")
     again = project.launch()
     assert again.returncode == 0, again.stderr
     trial = project.status()["baseline/0"]

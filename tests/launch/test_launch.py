@@ -36,6 +36,11 @@ def test_a_failed_gate_is_followed_by_the_fallback_and_the_winner_is_exported(pr
 
     again = project.launch()
     assert again.returncode == 0 and "starts" not in again.stderr
+    said = again.stderr.splitlines()[-3:]
+    assert said[0] == "better is complete, which ends the ladder."
+    assert said[1].startswith("Goal 90.00 %. Best: better/0 with 90.00 %")
+    assert said[2] == "Compare: pcan sweep compare tiny   Export: pcan sweep best tiny"
+    assert project.run("sweep", "status", "tiny").stdout.splitlines()[-2:] == said[1:]
 
     exported = project.run("sweep", "best", "tiny", "--json")
     record = json.loads(exported.stdout)
@@ -74,11 +79,11 @@ def test_ctrl_c_in_mid_epoch_goes_on_from_the_last_checkpoint(
 ) -> None:
     project.sweep(SLOW)
     first = project.start(*project.launch_words())
-    until(lambda: project.epochs("baseline/0")[-1:] == [1], "epoch 1")
+    until(lambda: project.epochs("baseline/0")[-1:] >= [1], "epoch 1")
     os.kill(first.pid, signal.SIGINT)
     wait_for_line(first, "Press Ctrl-C again")
     os.kill(first.pid, signal.SIGINT)
-    text = first.communicate(timeout=60)[0]
+    text = first.communicate(timeout=240)[0]
     assert first.returncode == 130, text
     trial = project.status()["baseline/0"]
     assert (trial["state"], trial["phase"], trial["cause"]) == (
@@ -87,6 +92,9 @@ def test_ctrl_c_in_mid_epoch_goes_on_from_the_last_checkpoint(
         "interrupted",
     )
     assert project.job_pids() == []
+    command = "pcan sweep launch tiny --device cpu --wandb disabled"
+    assert f"Go on: {command}" in text.splitlines()
+    assert project.run("sweep", "status", "tiny").stdout.splitlines()[-1] == f"Go on: {command}"
     second = project.launch()
     assert second.returncode == 0, second.stderr
     assert "going on after epoch" in second.stderr
@@ -106,10 +114,10 @@ def test_kill_of_the_launch_leaves_no_process_and_the_trial_is_taken_up(
 ) -> None:
     project.sweep(SLOW)
     first = project.start(*project.launch_words())
-    until(lambda: project.epochs("baseline/0")[-1:] == [1], "epoch 1")
+    until(lambda: project.epochs("baseline/0")[-1:] >= [1], "epoch 1")
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
-    until(lambda: project.job_pids() == [], "no process is left", limit_s=5)
+    until(lambda: project.job_pids() == [], "no process is left")
     assert project.status()["baseline/0"]["phase"] == "interrupted"
     second = project.launch()
     assert second.returncode == 0, second.stderr

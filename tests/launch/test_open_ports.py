@@ -27,7 +27,7 @@ def listening(pid: int) -> set[str]:
 
 
 def test_no_process_of_a_job_listens_beyond_the_loopback_address(project, until) -> None:
-    project.sweep("  baseline: {set: {train_cfg.max_epochs: 4, model.sleep: 0.3}}\n")
+    project.sweep("  baseline: {set: {train_cfg.max_epochs: 400, model.sleep: 0.3}}\n")
     launch = project.start(*project.launch_words())
     until(lambda: len(project.epochs("baseline/0")) > 0, "epoch 1")
     places = {}
@@ -37,7 +37,7 @@ def test_no_process_of_a_job_listens_beyond_the_loopback_address(project, until)
         places.setdefault(role, set()).update(listening(pid))
     os.kill(launch.pid, signal.SIGINT)
     os.kill(launch.pid, signal.SIGINT)
-    launch.communicate(timeout=60)
+    launch.communicate(timeout=240)
     assert places.keys() == {"torchrun", "rank"}
     assert places["torchrun"] == set(), "torchrun meets its ranks in files"
     assert places["rank"], "the ranks' own sockets would be seen"

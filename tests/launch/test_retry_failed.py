@@ -33,7 +33,8 @@ def test_launch_and_status_name_the_command_that_runs_a_failed_recipe_again(brok
     project, _, _ = broken
     again = project.launch()
     assert again.returncode == 3 and " starts on " not in again.stderr
-    assert again.stderr.rstrip().endswith(f"with the cause removed, run it again: {COMMAND}.")
+    assert f"with the cause removed, run it again: {COMMAND}." in again.stderr
+    assert again.stderr.splitlines()[-1].endswith(COMMAND)
     assert COMMAND in project.run("sweep", "status", "tiny").stdout.splitlines()[-1]
     assert project.status()["baseline/0"]["retry"] == COMMAND
     named = project.launch("--policy", "all")

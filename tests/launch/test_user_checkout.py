@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import export_readme
+import older_environments
 import user_checkout
 
 pytestmark = pytest.mark.slow
@@ -35,14 +37,18 @@ ladder: {start: baseline, after: [{epoch: 1, below: 0.95, next: [softer]}]}
 """
 
 
-@pytest.fixture
-def lab(project):
+@pytest.fixture(params=["this", *older_environments.TORCH])
+def lab(request, project):
     """A project with a second environment and a fork; jobs run by these."""
-    python = user_checkout.second_environment(project.root / "env")
+    if request.param == "this":
+        python = user_checkout.second_environment(project.root / "env")
+    else:
+        python = Path(older_environments.python_with(request.param))
     for name in user_checkout.LACKING:
         words = [str(python), "-I", "-c", f"import {name}"]
         assert subprocess.run(words, stderr=subprocess.DEVNULL, check=False).returncode != 0
     user_checkout.fork(project.root / "fork")
+    project.python = "env/bin/python" if request.param == "this" else python
     return project
 
 
@@ -57,12 +63,14 @@ def lines_of_their_hook(lab, sweep: str, trial: str) -> list[str]:
 def test_a_fork_in_an_older_environment_runs_a_sweep_unchanged(lab) -> None:
     user_checkout.poses(lab.root / "ann.pkl")
     (lab.root / "lab.py").write_text(user_checkout.CONFIG)
-    (lab.root / "sweeps" / "lab.yaml").write_text(SWEEP)
+    text = SWEEP.replace("python: env/bin/python", f"python: {lab.python}")
+    (lab.root / "sweeps" / "lab.yaml").write_text(text)
 
     done = lab.run("sweep", "launch", "lab", "--device", "cpu", "--wandb", "disabled")
     assert done.returncode == 0, done.stderr
+    said = done.stderr + "".join(f.read_text() for f in (lab.root / "runs" / "lab").glob("*.log"))
     for told in ("has WandbVisBackend", "has EarlyStoppingHook", "says resume=True"):
-        assert f"lab.py {told}, which is left out" in done.stderr
+        assert f"lab.py {told}, which is left out" in said
     states = {
         f"{study['variant']}/{trial['number']}": (trial["state"], trial["epochs"])
         for study in json.loads(lab.run("sweep", "status", "lab", "--json").stdout)["studies"]
@@ -76,6 +84,21 @@ def test_a_fork_in_an_older_environment_runs_a_sweep_unchanged(lab) -> None:
     assert lines_of_their_hook(lab, "lab", "softer/0") == ["0", "1"]
     config = lab.root / "runs" / "lab" / "softer" / "0" / "config.py"
     assert "sharpness=1.0" in config.read_text()
+    assert_that_its_export_can_be_used(lab)
+
+
+def assert_that_its_export_can_be_used(lab) -> None:
+    """Both commands of its README give the recorded accuracy, without pcan."""
+    assert lab.run("sweep", "best", "lab").returncode == 0
+    folder = lab.root / "exports" / "lab"
+    record = json.loads((folder / "best.json").read_text())
+    assert "pipeline.train" not in (folder / "config.py").read_text()
+    assert "LabStop" not in (folder / "config.py").read_text()
+    commands = export_readme.blocks(folder)
+    for title in ("Test:", "or by the checkout's own program:"):
+        output = export_readme.run(folder, commands[title])
+        found = export_readme.measured(output, "fork/right")
+        assert found == pytest.approx(record["top1"], abs=1e-3)
 
 
 def test_the_demo_runs_through_a_fork_in_an_older_environment(lab) -> None:
@@ -88,7 +111,7 @@ def test_the_demo_runs_through_a_fork_in_an_older_environment(lab) -> None:
         ("config: configs/pcan_demo.py", "config: lab_demo.py"),
         ("metric: acc/RGBPose_1:1_top1", "metric: fork/right"),
         ("\n  branches: {rgb: acc/rgb_top1, pose: acc/pose_top1}", ""),
-        ("job:\n", "job:\n  python: env/bin/python\n  code_root: fork\n"),
+        ("job:\n", f"job:\n  python: {lab.python}\n  code_root: fork\n"),
     ):
         assert old in demo, old
         demo = demo.replace(old, new)

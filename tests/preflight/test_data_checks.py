@@ -1,15 +1,18 @@
 """The doctor on a real small data set: sound, and then with everything wrong at once."""
 
 import pickle
+import re
 from pathlib import Path
 
 import pytest
 
 from pipeline.data.demo import make_demo
+from pipeline.errors import InputError
 from pipeline.job.resolve import Resolution
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.preflight.finding import CheckContext, CheckFinding
+from pipeline.preflight.machine_overrides import missing_data_hint
 from pipeline.preflight.plan_checks import check_data
 
 
@@ -21,13 +24,64 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def findings(root: Path, data: Path) -> list[CheckFinding]:
-    context = CheckContext(
-        project=Project(root),
-        sweep=read_sweep(root / "sweeps" / "demo.yaml", root),
-        data_root=str(data),
-        resolution=Resolution(base={"num_classes": 8}, configs={}),
-    )
-    return list(check_data(context))
+    return list(check_data(context_of(root, data)))
+
+
+def context_of(root: Path, data: Path, sweep: Path | None = None) -> CheckContext:
+    plan = read_sweep(sweep or root / "sweeps" / "demo.yaml", root)
+    nothing = Resolution(base={}, configs={})
+    given = {"data_root": str(data)}
+    return CheckContext(project=Project(root), sweep=plan, sets=given, resolution=nothing)
+
+
+def variant_sweep(root: Path, folder: Path, more: str) -> Path:
+    """Write the demo's plan with one more override of its variant lr-0.02."""
+    text = (root / "sweeps" / "demo.yaml").read_text()
+    old = "set: {optim_wrapper.optimizer.lr: 2e-2"
+    assert old in text
+    (folder / "demo.yaml").write_text(text.replace(old, f"{old}, {more}"))
+    return folder / "demo.yaml"
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("model.cls_head.num_classes: 4", "lr-0.02: train_dataloader: .* label outside 0...3"),
+        ("val_dataloader.dataset.split: other", "lr-0.02: val_dataloader: .*other"),
+        (
+            "val_dataloader.dataset.ann_file: elsewhere.pkl",
+            "The annotation is missing: .*elsewhere.pkl. Put it there, or correct --set data_root",
+        ),
+    ],
+)
+def test_the_data_of_each_variant_are_looked_at(root, demo, tmp_path, more, told) -> None:
+    context = context_of(root, demo, variant_sweep(root, tmp_path, more))
+    messages = [found.message for found in check_data(context)]
+    assert messages and re.match(told, messages[0]), messages
+    others = ("baseline", "pose-1.5", "start")
+    assert not [one for one in messages if any(name in one for name in others)]
+
+
+def test_a_path_that_is_set_is_judged_and_an_unknown_one_is_refused(root, demo) -> None:
+    context = context_of(root, demo)
+    context.sets = {**context.sets, "val_dataloader.dataset.ann_file": "moved.pkl"}
+    assert ["moved.pkl" in found.message for found in check_data(context)] == [True]
+    context.sets = {**context.sets, "val_dataloder.dataset.ann_file": "moved.pkl"}
+    with pytest.raises(InputError, match=r"--set val_dataloder.*Did you mean \"val_dataloader"):
+        list(check_data(context))
+
+
+@pytest.mark.parametrize(
+    ("sets", "root", "text", "told"),
+    [
+        ({}, None, "data_root = 'd'\n", "say where the data lies: --set data_root=DIR"),
+        ({"data_root": "x"}, "x", "data_root = 'd'\n", "correct --set data_root."),
+        ({}, "x", "data_root = 'd'\n", "correct data.root in the sweep file."),
+        ({}, None, "a = 'd'\n", "--set train_dataloader.dataset.ann_file=FILE"),
+    ],
+)
+def test_a_hint_is_not_repeated_after_it_was_followed(sets, root, text, told) -> None:
+    assert told in missing_data_hint(sets, root, text)
 
 
 def test_all_that_is_wrong_with_the_data_is_told_at_once(root: Path, demo: Path) -> None:
@@ -44,7 +98,7 @@ def test_all_that_is_wrong_with_the_data_is_told_at_once(root: Path, demo: Path)
     told = " ".join(f.message for f in findings(root, demo))
     for part in (
         "have a label outside 0...7",
-        "have joints that are NaN",
+        "joints that are NaN",
         "videos are missing, first: ",
         "cannot be decoded",
     ):

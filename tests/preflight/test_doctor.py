@@ -71,7 +71,7 @@ def test_labels_that_the_head_has_no_class_for_are_named() -> None:
 def test_joints_that_are_missing_or_nan_are_named() -> None:
     clips = [clip("a", 0), clip("b", 0, np.nan), {"frame_dir": "c", "label": 0}]
     missing, broken = joint_findings(clips, "train")
-    assert missing.severity == "error" and "1 clips have no joints: c" in missing.message
+    assert missing.severity == "error" and "1 clip has no joints: c" in missing.message
     assert broken.severity == "warning" and "NaN: b" in broken.message
 
 
@@ -111,8 +111,8 @@ def test_what_is_no_checkpoint_is_refused_before_any_job(warm, content, told) ->
 def test_starting_weights_other_than_those_named_are_refused(warm) -> None:
     sweep, project = warm
     file = project.root / "s.yaml"
-    (project.root / "w.pth").write_bytes(b"PK weights")
-    digest = hashlib.sha256(b"PK weights").hexdigest()
+    (project.root / "w.pth").write_bytes(b"PK\x03\x04 weights")
+    digest = hashlib.sha256(b"PK\x03\x04 weights").hexdigest()
     for named, told in ((digest, None), ("0" * 64, "w.pth is another file than the sweep names")):
         line = f"warm_start: {{checkpoint: w.pth, sha256: '{named}'}}"
         file.write_text(file.read_text().replace("warm_start: {checkpoint: w.pth}", line))

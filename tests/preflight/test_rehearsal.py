@@ -19,18 +19,6 @@ REFUSED = {
         'train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=2)',
         'train_cfg has type "EpochBasedTrainLoop" and by_epoch=True',
     ),
-    "optimizer": (
-        'optim_wrapper = dict(optimizer=dict(type="Adam"))',
-        "optim_wrapper cannot be built: TypeError: ",
-    ),
-    "evaluator": (
-        "val_evaluator = dict(best=True)",
-        "val_evaluator cannot be built: TypeError: ",
-    ),
-    "hook": (
-        'custom_hooks = [dict(type="IterTimerHook", every=1)]',
-        "custom_hooks.0 cannot be built",
-    ),
     "metric": (
         'val_evaluator = dict(names=("a", "rgb_top1", "pose_top1"))',
         'the validation has no metric "acc/RGBPose_1:1_top1"',
@@ -38,11 +26,6 @@ REFUSED = {
     "sample": (
         "val_dataloader = dict(dataset=dict(length=0))",
         "val_dataloader: its data set is empty",
-    ),
-    "shapes": (
-        "train_dataloader = dict(dataset=dict(features=9))\n"
-        "val_dataloader = dict(dataset=dict(features=9))",
-        "the first validated sample does not fit the model: RuntimeError: ",
     ),
 }
 
@@ -135,4 +118,5 @@ def test_what_only_a_job_can_know_is_left_to_the_job() -> None:
         def __getitem__(self, key):
             raise OSError("the server is away")
 
-    assert Rehearsal().run(Away(), None) == ([], None)
+    found = Rehearsal().run(Away(), None)
+    assert (found["problems"], found["metrics"]) == ([], None)

@@ -278,6 +278,12 @@ def test_prints_in_light_colours(page):
     js(page, "document.documentElement.dataset.theme = 'dark'")
     js(page, "window.dispatchEvent(new Event('beforeprint'))")
     assert js(page, "return document.documentElement.dataset.theme") == "light"
+    picks = page.find_element("css selector", "#picks svg line").get_attribute("stroke")
+    assert picks == js(page, "return look(state.data, [...picked()][0]).color")
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    size(page, 800, 1000)
+    assert js(page, "return document.documentElement.scrollWidth") <= 800
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     pdf = page.execute_cdp_cmd("Page.printToPDF", {})
     assert len(pdf["data"]) > 20_000
 

@@ -27,7 +27,7 @@ def port(data, monkeypatch):
 
 
 def ask(port, path="/", method="GET", **headers):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     connection.request(method, path, headers=headers)
     reply = connection.getresponse()
     body = reply.read()

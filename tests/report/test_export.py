@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import export_readme
 from pipeline.shared.predictions import Predictions
 from pipeline.shared.rundir import RunDir
 
@@ -85,16 +86,15 @@ def test_the_starting_weights_were_made_once_and_loaded(project: Path) -> None:
     assert status["best"]["variant"] == "baseline"
 
 
-def test_exported_weights_tested_again_give_the_recorded_top1(project: Path) -> None:
-    program = (
-        RUN + "c = Config.fromfile('config.py'); c.work_dir = 'test'; "
-        "c.load_from = 'weights.pth'; import json; "
-        "print('RESULT', json.dumps({k: float(v) for k, v in Runner.from_cfg(c).test().items()}))"
-    )
+def test_the_readmes_command_gives_the_recorded_top1_again(project: Path) -> None:
     folder = project / "exports" / "mini"
-    out = python(folder, "-c", program, PCAN_DATA_ROOT=str(project / "clips"))
-    metrics = json.loads(out.rpartition("RESULT")[2])
-    assert metrics["acc/RGBPose_1:1_top1"] == pytest.approx(record(project)["top1"], abs=1e-3)
+    said = export_readme.blocks(folder)
+    assert 'export PCAN_DATA_ROOT="clips"' in str(said)
+    assert 'c.load_from = "work_dirs/start.pth"' in str(said)
+    assert "No other trial of this sweep has measured" in (folder / "README.md").read_text()
+    output = export_readme.run(folder, said["Test:"])
+    value = export_readme.measured(output, "acc/RGBPose_1:1_top1")
+    assert value == pytest.approx(record(project)["top1"], abs=1e-3)
 
 
 def test_the_exported_config_trains_again(project: Path, tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 import dataclasses
 
 import pytest
+from rich.table import Table
+from rich.text import Text
 
+from pipeline.cli.sweep_watch import watch_view
 from pipeline.report.progress import shown_time
 from pipeline.report.status.live import TrialSnapshot, changes
 from pipeline.shared.measurement import Measurement
@@ -61,6 +64,14 @@ def test_only_starts_epochs_and_ends_are_worth_a_line(seen: TrialSnapshot) -> No
     ended = dataclasses.replace(seen, running=False, ending="pruned: epoch 5: no epoch")
     assert changes([seen], [ended]) == ["baseline/0 pruned: epoch 5: no epoch"]
     assert changes([ended], [ended]) == []
+
+
+@pytest.mark.parametrize("width", [60, 40])
+def test_watch_is_a_list_where_its_table_does_not_fit(seen: TrialSnapshot, width: int) -> None:
+    assert isinstance(watch_view([seen], 120), Table)
+    shown = watch_view([seen, dataclasses.replace(seen, running=False)], width)
+    assert isinstance(shown, Text) and shown.plain.startswith("baseline/0 epoch 1/30 | ")
+    assert max(map(len, shown.plain.splitlines())) <= width
 
 
 def test_times_are_said_as_people_say_them() -> None:

@@ -85,7 +85,7 @@ def test_every_trial_goes_to_exactly_one_of_four_launchers(sweep: Sweep, storage
         worker.start()
     taken, ended = [], 0
     while ended < 4:
-        item = results.get(timeout=60)
+        item = results.get(timeout=240)
         ended += item is None
         taken += [item] if item else []
     for worker in workers:

@@ -114,7 +114,7 @@ def test_a_newer_storage_is_refused_with_what_to_do(sweep: Sweep, url: str) -> N
 
 def _open(url: str, barrier, results) -> None:
     storage = Storage(url)
-    barrier.wait(60)
+    barrier.wait(240)
     try:
         storage.rdb  # noqa: B018
         results.put("opened")
@@ -136,7 +136,7 @@ def test_launches_that_open_a_storage_at_once_leave_one_version(
     processes = [context.Process(target=_open, args=(url, barrier, results)) for _ in range(3)]
     for process in processes:
         process.start()
-    assert [results.get(timeout=60) for _ in processes] == ["opened"] * 3
+    assert [results.get(timeout=240) for _ in processes] == ["opened"] * 3
     for process in processes:
         process.join()
     storage = Storage(url)

@@ -6,11 +6,13 @@ import pwd
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from pipeline.errors import StorageError
 from pipeline.study.db.storage import mask, open_storage
+from pipeline.study.db.urls import sqlite_url
 
 
 @pytest.mark.parametrize(
@@ -20,7 +22,12 @@ from pipeline.study.db.storage import mask, open_storage
         ("mysql://u:geheim@h/d", "not supported"),
         ("sqlite:///nodir/x.db", 'The folder "nodir" of the storage'),
         ("sqlite:///:memory:", "lost with the process"),
-        ("postgresql://u:geheim{x@h/d", "%7B"),
+        ("sqlite:///a?b.db", "write it as %3F: sqlite:///a%3Fb.db"),
+        ("sqlite:///file:a.db?mode=ro&uri=true", "is no option of a file's"),
+        ("sqlite://host/x.db", "needs three slashes"),
+        ("postgresql+psycopg://u:ge@heim@h/d", "more than one @"),
+        ("postgresql+psycopg://u:geheim geheim@h/d", "a space as %20"),
+        ("postgresql+psycopg://u:geheim@h:port/d", "is not a storage URL"),
     ],
 )
 def test_what_no_storage_is(tmp_path: Path, url: str, told: str) -> None:
@@ -33,6 +40,70 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_text("hello, this is no database at all")
     with pytest.raises(StorageError, match="is not an SQLite database"):
         open_storage(f"sqlite:///{tmp_path}/x.db", tmp_path)
+
+
+#: Letters that mean something in a URL, a shell, a format string or a pattern.
+NAMES = (
+    *(
+        "a?b",
+        "a?c",
+        "100%20x",
+        "100 x",
+        "a{b}",
+        "a#b",
+        "a&b=c",
+        "a%",
+        "a+b",
+        "a:b",
+        "[a]",
+        "$HOME",
+    ),
+    *("it's", 'a"b', "测试 文件夹", "-rf", "~", "a\\b", "a;b", "%(asctime)s", "n" * 200),
+)
+
+
+def test_each_folder_has_its_own_database_whatever_letters_it_has(tmp_path: Path) -> None:
+    for number, name in enumerate(NAMES):
+        storage = open_storage(None, tmp_path / name / "runs")
+        with storage.transaction() as connection:
+            connection.exec_driver_sql(f"CREATE TABLE t AS SELECT {number} AS n")
+        storage.close()
+    for number, name in enumerate(NAMES):
+        runs = tmp_path / name / "runs"
+        assert (runs / "pcan.db").is_file()
+        given = open_storage(sqlite_url(runs / "pcan.db"), tmp_path)
+        for storage in (open_storage(None, runs, create=False), given):
+            assert storage.read("SELECT n FROM t") == [{"n": number}], name
+            with storage.transaction() as connection:
+                assert connection.exec_driver_sql("SELECT n FROM t").scalar() == number
+            storage.close()
+    assert sorted(f.name for f in tmp_path.iterdir()) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", ["a?b{c}", "100%20x", "it's #1 & 测试"])
+def test_optuna_opens_the_same_file(tmp_path: Path, name: str) -> None:
+    storage = open_storage(None, tmp_path / name / "runs")
+    storage.rdb  # noqa: B018
+    storage.close()
+    assert open_storage(None, tmp_path / name / "runs").exists()
+    assert [f.name for f in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("letters", ["p@s:s/w?o#r{d}%41 &=+'\"", "geheim测试%", "-x[1]$HOME\\"])
+def test_a_servers_names_may_have_any_letters(postgres, tmp_path: Path, letters: str) -> None:
+    secret, name = letters.replace("'", "''"), letters.replace('"', '""')
+    postgres.query(f"CREATE ROLE \"{name}\" LOGIN PASSWORD '{secret}'")
+    postgres.query(f'CREATE DATABASE "{name}" OWNER "{name}"')
+    place = f"127.0.0.1:{postgres.port}/{quote(letters, safe='')}"
+    word = quote(letters, safe="")
+    storage = open_storage(f"postgresql+psycopg://{word}:{word}@{place}", tmp_path)
+    storage.rdb  # noqa: B018
+    told = storage.read("SELECT current_user AS u, current_database() AS d")
+    storage.close()
+    assert told == [{"u": letters, "d": letters}]
+    assert storage.exists() and word + "@" not in storage.shown
+    storage.close()
 
 
 @contextlib.contextmanager
@@ -96,6 +167,7 @@ def test_the_database_is_private_and_has_a_write_ahead_log(tmp_path: Path) -> No
         "could not reach postgresql://u:geheim@h/d, giving up",
         "postgresql://h/d?sslpassword=geheim&x=1",
         "://:geheim@h",
+        "postgresql://u:geh@geheim@h/d",
     ],
 )
 def test_a_password_is_masked(text: str) -> None:

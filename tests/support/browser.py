@@ -52,4 +52,4 @@ def click(browser: Any, selector: str) -> None:
 def waiting(browser: Any) -> Any:
     from selenium.webdriver.support.ui import WebDriverWait
 
-    return WebDriverWait(browser, 60)
+    return WebDriverWait(browser, 240)

@@ -80,7 +80,7 @@ class PrivatePostgres:
         import psycopg
 
         url = self.url(database).replace("+psycopg", "")
-        with psycopg.connect(url, connect_timeout=5, autocommit=True) as connection:
+        with psycopg.connect(url, connect_timeout=60, autocommit=True) as connection:
             connection.execute(text)  # type: ignore[call-overload]
 
     def fresh(self, name: str) -> str:
@@ -98,7 +98,7 @@ class PrivatePostgres:
     def _wait(self) -> None:
         import psycopg
 
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while True:
             assert self._process.poll() is None, f"the server ended ({getpass.getuser()})"
             try:

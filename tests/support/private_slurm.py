@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scontrol", "scancel", "sinfo")
-CALL_S = 20
+CALL_S = 60
 
 CONF = """\
 ClusterName=pcan
@@ -116,7 +116,7 @@ class PrivateSlurm:
 
     def start_slurmd(self) -> None:
         self.call("slurmd", "-f", str(self.conf), "-N", self.host)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not set(self.call("sinfo", "-h", "-o", "%T").split()) & {
             "idle",
             "mixed",

@@ -112,15 +112,23 @@ def processes_of(rundir):
     return found
 
 
-def ask(tool, question, cwd=ROOT):
-    """Run one of the job side's tools; return its exit code and its answer."""
+def ask(tool, question, cwd=ROOT, path=(), **environment):
+    """Run one of the job side's tools; return its exit code and its answer.
+
+    Args:
+        path: folders that it can import from as well.
+    """
     result = subprocess.run(
         [sys.executable, "-m", f"pipeline.train.tools.{tool}"],
         input=json.dumps(question),
         capture_output=True,
         text=True,
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *map(str, path)]),
+            **environment,
+        },
         check=False,
     )
     assert result.stdout.count("\n") == 1, result.stdout + result.stderr

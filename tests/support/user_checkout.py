@@ -23,9 +23,11 @@ from .gcn_head import GCNHead
 class ForkHead(GCNHead):
     """A head that the released MMAction2 does not have."""
 
-    def __init__(self, sharpness, **kwargs):
+    def __init__(self, sharpness, cuda=False, **kwargs):
         super().__init__(**kwargs)
         self.sharpness = sharpness
+        if cuda:
+            self.cuda()
 
     def forward(self, x, **kwargs):
         return self.sharpness * super().forward(x, **kwargs)
@@ -47,9 +49,25 @@ class ForkMetric(AccMetric):
 '''
 LAB = '''
 import mmaction.models.heads
-from mmaction.registry import MODELS
-from mmengine.hooks import Hook
+from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class LabHook(Hook):
+    """A hook of the lab's own that has to go on working."""
+
+    def after_train_epoch(self, runner):
+        with open(runner.work_dir + f"/lab-{runner.rank}.txt", "a") as stream:
+            stream.write(f"{runner.epoch} {mmaction.models.heads.__file__}\\n")
+
+
+@HOOKS.register_module()
+class LabStop(EarlyStoppingHook):
+    """Early stopping by a name of the lab's own."""
+'''
+LAB_HEAD = '''
+from mmaction.registry import MODELS
 from pipeline.train.model.head import PCANHead
 
 
@@ -60,16 +78,23 @@ class LabHead(PCANHead):
     def __init__(self, sharpness, **kwargs):
         super().__init__(**kwargs)
         self.sharpness = sharpness
-
-
-@HOOKS.register_module()
-class LabHook(Hook):
-    """A hook of the lab's own that has to go on working."""
-
-    def after_train_epoch(self, runner):
-        with open(runner.work_dir + f"/lab-{runner.rank}.txt", "a") as stream:
-            stream.write(f"{runner.epoch} {mmaction.models.heads.__file__}\\n")
 '''
+#: As MMAction2's own program takes its words.
+TEST_PROGRAM = """
+import argparse
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+parser = argparse.ArgumentParser()
+parser.add_argument("config")
+parser.add_argument("checkpoint")
+parser.add_argument("--work-dir")
+words = parser.parse_args()
+config = Config.fromfile(words.config)
+config.load_from, config.work_dir = words.checkpoint, words.work_dir
+Runner.from_cfg(config).test()
+"""
 CONFIG = """
 custom_imports = dict(imports=['lab_parts'], allow_failed_imports=False)
 default_scope = 'mmaction'
@@ -87,19 +112,24 @@ _steps = [
     dict(type='PoseDecode'),
     dict(type='FormatGCNInput', num_person=1),
     dict(type='PackActionInputs')]
+# Fixed frames: another process measures the same.
+_fixed = [{**step, 'test_mode': True} if 'clip_len' in step else step for step in _steps]
 train_dataloader = dict(
     batch_size=4, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(type='PoseDataset', ann_file='ann.pkl', split='train', pipeline=_steps))
 val_dataloader = dict(
     batch_size=4, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='PoseDataset', ann_file='ann.pkl', split='val', pipeline=_steps, test_mode=True))
+        type='PoseDataset', ann_file='ann.pkl', split='val', pipeline=_fixed, test_mode=True))
 val_evaluator = dict(type='ForkMetric')
+test_dataloader, test_evaluator, test_cfg = val_dataloader, val_evaluator, dict()
+load_from = 'another/epoch_3.pth'
 train_cfg = dict(by_epoch=True, max_epochs=9, val_begin=1, val_interval=1)
 val_cfg = dict()
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9))
 custom_hooks = [
     dict(type='LabHook'),
+    dict(type='LabStop', monitor='fork/right', rule='greater', patience=1),
     dict(type='EarlyStoppingHook', monitor='fork/right', patience=1)]
 visualizer = dict(
     type='ActionVisualizer',
@@ -110,7 +140,7 @@ visualizer = dict(
 DEMO = """
 _base_ = 'configs/pcan_demo.py'
 custom_imports = dict(
-    imports=['pipeline.train.model', 'pipeline.train.transforms', 'lab_parts'],
+    imports=['pipeline.train.model', 'pipeline.train.transforms', 'lab_parts', 'lab_head'],
     allow_failed_imports=False)
 model = dict(cls_head=dict(type='LabHead', sharpness=1.0))
 val_evaluator = [dict(type='ForkMetric')]
@@ -169,6 +199,9 @@ def fork(folder: Path) -> Path:
     (drn / "__init__.py").touch()
     (drn / "drn.py").write_text("class DRN:\n    theirs = True\n")
     (folder / "lab_parts.py").write_text(LAB)
+    (folder / "lab_head.py").write_text(LAB_HEAD)
+    (folder / "tools").mkdir()
+    (folder / "tools" / "test.py").write_text(TEST_PROGRAM)
     return folder
 
 

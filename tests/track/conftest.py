@@ -336,7 +336,7 @@ def online(server: Server, wandb_env: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return server
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 30.0) -> bool:
+def wait_until(true: Callable[[], bool], seconds: float = 240.0) -> bool:
     """Wait for something another process does."""
     deadline = time.monotonic() + seconds
     while not true():

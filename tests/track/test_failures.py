@@ -83,10 +83,10 @@ def test_a_server_that_turns_bad(online, sweep_dir, undisturbed, mode):
 def test_a_refused_connection(online, sweep_dir, undisturbed, monkeypatch):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
-    with monkeypatch.context() as away:
-        away.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
-        rundir, summary = train(sweep_dir, "live")
+        port = closed.getsockname()[1]  # held, so that nothing else listens there meanwhile
+        with monkeypatch.context() as away:
+            away.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
+            rundir, summary = train(sweep_dir, "live")
     assert results(rundir) == undisturbed
     assert "does not answer" in summary.trouble
     repaired(sweep_dir, online)

@@ -62,7 +62,7 @@ LAUNCH = ("launch", "tiny", "--device", "cpu", "--wandb", "live")
 def test_after_sigkill_and_a_second_launch_wandb_holds_every_epoch_once(online, project, until):
     with pcan(project, *LAUNCH) as first:
         try:
-            assert until(lambda: measured(project) >= 2, 120)
+            assert until(lambda: measured(project) >= 2)
         finally:
             os.kill(first.pid, signal.SIGKILL)
         first.stdout.read()

@@ -2,8 +2,6 @@
 
 import pytest
 
-from pipeline.plan.read import read_sweep
-from pipeline.report.best.exported_config import exported_config
 from pipeline.train.left_out import split_hooks
 from pipeline.train.tools.resolve_config import replaced
 
@@ -38,20 +36,3 @@ def test_what_is_left_out_is_what_is_said(config, gone) -> None:
     left = [*default.values(), *custom]
     assert split_hooks({"default_hooks": default, "custom_hooks": custom})[2] == []
     assert not any(hook in left for hook in (EARLY, SAVER))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "default_hooks = dict(a=dict(type='EarlyStoppingHook', patience=1), b=dict(type='B'))\n",
-        "default_hooks = {'a': {'type': 'mmengine.EarlyStoppingHook'}, 'b': {'type': 'B'}}\n",
-        "custom_hooks = [dict(type='EarlyStoppingHook', patience=1), dict(type='B')]\n",
-    ],
-)
-def test_an_export_has_the_early_stopping_of_the_plan_alone(text, project) -> None:
-    project.sweep("  baseline: {}\n")
-    plan = read_sweep(project.root / "sweeps" / "tiny.yaml", project.root)
-    found = exported_config(text, "acc", plan.variants["baseline"].patience, "head")
-    assert found.count("EarlyStoppingHook") == 1 and "patience=3" in found
-    assert "type='B'" in found or "'type': 'B'" in found
-    assert exported_config(text, "acc", None, "head").count("EarlyStoppingHook") == 0

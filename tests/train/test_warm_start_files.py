@@ -7,7 +7,9 @@ import gzip
 import io
 import os
 import pickle
+import tarfile
 import warnings
+import zipfile
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -81,7 +83,17 @@ def test_a_full_checkpoint_of_mmengine_is_read(tmp_path):
         (b"", "empty"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         (b"\n<!DOCTYPE html><html>", "web page"),
-        (b"just text", "neither a torch archive nor a pickle"),
+        (b"just text", "is text, not a checkpoint"),
+        (b"\x01\xfe binary", "neither a torch archive nor a pickle"),
+        (b"\xef\xbb\xbf<html><head>", "web page"),
+        (b"<Error><Code>AccessDenied</Code></Error>", "web page"),
+        (b'{"message": "Not Found"}', 'it starts with \'{"message": "Not Found"}\''),
+        (b"404: Not Found", "If that is a server's message, download the file again"),
+        (b"\0" * 600, "nothing but zeros"),
+        (b"\x08\x07\x12\x07pytorch\x1a\x052.1.0" + bytes(90), "an ONNX model"),
+        (b"GGUF\x03" + bytes(90), "GGUF"),
+        (b"\x28\xb5\x2f\xfd" + bytes(90), "a compressed archive"),
+        (b"\0\0\0\x20ftypisom" + bytes(90), "a video"),
     ],
 )
 def test_what_is_no_checkpoint_is_named(tmp_path, content, sentence):
@@ -99,6 +111,78 @@ def test_a_truncated_checkpoint_is_named(tmp_path, archive):
     path.write_bytes(path.read_bytes()[:700])
     with pytest.raises(CheckpointError, match="damaged or cut short at 700 bytes"):
         read_checkpoint(path)
+
+
+def tar(path, names, mode="w"):
+    """Write an archive of small members."""
+    with tarfile.open(path, mode) as archive:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = 4
+            archive.addfile(member, io.BytesIO(b"\x80\x02}."))
+
+
+def zipped(path, *names):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, "x")
+
+
+def exported(path):
+    program = torch.export.export(torch.nn.Linear(2, 2), (torch.ones(1, 2),))
+    torch.export.save(program, str(path))
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda f: tar(f, ["sys_info", "pickle", "tensors"]), "oldest format"),
+        (lambda f: tar(f, ["model/best.pth"]), "first in it: model/best.pth"),
+        (lambda f: tar(f, ["model/best.pth"], "w:gz"), "unpack it: tar xzf FILE"),
+        (lambda f: zipped(f, "best.pth"), "a zip archive that holds best.pth"),
+        (lambda f: zipped(f, "config.json", "model.weights.h5"), "a model of Keras"),
+        (exported, "torch.export"),
+        (lambda f: torch.save(torch.nn.Linear(1, 1), f), r"save model.state_dict\(\)"),
+        (lambda f: torch.save({"optimizer": {}}, f), "it has: optimizer"),
+    ],
+)
+def test_what_others_save_is_named_for_what_it_is(tmp_path, make, sentence):
+    make(tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match=sentence):
+        state_dict_of(read_checkpoint(tmp_path / "w.pth"), tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        (["latest", "global_step5/mp_rank_00_model_states.pt"], "zero_to_fp32.py"),
+        ([".metadata", "__0_0.distcp"], "dcp_to_torch"),
+        (["config.json", "model.safetensors"], "give a file in it, such as .*model.safetensors"),
+        (["saved_model.pb", "variables/variables.index"], "SavedModel of TensorFlow"),
+        (["data.pkl", "version", "data/0"], "an unpacked checkpoint"),
+        ([], "a folder without a checkpoint"),
+    ],
+)
+def test_a_folder_in_the_place_of_a_checkpoint_is_named(tmp_path, files, sentence):
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for name in files:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    with pytest.raises(CheckpointError, match=sentence):
+        read_checkpoint(folder)
+
+
+@pytest.mark.parametrize("under", ["model", "model_state_dict", "module", "net", "state_dict"])
+def test_weights_are_found_where_other_frameworks_put_them(tmp_path, under):
+    beside = {"epoch": 3, "pytorch-lightning_version": "2.1", "hyper_parameters": {"lr": 1.0}}
+    torch.save({under: {"w": torch.ones(2)}, **beside}, tmp_path / "w.ckpt")
+    assert set(state_dict_of(read_checkpoint(tmp_path / "w.ckpt"))) == {"w"}
+
+
+def test_a_pickle_that_is_text_is_read_as_one(tmp_path):
+    (tmp_path / "w.pkl").write_bytes(pickle.dumps({"epoch": 3}, protocol=0))
+    assert read_checkpoint(tmp_path / "w.pkl") == {"epoch": 3}
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -15,6 +15,9 @@ from pipeline.cli.common.options import Opened, echo_err
 from pipeline.env import STORAGE
 from pipeline.errors import InputError, NotReady
 
+#: Letters by which two messages about one thing are taken for the same.
+ALIKE = 30
+
 if TYPE_CHECKING:
     from pipeline.cli.common.terminal import Terminal
     from pipeline.launch.budget import Budget
@@ -95,6 +98,7 @@ def _request(
     tracking = Tracking.of(opened.project, opened.sweep.name, given["wandb_mode"])
     with contextlib.ExitStack() as stack:
         terminal = Terminal()
+        terminal.wait_for(f"Checking {opened.sweep.name}: plan, data and this machine ...")
         stack.enter_context(_everything_missing(opened, given, terminal))
         reporter = Reporters(terminal)
         stack.callback(reporter.close)
@@ -136,7 +140,7 @@ def _everything_missing(
         if terminal.started or given.get("on", "local") != "local" or given.get("in_job"):
             raise
         from pipeline.preflight.finding import CheckContext
-        from pipeline.preflight.machine_overrides import DATA_ROOT, parse_sets
+        from pipeline.preflight.machine_overrides import parse_sets
         from pipeline.preflight.runner import examine
 
         context = CheckContext(
@@ -145,13 +149,18 @@ def _everything_missing(
             storage_url=given["storage"],
             device=given["device"],
             gpus=given["gpus"],
-            data_root=parse_sets(given["sets"]).get(DATA_ROOT),
+            sets=parse_sets(given["sets"]),
         )
         said = str(error)
-        more = [f for f in examine(context) if f.severity == "error" and f.message not in said]
-        if not more:
+        wrong = [finding for finding in examine(context) if finding.severity == "error"]
+        more = {finding.message: finding.check for finding in reversed(wrong)}
+        lines = "\n".join(
+            f"  {check}: {text}"
+            for text, check in reversed(more.items())
+            if text[:ALIKE] not in said
+        )
+        if not lines:
             raise
-        lines = "\n".join(f"  {finding.check}: {finding.message}" for finding in more)
         command = f"pcan doctor {opened.sweep.name}"
         raise NotReady(f"{said}\nNot ready either ({command}):\n{lines}") from None
 

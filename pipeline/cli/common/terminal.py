@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.live import Live
+from rich.status import Status
 from rich.text import Text
 
 from pipeline.errors import printable
 from pipeline.launch.reporters import LineReporter, RunningTrial
-from pipeline.launch.trial_runner import read_progress
+from pipeline.launch.watchdog import read_progress
 from pipeline.plan.gates import next_gate
 from pipeline.plan.verdict import percent
 from pipeline.report.progress import seconds_left, shown_time
@@ -28,8 +29,16 @@ class Terminal(LineReporter):
         self._live: Live | None = None
         self._refreshed = 0.0
         self.started = False
+        self._waiting: Status | None = None
+
+    def wait_for(self, text: str) -> None:
+        """Show on a terminal what is being done until there is a line to print."""
+        if self._console.is_terminal:
+            self._waiting = self._console.status(printable(text))
+            self._waiting.start()
 
     def line(self, text: str) -> None:
+        self._stop_waiting()
         with contextlib.suppress(OSError):  # the terminal is gone, the trials are not
             self._console.print(Text(printable(text)))
 
@@ -42,14 +51,22 @@ class Terminal(LineReporter):
         if not self._console.is_terminal or time.monotonic() - self._refreshed < 0.25:
             return
         self._refreshed = time.monotonic()
+        self._stop_waiting()
         if self._live is None:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
         with contextlib.suppress(OSError):
             self._live.update(Text("\n".join(job_line(trial) for trial in trials)), refresh=True)
 
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            with contextlib.suppress(OSError):
+                self._waiting.stop()
+            self._waiting = None
+
     def close(self) -> None:
         """Give the terminal back."""
+        self._stop_waiting()
         if self._live is not None:
             self._live.stop()
             self._live = None

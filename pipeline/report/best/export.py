@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -24,7 +25,8 @@ from pipeline.job.torch_tools import run_tool
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import percent
-from pipeline.report.best.exported_config import exported_config
+from pipeline.report.best.export_usage import ExportUsage, placed_root
+from pipeline.report.best.exported_config import ExportedConfig, export_config
 from pipeline.report.best.text import readme
 from pipeline.report.best.winner import Winner
 from pipeline.report.stats.readings import clips_of, reading_error, same_store, store_of
@@ -33,6 +35,8 @@ from pipeline.shared.spec import TrialSpec
 from pipeline.study.trial_rows import TrialRow
 
 CONFIG, WEIGHTS, RECORD, README = "config.py", "weights.pth", "best.json", "README.md"
+#: The starting weights alone, where MMEngine cannot load the file that the trial began with.
+START = "start.pth"
 #: What a caller may add to the record, that the answer shows as well.
 MORE = ("chosen", "confirmation", "against_runner_up", "on_new_clips", "refined")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -84,18 +88,24 @@ def export(
         NoResult: the best epoch's checkpoint is gone.
         InputError: `out` holds something that is not an export.
     """
-    out = out.resolve()
-    _refuse_other(out)
+    given, out = out, out.resolve()
+    _refuse_other(out, given)
     source = _Source.of(sweep, project, winner.row)
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
-        model = writer or _Checkpoint(sweep, project, source.checkpoint)
-        record = {**_write_model(sweep, project, winner, source, fresh, model), **(more or {})}
+        model = writer or _Checkpoint(sweep, project, source)
+        # Resolved again, without what belongs to this machine.
+        resolved = resolve(sweep, project, {"export": source.spec.overrides}).configs["export"]
+        text, digest = model.write(resolved.text, fresh / WEIGHTS)
+        config = _exported(sweep, project, winner, source, text)
+        (fresh / CONFIG).write_text(config.text)
+        record = {**_record(sweep, project, winner, source, resolved, digest), **(more or {})}
         if evaluate:
             record["measured_anew"] = _measure(sweep, project, fresh, source, model)
         (fresh / RECORD).write_text(json.dumps(record, indent=1) + "\n")
-        (fresh / README).write_text(readme(sweep, winner, record))
+        usage = _usage(sweep, project, winner, source, config, out, fresh)
+        (fresh / README).write_text(readme(sweep, winner, record, usage))
         fresh.chmod(0o755)
         _replace(fresh, out)
     finally:
@@ -133,12 +143,17 @@ class _Source:
 class _Checkpoint:
     """The weights of a trial's best epoch as they are."""
 
-    def __init__(self, sweep: Sweep, project: Project, checkpoint: Path) -> None:
+    def __init__(self, sweep: Sweep, project: Project, source: _Source) -> None:
         self.metric = sweep.objective.metric
-        self._sweep, self._project, self._checkpoint = sweep, project, checkpoint
+        self._sweep, self._project, self._source = sweep, project, source
 
     def write(self, text: str, weights: Path) -> tuple[str, str]:
-        request = {"checkpoint": str(self._checkpoint), "out": str(weights)}
+        request = {
+            "checkpoint": str(self._source.checkpoint),
+            "out": str(weights),
+            "start": (self._source.spec.warm_start or {}).get("checkpoint"),
+            "start_out": str(weights.with_name(START)),
+        }
         answer = run_tool("export_weights", request, self._sweep.job, self._project.root)
         return text, answer["sha256"]
 
@@ -146,25 +161,57 @@ class _Checkpoint:
         return run.config
 
 
-def _write_model(
+def _exported(
+    sweep: Sweep, project: Project, winner: Winner, source: _Source, text: str
+) -> ExportedConfig:
+    """Return the config of the export."""
+    row, spec = winner.row, source.spec
+    variant = sweep.variants.get(row.variant)
+    patience = variant.patience if variant is not None else None
+    lines = [f"{spec.study}/{spec.number}: top-1 {percent(row.best_top1 or 0)}"]
+    start = _start(sweep, row)
+    lines += [f"It began with {start}: set load_from to it to train again."] if start else []
+    return export_config(sweep, project.root, text, patience, "\n".join(lines))
+
+
+def _start(sweep: Sweep, row: TrialRow) -> str | None:
+    """Return the checkpoint that a trial began with, as the sweep file names it."""
+    variant = sweep.variants.get(row.variant)
+    return variant.warm_start.checkpoint if variant and variant.warm_start else None
+
+
+def _usage(
     sweep: Sweep,
     project: Project,
     winner: Winner,
     source: _Source,
+    config: ExportedConfig,
     folder: Path,
-    model: ModelWriter,
+    fresh: Path,
+) -> ExportUsage:
+    """Return how the export in `folder`, whose files are still in `fresh`, is used."""
+    used = data_root_of(source.run.config.read_text()) if source.run.config.exists() else None
+    return ExportUsage(
+        job=sweep.job,
+        config=config,
+        root=project.root,
+        folder=folder,
+        start=_start(sweep, winner.row),
+        start_copy=START if (fresh / START).exists() else None,
+        data_root=placed_root(sweep.data.root, used, config.data_root),
+    )
+
+
+def _record(
+    sweep: Sweep,
+    project: Project,
+    winner: Winner,
+    source: _Source,
+    config: ResolvedConfig,
+    digest: str,
 ) -> dict[str, Any]:
-    """Write weights and config into the folder; return the record that belongs to them."""
-    row, spec = winner.row, source.spec
-    # Resolved again, without what belongs to this machine.
-    overrides = {"export": spec.overrides}
-    config = resolve(sweep, project, overrides).configs["export"]
-    head = f"{spec.study}/{spec.number}: top-1 {percent(row.best_top1 or 0)}"
-    variant = sweep.variants.get(row.variant)
-    patience = variant.patience if variant is not None else None
-    text, digest = model.write(config.text, folder / WEIGHTS)
-    metric = sweep.objective.metric
-    (folder / CONFIG).write_text(exported_config(text, metric, patience, head))
+    """Return the record of the export but for what its caller adds."""
+    spec = source.spec
     return {
         "schema": 1,
         "sweep": sweep.name,
@@ -250,13 +297,17 @@ def _commit(project: Project) -> str | None:
     try:
         done = subprocess.run(
             ["git", "-C", str(project.root), "rev-parse", "HEAD"],
+            stdin=subprocess.DEVNULL,
+            timeout=30,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=True,
         )
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    commit = done.stdout.strip()
+    return commit if re.fullmatch(r"[0-9a-f]{40,64}", commit) else None
 
 
 def _measure(
@@ -285,11 +336,11 @@ def _answer(record: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _refuse_other(out: Path) -> None:
+def _refuse_other(out: Path, given: Path) -> None:
     is_export = out.is_dir() and (not any(out.iterdir()) or (out / RECORD).exists())
     if out.exists() and not is_export:
         raise InputError(
-            f"{out} exists and is not an export; nothing was written. Use another --out."
+            f"{given} exists and is not an export; nothing was written. Use another --out."
         )
 
 

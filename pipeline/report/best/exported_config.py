@@ -1,116 +1,85 @@
 """The config of an export: self-contained, movable, with the framework's own early stopping."""
 
-import ast
+import dataclasses
+import json
 import re
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from pipeline.plan.sweep import Patience
+from pipeline.job.torch_tools import run_tool
+from pipeline.plan.sweep import Patience, Sweep
 
-#: The one installed module that brings the model and patches the released mmaction2.
-MODULE = "pipeline.train.model"
 ROOT_VARIABLE = "PCAN_DATA_ROOT"
 
 
-def exported_config(text: str, metric: str, patience: Patience | None, head: str) -> str:
-    """Return the config text of an export.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportedConfig:
+    """A config as it is used without a job, and what its use depends on.
+
+    Args:
+        text: of `config.py`.
+        needs_pcan: its model or chain are pcan's, so pcan's package has to be importable.
+        data_root: the folder in place of which `PCAN_DATA_ROOT` is read, None without one.
+        paths: where the data of each loader lie.
+    """
+
+    text: str
+    needs_pcan: bool
+    data_root: str | None
+    paths: Mapping[str, Sequence[str]]
+
+    @property
+    def unmoved(self) -> list[str]:
+        """The loaders with data outside of `data_root`."""
+        below = f"{self.data_root}/"
+        return [
+            name
+            for name, paths in self.paths.items()
+            if not all(f"{path}/".startswith(below) for path in paths)
+        ]
+
+
+def export_config(
+    sweep: Sweep, root: Path, text: str, patience: Patience | None, head: str
+) -> ExportedConfig:
+    """Return the config of an export, settled in the job's own environment.
 
     Args:
         text: the resolved config of the trial, without paths of this machine.
-        metric: what early stopping watches.
         head: comment lines that stand on top.
     """
-    text = _without_early_stopping(_with_import(text))
+    stop = None
     if patience is not None:
-        hook = (
-            f"dict(type='EarlyStoppingHook', monitor={metric!r}, rule='greater', "
-            f"patience={patience.epochs}, min_delta={patience.min_delta!r})"
-        )
-        text = _with_hook(text, hook)
+        stop = {"monitor": sweep.objective.metric, **_stop(patience)}
+    answer = run_tool("export_config", {"config": text, "stop": stop}, sweep.job, root)
+    moved, data_root = movable(answer["config"])
     comment = "".join(f"# {line}\n" for line in head.splitlines())
-    return f"{comment}\n{_movable(text)}"
+    return ExportedConfig(
+        text=f"{comment}\n{moved}",
+        needs_pcan=bool(answer["pcan"]),
+        data_root=data_root,
+        paths=answer["paths"],
+    )
 
 
-def _movable(text: str) -> str:
-    """Read the data's folder from an environment variable, with the old folder as default."""
-    match = re.search(r"^data_root = (['\"])(.*)\1$", text, re.M)
-    if match is None:
-        return text
-    root = match.group(2).rstrip("/")
-    if not root or "{" in root:
-        return text
-    pattern = re.compile(rf"(['\"]){re.escape(root)}(?=/|\1)")
-    return pattern.sub(lambda m: f"{m.group(1)}{{{{${ROOT_VARIABLE}:{root}}}}}", text)
+def _stop(patience: Patience) -> dict[str, float]:
+    return {"patience": patience.epochs, "min_delta": patience.min_delta}
 
 
-def _with_hook(text: str, hook: str) -> str:
-    statement = _assignment(text, "custom_hooks")
-    if statement is None:
-        return f"{text.rstrip()}\ncustom_hooks = [{hook}]\n"
-    old = ast.get_source_segment(text, statement.value) or "[]"
-    new = f"[{hook}]" if old.strip() in ("[]", "None") else f"[*{old}, {hook}]"
-    return text.replace(ast.get_source_segment(text, statement) or "", f"custom_hooks = {new}")
+def movable(text: str) -> tuple[str, str | None]:
+    """Read the data's folder from an environment variable, with the old folder as default.
 
-
-def _without_early_stopping(text: str) -> str:
-    """Leave out early stopping of the config: the trial ran without, and gets the plan's own."""
-    for name in ("default_hooks", "custom_hooks"):
-        statement = _assignment(text, name)
-        if statement is None:
-            continue
-        value, before = statement.value, ast.dump(statement.value)
-        if isinstance(value, ast.List | ast.Tuple):
-            value.elts = [one for one in value.elts if not _stops(one)]
-        elif isinstance(value, ast.Call):
-            value.keywords = [one for one in value.keywords if not _stops(one.value)]
-        elif isinstance(value, ast.Dict):
-            kept = [(k, v) for k, v in zip(value.keys, value.values, strict=True) if not _stops(v)]
-            value.keys, value.values = [k for k, _ in kept], [v for _, v in kept]
-        if ast.dump(value) != before:
-            old = ast.get_source_segment(text, statement) or ""
-            text = text.replace(old, f"{name} = {ast.unparse(value)}")
-    return text
-
-
-def _stops(value: ast.expr) -> bool:
-    """Whether a hook of a config is MMEngine's early stopping."""
-    kind: ast.expr | None = None
-    if isinstance(value, ast.Call):
-        kind = next((k.value for k in value.keywords if k.arg == "type"), None)
-    elif isinstance(value, ast.Dict):
-        keys = [k.value if isinstance(k, ast.Constant) else None for k in value.keys]
-        kind = value.values[keys.index("type")] if "type" in keys else None
-    return isinstance(kind, ast.Constant) and str(kind.value).endswith("EarlyStoppingHook")
-
-
-def _with_import(text: str) -> str:
-    statement = _assignment(text, "custom_imports")
-    if statement is None:
-        added = f"custom_imports = dict(imports=[{MODULE!r}], allow_failed_imports=False)\n"
-        return added + text
-    modules = _imports(statement.value)
-    if MODULE in modules:
-        return text
-    new = f"custom_imports = dict(imports={[MODULE, *modules]!r}, allow_failed_imports=False)"
-    return text.replace(ast.get_source_segment(text, statement) or "", new)
-
-
-def _assignment(text: str, name: str) -> ast.Assign | None:
-    for statement in ast.parse(text).body:
-        if not isinstance(statement, ast.Assign):
-            continue
-        target = statement.targets[0]
-        if isinstance(target, ast.Name) and target.id == name:
-            return statement
-    return None
-
-
-def _imports(value: ast.expr) -> list[str]:
-    """Return the modules of `dict(imports=[...])` or `{'imports': [...]}`."""
-    listed: Any = None
-    if isinstance(value, ast.Call):
-        listed = next((k.value for k in value.keywords if k.arg == "imports"), None)
-    elif isinstance(value, ast.Dict):
-        keys = [k.value if isinstance(k, ast.Constant) else None for k in value.keys]
-        listed = value.values[keys.index("imports")] if "imports" in keys else None
-    modules = ast.literal_eval(listed) if listed is not None else []
-    return [modules] if isinstance(modules, str) else list(modules)
+    Returns:
+        The text, and the folder that is read so; None where the config does not have one. An
+        expression is written instead of MMEngine's `{{$NAME:default}}`, which takes no spaces.
+    """
+    match = re.search(r"^data_root = (['\"])(.*)\1\n?", text, re.M)
+    root = match.group(2).rstrip("/") if match is not None else ""
+    if match is None or not root or "\\" in root:
+        return text, None
+    rest = text[: match.start()] + text[match.end() :]
+    path = re.compile(rf"(['\"]){re.escape(root)}(/[^'\"\n]*)?\1")
+    rest = path.sub(lambda m: f'data_root + "{m[2]}"' if m[2] else "data_root", rest)
+    default = json.dumps(root, ensure_ascii=False)
+    first = f'data_root = __import__("os").environ.get("{ROOT_VARIABLE}", {default})\n'
+    return first + rest, root

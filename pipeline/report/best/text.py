@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import percent, shown_reading
-from pipeline.report.best.exported_config import ROOT_VARIABLE
+from pipeline.report.best.export_usage import ExportUsage
 from pipeline.report.best.winner import Winner
 from pipeline.report.stats.differences import between
 from pipeline.report.stats.readings import Reading, read_best
@@ -14,8 +14,6 @@ from pipeline.report.stats.repetitions import confirmation_text
 from pipeline.report.stats.winner_bias import CHOSEN_BY_HAND, CHOSEN_BY_MEAN, winner_record
 from pipeline.shared.rundir import RunDir
 from pipeline.study.trial_rows import TrialRow
-
-_RUN = "from mmengine import Config; from mmengine.runner import Runner"
 
 
 def best_lines(sweep: Sweep, winner: Winner, answer: Mapping[str, Any]) -> list[str]:
@@ -97,14 +95,14 @@ def _reading(project: Project, row: TrialRow) -> Reading | None:
     return read_best(run.root, row.name, spec) if spec is not None else None
 
 
-def readme(sweep: Sweep, winner: Winner, record: Mapping[str, Any]) -> str:
+def readme(sweep: Sweep, winner: Winner, record: Mapping[str, Any], usage: ExportUsage) -> str:
     """Return the README.md of an export: what won, against which, how to use it."""
     return "\n".join(
         [
             *_result(sweep, winner, record),
             *_against(record),
             *_refined(record),
-            *_usage(sweep, winner),
+            *usage.lines(),
         ]
     )
 
@@ -131,6 +129,8 @@ def _result(sweep: Sweep, winner: Winner, record: Mapping[str, Any]) -> list[str
 
 
 def _against(record: Mapping[str, Any]) -> list[str]:
+    if not record["others"]:
+        return ["", "No other trial of this sweep has measured an epoch."]
     lines = ["", "Against:", ""]
     for other in record["others"]:
         reason = f" ({other['reason']})" if other["reason"] else ""
@@ -168,26 +168,3 @@ def _kind(other: Mapping[str, Any]) -> str:
     if other["confirms"]:
         return f", confirms {other['confirms']}"
     return ", imported" if other["imported"] else ""
-
-
-def _usage(sweep: Sweep, winner: Winner) -> list[str]:
-    start = "from random weights"
-    variant = sweep.variants.get(winner.row.variant)
-    if variant is not None and variant.warm_start is not None:
-        start = f"from `{variant.warm_start.checkpoint}` (set `load_from` to it)"
-    return [
-        "",
-        "It needs the packages in `best.json` under `versions`. The data is looked for where the",
-        f"config says, or below the folder in the variable `{ROOT_VARIABLE}`.",
-        "",
-        "Test:",
-        "",
-        f"    python -c \"{_RUN}; c = Config.fromfile('config.py'); c.work_dir = 'test'; "
-        "c.load_from = 'weights.pth'; Runner.from_cfg(c).test()\"",
-        "",
-        f"Train again, {start}:",
-        "",
-        f"    python -c \"{_RUN}; c = Config.fromfile('config.py'); c.work_dir = 'train'; "
-        'Runner.from_cfg(c).train()"',
-        "",
-    ]

@@ -97,7 +97,9 @@ def _named(sweep: Sweep, rows: Sequence[TrialRow], named: str) -> TrialRow:
     row = next((r for r in rows if r.name == named), None)
     if row is None:
         known = ", ".join(r.name for r in rows if not r.superseded) or "none"
-        raise InputError(f'{sweep.name} has no trial "{named}"; it has: {known}.')
+        raise InputError(
+            f'{sweep.name} has no trial "{named}"; it has: {known}. A trial is VARIANT/NUMBER.'
+        )
     if row.best_top1 is None:
         raise InputError(f"{named} has measured no epoch yet, so there is nothing to export.")
     if row.imported:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.shared.files import shell_word
 from pipeline.study.db.busy_timeout import busy_timeout_s
 from pipeline.study.db.db_errors import DEFAULT_REMEDY
 from pipeline.study.db.urls import is_plain
@@ -152,7 +153,8 @@ class PostgresBackend:
             ignored = _ignored_password_file()
             if ignored is not None:
                 return (
-                    f"{ignored} can be read by others, so it is ignored. Run: chmod 600 {ignored}"
+                    f"{ignored} can be read by others, so it is ignored. Run: chmod 600 "
+                    f"{shell_word(ignored)}"
                 )
         return next((cure for sign, cure in _REMEDIES if sign in error), DEFAULT_REMEDY)
 

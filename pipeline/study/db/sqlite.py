@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from pipeline.errors import StorageError
+from pipeline.shared.files import shell_word
 from pipeline.study.db.busy_timeout import busy_timeout_s
+from pipeline.study.db.damage import HEAD, is_damage
 from pipeline.study.db.db_errors import DEFAULT_REMEDY
-from pipeline.study.db.urls import mask
+from pipeline.study.db.urls import URL_PREFIX, sqlite_path
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-URL_PREFIX = "sqlite:///"
 MOUNTS = Path("/proc/self/mountinfo")
 
 _NETWORK = re.compile(
@@ -40,14 +41,17 @@ class SqliteBackend:
     """How a storage in a file is reached.
 
     Args:
-        url: `sqlite:///FILE`.
+        url: of `sqlite_url`'s form.
+        shown: its name in messages.
     """
 
     host = None
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, shown: str) -> None:
         self.url = url
-        self.file = Path(url.removeprefix(URL_PREFIX).split("?", 1)[0])
+        self._shown = shown
+        self._rebuild = rebuild_remedy(shown)
+        self.file = sqlite_path(url)
         self._file_id: tuple[int, int] | None = None
         self._engine: sa.Engine | None = None
 
@@ -111,8 +115,7 @@ class SqliteBackend:
             if self._file_id is None:
                 return False
             raise StorageError(
-                f"The storage {mask(self.url)} is gone ({error.strerror}). Put it back, or refill "
-                "a new one from the run directories: pcan doctor --rebuild"
+                f"The storage {self._shown} is gone ({error.strerror}). {self._rebuild}."
             ) from None
         before, self._file_id = self._file_id, (stat.st_dev, stat.st_ino)
         return before not in (None, self._file_id)
@@ -129,7 +132,7 @@ class SqliteBackend:
             handle = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StorageError(
-                f"The storage {mask(self.url)} cannot be locked: {lock_file} "
+                f"The storage {self._shown} cannot be locked: {lock_file} "
                 f"({error.strerror}). Check the folder, or name another: --storage URL"
             ) from None
         try:
@@ -148,7 +151,7 @@ class SqliteBackend:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise StorageError(
-                        f"Another launch has kept the storage {mask(self.url)} locked for "
+                        f"Another launch has kept the storage {self._shown} locked for "
                         f"{timeout_s:g} s. Is it stopped? End it, then run again."
                     ) from None
                 time.sleep(0.02)
@@ -193,17 +196,27 @@ class SqliteBackend:
         if "full" in error or "no space" in error:
             return "The disk is full; make room, then run again"
         if "no such table" in error:
-            return (
-                "It is empty or another one; refill it from the run directories with "
-                "pcan doctor --rebuild"
-            )
-        return DEFAULT_REMEDY
+            return f"It is empty or another one. {self._rebuild}"
+        return f"It is damaged. {self._rebuild}" if is_damage(error) else DEFAULT_REMEDY
 
     def close(self) -> None:
         """Close every connection."""
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
+
+
+def rebuild_remedy(shown: str) -> str:
+    """Return how to get a storage back whose file is bad or gone.
+
+    Args:
+        shown: its URL, or its path if it is the project's own.
+    """
+    option = f" --storage {shell_word(shown)}" if shown.startswith(URL_PREFIX) else ""
+    return (
+        "Put a copy of pcan sweep backup in its place, or refill a new one from the run "
+        f"directories, which keeps a bad file aside: pcan doctor --rebuild{option}"
+    )
 
 
 def _busy_timeout() -> str:
@@ -232,19 +245,24 @@ def check_file(file: Path, shown: str) -> None:
         )
     if not folder.is_dir():
         raise StorageError(f'"{folder}", which should hold the storage, is not a folder.')
+    own = not shown.startswith(URL_PREFIX)
     try:
         if not file.exists():
             return
+        if own and file.is_dir():
+            raise StorageError(f"{shown} is a folder. {rebuild_remedy(shown)}.")
         with file.open("rb") as stream:
-            head = stream.read(16)
+            head = stream.read(len(HEAD))
     except OSError as error:
         raise StorageError(
             f"{shown} cannot be opened: {error.strerror}. Fix it, or name another: --storage URL"
         ) from None
-    if head and head != b"SQLite format 3\x00":
-        raise StorageError(f"{file} is not an SQLite database; name another: --storage URL")
+    if head and head != HEAD:
+        # A file that the user names may be anything, and is not offered to be renamed.
+        remedy = rebuild_remedy(shown) if own else "Name another: --storage URL"
+        raise StorageError(f"{shown} is not an SQLite database. {remedy}.")
     if not os.access(file, os.W_OK, effective_ids=True):
-        raise StorageError(f"{file} is read-only. Fix its permissions, or name another storage.")
+        raise StorageError(f"{shown} is read-only. Fix its permissions, or name another storage.")
 
 
 def network_kind(path: Path, mounts: str | None = None) -> str | None:

@@ -9,12 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.errors import StorageError
+from pipeline.plan.project import relative
+from pipeline.shared.files import make_private
 from pipeline.study.db.busy_timeout import short_timeout
+from pipeline.study.db.damage import HEAD, damage_of, put_aside
 from pipeline.study.db.db_errors import translate_errors
 from pipeline.study.db.postgres import PostgresBackend
 from pipeline.study.db.schema_version import TRIALS_TABLE, VERSION_TABLE, refuse_newer
-from pipeline.study.db.sqlite import URL_PREFIX, SqliteBackend, check_file
-from pipeline.study.db.urls import check_url, mask
+from pipeline.study.db.sqlite import SqliteBackend, check_file, rebuild_remedy
+from pipeline.study.db.urls import URL_PREFIX, checked_url, mask, sqlite_url
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -26,21 +30,18 @@ class Storage:
 
     Args:
         url: SQLAlchemy URL; the password in it is never shown.
+        shown: its name in messages; None for the URL without its secrets.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, shown: str | None = None) -> None:
         self.url = url
+        self.shown = mask(url) if shown is None else shown
         self._backend: SqliteBackend | PostgresBackend = (
-            SqliteBackend(url) if url.startswith(URL_PREFIX) else PostgresBackend(url)
+            SqliteBackend(url, self.shown) if url.startswith(URL_PREFIX) else PostgresBackend(url)
         )
         self._rdb: RDBStorage | None = None
         #: Leases of other hosts that look dead: token and renewal, and since when (monotonic).
         self.watched: dict[int, tuple[Any, float]] = {}
-
-    @property
-    def shown(self) -> str:
-        """The URL without secrets, for messages."""
-        return mask(self.url)
 
     @property
     def sqlite_file(self) -> Path | None:
@@ -128,6 +129,16 @@ class Storage:
                 refuse_newer(int(row["version"]), self.shown)
         return TRIALS_TABLE in tables
 
+    def damage(self) -> str | None:
+        """Return what is wrong with an SQLite file, with the remedy; None if it is sound."""
+        if self.sqlite_file is None:
+            return None
+        with self.errors_translated():
+            answer = damage_of(self.sqlite_file)
+        if answer is None:
+            return None
+        return f"The storage {self.shown} is damaged ({answer}). {rebuild_remedy(self.shown)}."
+
     def read(self, sql: str, **values: Any) -> list[dict[str, Any]]:
         """Run one query without waiting for writers; named parameters are `:name`."""
         with self.errors_translated():
@@ -159,6 +170,48 @@ class Storage:
         self._backend.close()
 
 
+def put_bad_aside(url: str | None, runs: Path) -> Path | None:
+    """Rename the file of a storage if it cannot be used as one; return its new name.
+
+    A file that the user names and that is no database at all is left alone.
+
+    Args:
+        url, runs: as for `open_storage`.
+
+    Raises:
+        StorageError: it cannot be looked at or renamed.
+    """
+    storage = _storage(url, runs)
+    file = storage.sqlite_file
+    if file is None or (url is not None and not _is_database(file)):
+        return None
+    with storage.errors_translated():
+        try:
+            damage = damage_of(file, thorough=True)
+        except OSError as error:
+            raise StorageError(f"{storage.shown} cannot be opened: {error.strerror}.") from None
+    if damage is None:
+        return None
+    with storage.lock():
+        return put_aside(file)
+
+
+def _is_database(file: Path) -> bool:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(len(HEAD)) == HEAD
+    except OSError:
+        return False
+
+
+def _storage(url: str | None, runs: Path) -> Storage:
+    if url is not None:
+        checked = checked_url(url)
+        return Storage(checked, mask(url if url.startswith(URL_PREFIX) else checked))
+    file = runs / "pcan.db"
+    return Storage(sqlite_url(file), relative(file, Path.cwd()))
+
+
 def open_storage(url: str | None, runs: Path, create: bool = True) -> Storage:
     """Return the storage of a project.
 
@@ -169,13 +222,9 @@ def open_storage(url: str | None, runs: Path, create: bool = True) -> Storage:
     Raises:
         StorageError: the URL cannot be used, in words that name the part that is wrong.
     """
-    if url is None:
-        if create:
-            runs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        url = f"{URL_PREFIX}{runs / 'pcan.db'}"
-    else:
-        check_url(url)
-    storage = Storage(url)
+    if url is None and create:
+        make_private(runs)
+    storage = _storage(url, runs)
     if storage.sqlite_file is not None:
         check_file(storage.sqlite_file, storage.shown)
     return storage

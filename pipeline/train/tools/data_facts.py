@@ -1,24 +1,25 @@
-"""Returns what a config says about its data: `python -m pipeline.train.tools.data_facts`.
+"""Returns what configs say about their data: `python -m pipeline.train.tools.data_facts`.
 
-Asks `{"config": path, "data_root": path or null}`, answers `{"loaders": [...]}`.
+Asks `{"config": path, "data_root": path or null}`, answers `{"loaders": [...], "classes":
+number or null}`; or asks `{"configs": {name: text}}`, answers `{"loaders": {name: [...], or null
+for another form}}`.
 """
 
+import os
 import sys
-from typing import Any, Dict
+import tempfile
+from typing import Any, Dict, List, Optional
 
 from pipeline.train.data_chain import ChainError, facts
 from pipeline.train.tools.tool import ToolError, serve
 
 
 def answer(question: Dict[str, Any]) -> Dict[str, Any]:
-    """Load the config without importing what it names, and describe its loaders."""
-    from mmengine.config import Config
-
+    """Load the configs without importing what they name, and describe their loaders."""
+    if "configs" in question:
+        return {"loaders": {name: _of_text(text) for name, text in question["configs"].items()}}
     path = question["config"]
-    try:
-        config = Config.fromfile(path, import_custom_modules=False)
-    except Exception as error:
-        raise ToolError(f"{path} cannot be loaded: {error}") from error
+    config = _load(path)
     root, old = question.get("data_root"), config.get("data_root")
     try:
         loaders = facts(config)
@@ -30,7 +31,28 @@ def answer(question: Dict[str, Any]) -> Dict[str, Any]:
         for loader in loaders:
             for key in ("ann_file", "videos"):
                 loader[key] = moved(loader[key], old, root)
-    return {"loaders": loaders}
+    head = (config.get("model") or {}).get("cls_head") or {}
+    return {"loaders": loaders, "classes": head.get("num_classes")}
+
+
+def _load(path: str) -> Any:
+    from mmengine.config import Config
+
+    try:
+        return Config.fromfile(path, import_custom_modules=False)
+    except Exception as error:
+        raise ToolError(f"{path} cannot be loaded: {error}") from error
+
+
+def _of_text(text: str) -> Optional[List[Dict[str, Any]]]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "config.py")
+        with open(path, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        try:
+            return facts(_load(path))
+        except (ChainError, KeyError, TypeError):
+            return None
 
 
 def moved(path: str, old: Any, new: str) -> str:

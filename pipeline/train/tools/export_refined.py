@@ -85,12 +85,11 @@ def _load(text: str) -> Dict[str, Any]:
 
 
 def _weights(file: Path) -> Dict[str, Any]:
-    import torch
+    from pipeline.train.checkpoint_file import CheckpointError, read_checkpoint
 
     try:
-        content = torch.load(str(file), map_location="cpu", weights_only=True)
-        return dict(content["state_dict"])
-    except Exception as error:
+        return dict(read_checkpoint(file)["state_dict"])
+    except (CheckpointError, KeyError) as error:
         raise ToolError(f"{file} cannot be opened: {error}") from error
 
 

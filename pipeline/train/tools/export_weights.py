@@ -1,14 +1,17 @@
 """`python -m pipeline.train.tools.export_weights`: the weights of a checkpoint, and nothing else.
 
-stdin: `{"checkpoint": path, "out": path}`. stdout: `{"sha256", "keys", "bytes", "epoch"}`. The
-file is `{"state_dict": {name: tensor}}`: it loads with `weights_only=True` and by MMEngine's
-`load_checkpoint`. Prototypes are buffers of the model and so part of it.
+stdin: `{"checkpoint": path, "out": path, "start": path or null, "start_out": path}`. stdout:
+`{"sha256", "keys", "bytes", "epoch", "start": whether start_out was written}`. The file is
+`{"state_dict": {name: tensor}}`: it loads with `weights_only=True` and by MMEngine's
+`load_checkpoint`. Prototypes are buffers of the model and so part of it. The starting weights are
+written beside it where MMEngine could not load their own file with this torch.
 """
 
 import hashlib
+import os
 import sys
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 from pipeline.train.outcome import JobFailure
 from pipeline.train.tools.tool import ToolError, serve
@@ -36,7 +39,27 @@ def export(question: Dict[str, Any]) -> Dict[str, Any]:
         "keys": len(weights),
         "bytes": out.stat().st_size,
         "epoch": content["meta"]["epoch"],
+        "start": _copy_start(question.get("start"), question.get("start_out")),
     }
+
+
+def _copy_start(start: Optional[str], out: Optional[str]) -> bool:
+    """Write the weights of a starting checkpoint; False where its own file loads, or is gone."""
+    import torch
+
+    from pipeline.train.checkpoint_file import read_checkpoint, state_dict_of
+    from pipeline.train.checkpoints import write
+
+    if start is None or out is None or not os.path.isfile(start):
+        return False
+    if tuple(int(number) for number in torch.__version__.split(".")[:2]) < (2, 6):
+        return False  # MMEngine loads all that a file holds
+    try:
+        torch.load(start, map_location="cpu", weights_only=True)
+    except Exception:  # its refusals differ from release to release
+        write(Path(out), {"state_dict": state_dict_of(read_checkpoint(start), start)})
+        return True
+    return False
 
 
 def sha256(path: Path) -> str:

@@ -9,7 +9,7 @@ built and compared with its pipelines; `config.problems` lists the contradiction
 import os
 import sys
 import warnings
-from typing import Any, Dict
+from typing import Any, Callable, Dict, Optional
 
 from pipeline.train.checkpoint_file import CheckpointError, read_checkpoint, state_dict_of
 from pipeline.train.tools.tool import ToolError, serve
@@ -62,8 +62,12 @@ def describe(path: str, content: Dict[str, Any], tensors: Dict[str, Any]) -> Dic
     }
 
 
-def build(path: str) -> Any:
-    """Read a config and build its model; one sentence for what is wrong with either."""
+def build(path: str, change: Optional[Callable[[Any], None]] = None) -> Any:
+    """Read a config and build its model; one sentence for what is wrong with either.
+
+    Args:
+        change: changes the config before its model is built.
+    """
     from mmengine.config import Config
     from mmengine.registry import init_default_scope
 
@@ -77,6 +81,8 @@ def build(path: str) -> Any:
             import mmaction.models  # noqa: F401
             from mmaction.registry import MODELS
 
+            if change is not None:
+                change(cfg)
             init_default_scope(cfg.get("default_scope", "mmaction"))
             return cfg, MODELS.build(cfg.model)
     except Exception as error:  # a config is a program: it can fail in any way

@@ -1,9 +1,11 @@
 """`python -m pipeline.train.tools.probe`: what resolved configs would do, without training.
 
-stdin: `{"configs": {name: text}, "rehearse": {name: text on this machine}}`. stdout: `{"results":
-{name: {"lr": [one per epoch] or null, "lr_error": sentence or null, "follows": [[scheduler,
-metric]], "left_out": [hooks], "problems": [sentences], "classes", "joints"}}, "rehearsals": {name:
-{"problems": [sentences], "metrics": [names] or null}}}`. Each model is built once, on the CPU and
+stdin: `{"configs": {name: text}, "rehearse": {name: text on this machine}, "ranks": processes that
+train together, "data": `data` of a trial's specification, for a prepared store}`. stdout:
+`{"results": {name: {"lr": [one per epoch] or null, "lr_error": sentence or null, "follows":
+[[scheduler, metric]], "left_out": [hooks], "problems": [sentences], "notes": [sentences],
+"classes", "joints"}}, "rehearsals": {name: {"problems": [sentences], "metrics": [names] or null,
+"loads": {loader: numbers}, "notes": [sentences]}}}`. Each model is built once, on the CPU and
 without weights; one child answers for all, since most of the cost is importing torch.
 """
 
@@ -12,7 +14,8 @@ import sys
 import tempfile
 from typing import Any, Dict, List, Optional
 
-from pipeline.train.rehearsal import Rehearsal, hooks_by_inheritance, part_problems
+from pipeline.train.config_parts import asks_for_gpu, hooks_by_inheritance, part_problems
+from pipeline.train.rehearsal import Rehearsal, gpu_note
 from pipeline.train.tools.inspect_checkpoint import build, describe_config
 from pipeline.train.tools.schedule import schedule
 from pipeline.train.tools.tool import ToolError, serve
@@ -21,13 +24,14 @@ from pipeline.train.tools.tool import ToolError, serve
 def probe(question: Dict[str, Any]) -> Dict[str, Any]:
     """Answer one question; its form is in the module's docstring."""
     configs, placed = question["configs"], question.get("rehearse") or {}
-    results, rehearsals, rehearsal = {}, {}, Rehearsal()
+    results, rehearsals = {}, {}
+    rehearsal, data = Rehearsal(int(question.get("ranks") or 1)), question.get("data")
     for name in dict.fromkeys([*configs, *placed]):
         built: Dict[str, Any] = {}
         if name in configs:
             results[name] = {**_course(configs[name]), **_model(name, configs[name], built)}
         if name in placed:
-            rehearsals[name] = _rehearse(placed[name], built, rehearsal)
+            rehearsals[name] = _rehearse(placed[name], built, rehearsal, data)
     return {"results": results, "rehearsals": rehearsals}
 
 
@@ -46,40 +50,57 @@ def _model(name: str, text: str, built: Dict[str, Any]) -> Dict[str, Any]:
     try:
         cfg, model = _build(text)
     except ToolError as error:
-        return {**nothing, "problems": [str(error).replace("CONFIG", name)]}
+        sentence = str(error).replace("CONFIG", name)
+        if asks_for_gpu(sentence):
+            note = gpu_note("its model asks", error)
+            return {**nothing, "problems": [], "notes": [note]}
+        return {**nothing, "problems": [sentence], "notes": []}
     built[text] = cfg, model
     found = describe_config(name, cfg, model)
     problems: List[str] = [*found["problems"], *part_problems(cfg, model)]
     return {
         "problems": problems,
+        "notes": [],
         "classes": found["classes"],
         "joints": found["joints"],
         "left_out": hooks_by_inheritance(cfg),
     }
 
 
-def _rehearse(text: str, built: Dict[str, Any], rehearsal: Rehearsal) -> Dict[str, Any]:
-    metrics: Optional[List[str]] = None
+def _rehearse(
+    text: str, built: Dict[str, Any], rehearsal: Rehearsal, data: Optional[Dict[str, Any]]
+) -> Dict[str, Any]:
+    prepared = bool(data) and data.get("store") == "prepared"
     try:
-        cfg, model = built.get(text) or _build(text)
-    except ToolError:  # the probe's own answer says why
-        return {"problems": [], "metrics": None}
-    problems, metrics = rehearsal.run(cfg, model)
-    return {"problems": problems, "metrics": metrics}
+        # A store may have the model's preprocessor draw the joints' heatmaps.
+        cfg, model = _build(text, data) if prepared else built.get(text) or _build(text)
+    except ToolError as error:  # without a store the probe's own answer says why
+        problems = [str(error)] if prepared and not asks_for_gpu(str(error)) else []
+        return {"problems": problems, "metrics": None, "loads": {}, "notes": []}
+    return rehearsal.run(cfg, model)
 
 
-def _build(text: str) -> Any:
+def _build(text: str, data: Optional[Dict[str, Any]] = None) -> Any:
     """Build a config's model; raise ToolError with CONFIG in place of the file."""
+
+    def read_packs(cfg: Any) -> None:
+        from pipeline.train.transforms import use_spec
+
+        use_spec(cfg, data)
+
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "config.py")
         with open(path, "w", encoding="utf-8") as stream:
             stream.write(text)
         try:
-            return build(path)
+            return build(path, read_packs)
         except ToolError as error:
             sentence = str(error).replace(path + ": ", "").replace(path, "CONFIG")
             raise ToolError(sentence) from error
 
 
 if __name__ == "__main__":
-    sys.exit(serve(probe))
+    # A training step that was given up may still run in its thread.
+    code = serve(probe)
+    sys.stderr.flush()
+    os._exit(code)

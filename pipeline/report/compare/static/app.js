@@ -140,8 +140,8 @@ function connect() {
   });
   dark.addEventListener("change", () => { applyTheme(); render(); });
   byId("print").addEventListener("click", () => window.print());
-  window.addEventListener("beforeprint", () => { applyTheme("light"); renderCharts(); DRAWN.forEach((c) => c.resize()); });
-  window.addEventListener("afterprint", () => { applyTheme(); renderCharts(); });
+  window.addEventListener("beforeprint", () => { applyTheme("light"); renderPicks(picked()); renderCharts(); DRAWN.forEach((c) => c.resize()); });
+  window.addEventListener("afterprint", () => { applyTheme(); renderPicks(picked()); renderCharts(); });
   byId("lr-log").addEventListener("change", () => { state.lrChosen = true; });
   window.addEventListener("hashchange", openFragment);
   for (const id of ["range", "show-plan", "show-others", "lr-log"]) byId(id).addEventListener("change", renderCharts);
