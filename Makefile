@@ -4,10 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The CPU build where there is no CUDA machine; a torch in the allowed range that is already in
 # the environment is kept. GPU users elsewhere: make setup TORCH="torch>=2.10,<2.14"
-TORCH ?= torch==2.13.0
+ANY_TORCH := torch>=2.10,<2.14
+TORCH ?= $(shell grep '^torch==' requirements/lock.txt)
 export OMP_NUM_THREADS ?= 1
+# uv leaves compiling to the first import; without its files every process compiles again.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test check slow sample setup bench environments clean
+.PHONY: demo test quick check slow sample setup lock latest bench environments clean
 
 demo: setup
 	$(BIN)/pcan data demo data/demo
@@ -19,6 +22,10 @@ demo: setup
 # Two files at a time: most of a test's time is one process importing torch.
 test: setup
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+
+# A few files of each room, chosen by their time: under a minute.
+quick: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile @tests/quick.txt
 
 check: setup
 	$(BIN)/ruff format --check .
@@ -49,13 +56,33 @@ bench: setup
 
 setup: $(VENV)/.ready
 
-# Redone only when pyproject.toml changes.
-$(VENV)/.ready: pyproject.toml
+# Redone only when what is to be installed changes.
+$(VENV)/.ready: pyproject.toml requirements/lock.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	sh requirements/install.sh $(BIN)/python
 	touch $@
+
+# An environment of the newest versions that pyproject.toml allows.
+NEWEST := .environments/newest
+$(NEWEST)/.ready: pyproject.toml
+	$(PYTHON) -m venv --clear $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet uv "$(ANY_TORCH)"
+	$(NEWEST)/bin/python -m uv pip install --quiet --python $(NEWEST)/bin/python \
+		--editable '.[test]'
+	touch $@
+
+# Pins those versions for `make setup`.
+lock:
+	rm -f $(NEWEST)/.ready
+	$(MAKE) $(NEWEST)/.ready
+	sh requirements/lock.sh $(NEWEST)/bin/python
+
+# Does a release of a dependency break something? Run it weekly; then `make lock`.
+latest:
+	rm -f $(NEWEST)/.ready
+	$(MAKE) $(NEWEST)/.ready
+	$(NEWEST)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

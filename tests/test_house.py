@@ -57,6 +57,13 @@ def test_every_room_has_its_arrows() -> None:
     assert rooms - {"cli", "train"} == ARROWS.keys()
 
 
+def test_the_quick_tests_cover_every_room() -> None:
+    files = [ROOT / line for line in (ROOT / "tests/quick.txt").read_text().splitlines()]
+    assert [file for file in files if not file.is_file()] == []
+    rooms = {file.parent.name for file in (ROOT / "pipeline").glob("*/__init__.py")}
+    assert rooms <= {file.parent.name for file in files}
+
+
 #: The same words with another meaning: SLURM's states, numbers, columns of W&B.
 OTHER_MEANINGS = {
     ("slurm.py", "RUNNING"),

@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from pipeline.launch.reporters import Reporter
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 
 if TYPE_CHECKING:
+    from pipeline.launch.reporters import Reporter
     from pipeline.study.db.storage import Storage
 
 #: How long a job whose trial has ended may take to leave by itself.
@@ -89,7 +89,7 @@ class JobEnvironment(abc.ABC):
         return next((job for job in jobs if job is not None), None)
 
     @abc.abstractmethod
-    def requeue(self, epochs: int, reporter: Reporter) -> bool:
+    def requeue(self, epochs: int, reporter: "Reporter") -> bool:
         """Have this job started again later.
 
         Args:
@@ -170,7 +170,7 @@ class Executor(abc.ABC):
     @property
     def folder(self) -> Path:
         """Where the output of the sweep's jobs goes; it exists once a job was submitted."""
-        return self._project.runs / self._sweep.name / self.name
+        return _job_folder(self._sweep, self._project, self.name)
 
     def log(self, job_id: str) -> Path:
         """Return the file of a job's output."""
@@ -206,10 +206,15 @@ def executor_class(name: str) -> type[Executor]:
 def executor_of(sweep: Sweep, project: Project) -> Executor | None:
     """Return the executor that a sweep was launched with, None if it never was.
 
-    Asking a scheduler costs a process, so a sweep that ran here alone does not.
+    Asking a scheduler costs a process, so a sweep that ran here alone does not; nor is an executor
+    imported for it.
     """
-    made = (executor_class(name)(sweep, project) for name in EXECUTORS)
-    return next((executor for executor in made if executor.folder.is_dir()), None)
+    used = (name for name in EXECUTORS if _job_folder(sweep, project, name).is_dir())
+    return next((executor_class(name)(sweep, project) for name in used), None)
+
+
+def _job_folder(sweep: Sweep, project: Project, name: str) -> Path:
+    return project.runs / sweep.name / name
 
 
 def command_digest(argv: Sequence[str]) -> str:

@@ -15,6 +15,8 @@ from pipeline.data.pool import run
 from pipeline.errors import InputError, NotReady
 from pipeline.shared.files import make_private, read_json, write_json
 
+#: Increased when the kept facts change their form or meaning.
+FORM = 2
 LIMIT_S = 600.0
 #: Where the facts of all clips stand, whatever split they belong to.
 ALL = ""
@@ -32,7 +34,8 @@ def annotation_facts(path: Path, cache: Path) -> dict[str, dict[str, Any]]:
         about = path.stat()
     except OSError as error:
         raise NotReady(f"The annotation {path} cannot be read: {error.strerror}.") from None
-    key = hashlib.sha256(f"{path}|{about.st_size}|{about.st_mtime_ns}".encode()).hexdigest()
+    stamp = f"{FORM}|{path}|{about.st_size}|{about.st_mtime_ns}"
+    key = hashlib.sha256(stamp.encode()).hexdigest()
     kept = cache / f"annotation-{key[:32]}.json"
     known = read_json(kept)
     if known is not None:

@@ -1,26 +1,20 @@
 """From a base config and overrides to the full config of a trial, by a child process.
 
-Answers are cached under `runs/.cache`, by the digest of all that they depend on, so that a second
-launch starts no child.
+Answers are kept (`pipeline/job/answers.py`), so that a second launch starts no child.
 """
 
 import dataclasses
 import hashlib
-import importlib.metadata
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import InputError, SweepFileError
-from pipeline.job.torch_tools import interpreter, run_tool
+from pipeline.errors import InputError, NotReady, SweepFileError
+from pipeline.job.answers import AnswerCache
+from pipeline.job.torch_tools import run_tool
 from pipeline.plan.project import Project, is_file
 from pipeline.plan.sweep import Sweep
-from pipeline.shared.files import make_private, read_json, write_json
-
-#: Increased when the tools' answers change their form.
-CACHE_FORM = 6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,7 +84,11 @@ def resolve(
         "sets": [{"name": n, "overrides": dict(o)} for n, o in sets.items()],
         "code_root": sweep.job.code_root,
     }
-    answer = _cached("resolve_config", request, sweep, project)
+    kept = AnswerCache(sweep, project)
+    answer = kept.find("resolve_config", request)
+    if answer is None:
+        answer = run_tool("resolve_config", request, sweep.job, project.root)
+        kept.keep("resolve_config", request, answer, answer.pop("sources"))
     for result in answer["results"]:
         _refuse_missing(sweep, result, given)
     return Resolution(
@@ -137,12 +135,14 @@ class RehearsalResult:
         metrics: the names that a validation gives, None if they are not known.
         loads: what the batches of each loader take of the machine.
         notes: what could not be rehearsed.
+        settled: False if something could not be reached, so that another attempt may find more.
     """
 
     problems: Sequence[str] = ()
     metrics: Sequence[str] | None = None
     loads: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
     notes: Sequence[str] = ()
+    settled: bool = True
 
 
 def probe_configs(
@@ -162,66 +162,94 @@ def rehearse_configs(
     configs: Mapping[str, ResolvedConfig],
     placed: Mapping[str, tuple[str, Sequence[Path]]],
     data: Mapping[str, Any] | None = None,
+    wanted: Collection[str] = (),
 ) -> tuple[dict[str, ModelProbe], dict[str, RehearsalResult]]:
     """Build each config's schedule and model once, and rehearse it on its data.
 
-    Answers with a problem are not cached: the problem may be in the model's code.
+    A child process that has to be started answers for all configs, so that later none has to be
+    started for the others. Answers with a problem are not kept: the next launch looks again.
 
     Args:
         placed: by name, the config as it would run on this machine and its annotations.
         data: of a trial's specification, where samples are read from a prepared store.
+        wanted: the configs whose answers are returned; empty for all.
 
     Raises:
         NotReady: the child could not be run.
     """
-    cached = _ProbeCache(sweep, project)
+    known = _ProbeAnswers(sweep, project)
     for name, config in configs.items():
-        cached.look("results", name, config.text)
+        known.look("results", name, config.text)
     for name, (text, files) in placed.items():
         read = [_stamp(file) for file in files]
-        cached.look("rehearsals", name, text, read, sweep.job.gpus, dict(data or {}))
-    unknown = cached.unknown
-    if unknown:
-        request = {
-            "configs": {n: c.text for n, c in configs.items() if ("results", n) in unknown},
-            "rehearse": {n: placed[n][0] for n in placed if ("rehearsals", n) in unknown},
-            "ranks": sweep.job.gpus,
-            "data": data,
-        }
-        cached.add(run_tool("probe", request, sweep.job, project.root))
+        known.look("rehearsals", name, text, read, sweep.job.gpus, dict(data or {}))
+    first = [name for name in (wanted or configs) if name in known.unanswered]
+    if first:
+        others = [name for name in known.unanswered if name not in first]
+        try:
+            known.ask([*first, *others], data)
+        except NotReady:
+            if not others:
+                raise
+            known.ask(first, data)
+    names = [name for name in configs if name in (wanted or configs)]
     return (
-        {name: ModelProbe(**cached.answers["results", name]) for name in configs},
-        {name: RehearsalResult(**cached.answers["rehearsals", name]) for name in placed},
+        {name: ModelProbe(**known.answers["results", name]) for name in names},
+        {
+            name: RehearsalResult(**known.answers["rehearsals", name])
+            for name in names
+            if name in placed
+        },
     )
 
 
-class _ProbeCache:
-    """The answers of the probe so far, by part and name, each in a file of its own."""
+class _ProbeAnswers:
+    """What the probe has said of each config, by part ("results", "rehearsals") and name."""
 
     def __init__(self, sweep: Sweep, project: Project) -> None:
         self.answers: dict[tuple[str, str], dict[str, Any]] = {}
         self._sweep, self._project = sweep, project
-        self._files: dict[tuple[str, str], Path] = {}
+        self._kept = AnswerCache(sweep, project)
+        self._questions: dict[tuple[str, str], list[Any]] = {}
 
     @property
-    def unknown(self) -> list[tuple[str, str]]:
-        return [key for key in self._files if key not in self.answers]
+    def unanswered(self) -> list[str]:
+        """The configs of which a part is not known."""
+        missing = (key[1] for key in self._questions if key not in self.answers)
+        return list(dict.fromkeys(missing))
 
-    def look(self, part: str, name: str, *depends: Any) -> None:
-        """Find the answer that depends on nothing else."""
-        file = _cache_file(f"probe-{part}", list(depends), self._sweep, self._project)
-        self._files[part, name] = file
-        known = read_json(file)
-        if known is not None:
-            self.answers[part, name] = known["answer"]
+    def look(self, part: str, name: str, text: str, *depends: Any) -> None:
+        """Find what was said of a config before."""
+        self._questions[part, name] = [text, *depends]
+        answer = self._kept.find(f"probe-{part}", self._questions[part, name])
+        if answer is not None:
+            self.answers[part, name] = answer
 
-    def add(self, answer: Mapping[str, Any]) -> None:
-        """Take the child's answers over; keep those without a problem."""
-        for part, name in self.unknown:
-            one = answer[part][name]
-            self.answers[part, name] = one
-            if not one["problems"] and not one["notes"] and not one.get("lr_error"):
-                _write_cache(self._project, self._files[part, name], {"answer": one})
+    def ask(self, names: Sequence[str], data: Mapping[str, Any] | None) -> None:
+        """Ask a child for what is not known of these configs; keep what has no problem."""
+        asked = [key for key in self._questions if key not in self.answers and key[1] in names]
+        texts: dict[str, dict[str, str]] = {"results": {}, "rehearsals": {}}
+        for part, name in sorted(asked, key=lambda key: names.index(key[1])):
+            texts[part][name] = self._questions[part, name][0]
+        job = self._sweep.job
+        request = {
+            "configs": texts["results"],
+            "rehearse": texts["rehearsals"],
+            "ranks": job.gpus,
+            "data": data,
+        }
+        found = run_tool("probe", request, job, self._project.root)
+        for part, name in asked:
+            one = self.answers[part, name] = found[part][name]
+            if _may_be_kept(one):
+                question = self._questions[part, name]
+                self._kept.keep(f"probe-{part}", question, one, found["sources"])
+
+
+def _may_be_kept(answer: Mapping[str, Any]) -> bool:
+    """Whether another attempt would find the same; a problem is looked at again."""
+    open_ends = answer["problems"] or answer["notes"] or answer.get("lr_error")
+    return not open_ends and bool(answer.get("settled", True))
 
 
 def _stamp(file: Path) -> list[Any]:
@@ -271,46 +299,6 @@ def _config_file(sweep: Sweep, project: Project) -> Path:
             f"relative to {project.root}."
         )
     return path
-
-
-def _cached(tool: str, request: dict[str, Any], sweep: Sweep, project: Project) -> dict[str, Any]:
-    file = _cache_file(tool, request, sweep, project)
-    cached = read_json(file)
-    if cached is not None and _unchanged(cached.get("files", {})):
-        return dict(cached["answer"])
-    answer = run_tool(tool, request, sweep.job, project.root)
-    files = {path: _file_digest(Path(path)) for path in answer.get("files", [])}
-    _write_cache(project, file, {"files": files, "answer": answer})
-    return answer
-
-
-def _cache_file(tool: str, request: Any, sweep: Sweep, project: Project) -> Path:
-    python = interpreter(sweep.job, project.root)
-    key = [CACHE_FORM, tool, request, sweep.job.code_root, python, _version()]
-    return project.cache / f"{tool}-{digest(json.dumps(key, sort_keys=True))[:32]}.json"
-
-
-def _write_cache(project: Project, file: Path, answer: dict[str, Any]) -> None:
-    make_private(project.cache)
-    write_json(file, answer, durable=False)
-
-
-def _unchanged(files: Mapping[str, str]) -> bool:
-    return all(_file_digest(Path(path)) == old for path, old in files.items())
-
-
-def _file_digest(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return ""
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("mmengine")
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def _config(result: Mapping[str, Any]) -> ResolvedConfig:

@@ -54,7 +54,8 @@ def probe_models(
 ) -> dict[str, Sequence[float]]:
     """Refuse configs that no job could train; return each variant's true lr course.
 
-    Takes seconds the first time and nothing while configs and annotations do not change.
+    Takes seconds the first time, for all variants of the sweep, and nothing while configs, data,
+    code and packages do not change.
 
     Args:
         say: prints one line.
@@ -66,11 +67,11 @@ def probe_models(
         NotReady: an annotation or a prepared store is missing; this machine cannot load batches
             of that size.
     """
-    configs = {name: resolution.configs[name] for name in variants}
+    configs = resolution.configs
     courses: dict[str, Sequence[float]] = {}
     problems: dict[str, list[str]] = {}
     texts = placed_texts(sweep, project, configs, placed) if placed is not None else {}
-    probes, rehearsals = _rehearse(sweep, project, configs, texts, say, here=jobs > 0)
+    probes, rehearsals = _rehearse(sweep, project, configs, texts, variants, say, here=jobs > 0)
     for name, probe in probes.items():
         found = list(probe.problems)
         if placed is not None and not found:
@@ -94,6 +95,7 @@ def _rehearse(
     project: Project,
     configs: Mapping[str, ResolvedConfig],
     texts: Mapping[str, tuple[str, list[Path]]],
+    wanted: Sequence[str],
     say: Callable[[str], None],
     *,
     here: bool,
@@ -101,17 +103,19 @@ def _rehearse(
     """Rehearse the configs, or only build their models where data cannot be read here.
 
     Args:
+        wanted: the configs that count now.
         here: the jobs will run on this machine; else one that cannot do either goes on without.
     """
     data = store_data(sweep, project) if texts else None
     try:
-        return rehearse_configs(sweep, project, configs, texts, data)
+        return rehearse_configs(sweep, project, configs, texts, data, wanted)
     except NotReady as error:
         if not texts and here:
             raise
         say(f"The configs are not rehearsed on their data. {error}")
     try:
-        return probe_configs(sweep, project, configs), {}
+        chosen = {name: configs[name] for name in wanted}
+        return probe_configs(sweep, project, chosen), {}
     except NotReady:
         if here:
             raise

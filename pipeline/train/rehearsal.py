@@ -8,9 +8,10 @@ to the job.
 """
 
 import copy
+import os
 import re
 import time
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from pipeline.train.config_parts import REFUSALS, asks_for_gpu, one_line, refusal
 from pipeline.train.epoch_shape import EpochShape, shape_problems
@@ -71,11 +72,14 @@ def _tensors_in(value: Any) -> Any:
 class Rehearsal:
     """Rehearses configs one after the other; samples of equal data sets are drawn once.
 
+    `read` lists the files of clips that were drawn: their decoder opens them unseen.
+
     Args:
         ranks: processes that train a config together.
     """
 
     def __init__(self, ranks: int = 1) -> None:
+        self.read: List[str] = []
         self._ranks = ranks
         self._samples: Dict[str, Any] = {}
         self._steps: Dict[str, List[str]] = {}
@@ -86,9 +90,12 @@ class Rehearsal:
 
         Returns:
             "problems", sentences; "metrics", the names that a validation gives, None where they
-            cannot be known without a job; "loads" by loader; "notes", what was not rehearsed.
+            cannot be known without a job; "loads" by loader; "notes", what was not rehearsed;
+            "settled", False where another attempt may find more: something could not be reached,
+            or there was no time for a training step.
         """
         answer: Dict[str, Any] = {"problems": [], "metrics": None, "loads": {}, "notes": []}
+        answer["settled"] = True
         loaders: Dict[str, RehearsedLoader] = {}
         try:
             for name in _LOADERS:
@@ -98,11 +105,14 @@ class Rehearsal:
             answer["problems"].append(str(refused))
         except Exception as error:  # data that are away: the job says it in its own words
             answer["notes"] += _gpu_note(error)
+            answer["settled"] = not isinstance(error, OSError)
         if len(loaders) < len(_LOADERS) or answer["problems"]:
             return answer
         try:
             answer["metrics"] = metric_names(cfg, model, loaders["val_dataloader"])
-            answer["problems"] += self._step(cfg, model, loaders["train_dataloader"])
+            found = self._step(cfg, model, loaders["train_dataloader"])
+            answer["problems"] += found or []
+            answer["settled"] = found is not None
         except RuntimeError as error:
             text = one_line(error)
             sentence = f"the first validated sample does not fit the model: {text}."
@@ -110,6 +120,7 @@ class Rehearsal:
             answer["notes"] += _gpu_note(error)
         except Exception as error:
             answer["notes"] += _gpu_note(error)
+            answer["settled"] = not isinstance(error, OSError)
         return answer
 
     def _loader(self, name: str, cfg: Any, problems: List[str]) -> RehearsedLoader:
@@ -140,11 +151,15 @@ class Rehearsal:
                 dataset.full_init()
             if len(dataset) == 0:
                 raise Refused("its data set is empty; check ann_file and split.")
+            self.read += _files_of(dataset)
             self._samples[key] = dataset, first_sample(dataset)
         return self._samples[key]
 
-    def _step(self, cfg: Any, model: Any, train: RehearsedLoader) -> List[str]:
-        """Return what a training step would end with; variants of one model share the answer."""
+    def _step(self, cfg: Any, model: Any, train: RehearsedLoader) -> Optional[List[str]]:
+        """Return what a training step would end with, None if there was no time for it.
+
+        Variants of one model share the answer.
+        """
         wrapping = (cfg.get("find_unused_parameters"), cfg.get("model_wrapper_cfg"))
         key = repr([cfg["model"], cfg["train_dataloader"], *wrapping])
         if key not in self._steps and self._spent < _STEPS_S:
@@ -153,7 +168,7 @@ class Rehearsal:
                 cfg, model, train.loader.collate_fn, train.sample, train.shape
             )
             self._spent += time.monotonic() - began
-        return self._steps.get(key, [])
+        return self._steps.get(key)
 
 
 class _Kept(dict):
@@ -187,6 +202,15 @@ def first_sample(dataset: Any) -> Any:
         raise Refused(
             f"the first clip{_clip(dataset)} does not pass the chain: {one_line(error)}."
         ) from error
+
+
+def _files_of(dataset: Any) -> List[str]:
+    """Return the files that the first clip names."""
+    try:
+        named = dataset.get_data_info(0).values()
+    except Exception:
+        return []
+    return [value for value in named if isinstance(value, str) and os.path.isfile(value)]
 
 
 def _clip(dataset: Any) -> str:

@@ -119,4 +119,4 @@ def test_what_only_a_job_can_know_is_left_to_the_job() -> None:
             raise OSError("the server is away")
 
     found = Rehearsal().run(Away(), None)
-    assert (found["problems"], found["metrics"]) == ([], None)
+    assert (found["problems"], found["metrics"], found["settled"]) == ([], None, False)

@@ -5,8 +5,9 @@ train together, "data": `data` of a trial's specification, for a prepared store}
 `{"results": {name: {"lr": [one per epoch] or null, "lr_error": sentence or null, "follows":
 [[scheduler, metric]], "left_out": [hooks], "problems": [sentences], "notes": [sentences],
 "classes", "joints"}}, "rehearsals": {name: {"problems": [sentences], "metrics": [names] or null,
-"loads": {loader: numbers}, "notes": [sentences]}}}`. Each model is built once, on the CPU and
-without weights; one child answers for all, since most of the cost is importing torch.
+"loads": {loader: numbers}, "notes": [sentences], "settled"}}, "sources"}`. Each model is built
+once, on the CPU and without weights; one child answers for all, since most of the cost is
+importing torch.
 """
 
 import os
@@ -32,7 +33,7 @@ def probe(question: Dict[str, Any]) -> Dict[str, Any]:
             results[name] = {**_course(configs[name]), **_model(name, configs[name], built)}
         if name in placed:
             rehearsals[name] = _rehearse(placed[name], built, rehearsal, data)
-    return {"results": results, "rehearsals": rehearsals}
+    return {"results": results, "rehearsals": rehearsals, "read": rehearsal.read}
 
 
 def _course(text: str) -> Dict[str, Any]:
@@ -76,7 +77,8 @@ def _rehearse(
         cfg, model = _build(text, data) if prepared else built.get(text) or _build(text)
     except ToolError as error:  # without a store the probe's own answer says why
         problems = [str(error)] if prepared and not asks_for_gpu(str(error)) else []
-        return {"problems": problems, "metrics": None, "loads": {}, "notes": []}
+        nothing: Dict[str, Any] = {"metrics": None, "loads": {}, "notes": [], "settled": False}
+        return {"problems": problems, **nothing}
     return rehearsal.run(cfg, model)
 
 
@@ -101,6 +103,6 @@ def _build(text: str, data: Optional[Dict[str, Any]] = None) -> Any:
 
 if __name__ == "__main__":
     # A training step that was given up may still run in its thread.
-    code = serve(probe)
+    code = serve(probe, kept=True)
     sys.stderr.flush()
     os._exit(code)

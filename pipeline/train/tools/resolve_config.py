@@ -1,8 +1,8 @@
 """`python -m pipeline.train.tools.resolve_config`: a config and its variants, fully resolved.
 
 stdin: `{"config": path, "sets": [{"name", "overrides": {dotted path: value}}], "code_root":
-path or null}`. stdout: `{"files", "base", "results": [{"name", "config", "changes", "missing",
-"near", "facts"}]}`. A resolved config is one text without `_base_` that plain MMEngine reads.
+path or null}`. stdout: `{"base", "results": [{"name", "config", "changes", "missing", "near",
+"facts"}], "sources"}`. A resolved config is one text without `_base_` that plain MMEngine reads.
 Imports mmengine.config only (no torch) unless the config itself imports more.
 """
 
@@ -25,9 +25,9 @@ def resolve(question: Dict[str, Any]) -> Dict[str, Any]:
         raise ToolError('The question has no "config".')
     if question.get("code_root"):
         sys.path.insert(0, question["code_root"])
-    base, files = load(path)
+    base, _ = load(path)
     results = [variant(base, entry, path) for entry in question.get("sets") or []]
-    return {"files": files, "base": facts(base), "results": results}
+    return {"base": facts(base), "results": results}
 
 
 def variant(base: Dict[str, Any], entry: Dict[str, Any], path: str) -> Dict[str, Any]:
@@ -129,4 +129,4 @@ def _inside(config: Any, *keys: str) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(serve(resolve))
+    sys.exit(serve(resolve, kept=True))

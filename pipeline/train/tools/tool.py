@@ -10,19 +10,31 @@ import os
 import sys
 from typing import Any, Callable, Dict
 
+from pipeline.shared.read_record import SourceRecorder
+
 
 class ToolError(Exception):
     """A sentence for the user: what is wrong and what would be right."""
 
 
-def serve(answer: Callable[[Dict[str, Any]], Dict[str, Any]]) -> int:
-    """Answer the question on stdin by `answer`, and return the exit code."""
+def serve(answer: Callable[[Dict[str, Any]], Dict[str, Any]], kept: bool = False) -> int:
+    """Answer the question on stdin by `answer`, and return the exit code.
+
+    Args:
+        kept: the answer will be kept, so `sources` says what it was made from. `answer` may name
+            files that a library has read by itself, as `read`.
+    """
+    recorder = SourceRecorder() if kept else None
     sys.stdout.flush()
     stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     code = 0
     try:
         result = answer(_question())
+        if recorder is not None:
+            for path in result.pop("read", ()):
+                recorder.add(path)
+            result["sources"] = recorder.record()
     except ToolError as error:
         result, code = {"error": str(error)}, 2
     with stdout:
