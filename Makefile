@@ -53,6 +53,7 @@ environments: $(OLD_TORCH:%=.environments/torch-%/.ready)
 
 bench: setup
 	$(BIN)/python benchmarks/control.py
+	$(BIN)/python benchmarks/report.py
 
 setup: $(VENV)/.ready
 

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.common.each_log import end_with, for_each
-from pipeline.cli.common.options import json_option, open_sweep, print_json
+from pipeline.cli.common.options import (
+    csv_option,
+    json_option,
+    one_form,
+    open_sweep,
+    print_csv,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from pipeline.diagnose.plan_context import PlanContext
@@ -19,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--variant", metavar="NAME", help="The plan's variant; default: the first.")
 @click.option("--metric", metavar="NAME", help="The metric to judge; default: the log's top-1.")
 @click.option("--clips", type=click.IntRange(1), help="Size of the validation set.")
+@csv_option
 @json_option
 def command(
     logs: tuple[Path, ...],
@@ -28,6 +36,7 @@ def command(
     metric: str | None,
     clips: int | None,
     as_json: bool,
+    as_csv: bool,
 ) -> None:
     """Show what went wrong in a training, with epochs, lines and numbers.
 
@@ -43,6 +52,7 @@ def command(
     from pipeline.diagnose.runner import diagnosis_text, examine, report
     from pipeline.diagnose.trial import is_trial
 
+    one_form(as_json, as_csv)
     if bool(logs) == bool(trial):
         raise click.UsageError("Give logs, or a trial of a sweep: --trial VARIANT/N")
     context = _plan_context(plan, variant, trial)
@@ -56,7 +66,7 @@ def command(
         case = make_case(curve, metric=name, start=context.start, clips=clips)
         own = [labels_of(log), *hardware_rules(log)] if is_trial(log) else []
         findings = examine(case, [*rules, *own])
-        if as_json:
+        if as_json or as_csv:
             entry = report(case, findings)
             reports.append({**entry, "notes": [*entry["notes"], *notes]})
         else:
@@ -65,7 +75,18 @@ def command(
     failed = for_each(chosen, look, reports)
     if as_json:
         print_json(reports)
+    elif as_csv:
+        print_csv(_findings(reports), ("log", "id", "severity", "epoch", "evidence", "remedy"))
     end_with(failed)
+
+
+def _findings(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row a finding; a log without any has a row of its own."""
+    return [
+        {"log": report["log"], "error": report.get("error"), **finding}
+        for report in reports
+        for finding in report.get("findings") or [{}]
+    ]
 
 
 def _plan_context(plan: str | None, variant: str | None, trial: str | None) -> "PlanContext":

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.common.options import json_option, open_sweep, print_json
+from pipeline.cli.common.options import (
+    csv_option,
+    json_option,
+    one_form,
+    open_sweep,
+    print_csv,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from pipeline.diagnose.epoch_table import Row
@@ -24,6 +31,7 @@ DEFAULTS = (Path("work_dirs"), Path("runs"))
 @click.option("--variant", metavar="NAME", help="The plan's variant; default: the first.")
 @click.option("--metric", metavar="NAME", help="The metric to show; default: the log's top-1.")
 @click.option("--follow", is_flag=True, help="Keep showing new epochs until Ctrl-C.")
+@csv_option
 @json_option
 def command(
     workdir: Path | None,
@@ -32,6 +40,7 @@ def command(
     metric: str | None,
     follow: bool,
     as_json: bool,
+    as_csv: bool,
 ) -> None:
     """Show lr and validation top-1 by epoch from the newest log.
 
@@ -40,8 +49,9 @@ def command(
 
         pcan log work_dirs/pcan_ntu60 --plan pcan_ntu60 --follow
     """
-    if follow and as_json:
-        raise click.UsageError("Use --follow or --json, not both.")
+    one_form(as_json, as_csv)
+    if follow and (as_json or as_csv):
+        raise click.UsageError(f"Use --follow or --{'json' if as_json else 'csv'}, not both.")
     workdir = workdir or next((p for p in DEFAULTS if p.is_dir()), DEFAULTS[0])
     if follow:
         _follow(workdir, plan, variant, metric)
@@ -51,6 +61,8 @@ def command(
     case, rows = _read(workdir, plan, variant, metric)
     if as_json:
         print_json(record(case, rows))
+    elif as_csv:
+        print_csv(record(case, rows)["epochs"], ("epoch", "lr", "top1"))
     else:
         click.echo(_text(case, rows))
 

@@ -35,6 +35,7 @@ MACHINE_ERRNOS = frozenset(
 _SWEEP = {
     "backup": ("pipeline.cli.sweep_files:backup", "Copy the study storage."),
     "best": ("pipeline.cli.sweep_best:best", "Export the winner."),
+    "brief": ("pipeline.cli.sweep_brief:command", "Say how a sweep stands and what is next."),
     "classes": ("pipeline.cli.sweep_classes:command", "Show a trial class by class."),
     "clean": ("pipeline.cli.sweep_files:clean", "Delete checkpoints of losers."),
     "compare": ("pipeline.cli.sweep_compare:command", "Compare the trials in one HTML file."),
@@ -45,9 +46,15 @@ _SWEEP = {
     "plan": ("pipeline.cli.sweep_plan:command", "Show what a sweep will do; runs nothing."),
     "refine": ("pipeline.cli.sweep_refine:command", "Get more of the winner, without training."),
     "register": ("pipeline.cli.sweep_record:register", "Make the studies; runs nothing."),
+    "report": ("pipeline.cli.sweep_report:report", "Write tables, figures, methods of a sweep."),
+    "rerun": (
+        "pipeline.cli.sweep_rerun:command",
+        "Train one epoch again, compare it.",
+    ),
     "search": ("pipeline.cli.sweep_launch:search", "Search beyond the plan, around a recipe."),
     "status": ("pipeline.cli.sweep_status:status", "Show every trial and its state."),
     "stop": ("pipeline.cli.sweep_stop:stop", "End running trials cleanly, resumable."),
+    "story": ("pipeline.cli.sweep_report:story", "Tell what was tried, when, and its cost."),
     "sync": ("pipeline.cli.sweep_files:sync", "Send offline runs to W&B."),
     "watch": ("pipeline.cli.sweep_watch:command", "Follow the running trials live."),
 }
@@ -56,12 +63,17 @@ _ROOT = {
         "pipeline.cli.checkpoint_inspect:command",
         "Show what a checkpoint holds, what fits.",
     ),
+    "compare-predictions": (
+        "pipeline.cli.compare_predictions:command",
+        "Test if one file of predictions is better.",
+    ),
     "data": ("pipeline.cli.data:command", "Make, check and prepare data."),
     "diagnose": ("pipeline.cli.diagnose:command", "Show what went wrong in a training log."),
     "doctor": ("pipeline.cli.project_commands:doctor", "Show what is wrong here and what to do."),
     "gates": ("pipeline.cli.gates_commands:command", "Check gates, or replay them on old logs."),
     "init": ("pipeline.cli.project_commands:init", "Make a folder a project."),
     "log": ("pipeline.cli.log:command", "Show lr and top-1 by epoch of the newest log."),
+    "skill": ("pipeline.cli.skill_page:command", "Write instructions for coding agents."),
     "train": ("pipeline.cli.train:train", "Train one variant, without a study."),
 }
 
@@ -131,7 +143,7 @@ def _next_steps() -> str:
 def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if not value or ctx.resilient_parsing:
         return
-    from pipeline.launch.workdir import versions
+    from pipeline.job.provenance import versions
 
     click.echo(", ".join(f"{name} {version}" for name, version in versions().items()))
     ctx.exit()

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.common.options import json_option, open_sweep, storage_option, sweep_argument
+from pipeline.cli.common.options import (
+    csv_option,
+    json_option,
+    one_form,
+    open_sweep,
+    print_csv,
+    storage_option,
+    sweep_argument,
+)
 from pipeline.shared.counted import counted
 
 if TYPE_CHECKING:
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
 )
 @click.option("--wandb", "on_wandb", is_flag=True, help="Make or update the W&B workspace.")
 @storage_option
+@csv_option
 @json_option
 def command(
     sweep: str | None,
@@ -43,6 +52,7 @@ def command(
     on_wandb: bool,
     storage: str | None,
     as_json: bool,
+    as_csv: bool,
 ) -> None:
     """Compare the trials of a sweep: curves against the plan, table, differences, verdicts.
 
@@ -50,17 +60,24 @@ def command(
 
         pcan sweep compare pcan_ntu60 --open
     """
+    one_form(as_json, as_csv)
     opened = open_sweep(sweep)
     if on_wandb:
         click.echo(_workspace(opened))
         return
-    fresh = _collector(opened, storage)
+    fresh = collector(opened, storage)
     if serve:
         _serve(fresh, (host, port), open_it, lang)
         return
     data = fresh()
     if as_json:
         click.echo(json.dumps(data))
+        return
+    if as_csv:
+        from pipeline.report.paper.paper_tables import result_rows
+        from pipeline.report.paper.sweep_summary import summary_of
+
+        print_csv(result_rows(summary_of(data, opened.sweep.makers)), ("trial", "state", "top1"))
         return
     from pipeline.plan.project import relative
     from pipeline.report.compare.page import build_page
@@ -77,8 +94,14 @@ def command(
         click.launch(file.resolve().as_uri())
 
 
-def _collector(opened: "Opened", storage: str | None) -> Callable[[], dict[str, Any]]:
-    """Return a function that reads the sweep; it resolves a variant's schedule only once."""
+def collector(
+    opened: "Opened", storage: str | None, resolve: bool = True
+) -> Callable[[], dict[str, Any]]:
+    """Return a function that reads the sweep; it resolves a variant's schedule only once.
+
+    Args:
+        resolve: also find the true learning rates, which takes a process that imports torch.
+    """
     from pipeline.report.compare.compare_record import collect
     from pipeline.study.importance import importances
 
@@ -89,7 +112,7 @@ def _collector(opened: "Opened", storage: str | None) -> Callable[[], dict[str, 
 
     def fresh() -> dict[str, Any]:
         tried = {spec.parts[-3] for spec in folder.glob("*/*/spec.json")}
-        if tried - resolved:
+        if resolve and tried - resolved:
             rates.update(_true_lr(opened, tried - resolved))
             resolved.update(tried)
         board = _board(opened, storage)

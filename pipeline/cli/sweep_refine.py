@@ -10,6 +10,7 @@ import click
 from pipeline.cli.common.options import (
     echo_err,
     json_option,
+    notify_option,
     open_sweep,
     place_options,
     print_json,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 @click.option("--test", is_flag=True, help="Then read the chosen line on the test split, once.")
 @click.option("--again", is_flag=True, help="With --test: once more; this is recorded.")
 @place_options
+@notify_option
 @storage_option
 @json_option
 def command(
@@ -46,6 +48,7 @@ def command(
     count: int,
     test: bool,
     again: bool,
+    notify: tuple[str, ...],
     storage: str | None,
     as_json: bool,
     **places: Any,
@@ -59,6 +62,7 @@ def command(
     Example:
       pcan sweep refine demo --with 3
     """
+    from pipeline.cli.common.notify_end import notify_end
     from pipeline.report.best.winner import find_winner
     from pipeline.study.db.storage import open_storage
     from pipeline.study.trial_rows import read_board
@@ -69,7 +73,9 @@ def command(
     store = open_storage(storage, opened.project.runs, create=False)
     rows = read_board(opened.sweep.name, store)
     winner = find_winner(opened.sweep, rows, trial).row
-    record = _refine(opened, rows, winner, count, (test, again), places)
+    with notify_end(opened, notify) as end:
+        record = _refine(opened, rows, winner, count, (test, again), places)
+        end(f"refine of {winner.name}: {record['chosen']} is chosen.")
     if as_json:
         print_json(record)
         return

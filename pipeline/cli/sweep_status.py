@@ -7,9 +7,12 @@ import click
 
 from pipeline.cli.common.options import (
     Opened,
+    csv_option,
     echo_err,
     json_option,
+    one_form,
     open_sweep,
+    print_csv,
     print_json,
     storage_option,
     sweep_argument,
@@ -23,8 +26,9 @@ if TYPE_CHECKING:
 @click.command()
 @sweep_argument
 @storage_option
+@csv_option
 @json_option
-def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
+def status(sweep: str | None, storage: str | None, as_json: bool, as_csv: bool) -> None:
     """Show every trial of SWEEP: state, epochs, top-1, verdicts, what runs next.
 
     \b
@@ -32,9 +36,10 @@ def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
       pcan sweep status demo --json
     """
     from pipeline.launch.launch_process import last_command
-    from pipeline.report.status.status_record import status_record
+    from pipeline.report.status.status_record import status_record, status_rows
     from pipeline.study.db.storage import open_storage
 
+    one_form(as_json, as_csv)
     opened = open_sweep(sweep)
     store = open_storage(storage, opened.project.runs)
     record = status_record(
@@ -47,7 +52,11 @@ def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
     if as_json:
         print_json(record)
         return
+    if as_csv:
+        print_csv(status_rows(record), ("trial", "state", "phase"))
+        return
     from pipeline.cli.common.console import print_lines, result_console
+    from pipeline.report.stats.repetitions import confirmation_text
     from pipeline.report.status.status_record import courses
     from pipeline.report.status.text import (
         goal_line,
@@ -64,7 +73,9 @@ def status(sweep: str | None, storage: str | None, as_json: bool) -> None:
     curves = courses(record, opened.project.root)
     print_lines(console, status_lines(record, console.width, curves))
     following = _refill_line(opened, record) or next_line(record)
-    print_lines(console, ["", *job_lines(record), goal_line(record), *search_lines(record)])
+    seeds = [f"  {line}" for line in confirmation_text(record["confirmation"])]
+    lines = ["", *job_lines(record), goal_line(record), *seeds, *search_lines(record)]
+    print_lines(console, lines)
     print_lines(console, label_lines(record), "red")
     print_lines(console, warning_lines(record), "yellow")
     print_lines(console, [line for line in retry_lines(record) if line != following], "red")

@@ -20,6 +20,7 @@ from pipeline.plan.verdict import Verdict
 from pipeline.shared.counted import counted
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.start_record import changes
 
 #: How long the end of a launch waits for W&B's files to be complete.
 MIRROR_CLOSE_S = 60.0
@@ -204,6 +205,8 @@ class LineReporter(Reporter):
         epoch = spec.resumed_epoch if spec is not None else 0
         number = trial.number_of_start
         self._write(start_text(trial.name, trial.slot, number, epoch, trial.folder))
+        for line in changes(trial.rundir.read_starts()[-2:]):
+            self._write(f"  changed, {line}")
 
     def on_trial_result(
         self, trial: RunningTrial, measurement: Measurement, verdict: Verdict

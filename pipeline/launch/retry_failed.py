@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.errors import InputError
+from pipeline.job.provenance import job_versions, versions
 from pipeline.job.torch_tools import code_root
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.continuation import continue_as_new_trial
 from pipeline.launch.control_files import overrule_records
 from pipeline.launch.scheduler import all_variants, weight_makers
-from pipeline.launch.workdir import run_dir, versions
+from pipeline.launch.workdir import run_dir
 from pipeline.plan.ladder import walk
 from pipeline.plan.project import relative
 from pipeline.shared.rundir import RunDir
@@ -76,7 +77,8 @@ def _change(context: LaunchContext, row: TrialRow) -> str | None:
     spec = rundir.read_spec()
     if spec is None:
         return None
-    for package, version in versions().items():
+    now = {**versions(("pcan",)), **job_versions(sweep.job, project.root)}
+    for package, version in now.items():
         if spec.versions.get(package) not in (None, version):
             return f"{package} is {version} now, it was {spec.versions[package]}"
     for file in _inputs(context, row):

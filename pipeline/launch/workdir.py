@@ -1,9 +1,8 @@
 """Write a trial's run directory, and choose the checkpoint it goes on from."""
 
-import contextlib
 import dataclasses
 import datetime
-import importlib.metadata
+import json
 import re
 import time
 import zipfile
@@ -16,14 +15,14 @@ from pipeline.job.resolve import ResolvedConfig, resolve
 from pipeline.job.slots import Slot
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.search_rule import averaged_checks, facts_of
+from pipeline.launch.start_facts import run_with, start_line
 from pipeline.launch.trial_lease import TrialLease
 from pipeline.plan.project import Project, relative
 from pipeline.plan.search.space import moved_with_lr
 from pipeline.plan.sweep import Sweep
 from pipeline.preflight.machine_overrides import DATA_ROOT, apply_data_root
-from pipeline.preflight.model_probe import store_data
 from pipeline.shared.counted import counted
-from pipeline.shared.files import FormatError, make_private, write_json, write_text
+from pipeline.shared.files import FormatError, append_line, make_private, write_json, write_text
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.shared.states import Phase
@@ -35,8 +34,6 @@ from pipeline.study.trial_rows import study_name
 TAKEOVER_WAIT_S = 3.0
 #: Longest time the job waits after an epoch for its verdict.
 JUDGE_WAIT_S = 10
-_VERSIONS = ("pcan", "torch", "mmengine", "mmaction2", "mmcv-lite", "mmcv", "numpy", "optuna")
-
 
 #: Of a trial's spec, what the storage keeps as well.
 _STORED = (
@@ -49,7 +46,7 @@ _STORED = (
 class JobPlacement:
     """Where and with what a trial's job runs."""
 
-    device: str
+    slot: Slot
     nproc: int
     data_root: str | None
     tracking: Mapping[str, Any]
@@ -74,7 +71,7 @@ class TrialConfigs:
 def write_workdir(context: LaunchContext, lease: TrialLease, slot: Slot, attempt: int) -> RunDir:
     """Write the run directory for a start of a trial's job; see `prepare`."""
     place = JobPlacement(
-        device=slot.device,
+        slot=slot,
         nproc=context.sweep.job.gpus,
         data_root=context.data_root,
         tracking=context.tracking,
@@ -148,7 +145,11 @@ def prepare(
         spec = _carry_over(spec, before, kept)
     resume_from = relative(resume, rundir.root) if resume else None
     spec = dataclasses.replace(spec, attempt=attempt, epochs=epochs_of(text), resume=resume_from)
+    spec = dataclasses.replace(
+        spec, **run_with(project, sweep, rundir, configs.placed, place.slot, place.data_root)
+    )
     write_json(rundir.spec, spec.to_json())
+    append_line(rundir.starts, json.dumps(start_line(spec)))
     return rundir
 
 
@@ -177,15 +178,13 @@ def _spec(
         config_hash=pure.hash,
         recipe_hash=lease.previous["recipe_hash"],
         nproc=place.nproc,
-        device=place.device,
+        device=place.slot.device,
         warm_start=_warm_start(project, variant.warm_start),
         judge_wait_s=JUDGE_WAIT_S,
         gates=[gate.record() for gate in variant.gates],
         bands=[band.model_dump() for band in variant.bands],
         wandb={"id": wandb_id(trial_key(lease), lease.number), **place.tracking},
-        versions=versions(),
         created=_now(),
-        data={**sweep.data.model_dump(), **store_data(sweep, project)},
         loading={
             "slots": place.slots,
             "named": sorted({*place.named, *variant.set, *lease.params}),
@@ -294,15 +293,6 @@ def _checkpoints(rundir: RunDir) -> list[Path]:
 def _epoch_of(file: Path) -> int:
     digits = file.stem.removeprefix("epoch_")
     return int(digits) if digits.isdigit() else 0
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that matter, as this environment has them."""
-    installed = {}
-    for name in _VERSIONS:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            installed[name] = importlib.metadata.version(name)
-    return installed
 
 
 def _private(top: Path, folder: Path) -> None:

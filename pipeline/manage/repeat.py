@@ -20,7 +20,7 @@ from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.study.add_trial import add_repetition
 from pipeline.study.audit import record_manual_export
-from pipeline.study.best import confirmations, eligible
+from pipeline.study.best import RepeatedRun, confirmations, eligible
 from pipeline.study.db.storage import Storage
 from pipeline.study.trial_rows import TrialRow, read_board
 
@@ -80,7 +80,7 @@ def _check(sweep: Sweep, project: Project, row: TrialRow) -> None:
 
 
 def _seeds(
-    project: Project, sweep: Sweep, row: TrialRow, runs: Sequence[TrialRow], count: int
+    project: Project, sweep: Sweep, row: TrialRow, runs: Sequence[RepeatedRun], count: int
 ) -> list[int]:
     """Return the seeds of the repetitions that are missing: the next ones after those used."""
     old = run_dir(project, sweep.name, row.variant, row.number)

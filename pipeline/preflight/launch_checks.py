@@ -104,9 +104,9 @@ def disk_need(sweep: Sweep | None, project: Project, variants: int) -> tuple[int
         files = (project.runs / sweep.name).glob("*/*/checkpoints/epoch_*.pth")
         sizes += [file.stat().st_size for file in files]
         starts = {v.warm_start.checkpoint for v in sweep.variants.values() if v.warm_start}
-        # A checkpoint also holds the optimizer's state: momentum, or two moments.
+        # Also the optimizer's state, momentum or two moments, and the sum of later weights.
         weights = [project.root / name for name in starts]
-        sizes += [3 * file.stat().st_size for file in weights if file.is_file()]
+        sizes += [4 * file.stat().st_size for file in weights if file.is_file()]
     if max(sizes) == 0:
         return MIN_FREE_BYTES, "the size of a checkpoint is not known yet"
     need = (3 * variants + 1) * max(sizes)

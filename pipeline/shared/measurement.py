@@ -89,6 +89,17 @@ class Measurement:
         return math.isfinite(self.top1)
 
 
+def parse_measurements(lines: List[str]) -> List[Measurement]:
+    """Parse whole lines in order, leaving out those that are not measurements."""
+    found = []
+    for line in lines:
+        try:
+            found.append(Measurement.from_line(line))
+        except (ValueError, TypeError):
+            continue
+    return found
+
+
 def by_epoch(measurements: Iterable[Measurement]) -> List[Measurement]:
     """Sort by epoch and keep the first value of an epoch that was measured twice.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Union
 
 from pipeline.shared.files import read_json, read_lines, read_objects
-from pipeline.shared.measurement import Measurement, by_epoch
+from pipeline.shared.measurement import Measurement, by_epoch, parse_measurements
 from pipeline.shared.predictions import Predictions
 from pipeline.shared.spec import TrialSpec
 
@@ -80,6 +80,16 @@ class RunDir:
         except OSError:  # the file system is away for a moment
             return True
         return owner is None or owner.get("token") == token
+
+    @property
+    def starts(self) -> Path:
+        """One JSON line a start of the job: code, packages, GPU and data it ran with."""
+        return self.root / "starts.jsonl"
+
+    @property
+    def code(self) -> Path:
+        """Folder of the uncommitted changes that starts ran with, a diff each."""
+        return self.root / "code"
 
     @property
     def outcome(self) -> Path:
@@ -171,6 +181,10 @@ class RunDir:
         """Return the records of the audits of labels so far, torn lines left out."""
         return read_objects(self.labels)
 
+    def read_starts(self) -> List[Dict[str, Any]]:
+        """Return what each start of the job ran with, oldest first; empty of older runs."""
+        return read_objects(self.starts)
+
     def read_verdicts(self) -> List[Dict[str, Any]]:
         """Return the records of the verdicts so far, as they were written, torn lines left out."""
         return read_objects(self.verdicts)
@@ -180,14 +194,3 @@ def run_directories(folder: Path) -> List[Path]:
     """Return the run directories of studies below `runs/<sweep>`, by study and number."""
     found = [f.parent for f in folder.glob("*/*/spec.json") if re.match("[0-9]+$", f.parent.name)]
     return sorted(found, key=lambda f: (f.parent.name, int(f.name)))
-
-
-def parse_measurements(lines: List[str]) -> List[Measurement]:
-    """Parse whole lines in order, leaving out those that are not measurements."""
-    found = []
-    for line in lines:
-        try:
-            found.append(Measurement.from_line(line))
-        except (ValueError, TypeError):
-            continue
-    return found

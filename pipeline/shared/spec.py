@@ -37,12 +37,15 @@ class TrialSpec:
         judge_wait_s: seconds that rank 0 waits after an epoch for the control side's verdict.
         gates, bands: the plan's, as plain records.
         wandb: `id` of the run and where it goes.
-        versions: of the packages that matter, by name.
+        versions: of the packages that matter in the job's own interpreter, by name.
         created: ISO 8601 with offset.
-        data: which store the samples come from, with its profile and digest.
+        data: which store the samples come from, with its profile and digest; `sha256` of the
+            annotation files by loader.
         read: what the search's rule ranks trials by, "averaged" or "best"; None is "best".
         averaged_checks: epochs after which the job reads the averaged weights.
         loading: `slots`, jobs that share the machine, and `named`, config paths set by the user.
+        code: of this start, `project` and `code_root`: commit, branch, whether dirty, the diff.
+        gpu: `names` and `driver` of the job's GPUs; None on the CPU.
         imported: the log that an imported run is known from.
         others: keys of other versions, kept as they are.
     """
@@ -79,6 +82,8 @@ class TrialSpec:
     created: Optional[str] = None
     data: Optional[Dict[str, Any]] = None
     loading: Optional[Dict[str, Any]] = None
+    code: Optional[Dict[str, Any]] = None
+    gpu: Optional[Dict[str, Any]] = None
     read: Optional[str] = None
     averaged_checks: List[int] = dataclasses.field(default_factory=list)
     imported: Optional[Dict[str, Any]] = None
@@ -155,7 +160,7 @@ _KINDS: Dict[str, Tuple[Tuple[type, ...], str]] = {
     **dict.fromkeys(("attempt", "epochs", "seed", "nproc"), _WHOLE),
     **dict.fromkeys(("goal", "best_known", "judge_wait_s"), _NUMBER),
     **dict.fromkeys(("values", "overrides", "branches", "warm_start", "wandb"), _TABLE),
-    **dict.fromkeys(("versions", "data", "loading", "imported"), _TABLE),
+    **dict.fromkeys(("versions", "code", "gpu", "data", "loading", "imported"), _TABLE),
     **dict.fromkeys(("gates", "bands", "averaged_checks"), _LIST),
 }
 _ONLY_FOR_SOME = ("imported", "read", "averaged_checks")
@@ -163,5 +168,5 @@ _ONLY_FOR_JOBS = (
     *("continues", "confirms", "search", "read", "averaged_checks"),
     *("branches", "seed", "config_hash", "nproc", "device"),
     *("warm_start", "resume", "judge_wait_s", "gates", "bands", "versions", "created"),
-    *("data", "loading"),
+    *("code", "gpu", "data", "loading"),
 )

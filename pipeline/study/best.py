@@ -7,11 +7,27 @@ a trial that was not repeated cannot displace them by one reading.
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.states import State
 from pipeline.study.trial_rows import TrialRow
+
+
+class RepeatedRun(Protocol):
+    """What is asked of a repetition: a row of the storage has it, and so has a run directory."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def finished(self) -> bool: ...
+    @property
+    def best_top1(self) -> float | None: ...
+    @property
+    def facts(self) -> Mapping[str, Any]: ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,7 +39,7 @@ class Confirmation:
     """
 
     trial: str
-    runs: tuple[TrialRow, ...]
+    runs: tuple[RepeatedRun, ...]
 
     @property
     def values(self) -> tuple[float, ...]:

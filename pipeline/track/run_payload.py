@@ -16,10 +16,11 @@ from typing import Any
 
 from pipeline.shared.files import read_json, read_objects
 from pipeline.shared.measurement import Measurement
+from pipeline.shared.redact import redact
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
+from pipeline.shared.start_record import shown_codes, shown_gpu
 from pipeline.shared.states import Cause, Phase, State
-from pipeline.track.redact import redact
 
 #: What W&B shows as status; Optuna's state where the trial has ended.
 STATUS: Mapping[str | None, str] = {
@@ -199,6 +200,10 @@ def config(trial: TrialFiles) -> dict[str, Any]:
     flat["data"] = data.get("store")
     flat |= {f"data_{key}": data[key] for key in ("profile", "digest") if data.get(key)}
     flat |= {f"versions.{name}": value for name, value in spec.versions.items()}
+    flat |= {f"code.{place}": words for place, words in shown_codes(spec.code).items()}
+    for place, code in (spec.code or {}).items():
+        flat |= {f"code.{place}.{key}": (code or {}).get(key) for key in ("commit", "dirty")}
+    flat["gpu"] = shown_gpu(spec.gpu)
     changed = {**_flat(spec.overrides), **_flat(spec.values)}
     flat |= changed
     flat |= {

@@ -17,7 +17,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.errors import InputError
+from pipeline.cli.common.notify_end import notify_end
+from pipeline.errors import InputError, NotReady
 from pipeline.launch.budget import Budget
 from pipeline.launch.notify import (
     CommandReporter,
@@ -262,6 +263,17 @@ def test_an_unknown_service_is_refused_and_no_key_is_kept() -> None:
         make_notifier("nosuch://token", "demo", Reporter(), Notify())
     assert hidden_target("tgram://123:abc/7") == "tgram://***"
     assert hidden_target("mail -s pcan me@here") == "mail -s pcan me@here"
+
+
+def test_the_end_of_a_command_that_is_no_launch_is_told(service) -> None:
+    url = f"json://127.0.0.1:{service.server_port}/"
+    opened = SimpleNamespace(sweep=SimpleNamespace(name="demo", notify=Notify()))
+    with notify_end(opened, [url]) as end:
+        end("refine of a/0: ratio is chosen.")
+    with pytest.raises(NotReady), notify_end(opened, [url]):
+        raise NotReady("no GPU")
+    messages = [one["message"] for one in service.received]
+    assert messages == ["refine of a/0: ratio is chosen.", "no GPU"]
 
 
 @pytest.mark.parametrize("text", ["", "mail 'x", "no-such-program-here --to me"])

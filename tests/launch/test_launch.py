@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -92,14 +94,62 @@ def test_ctrl_c_in_mid_epoch_goes_on_from_the_last_checkpoint(
         "interrupted",
     )
     assert project.job_pids() == []
+    commit_all(project.root)
     command = "pcan sweep launch tiny --device cpu --wandb disabled"
     assert f"Go on: {command}" in text.splitlines()
     assert project.run("sweep", "status", "tiny").stdout.splitlines()[-1] == f"Go on: {command}"
     second = project.launch()
     assert second.returncode == 0, second.stderr
     assert "going on after epoch" in second.stderr
+    assert "changed, attempt 2: the code of project is" in second.stderr
     trial = project.status()["baseline/0"]
     assert (trial["state"], trial["epochs"], trial["attempts"]) == ("COMPLETE", 4, 2)
+    assert project.epochs("baseline/0") == [1, 2, 3, 4]
+
+
+def commit_all(root) -> None:
+    """Make the project a git folder between two starts of a trial."""
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    (root / ".gitignore").write_text("runs/\n")
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"]):
+        subprocess.run(["git", *identity, "-C", str(root), *words], check=True)
+
+
+def test_each_attempt_keeps_the_code_it_ran_with(project) -> None:
+    """The export names the code of the attempt that measured the best epoch."""
+    project.sweep(BASELINE.replace("0.4,", "0.6,"))
+    commit_all(project.root)
+    (project.root / "jobs" / "new.py").write_text("x = 1\n")
+    assert project.launch().returncode == 0
+    run = project.folder("baseline/0")
+    spec = json.loads((run / "spec.json").read_text())
+    commit = spec["code"]["project"]["commit"]
+    assert spec["code"]["code_root"]["commit"] == commit and spec["versions"]["torch"]
+    assert "+x = 1" in (run / spec["code"]["project"]["diff"]).read_text()
+    (project.root / "jobs" / "new.py").unlink()
+    project.run("sweep", "best", "tiny")
+    record = json.loads((project.root / "exports" / "tiny" / "best.json").read_text())
+    assert record["code"] == spec["code"] and record["git_commit"] == commit
+    readme = (project.root / "exports" / "tiny" / "README.md").read_text()
+    assert "1 file not committed" in readme
+
+
+def test_the_first_epoch_again_is_equal_to_the_bit_in_another_folder(
+    project, tmp_path_factory
+) -> None:
+    project.sweep(BASELINE.replace("0.4,", "0.6,"))
+    assert project.launch().returncode == 0
+    copy = tmp_path_factory.mktemp("elsewhere") / "copy"
+    shutil.copytree(project.root, copy)
+    (copy / "runs" / "pcan.db").unlink()
+    project.root = copy
+    again = project.run("sweep", "rerun", "baseline/0", "--check", "--sweep", "tiny", "--json")
+    assert again.returncode == 0, again.stderr
+    record = json.loads(again.stdout)
+    assert (record["epoch"], record["exact"], record["same"]) == (1, True, True)
+    values = {one["name"]: one for one in record["values"]}
+    assert values["loss"]["recorded"] == values["loss"]["now"] != 0
+    assert not list((copy / "runs" / ".cache").glob("rerun-*"))
     assert project.epochs("baseline/0") == [1, 2, 3, 4]
 
 

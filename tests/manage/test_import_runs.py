@@ -11,6 +11,8 @@ from pathlib import Path
 import optuna
 import pytest
 
+from pipeline.study.db.urls import sqlite_url
+
 ROOT = Path(__file__).resolve().parents[2]
 LR = "optim_wrapper.optimizer.lr"
 VARIANTS = """\
@@ -46,7 +48,7 @@ def place(module_project):
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", TRAIN, json.dumps(EARLIER)],
         cwd=module_project.root,
-        env={**module_project.env(), "PYTHONPATH": str(module_project.root / "jobs")},
+        env={**module_project.env(), "PYTHONPATH": "jobs"},
         capture_output=True,
         text=True,
         check=False,
@@ -68,7 +70,7 @@ def scalars(place, name):
 
 
 def study(place, variant):
-    storage = f"sqlite:///{place.root}/runs/pcan.db"
+    storage = sqlite_url(place.root / "runs" / "pcan.db")
     return optuna.load_study(study_name=f"tiny/{variant}", storage=storage)
 
 

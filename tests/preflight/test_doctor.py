@@ -192,7 +192,7 @@ def test_the_room_for_checkpoints_is_reckoned_from_the_weights(warm) -> None:
     with open(project.root / "w.pth", "wb") as stream:
         stream.truncate(200_000_000)
     need, why = disk_need(sweep, project, 5)
-    assert need == 16 * 600_000_000 and "5 trials of 3 checkpoints of up to 600 MB" in why
+    assert need == 16 * 800_000_000 and "5 trials of 3 checkpoints of up to 800 MB" in why
 
 
 def test_a_file_in_the_place_of_the_runs_folder_is_told(tmp_path: Path) -> None:

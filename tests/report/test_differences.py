@@ -4,6 +4,7 @@ import array
 import itertools
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +14,13 @@ from pipeline.plan.verdict import standard_error
 from pipeline.report.compare.compare_record import collect
 from pipeline.report.stats.differences import differences
 from pipeline.report.stats.readings import read_best
-from pipeline.report.stats.significance import McNemar, holm, pair
+from pipeline.report.stats.significance import McNemar, chances, holm, pair
 from pipeline.shared.files import append_line, write_json
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.predictions import Predictions
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
+from recorded_sweep import record_sweep
 
 TABLES = [
     (0, 1),
@@ -202,3 +204,15 @@ def test_pure_chance_is_seldom_called_real() -> None:
         found = [pair(a, b, CLIPS).p for a, b in itertools.combinations(bits, 2)]
         wrong += min(holm(found)) < 0.05
     assert wrong <= 5  # 2 expected; more than 5 in 40 has a chance of 1.4 %
+
+
+def test_seeds_read_from_folders_are_those_of_the_storage(tmp_path: Path) -> None:
+    folder = record_sweep(tmp_path / "runs" / "lab")
+    found = collect(folder)["confirmation"]
+    assert [(one["trial"], one["mean"]) for one in found["trials"]] == [
+        ("lr_high/0", pytest.approx(0.915)),
+        ("baseline/0", pytest.approx(0.86)),
+    ]
+    groups = [one["values"] for one in found["trials"]]
+    assert found["chance_order"] == chances(groups, 1 / CLIPS)["order"]
+    assert found["trials"][0]["spread"] == pytest.approx(np.std([0.91, 0.92], ddof=1))

@@ -122,6 +122,22 @@ def test_weights_load_without_executing_anything(project: Path) -> None:
     assert "state_dict" in python(project / "exports" / "mini", "-c", program)
 
 
+def test_the_export_is_a_folder_to_share(project: Path) -> None:
+    hub, library = pytest.importorskip("huggingface_hub"), pytest.importorskip("safetensors")
+    folder = project / "exports" / "mini"
+    [result] = hub.ModelCard.load(folder / "README.md").data.eval_results
+    assert result.metric_value == record(project)["top1"]
+    assert result.dataset_split == record(project)["dataset"]["split"]
+    program = (
+        "import torch; from safetensors.torch import load_file; "
+        "a = load_file('weights.safetensors'); "
+        "b = torch.load('weights.pth', weights_only=True)['state_dict']; "
+        "print(set(a) == set(b) and all(torch.equal(a[k], b[k]) for k in a))"
+    )
+    assert library and python(folder, "-c", program).strip() == "True"
+    assert "torch==" in (folder / "requirements.txt").read_text()
+
+
 def test_a_second_export_replaces_the_first_whole(project: Path) -> None:
     folder = project / "exports" / "mini"
     (folder / "stray").write_text("x")

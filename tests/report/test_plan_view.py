@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from rich.cells import cell_len
 
 from pipeline.cli import sweep_plan
 from pipeline.plan.lint.lint_finding import LintContext
@@ -109,6 +110,14 @@ def test_one_screen_holds_the_plan_and_says_where_the_rest_is(plan: Sweep) -> No
     assert "  epoch 1: below 88.00 % stop; below 88.50 % watch" in lines
     assert re.search(r"Lint: 0 open, \d resolved by a reading", "\n".join(lines))
     assert "pcan sweep plan pcan_ntu60 --full" in lines[-1]
+
+
+def test_a_plan_named_in_chinese_keeps_the_columns_in_line(plan: Sweep) -> None:
+    named = plan.variants["pose-1.5"].model_copy(update={"plan": "方案甲"})
+    sweep = plan.model_copy(update={"variants": {**plan.variants, "pose-1.5": named}})
+    lines = plan_screen(plan_view(LintContext(sweep=sweep), {})).splitlines()
+    rows = [line for line in lines if re.match(r"(variant|pose-1.5) ", line)]
+    assert cell_len(rows[0].partition("epochs")[0]) + 6 == cell_len(rows[1].partition("30")[0]) + 2
 
 
 def test_one_variant_is_shown_whole(plan: Sweep) -> None:

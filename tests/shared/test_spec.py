@@ -22,7 +22,8 @@ SPEC = TrialSpec(
 )
 KEYS = """schema sweep variant number study plan trial continues confirms search attempt values
 overrides epochs metric branches goal best_known seed config_hash recipe_hash nproc device
-warm_start resume judge_wait_s gates bands wandb versions created data loading""".split()
+warm_start resume judge_wait_s gates bands wandb versions created data loading
+code gpu""".split()
 
 
 def test_the_keys_on_disk_and_their_order_stay() -> None:

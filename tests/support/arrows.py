@@ -9,7 +9,7 @@ ARROWS = {
     "track": {"plan", "shared", "errors"},
     "diagnose": {"plan", "shared", "errors"},
     "data": {"shared", "errors"},
-    "report": {"plan", "study", "job", "track", "shared", "errors"},
+    "report": {"plan", "study", "job", "track", "results", "shared", "errors"},
     "preflight": {"plan", "job", "study", "track", "data", "shared", "errors", "env"},
     "launch": {"preflight", "study", "job", "plan", "shared", "errors", "env"},
     "cluster": {"launch", "study", "plan", "shared", "errors", "env"},

@@ -15,7 +15,9 @@ HOW = (
     "say why in docs/decisions."
 )
 #: Objects whose keys are names of the user's (paths, metrics, labels), not of ours.
-MAPS = frozenset(("extra", "params", "values", "overrides", "branches", "frames", "prototypes"))
+MAPS = frozenset(
+    ("extra", "params", "values", "overrides", "branches", "frames", "prototypes", "versions")
+)
 _OUR_KEY = re.compile(r"[a-z][a-z0-9_]*")
 
 Shape = dict[str, str]

@@ -288,7 +288,7 @@ def files_below(folder: Path) -> dict[str, frozen.Shape]:
             )  # what is below is the framework's, or W&B's
         elif file.is_dir():
             continue
-        name = re.sub(r"(?<=epoch_)\d+|(?<=rank)\d+", "N", name)
+        name = re.sub(r"(?<=epoch_)\d+|(?<=scores_)\d+|(?<=rank)\d+", "N", name)
         records.setdefault(name, [])
         if not name.endswith("/"):
             records[name] += read(file)

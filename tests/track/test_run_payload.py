@@ -112,3 +112,11 @@ def test_the_runs_of_a_sweep_are_filed_alike(job):
     assert filed["name"] == "pose-1.5/0"
     assert filed["tags"] == ["pose-1.5", "plan A"]
     assert (filed["project"], filed["entity"]) == ("p", "lab")
+
+
+def test_config_names_the_code_and_the_gpu(job):
+    project = {"commit": "ab" * 20, "branch": "main", "dirty": False, "diff": None}
+    run = job(code={"project": project, "code_root": None}, gpu={"names": ["H200"], "driver": "5"})
+    flat = run_payload.config(read_trial(run.folder))
+    assert (flat["code.project"], flat["gpu"]) == ("abababab on main", "H200, driver 5")
+    assert (flat["code.project.commit"], flat["code.code_root.commit"]) == ("ab" * 20, None)

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from pipeline.plan.sweep import Sweep
 
 sweep_argument = click.argument("sweep", required=False)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
+csv_option = click.option("--csv", "as_csv", is_flag=True, help="Print CSV for a spreadsheet.")
 storage_option = click.option(
     "--storage",
     metavar="URL",
@@ -150,6 +151,19 @@ def print_json(record: Any) -> None:
     # Indenting takes the slow encoder: half a second for 10,000 trials.
     indent = 2 if sys.stdout.isatty() else None
     click.echo(json.dumps(record, indent=indent, default=_plain))
+
+
+def print_csv(rows: Iterable[Mapping[str, Any]], columns: Iterable[str] = ()) -> None:
+    """Print rows as CSV; `columns` stand first, whether or not there are rows."""
+    from pipeline.report.csv_table import to_csv
+
+    click.echo(to_csv(rows, columns), nl=False)
+
+
+def one_form(as_json: bool, as_csv: bool) -> None:
+    """Refuse two forms of output at once."""
+    if as_json and as_csv:
+        raise click.UsageError("Use --json or --csv, not both.")
 
 
 def echo_err(text: str) -> None:

@@ -8,30 +8,30 @@ import ctypes
 import dataclasses
 import datetime
 import errno
-import hashlib
 import json
 import os
-import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.errors import InputError, NoResult
-from pipeline.job.resolve import ResolvedConfig, data_root_of, placed_path, resolve
+from pipeline.job.provenance import data_digests
+from pipeline.job.resolve import ResolvedConfig, data_root_of, resolve
 from pipeline.job.torch_tools import run_tool
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import percent
 from pipeline.report.best.export_usage import ExportUsage, placed_root
 from pipeline.report.best.exported_config import ExportedConfig, export_config
+from pipeline.report.best.model_card import finish_card
 from pipeline.report.best.text import readme
 from pipeline.report.best.winner import Winner
 from pipeline.report.stats.readings import clips_of, reading_error, same_store, store_of
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
+from pipeline.shared.start_record import changes, code_of_attempt, start_of
 from pipeline.study.trial_rows import TrialRow
 
 CONFIG, WEIGHTS, RECORD, README = "config.py", "weights.pth", "best.json", "README.md"
@@ -106,6 +106,7 @@ def export(
         (fresh / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         usage = _usage(sweep, project, winner, source, config, out, fresh)
         (fresh / README).write_text(readme(sweep, winner, record, usage))
+        finish_card(fresh, record)
         fresh.chmod(0o755)
         _replace(fresh, out)
     finally:
@@ -120,6 +121,7 @@ class _Source:
     run: RunDir
     spec: TrialSpec
     checkpoint: Path
+    attempt: int  # that measured the best epoch
 
     @classmethod
     def of(cls, sweep: Sweep, project: Project, row: TrialRow) -> "_Source":
@@ -137,7 +139,9 @@ class _Source:
                 f"{relative(checkpoint, project.root)}. Was it cleaned? "
                 f"Export another: pcan sweep best {sweep.name} --trial VARIANT/NUMBER"
             )
-        return cls(run=run, spec=spec, checkpoint=checkpoint)
+        measured = {m.epoch: m.attempt for m in run.read_measurements()}
+        attempt = measured.get(row.best_epoch or 0, spec.attempt)
+        return cls(run=run, spec=spec, checkpoint=checkpoint, attempt=attempt)
 
 
 class _Checkpoint:
@@ -269,45 +273,42 @@ def _other(other: TrialRow, row: TrialRow) -> dict[str, Any]:
 
 
 def _circumstances(project: Project, source: _Source, config: ResolvedConfig) -> dict[str, Any]:
-    """Return what else decided the result; no path of this machine."""
-    spec = source.spec
-    digests = _data_digests(project, source.run, config)
+    """Return what else decided the result, as the attempt of the best epoch ran with it.
+
+    No path of this machine.
+    """
+    spec, starts = source.spec, source.run.read_starts()
+    start = start_of(starts, source.attempt) or {}
+    code = code_of_attempt(starts, source.attempt)
     return {
         "seed": spec.seed,
         "processes": spec.nproc,
-        "versions": spec.versions,
-        "git_commit": _commit(project),
-        "data": {**(spec.data or {}), "root": None, "sha256": digests},
+        "versions": start.get("versions") or spec.versions,
+        "code": code,
+        "git_commit": (code.get("project") or {}).get("commit"),
+        "gpu": start.get("gpu"),
+        "changed": changes(starts),
+        "dataset": _dataset(spec, config),
+        "data": {**(spec.data or {}), "root": None, "sha256": _digests(project, source, config)},
     }
 
 
-def _data_digests(project: Project, run: RunDir, config: ResolvedConfig) -> dict[str, str]:
-    """Return the digest of each annotation file that is on this machine."""
-    digests = {}
-    root = data_root_of(run.config.read_text()) if run.config.exists() else None
-    for loader, name in (config.facts.get("ann_files") or {}).items():
-        file = project.root / placed_path(config.text, str(name), root)
-        if file.is_file():
-            with open(file, "rb") as stream:
-                digests[loader] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return digests
+def _dataset(spec: TrialSpec, config: ResolvedConfig) -> dict[str, str]:
+    """Return the name of the validation data and the split, as the config has them."""
+    files, splits = (config.facts.get(key) or {} for key in ("ann_files", "ann_splits"))
+    file = files.get("val_dataloader")
+    name = Path(str(file)).stem if file else spec.sweep
+    return {"name": name, "split": str(splits.get("val_dataloader") or "val")}
 
 
-def _commit(project: Project) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(project.root), "rev-parse", "HEAD"],
-            stdin=subprocess.DEVNULL,
-            timeout=30,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    commit = done.stdout.strip()
-    return commit if re.fullmatch(r"[0-9a-f]{40,64}", commit) else None
+def _digests(project: Project, source: _Source, config: ResolvedConfig) -> dict[str, str]:
+    """Return the annotation files' digests of the trial's start; of an old trial those of now."""
+    recorded = (source.spec.data or {}).get("sha256")
+    if recorded:
+        return dict(recorded)
+    file = source.run.config
+    root = data_root_of(file.read_text()) if file.exists() else None
+    return data_digests(project.root, config, root)
 
 
 def _measure(

@@ -20,11 +20,13 @@ from pipeline.report.stats.by_class import class_shares
 from pipeline.report.stats.differences import differences
 from pipeline.report.stats.kept_scores import kept_curve, named_ratios
 from pipeline.report.stats.readings import Reading, incomparable, read_best, shown_store, store_of
+from pipeline.report.stats.repetitions import confirmation_of_trials
 from pipeline.report.stats.winner_bias import CHOSEN_BY_MEAN, winner_record
 from pipeline.shared.files import read_json, read_lines
-from pipeline.shared.measurement import Measurement, best_of, by_epoch
-from pipeline.shared.rundir import RunDir, parse_measurements
+from pipeline.shared.measurement import Measurement, best_of, by_epoch, parse_measurements
+from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
+from pipeline.shared.start_record import changes, shown_codes, shown_gpu
 from pipeline.shared.states import Phase, State
 from pipeline.study.db.storage import Storage
 from pipeline.study.trial_rows import TrialRow
@@ -75,6 +77,7 @@ def collect(
         "ladder": _ladder(sweep, trials),
         "not_comparable": _incomparable(sweep, specs, readings),
         "differences": differences([one for one in readings.values() if one is not None]),
+        "confirmation": confirmation_of_trials(trials, _candidates(sweep, specs, trials)),
         "on_new_clips": _on_new_clips(sweep, specs, readings, trials),
         "importances": list(importances or ()),
     }
@@ -87,21 +90,30 @@ def _on_new_clips(
     trials: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any] | None:
     """Return what the best complete trial is expected to read on new clips, if it had a rival."""
-    complete = {trial["id"] for trial in trials if trial["state"] == State.COMPLETE}
-    makers = sweep.makers if sweep is not None else ()
-    found = [
-        reading
-        for folder, spec in specs
-        if (reading := readings[folder]) is not None
-        and spec.name in complete
-        and spec.variant not in makers
-        and not (spec.imported or spec.confirms)
-    ]
+    names = _candidates(sweep, specs, trials)
+    by_name = {spec.name: readings[folder] for folder, spec in specs}
+    found = [reading for name in names if (reading := by_name.get(name)) is not None]
     if not found:
         return None
     first, *others = sorted(found, key=lambda one: -one.top1)
-    repeated = {spec.confirms for _, spec in specs if spec.confirms and spec.name in complete}
+    ended = {trial["id"] for trial in trials if trial["state"] == State.COMPLETE}
+    repeated = {spec.confirms for _, spec in specs if spec.confirms and spec.name in ended}
     return winner_record(first, others, CHOSEN_BY_MEAN if repeated else "")
+
+
+def _candidates(
+    sweep: Sweep | None, specs: Sequence[FolderSpec], trials: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """Return the complete trials that can win: neither makers of weights, imports nor repeats."""
+    complete = {trial["id"] for trial in trials if trial["state"] == State.COMPLETE}
+    makers = sweep.makers if sweep is not None else ()
+    return [
+        spec.name
+        for _, spec in specs
+        if spec.name in complete
+        and spec.variant not in makers
+        and not (spec.imported or spec.confirms)
+    ]
 
 
 def _specs(sweep_dir: Path) -> list[FolderSpec]:
@@ -140,6 +152,8 @@ def _trial(
         "gpu_hours": _gpu_hours(measured, spec),
         "params": spec.values,
         "config": {**spec.overrides, **_circumstances(spec)},
+        "code": shown_codes(spec.code),
+        "changed": changes(run.read_starts()),
         "verdicts": _verdicts(run),
         "wandb": _wandb_url(run),
         **_by_clip(run, measured),
@@ -183,6 +197,8 @@ def _circumstances(spec: TrialSpec) -> dict[str, Any]:
         "(starting weights)": warm.get("checkpoint"),
         "(data store)": shown_store(store_of(spec.data)) or None,
         **{f"(version) {name}": value for name, value in spec.versions.items()},
+        **{f"(code) {place}": words for place, words in shown_codes(spec.code).items()},
+        "(GPU)": shown_gpu(spec.gpu) if spec.gpu else None,
     }
     return {key: value for key, value in facts.items() if value is not None}
 
@@ -340,6 +356,8 @@ def _distant_trial(
         "gpu_hours": round(row_gpu_hours(row), 3),
         "params": dict(row.params),
         "config": {},
+        "code": {},
+        "changed": [],
         "verdicts": [dict(verdict) for verdict in row.verdicts],
         "wandb": None,
         "host": host,

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
+
 from pipeline.plan.config_diff import Difference
 from pipeline.plan.sweep import Sweep
 from pipeline.report.plan.plan_record import PlanView, VariantView
@@ -55,7 +57,7 @@ def _ladder(view: PlanView) -> Iterator[str]:
 def _variants(view: PlanView) -> Iterator[str]:
     rows = [("variant", "plan", "epochs", "GPU hours", "lr first, last", "changes")]
     rows += [_row(one, view.first) for one in view.variants]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
+    widths = [max(cell_len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     shown = [i for i, width in enumerate(widths) if any(row[i] for row in rows[1:]) and width]
     for row in rows:
         cells = [_placed(row[i], widths[i], right=i in (2, 3)) for i in shown]
@@ -63,7 +65,8 @@ def _variants(view: PlanView) -> Iterator[str]:
 
 
 def _placed(text: str, width: int, right: bool) -> str:
-    return text.rjust(width) if right else text.ljust(width)
+    space = " " * (width - cell_len(text))
+    return space + text if right else text + space
 
 
 def _row(one: VariantView, first: VariantView) -> tuple[str, str, str, str, str, str]:

@@ -60,7 +60,7 @@ def not_comparable(a: Reading, b: Reading) -> str | None:
         stores = " and ".join(shown_store(one.store) for one in (a, b))
         return f"their samples came from different stores ({stores})"
     if None not in (a.clips, b.clips) and a.clips != b.clips:
-        return f"they were validated on {a.clips} and {b.clips} validation clips"
+        return f"they were validated on {a.clips} and {b.clips} clips"
     if None not in (a.ids, b.ids) and a.ids != b.ids:
         return "they were validated on different clips"
     return None

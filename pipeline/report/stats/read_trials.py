@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pipeline.errors import InputError, NoResult
 from pipeline.plan.project import Project
 from pipeline.report.stats.by_class import ReadTrial, class_tree
-from pipeline.report.stats.kept_scores import BranchScores
+from pipeline.report.stats.kept_scores import BranchScores, read_scores
 from pipeline.report.stats.readings import predictions
 from pipeline.shared.fusion import fuse, guesses
 from pipeline.shared.predictions import Predictions
@@ -43,7 +43,10 @@ def read_classes(project: Project, row: TrialRow) -> ReadTrial | str:
     if host is not None:
         raise NoResult(f"{row.name} has its run directory on {host}. Ask there.")
     kept, lacking = predictions(run, row.best_epoch or 0, row.best_top1 or 0.0)
-    return lacking if kept is None else with_tree(row.name, run, kept)
+    if kept is not None:
+        return with_tree(row.name, run, kept)
+    scores = read_scores(run, row.best_epoch or 0)  # read later, by this command or by refine
+    return lacking if scores is None else from_scores(row, run, scores)
 
 
 def from_scores(row: TrialRow, run: RunDir, scores: BranchScores) -> ReadTrial:

@@ -1,7 +1,8 @@
 """What repetitions on new seeds show: a record for scripts, lines for people."""
 
+import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from pipeline.plan.verdict import percent, shown_reading
 from pipeline.report.stats.readings import clips_of, reading_error
 from pipeline.report.stats.significance import chances, pooled_spread
 from pipeline.shared.counted import counted
+from pipeline.shared.states import Phase
 from pipeline.study.best import Confirmation, eligible, settled
 from pipeline.study.trial_rows import TrialRow
 
@@ -33,14 +35,71 @@ def confirmation_record(
     confirmed = [row for row in eligible(sweep, rows) if row.name in done]
     if not confirmed:
         return None
-    confirmed.sort(key=lambda row: -done[row.name].mean)
-    groups = [done[row.name].values for row in confirmed]
-    clips = next((n for row in confirmed if (n := clips_of(row, root)) is not None), None)
+    clips = {row.name: clips_of(row, root) for row in confirmed}
+    first = {row.name: (row.best_top1, clips[row.name]) for row in confirmed}
+    return _record(first, {name: done[name] for name in first})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _FolderRun:
+    """A repetition as a record of the comparison has it."""
+
+    name: str
+    state: str
+    finished: bool
+    best_top1: float | None
+    facts: Mapping[str, Any]
+
+
+def confirmation_of_trials(
+    trials: Sequence[Mapping[str, Any]], candidates: Collection[str]
+) -> dict[str, Any] | None:
+    """Return `confirmation_record` of the trials that `compare --json` shows.
+
+    Args:
+        candidates: the trials that could have been confirmed.
+    """
+    runs: dict[str, list[_FolderRun]] = {}
+    for trial in trials:
+        if trial["confirms"] in candidates:
+            runs.setdefault(trial["confirms"], []).append(_folder_run(trial))
+    every = {n: Confirmation(trial=n, runs=tuple(found)) for n, found in runs.items()}
+    done = {n: one for n, one in every.items() if one.values and not one.pending}
+    first = {t["id"]: (_best(t), t["clips"]) for t in trials if t["id"] in done}
+    return _record(first, done) if done else None
+
+
+def _folder_run(trial: Mapping[str, Any]) -> _FolderRun:
+    return _FolderRun(
+        name=trial["id"],
+        state=trial["state"],
+        finished=trial["phase"] == Phase.DONE,
+        best_top1=_best(trial),
+        facts={"seed": trial["config"].get("(seed)")},
+    )
+
+
+def _best(trial: Mapping[str, Any]) -> float | None:
+    pairs = zip(trial["epochs"], trial["top1"], strict=True)
+    return max((top1 for epoch, top1 in pairs if epoch > 0 and top1 is not None), default=None)
+
+
+def _record(
+    first: Mapping[str, tuple[float | None, int | None]], done: Mapping[str, Confirmation]
+) -> dict[str, Any]:
+    """Return the record of confirmed trials, best mean first.
+
+    Args:
+        first: each trial's own reading and its number of clips.
+    """
+    names = sorted(first, key=lambda name: -done[name].mean)
+    groups = [done[name].values for name in names]
+    clips = next((first[name][1] for name in names if first[name][1]), None)
     step = 1 / clips if clips else 0.0
     spread, freedom = pooled_spread(groups, step)
     chance = chances(groups, step)
     return {
-        "trials": [_trial(row, done[row.name], root) for row in confirmed],
+        "trials": [_trial(name, *first[name], done[name]) for name in names],
         "spread": spread if freedom else None,
         "degrees_of_freedom": freedom,
         "chance_best": chance["best"],
@@ -49,12 +108,14 @@ def confirmation_record(
     }
 
 
-def _trial(row: TrialRow, repeated: Confirmation, root: Path) -> dict[str, Any]:
+def _trial(
+    name: str, top1: float | None, clips: int | None, repeated: Confirmation
+) -> dict[str, Any]:
     spread, count = repeated.spread, len(repeated.values)
     return {
-        "trial": row.name,
-        "first": row.best_top1,
-        "std_error": reading_error(row.best_top1, clips_of(row, root)),
+        "trial": name,
+        "first": top1,
+        "std_error": reading_error(top1, clips),
         "runs": [
             {"trial": run.name, "seed": run.facts.get("seed"), "state": run.state}
             | {"top1": run.best_top1}

@@ -11,6 +11,7 @@ from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.report.progress import row_gpu_hours, row_seconds_left
 from pipeline.report.stats.readings import clips_of, incomparable_rows, reading_error, store_of
+from pipeline.report.stats.repetitions import confirmation_record
 from pipeline.shared.files import read_objects
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.states import Kind, Phase, State, is_repairable
@@ -49,6 +50,7 @@ def status_record(
         "command": command or None,
         "not_comparable": incomparable_rows(rows, sweep.makers),
         "best": _best(sweep, project, rows),
+        "confirmation": confirmation_record(sweep, rows, project.root),
         "searches": [one.record() for one in outlooks(sweep, rows)],
     }
 
@@ -62,6 +64,21 @@ def courses(record: Mapping[str, Any], root: Path) -> dict[str, list[float | Non
             history = RunDir(root / trial["run_dir"]).read_measurements()
             found[f"{variant}/{trial['number']}"] = [m.top1 for m in history if m.epoch > 0]
     return found
+
+
+def status_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what `status --csv` prints: a row a trial, figures as in the record."""
+    lists = ("verdicts", "next_gate", "search", "imported", "chosen", "wandb", "job", "phase")
+    return [
+        {
+            "trial": f"{study['variant']}/{trial['number']}",
+            "state": trial["state"],
+            "phase": trial["phase"],
+            **{key: value for key, value in trial.items() if key not in lists},
+        }
+        for study in record["studies"]
+        for trial in study["trials"]
+    ]
 
 
 def _studies(sweep: Sweep, project: Project, rows: Sequence[TrialRow]) -> list[dict[str, Any]]:

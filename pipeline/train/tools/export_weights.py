@@ -1,10 +1,11 @@
 """`python -m pipeline.train.tools.export_weights`: the weights of a checkpoint, and nothing else.
 
 stdin: `{"checkpoint": path, "out": path, "start": path or null, "start_out": path}`. stdout:
-`{"sha256", "keys", "bytes", "epoch", "start": whether start_out was written}`. The file is
-`{"state_dict": {name: tensor}}`: it loads with `weights_only=True` and by MMEngine's
-`load_checkpoint`. Prototypes are buffers of the model and so part of it. The starting weights are
-written beside it where MMEngine could not load their own file with this torch.
+`{"sha256", "not_in_safetensors", "keys", "bytes", "epoch", "start": whether start_out was
+written}`. The file is `{"state_dict": {name: tensor}}`: it loads with `weights_only=True` and by
+MMEngine's `load_checkpoint`. Prototypes are buffers of the model and so part of it. A file in the
+safetensors form stands beside it, and the starting weights where MMEngine could not load their own
+file with this torch.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ def export(question: Dict[str, Any]) -> Dict[str, Any]:
         if not isinstance(question.get(name), str):
             raise ToolError(f'The question has no "{name}".')
     from pipeline.train import checkpoints
+    from pipeline.train.tools.safetensors_file import write_safetensors
 
     try:
         content = checkpoints.read(Path(question["checkpoint"]))
@@ -34,8 +36,10 @@ def export(question: Dict[str, Any]) -> Dict[str, Any]:
         checkpoints.write(out, {"state_dict": weights})
     except OSError as error:
         raise ToolError(f"{out} cannot be written: {error}.") from error
+    left_out = write_safetensors(out.with_suffix(".safetensors"), weights)
     return {
         "sha256": sha256(out),
+        "not_in_safetensors": left_out,
         "keys": len(weights),
         "bytes": out.stat().st_size,
         "epoch": content["meta"]["epoch"],

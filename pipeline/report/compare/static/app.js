@@ -107,6 +107,9 @@ function render() {
   byId("diff").replaceChildren(diffTable(chosen, byId("diff-all").checked));
   byId("real").replaceChildren(realTable(chosen, state.data));
   byId("new-clips").textContent = (state.data.on_new_clips || {}).sentence || "";
+  const seeds = seedsTable(state.data);
+  byId("seeds").hidden = !seeds;
+  byId("seeds").replaceChildren(...(seeds ? [seeds] : []));
   drawImportances(state.data);
   drawClasses(chosen);
   drawVerdicts(state.data.trials.filter((t) => state.picked.has(t.id) || state.data.trials.length <= 12));

@@ -130,6 +130,17 @@ function realTable(picked, data) {
   return el("table", {}, el("caption", { class: "visually-hidden" }, "Pairs of picked runs"), el("thead", {}, el("tr", {}, ...head, el("th", { scope: "col" }, say("Verdict")), el("th", { scope: "col" }, say("In words")))), el("tbody", {}, ...rows));
 }
 
+function seedsTable(data) {
+  const seeds = data.confirmation;
+  if (!seeds) return null;
+  const points = (value) => (value === null ? UNKNOWN : (100 * value).toFixed(2));
+  const rows = seeds.trials.map((one) => el("tr", {}, el("th", { scope: "row" }, one.trial), ...[one.mean, one.spread, one.mean_std_error].map((v) => el("td", { class: "n" }, points(v))), el("td", { class: "n" }, String(one.values.length)), el("td", { class: "n" }, points(one.first))));
+  const head = ["Trial", "Mean", "Deviation", "Error of the mean", "Seeds", "First reading"].map((name, i) => el("th", { scope: "col", class: i ? "n" : null }, say(name)));
+  const chance = (value) => (value > 0.995 ? "above 99 %" : value < 0.005 ? "below 1 %" : percent(value, 0));
+  const order = rows.length < 2 ? "" : seeds.chance_order === null ? "The chance that this order is right is unknown." : `The chance that this order is right is ${chance(seeds.chance_order)}.`;
+  return el("table", {}, el("caption", {}, `${say("Repeated on new seeds, top-1 in percent.")} ${say(order)}`), el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows));
+}
+
 /* Accuracy of each class by picked run; the darker a cell, the more of its clips are right. */
 function drawClasses(picked) {
   const has = picked.filter((t) => t.class_top1);

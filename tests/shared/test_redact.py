@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.track.redact import HIDDEN, redact
+from pipeline.shared.redact import HIDDEN, redact
 
 
 @pytest.mark.parametrize(

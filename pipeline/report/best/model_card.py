@@ -1,0 +1,115 @@
+"""What makes an export a folder to share: a model card's head and sections, and requirements.
+
+The head is the YAML that a model hub reads. The licence and the data stay the user's to decide:
+the card says what is missing instead of choosing.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.plan.verdict import percent
+from pipeline.shared.counted import counted
+
+Record = Mapping[str, Any]
+REQUIREMENTS, SAFE = "requirements.txt", "weights.safetensors"
+#: Not on a package index, or no package.
+_ELSEWHERE = ("pcan", "python", "cuda", "optuna")
+
+
+def finish_card(folder: Path, record: Record) -> None:
+    """Make the README.md of an export a model card, and write `requirements.txt` beside it.
+
+    Args:
+        folder: of the export, with its README.md.
+        record: what `best.json` holds.
+    """
+    file = folder / "README.md"
+    text = file.read_text(encoding="utf-8").rstrip()
+    sections = "\n".join(_sections(record, (folder / SAFE).is_file()))
+    file.write_text(f"{front_matter(record)}\n{text}\n\n{sections}", encoding="utf-8")
+    (folder / REQUIREMENTS).write_text(requirements(record["versions"]), encoding="utf-8")
+
+
+def front_matter(record: Record) -> str:
+    """Return the YAML head of a model card, its metrics with their split."""
+    dataset = record["dataset"]
+    splits = {"val": record["top1"], **(record.get("measured_anew") or {})}
+    splits["val"] = record["top1"]
+    results = [
+        {
+            "task": {"type": "video-classification", "name": "Action recognition"},
+            "dataset": {
+                "type": _slug(dataset["name"]),
+                "name": dataset["name"],
+                "split": dataset["split"] if split == "val" else split,
+            },
+            "metrics": [
+                {"type": "accuracy", "name": f"top-1 ({record['metric']})", "value": value}
+            ],
+        }
+        for split, value in splits.items()
+        if value is not None
+    ]
+    name = f"{record['sweep']}-{record['variant']}-{record['number']}"
+    head = {
+        "library_name": "mmaction2",
+        "pipeline_tag": "video-classification",
+        "tags": ["action-recognition", "skeleton", "mmaction2", "pcan"],
+        "metrics": ["accuracy"],
+        "model-index": [{"name": name, "results": results}],
+    }
+    note = "# license: choose one, such as apache-2.0; it has to fit the data's own terms\n"
+    return f"---\n{note}{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-") or "data"
+
+
+def _sections(record: Record, safe: bool) -> list[str]:
+    """Return the card's sections; `safe`: the weights are there as safetensors too."""
+    dataset = record["dataset"]
+    clips = f" on {counted(record['val_clips'], 'clip')}" if record["val_clips"] else ""
+    files = [f"{loader} {digest[:12]}" for loader, digest in record["data"]["sha256"].items()]
+    known = f" Annotation files (sha256): {', '.join(files)}." if files else ""
+    return [
+        "## Intended use",
+        "",
+        f"Recognising the actions of {dataset['name']} in clips that are made like its own, and",
+        "research on that. Top-1 of "
+        f"{percent(record['top1'])} was read{clips} of its {dataset['split']} split, which also",
+        "chose the epoch and the trial; other people, cameras and actions were not tried. Not for",
+        "decisions about people.",
+        "",
+        "## Data",
+        "",
+        f"The data are not included; their owner's terms hold.{known}",
+        "",
+        "## Files",
+        "",
+        *([f"`{SAFE}` holds the same weights as `weights.pth`; loading it runs no code."] * safe),
+        f"`{REQUIREMENTS}` lists the packages that the training ran with; `best.json` is",
+        "the whole record.",
+        "",
+        "## Licence",
+        "",
+        "None is chosen yet. Add `license:` to the head of this file and a file `LICENSE`.",
+        "",
+    ]
+
+
+def requirements(versions: Mapping[str, str]) -> str:
+    """Return the packages of a training for `pip install -r`; what pip cannot install is noted."""
+    notes = [f"# {name} {versions[name]}" for name in _ELSEWHERE if name in versions]
+    lines = []
+    for name, version in versions.items():
+        if name in _ELSEWHERE:
+            continue
+        public = version.partition("+")[0]
+        checkout = not re.fullmatch(r"[0-9][\w.]*", public)
+        lines.append(f"# {name} {version}" if checkout else f"{name}=={public}")
+    return "\n".join([*notes, *lines, ""])
