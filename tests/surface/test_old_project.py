@@ -324,6 +324,7 @@ def test_files_of_an_export_are_frozen(gone_on: GoneOn, answers: dict[str, list[
 UNSEEN = (
     *("stop.json", "launch.log", "compare.html", "wandb_workspace.json", "pcan.db"),
     *("pcan_sync.json", "pcan_sent.json", "tracker.log", "manifest.json"),
+    "labels.jsonl",
 )
 
 
