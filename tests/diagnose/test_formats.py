@@ -64,7 +64,7 @@ def test_a_work_dir_gives_its_newest_run(tmp_path: Path, mmengine_log: MakeLog) 
         write(tmp_path / time / f"{time}.log", mmengine_log(values))
     curve = read_log(tmp_path)
     assert top1(curve) == {1: 0.5}
-    assert "1 earlier run(s) that the newest does not continue are left out" in curve.notes
+    assert "1 earlier run that the newest does not continue is left out" in curve.notes
 
 
 def test_resumed_runs_are_joined(tmp_path: Path, mmengine_log: MakeLog) -> None:
