@@ -33,7 +33,7 @@ _WAITING = re.compile(
 )
 #: The thread that runs the training is the last that faulthandler writes.
 _MAIN = re.compile(r"(?:Current t|T)hread 0x[0-9a-f]+ .*\(most recent call first\):\n")
-_FRAME = re.compile(r'^  File "([^"]+)", line (\d+) in (\S+)', re.M)
+_FRAME = re.compile(r'^  File "(.+)", line (\d+) in (\S+)$', re.M)  # a path may hold a quote
 
 
 class Watchdog:

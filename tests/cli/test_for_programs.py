@@ -106,6 +106,11 @@ def test_every_command_that_the_page_names_exists(tmp_path: Path) -> None:
             assert option in [name for param in command.params for name in param.opts], line
 
 
+def test_the_answer_names_the_file(tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["skill", str(tmp_path), "--json"])
+    assert json.loads(done.stdout) == {"schema": 1, "file": str(tmp_path / "SKILL.md")}
+
+
 def test_a_page_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "SKILL.md").write_text("mine")
     done = CliRunner().invoke(cli, ["skill", str(tmp_path)])

@@ -147,6 +147,8 @@ def test_the_first_epoch_again_is_equal_to_the_bit_in_another_folder(
     assert again.returncode == 0, again.stderr
     record = json.loads(again.stdout)
     assert (record["epoch"], record["exact"], record["same"]) == (1, True, True)
+    keys = {"schema", "trial", "epoch", "device", "exact", "same", "values", "changed"}
+    assert record.keys() == keys
     values = {one["name"]: one for one in record["values"]}
     assert values["loss"]["recorded"] == values["loss"]["now"] != 0
     assert not list((copy / "runs" / ".cache").glob("rerun-*"))

@@ -211,6 +211,11 @@ def test_commands_work_on_run_directories_without_their_storage(
     shutil.copytree(runs, tmp_path / "runs" / "lab")
     report = json.loads(pcan(tmp_path, "sweep", "report", "lab", "--json"))
     assert (report["winner"], report["files"]) == ("lr_high/0", list(FILES))
+    assert report.keys() == {"schema", "sweep", "winner", "files"}
+    diary = json.loads(pcan(tmp_path, "sweep", "story", "lab", "--json"))
+    assert diary.keys() == {"schema", "sweep", "gpu_hours", "price", "text"}
+    brief = json.loads(pcan(tmp_path, "sweep", "brief", "lab", "--json"))
+    assert brief.keys() == BRIEF
     rows = list(csv.DictReader(io.StringIO(pcan(tmp_path, "sweep", "compare", "lab", "--csv"))))
     assert {row["trial"] for row in rows} >= {"lr_high/0", "lr_low/0"}
     log = str(tmp_path / "runs" / "lab" / "lr_high" / "0")
@@ -218,6 +223,22 @@ def test_commands_work_on_run_directories_without_their_storage(
     assert [float(row["top1"]) for row in epochs] == [0.5, 0.7, 0.8, 0.9, 0.93]
     found = list(csv.DictReader(io.StringIO(pcan(tmp_path, "diagnose", log, "--csv"))))
     assert found and set(found[0]) >= {"log", "id", "severity", "evidence"}
+
+
+BRIEF = {
+    *("schema", "sweep", "state", "best", "goal", "running"),
+    *("real_differences", "next", "avoid"),
+}
+    "schema",
+    "sweep",
+    "state",
+    "best",
+    "goal",
+    "running",
+    "real_differences",
+    "next",
+    "avoid",
+}
 
 
 def pcan(root: Path, *words: str) -> str:

@@ -175,7 +175,15 @@ ASKED: dict[str, tuple[str, ...]] = {
 #: Those that were asked while the project was made, and of the old one's export.
 KEPT = ("checkpoint inspect", "sweep clean", "sweep sync")
 #: Those whose keys another test holds, over trials that it trains anyway.
-HELD_ELSEWHERE = ("sweep refine",)
+HELD_ELSEWHERE = (
+    "sweep refine",
+    "sweep brief",
+    "sweep story",
+    "sweep report",
+    "sweep rerun",
+    "compare-predictions",
+    "skill",
+)
 
 
 @pytest.fixture(scope="module")
