@@ -229,16 +229,6 @@ BRIEF = {
     *("schema", "sweep", "state", "best", "goal", "running"),
     *("real_differences", "next", "avoid"),
 }
-    "schema",
-    "sweep",
-    "state",
-    "best",
-    "goal",
-    "running",
-    "real_differences",
-    "next",
-    "avoid",
-}
 
 
 def pcan(root: Path, *words: str) -> str:
