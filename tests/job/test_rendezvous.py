@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,13 @@ from pipeline.job.rendezvous import Rendezvous, most_bytes, remove_stale
 LAUNCHER = (
     "from pipeline.job.rendezvous import Rendezvous; print(Rendezvous().path, flush=True); input()"
 )
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder with a short name: pytest's own may be too long for sockets below it."""
+    with tempfile.TemporaryDirectory(prefix="pcan-", dir="/tmp") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(autouse=True)

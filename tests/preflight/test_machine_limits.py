@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,13 @@ SAY = (
     "from pipeline.preflight.machine_limits import machine_limits as m;"
     "f = m(1, 2); print('CERTAIN', *f.certain); print('LIKELY', *f.likely)"
 )
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder with a short name: pytest's own may be too long for sockets below it."""
+    with tempfile.TemporaryDirectory(prefix="pcan-", dir="/tmp") as folder:
+        yield Path(folder)
 
 
 def said(root: Path, limit: str = "true", **environment: str) -> str:
