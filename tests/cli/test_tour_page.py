@@ -26,4 +26,4 @@ def test_pictures_need_no_network_and_name_no_machine() -> None:
 def test_every_command_of_the_tour_is_one() -> None:
     for command in re.findall(r"^## pcan (.+)$", TOUR, re.M):
         words = [word for word in command.split() if word.isalpha() and word != "demo"]
-        assert CliRunner().invoke(cli, [*words, "-h"]).exit_code == 0, command
+        assert CliRunner().invoke(cli, [*words, "--help"]).exit_code == 0, command

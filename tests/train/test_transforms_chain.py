@@ -20,10 +20,20 @@ with warnings.catch_warnings():
     from mmaction.datasets.transforms import MMDecode
     from mmaction.registry import TRANSFORMS
     from mmcv.transforms import Compose
+    from mmengine.registry import DefaultScope
 
     import pipeline.train.transforms  # noqa: F401
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _scope():
+    """Look names up where MMAction2 has them, whatever ran before in this process."""
+    with DefaultScope.overwrite_default_scope("mmaction"):
+        yield
+
+
 CLIP_LEN = {"RGB": 8, "Pose": 32}
 SIDES = {"left_kp": list(range(1, 17, 2)), "right_kp": list(range(2, 17, 2))}
 

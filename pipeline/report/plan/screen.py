@@ -62,6 +62,10 @@ def _variants(view: PlanView) -> Iterator[str]:
     for row in rows:
         cells = [_placed(row[i], widths[i], right=i in (2, 3)) for i in shown]
         yield "  ".join([*cells, row[-1]]).rstrip()
+    followed = {one.variant.name: one.follows for one in view.variants if one.follows}
+    if followed:
+        names, metrics = ", ".join(followed), ", ".join(dict.fromkeys(followed.values()))
+        yield f"lr (most): of {names} the schedule follows {metrics}; it can only be lower"
 
 
 def _placed(text: str, width: int, right: bool) -> str:
