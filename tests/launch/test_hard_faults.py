@@ -127,7 +127,8 @@ def test_exports_during_a_sweep_and_two_at_once_are_whole(project, until) -> Non
     assert [process.returncode for process in both] == [0, 0]
     assert {(r["variant"], r["number"], r["top1"]) for r in records} == {("baseline", 0, 0.6)}
     out = project.root / "exports" / "tiny"
-    names = {"README.md", "best.json", "config.py", "weights.pth"}
+    weights = {"weights.pth", "weights.safetensors"}
+    names = {"README.md", "best.json", "config.py", "requirements.txt", *weights}
     assert {file.name for file in out.iterdir()} == names
     digest = hashlib.sha256((out / "weights.pth").read_bytes()).hexdigest()
     best = json.loads((out / "best.json").read_text())
