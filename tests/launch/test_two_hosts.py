@@ -148,10 +148,10 @@ def ended_once(host: Host, attempts: int) -> None:
 def test_a_dead_hosts_trial_is_taken_up_by_the_one_that_waits(
     project, postgres, database: str, until: Callable[..., None]
 ) -> None:
-    project.sweep(SLOW)
+    project.sweep(SLOW.replace("sleep: 0.4", "sleep: 3"))
     alpha, beta = (Host(name, project, postgres.url(database)) for name in ("alpha", "beta"))
     first = alpha.start()
-    until(lambda: len(project.epochs("baseline/0")) >= 2, "two epochs on alpha")
+    until(lambda: len(project.epochs("baseline/0")) >= 1, "an epoch on alpha")
     second = beta.start()
     until(lambda: "waiting to take over" in beta.said(), "beta waits")
     first.kill()
