@@ -37,6 +37,7 @@ def train(
     """
     from pipeline.cli.common.terminal import Terminal
     from pipeline.launch.gpu_reporter import GpuReporter
+    from pipeline.launch.label_reporter import LabelReporter
     from pipeline.launch.launch import LaunchRequest
     from pipeline.launch.orders import RunOrder
     from pipeline.launch.reporters import Reporters, WandbReporter
@@ -61,7 +62,9 @@ def train(
             order=RunOrder(variants=(variant,)),
             sets=parse_sets(sets),
             tracking=spec,
-            reporter=Reporters(terminal, GpuReporter(), mirror),
+            reporter=Reporters(
+                terminal, LabelReporter(terminal.on_message), GpuReporter(), mirror
+            ),
         )
         run_dir, code = train_one(request, slots[0], wait=wait)
     finally:

@@ -1,6 +1,5 @@
 """What the control side writes into a trial's run directory while it is run, or overruled."""
 
-import datetime
 import getpass
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +8,7 @@ from typing import Any
 from pipeline.job.exit_cause import Outcome
 from pipeline.launch.reporters import Reporter
 from pipeline.plan.judge import best
-from pipeline.shared.files import append_line, read_json, write_json
+from pipeline.shared.files import append_line, read_json, timestamp, write_json
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
 from pipeline.study.owner import shown_host, this_host
@@ -35,7 +34,7 @@ class ControlFiles:
 
     def add_verdict(self, record: Mapping[str, Any]) -> None:
         """Append a verdict to `verdicts.jsonl`."""
-        line = json.dumps({**record, "time": _now()})
+        line = json.dumps({**record, "time": timestamp()})
         self._write(lambda: append_line(self._rundir.verdicts, line))
 
     def acknowledge(self, epoch: int) -> None:
@@ -98,7 +97,7 @@ def overrule(rundir: RunDir, verdict: Mapping[str, Any], earlier: list[dict[str,
 
 def audit_stamp() -> dict[str, str]:
     """Return who decides this, where and when, for the record."""
-    return {"by": _user(), "host": shown_host(this_host()), "time": _now()}
+    return {"by": _user(), "host": shown_host(this_host()), "time": timestamp()}
 
 
 def _user() -> str:
@@ -106,7 +105,3 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container whose uid has no name
         return "unknown"
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -7,7 +7,6 @@ stops it is `pcan sweep stop`.
 """
 
 import dataclasses
-import datetime
 import os
 import signal
 import subprocess
@@ -19,7 +18,7 @@ from pathlib import Path
 from pipeline.errors import PcanError
 from pipeline.plan.project import Project, relative
 from pipeline.shared.counted import counted
-from pipeline.shared.files import make_private, read_json, write_json, write_text
+from pipeline.shared.files import make_private, read_json, timestamp, write_json, write_text
 from pipeline.study.owner import ProcessIdentity, is_alive, this_process
 
 LAUNCH_FILE = "launch.json"
@@ -37,7 +36,7 @@ def write_pidfile(folder: Path, command: str = "") -> None:
     Args:
         command: as it was typed.
     """
-    began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    began = timestamp()
     owner = dataclasses.asdict(this_process())
     write_json(folder / LAUNCH_FILE, {**owner, "began": began, "command": command})
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pipeline.errors import printable
-from pipeline.job.exit_cause import Outcome
+from pipeline.job.exit_cause import Outcome, log_tail
 from pipeline.launch.reporters import Reporter
 from pipeline.launch.watchdog import Watchdog
 from pipeline.shared.limit_messages import met_limit
@@ -19,7 +19,6 @@ from pipeline.shared.states import Cause, State
 #: A job that makes no step for this long, and longer than is usual for it, stands.
 STANDING_S = 20.0
 _EVERY_S = 5.0
-_TAIL_BYTES = 64_000
 _TRACEBACK = "Traceback (most recent call last):"
 #: The last line of a traceback: the error's class and text.
 _RAISED = re.compile(r"^(?:\[rank\d+\]:\s*)?((?:[\w]+\.)*[A-Z]\w*(?::.*)?)$")
@@ -113,7 +112,7 @@ def standstill_messages(since: Mapping[Path, int]) -> list[LogMessage]:
 
 
 def _messages(log: Path, start: int) -> Iterator[LogMessage]:
-    text = _text(log, start)
+    text = log_tail(log, start)
     before, *tracebacks = text.split(_TRACEBACK)
     for body in tracebacks:
         raised = next((m for line in body.splitlines() if (m := _RAISED.match(line))), None)
@@ -135,14 +134,3 @@ def _after(body: str) -> str:
 
 def _message(log: Path, text: str, final: bool) -> LogMessage:
     return LogMessage(log.name, printable(text)[:300].rstrip("."), met_limit(text), final)
-
-
-def _text(log: Path, start: int) -> str:
-    """Return the end of what was written since the start; a rotated log begins again."""
-    try:
-        with open(log, "rb") as stream:
-            end = stream.seek(0, 2)
-            stream.seek(max(start if start <= end else 0, end - _TAIL_BYTES))
-            return stream.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -12,7 +12,6 @@ from pipeline.job.log_rotation import LogRotator
 from pipeline.job.process import Command, JobProcess
 from pipeline.job.slots import Slot
 from pipeline.launch.control_files import ControlFiles, overruled
-from pipeline.launch.label_watch import LabelWatch
 from pipeline.launch.messages import log_excerpt, weights_lines
 from pipeline.launch.reporters import Reporter
 from pipeline.launch.standstill import StandstillReader
@@ -72,7 +71,6 @@ class TrialRunner:
         self._deadline: float | None = None
         self._log_sizes: list[int] | None = None  # of a stalled job, before its stacks
         self._files = ControlFiles(rundir, lease.name, reporter)
-        self._labels = LabelWatch(rundir, lease.name, reporter.on_message)
         self._warm_start_pending = True
         self._overruled = overruled(rundir)
         self._judged = TrialHistory(rundir, self._files, rules, lease.name, reporter)
@@ -339,7 +337,6 @@ class TrialRunner:
             self._stop_by(verdict)
         self._files.acknowledge(measurement.epoch)
         self._reporter.on_trial_result(self, measurement, verdict)
-        self._labels.look(measurement.epoch, self.rules, self.epochs)
 
     def _stop_by(self, verdict: Verdict) -> None:
         self.request_stop(outcome_of(verdict), self.grace_s)

@@ -1,7 +1,6 @@
 """Write a trial's run directory, and choose the checkpoint it goes on from."""
 
 import dataclasses
-import datetime
 import json
 import re
 import time
@@ -22,7 +21,14 @@ from pipeline.plan.search.space import moved_with_lr
 from pipeline.plan.sweep import Sweep
 from pipeline.preflight.machine_overrides import DATA_ROOT, apply_data_root
 from pipeline.shared.counted import counted
-from pipeline.shared.files import FormatError, append_line, make_private, write_json, write_text
+from pipeline.shared.files import (
+    FormatError,
+    append_line,
+    make_private,
+    timestamp,
+    write_json,
+    write_text,
+)
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.shared.states import Phase
@@ -184,7 +190,7 @@ def _spec(
         gates=[gate.record() for gate in variant.gates],
         bands=[band.model_dump() for band in variant.bands],
         wandb={"id": wandb_id(trial_key(lease), lease.number), **place.tracking},
-        created=_now(),
+        created=timestamp(),
         loading={
             "slots": place.slots,
             "named": sorted({*place.named, *variant.set, *lease.params}),
@@ -337,10 +343,6 @@ def _warm_start(project: Project, warm_start: Any) -> dict[str, Any] | None:
     fields: dict[str, Any] = warm_start.model_dump()
     fields["checkpoint"] = str(project.root / warm_start.checkpoint)
     return fields
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def check_ownership(project: Project, rundir: RunDir, lease: TrialLease) -> None:

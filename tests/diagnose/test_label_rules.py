@@ -3,6 +3,7 @@
 import array
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,17 @@ import pytest
 
 from pipeline.diagnose.log_case import LogCase
 from pipeline.diagnose.rules.label_fit import labels_of
-from pipeline.launch.label_watch import LabelWatch
+from pipeline.launch.label_reporter import LabelReporter
+from pipeline.launch.reporters import LineReporter, Reporter, Reporters
 from pipeline.plan.gates import Gate
 from pipeline.plan.judge import Rules
+from pipeline.plan.verdict import Verdict, VerdictKind
 from pipeline.report.status.text import label_lines
+from pipeline.shared.measurement import Measurement
 from pipeline.shared.predictions import Predictions
 from pipeline.shared.rundir import RunDir
 
+VERDICT = Verdict(epoch=0, top1=0.5, kind=VerdictKind.GO, reason="")
 GATES = Rules(gates=(Gate(epoch=2, floor=0.1),), patience=None)
 
 
@@ -31,25 +36,26 @@ def keep(run: RunDir, epoch: int, share: float) -> None:
     run.predictions_of(epoch).write_bytes(made.to_bytes())
 
 
-def watch(run: RunDir, said: list[str]) -> LabelWatch:
-    return LabelWatch(run, "baseline/0", said.append)
+def audited(reporter: Reporter, run: RunDir, *epochs: int, last: int = 4) -> None:
+    """Report epochs of one trial, as a launch does after each."""
+    trial = SimpleNamespace(rundir=run, name="baseline/0", rules=GATES, epochs=last)
+    for epoch in epochs:
+        reporter.on_trial_result(trial, Measurement(epoch=epoch, top1=0.5), VERDICT)
 
 
 def test_a_launch_audits_the_start_the_gates_and_the_end(tmp_path: Path) -> None:
     run, said = RunDir(tmp_path), list[str]()
-    watched = watch(run, said)
     for epoch in range(5):
         keep(run, epoch, 0.0)
-        watched.look(epoch, GATES, epochs=4)
+    audited(LabelReporter(said.append), run, *range(5))
     assert [record["epoch"] for record in run.read_labels()] == [0, 2, 4] and said == []
 
 
 def test_a_mismatch_is_said_once_with_its_numbers_and_kept(tmp_path: Path) -> None:
     run, said = RunDir(tmp_path), list[str]()
-    watched = watch(run, said)
     for epoch in (0, 2):
         keep(run, epoch, 0.9)
-        watched.look(epoch, GATES, epochs=9)
+    audited(LabelReporter(said.append), run, 0, 2, last=9)
     assert len(said) == 2 and said[0].startswith(
         "baseline/0 epoch 0: label_mismatch: the pose branch agrees with label - 1 in "
     )
@@ -60,11 +66,22 @@ def test_a_mismatch_is_said_once_with_its_numbers_and_kept(tmp_path: Path) -> No
 
 def test_a_damaged_or_missing_file_ends_no_launch(tmp_path: Path) -> None:
     run, said = RunDir(tmp_path), list[str]()
-    watch(run, said).look(0, GATES, epochs=4)
+    audited(LabelReporter(said.append), run, 0)
     run.predictions.mkdir()
     run.predictions_of(0).write_bytes(Predictions.MAGIC + b"{}")
-    watch(run, said).look(0, GATES, epochs=4)
+    audited(LabelReporter(said.append), run, 0)
     assert run.read_labels() == [] and said == []
+
+
+def test_an_audit_that_fails_ends_no_launch(tmp_path: Path, monkeypatch) -> None:
+    """It is one reporter of several: what it raises is said once, and the others go on."""
+    run, said = RunDir(tmp_path), list[str]()
+    keep(run, 0, 0.0)
+    monkeypatch.setattr("pipeline.plan.label_audit.audit", lambda _: 1 / 0)
+    audited(Reporters(LineReporter(said.append), LabelReporter(said.append)), run, 0, 0)
+    assert [line for line in said if "LabelReporter failed" in line] == [
+        "LabelReporter failed: ZeroDivisionError: division by zero. Training goes on."
+    ]
 
 
 def findings(run: RunDir) -> list[Any]:
@@ -75,7 +92,7 @@ def findings(run: RunDir) -> list[Any]:
 def test_diagnose_reads_kept_files_and_audits_of_files_that_are_gone(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     keep(run, 0, 0.9)
-    watch(run, []).look(0, GATES, epochs=4)
+    audited(LabelReporter(print), run, 0)
     run.predictions_of(0).unlink()
     keep(run, 3, 0.9)
     (found,) = findings(run)

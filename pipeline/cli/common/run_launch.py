@@ -88,6 +88,7 @@ def _request(
     """
     from pipeline.cli.common.terminal import Terminal
     from pipeline.launch.gpu_reporter import GpuReporter
+    from pipeline.launch.label_reporter import LabelReporter
     from pipeline.launch.launch import LaunchRequest
     from pipeline.launch.reporters import Reporters, WandbReporter
     from pipeline.preflight.machine_overrides import parse_sets
@@ -104,6 +105,7 @@ def _request(
         stack.callback(reporter.close)
         if given.get("on", "local") == "local":
             folder = opened.project.runs / opened.sweep.name
+            reporter.add(LabelReporter(reporter.on_message))
             reporter.add(GpuReporter())  # before the mirror, which reads what it writes
             reporter.add(WandbReporter(folder, tracking.mirror, terminal))
         notifiers = [_notifier(opened, one, given, terminal) for one in given["notify"]]
