@@ -12,16 +12,13 @@ A command that was cut off goes on.
 import argparse
 import json
 import math
-import os
 import shutil
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from search_utd import CONFIG, VALIDATION
+from search_utd import CONFIG, VALIDATION, pcan
 
 ROOT = Path(__file__).resolve().parents[1]
 SWEEP = """\
@@ -79,19 +76,6 @@ def project(args: argparse.Namespace, seed: int) -> Path:
     text = SWEEP.format(data=args.data.resolve(), seed=seed)
     (folder / "sweeps" / "utd_refine.yaml").write_text(text)
     return folder
-
-
-def pcan(folder: Path, *words: str, keep: bool = False) -> str:
-    """Run a command in a project; its talk goes to stderr."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline.cli.main", *words],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE if keep else sys.stderr,
-        text=True,
-        check=True,
-    )
-    return done.stdout if keep else ""
 
 
 def refined(args: argparse.Namespace, seed: int) -> dict[str, Any]:

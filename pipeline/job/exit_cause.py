@@ -98,8 +98,8 @@ def classify_exit(
         reason = f"the disk is full: {rundir.root} has no room for checkpoints and logs"
         return Outcome(state=State.FAIL, cause=Cause.DISK_FULL, reason=reason)
     sizes = start.sizes if start is not None else {}
-    texts = [_tail(file, sizes.get(file, 0)) for file in map(rundir.rank_log, range(ranks))]
-    job = _tail(rundir.job_log, sizes.get(rundir.job_log, 0))
+    texts = [log_tail(file, sizes.get(file, 0)) for file in map(rundir.rank_log, range(ranks))]
+    job = log_tail(rundir.job_log, sizes.get(rundir.job_log, 0))
     everything = "\n".join([*texts, job])
     raised = _last_error(texts)
     limit = met_limit(everything if raised is None else raised)
@@ -118,7 +118,7 @@ def most_relevant_log(rundir: RunDir, ranks: int) -> Path:
     """Return the log to read first: of the rank that raised, else rank 0's, else torchrun's."""
     logs = [rundir.rank_log(rank) for rank in range(ranks)]
     for log in logs:
-        if _last_error([_tail(log)]) is not None:
+        if _last_error([log_tail(log)]) is not None:
             return log
     return next((log for log in logs if _size(log)), rundir.job_log)
 
@@ -169,7 +169,7 @@ def _signals(job: str) -> dict[int, int]:
 
 def last_lines(path: Path, count: int = 20) -> list[str]:
     """Return the last `count` lines of a log."""
-    return _tail(path).splitlines()[-count:]
+    return log_tail(path).splitlines()[-count:]
 
 
 def _last_error(texts: Iterable[str]) -> str | None:
@@ -186,7 +186,8 @@ def _last_error(texts: Iterable[str]) -> str | None:
     return None
 
 
-def _tail(path: Path, since: int = 0) -> str:
+def log_tail(path: Path, since: int = 0) -> str:
+    """Return the end of what was written since a size; a rotated log begins again."""
     try:
         with open(path, "rb") as stream:
             end = stream.seek(0, 2)

@@ -6,6 +6,7 @@ the standard library.
 """
 
 import contextlib
+import datetime
 import json
 import os
 import shlex
@@ -114,6 +115,11 @@ def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
         raise
     if durable:
         fsync_folder(path.parent)
+
+
+def timestamp() -> str:
+    """Return the present moment in ISO 8601 with its offset, to the second."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
 def append_line(path: Path, line: str) -> None:

@@ -6,7 +6,6 @@ a new trial of its study; a changed metric is refused.
 """
 
 import dataclasses
-import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from pipeline.errors import InputError
 from pipeline.plan.recipe import MISSING, recipe_value
 from pipeline.plan.search.space import applicable
 from pipeline.plan.sweep import Sweep, Variant
+from pipeline.shared.files import timestamp
 from pipeline.shared.states import Cause, Phase
 from pipeline.study.add_trial import fail_in_optuna, insert_row
 from pipeline.study.audit import META, write_meta
@@ -135,7 +135,7 @@ def _register_one(
         history = before.get("history", [])
         if before:
             what = [*changed, *(["recipe"] if new_recipe else [])]
-            history = [*history, {"time": _now(), "changed": what}]
+            history = [*history, {"time": timestamp(), "changed": what}]
         write_meta(storage, study_id, {**now, "history": history})
     return Registered(
         variant=variant,
@@ -247,7 +247,3 @@ def _withdraw_unstarted(sweep: Sweep, variant: str, storage: Storage) -> None:
         ids = list(connection.execute(done.returning(trials.c.trial_id)).scalars())
     for trial_id in ids:
         fail_in_optuna(storage, trial_id)
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -7,14 +7,13 @@ The job's half of the stop handshake is here too: it asks the run directory, nev
 
 import bisect
 import dataclasses
-import datetime
 import time
 from typing import Any, Dict, List, Optional
 
 import torch
 from mmengine.hooks import Hook
 
-from pipeline.shared.files import append_line, read_json, write_json
+from pipeline.shared.files import append_line, read_json, timestamp, write_json
 from pipeline.shared.measurement import AVERAGED, AVERAGED_SECONDS, Measurement
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
@@ -293,7 +292,7 @@ def measure(
         loss=losses.get("loss"),
         extra={**extra, **branches},
         attempt=spec.attempt,
-        time=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        time=timestamp(),
     )
 
 

@@ -5,7 +5,6 @@ rank 0's (batch-norm statistics do, unless the config synchronises them).
 """
 
 import dataclasses
-import datetime
 import hashlib
 import random
 from typing import Any, Dict, List, Optional
@@ -15,6 +14,7 @@ import torch
 from mmengine.model import is_model_wrapper
 
 from pipeline.shared.counted import counted
+from pipeline.shared.files import timestamp
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.spec import TrialSpec
 from pipeline.shared.states import Cause
@@ -61,7 +61,7 @@ def take(
             "nproc": len(ranks),
             "attempt": spec.attempt,
             "versions": {"torch": torch.__version__, "numpy": np.__version__},
-            "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "time": timestamp(),
         },
         "state_dict": bare_model(runner).state_dict(),
         "optimizer": runner.optim_wrapper.state_dict(),

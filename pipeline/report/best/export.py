@@ -6,7 +6,6 @@ the old one or the new one, never a mixture.
 
 import ctypes
 import dataclasses
-import datetime
 import errno
 import json
 import os
@@ -29,6 +28,7 @@ from pipeline.report.best.model_card import finish_card
 from pipeline.report.best.text import readme
 from pipeline.report.best.winner import Winner
 from pipeline.report.stats.readings import clips_of, reading_error, same_store, store_of
+from pipeline.shared.files import timestamp
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.shared.start_record import changes, code_of_attempt, start_of
@@ -224,7 +224,7 @@ def _record(
         "sha256": digest,
         "config_sha256": spec.config_hash,
         "wandb": spec.wandb.get("id"),
-        "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "exported": timestamp(),
     }
 
 

@@ -4,7 +4,6 @@ It comes from the sweep file and the run directories; of trials whose run direct
 hosts it has what the storage knows. Reads only.
 """
 
-import datetime
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from pipeline.report.stats.kept_scores import kept_curve, named_ratios
 from pipeline.report.stats.readings import Reading, incomparable, read_best, shown_store, store_of
 from pipeline.report.stats.repetitions import confirmation_of_trials
 from pipeline.report.stats.winner_bias import CHOSEN_BY_MEAN, winner_record
-from pipeline.shared.files import read_json, read_lines
+from pipeline.shared.files import read_json, read_lines, timestamp
 from pipeline.shared.measurement import Measurement, best_of, by_epoch, parse_measurements
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
@@ -68,7 +67,7 @@ def collect(
     return {
         "schema": 1,
         "sweep": sweep.name if sweep else first.sweep or sweep_dir.name,
-        "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "made": timestamp(),
         "metric": sweep.objective.metric if sweep else first.metric,
         "goal": sweep.objective.goal if sweep else first.goal,
         "best_known": sweep.objective.best_known if sweep else first.best_known,
