@@ -20,7 +20,7 @@ from pipeline.env import nvidia_smi
 #: Seconds between two questions, and how long the driver may take for one.
 INTERVAL_S = 5.0
 ANSWER_S = 10.0
-#: Every so many samples the question is who uses the GPUs.
+#: Each sixth question is about the processes on the GPUs.
 PROCESSES_EVERY = 6
 #: A gap between two samples counts for no more than this when power is summed up.
 LONGEST_GAP_S = 30.0

@@ -34,8 +34,8 @@ LEAD = 0.02
 #: A shift has to show in this share of the classes: where a weak model confuses neighbours and
 #: prefers one of them, it shows in every other class at most.
 SHIFTED_CLASSES = 0.7
-#: A class counts as exchanged if this share of its clips, and at least so many, are called by the
-#: other name, and half as many at most by its own.
+#: A class counts as exchanged if this share of its clips, and at least this many, are called by
+#: the other name, and half as many at most by its own.
 MOVED_SHARE, MOVED_CLIPS = 0.5, 3
 #: An exchange has to explain this share of what calling each class by its most frequent
 #: prediction would; a head that was never trained also calls a class by one name, but several

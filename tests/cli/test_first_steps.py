@@ -82,8 +82,8 @@ def test_a_launch_lists_all_that_the_machine_lacks(shipped: Path) -> None:
     words = ["sweep", "launch", "pcan_ntu60", "--device", "cpu", "--wandb", "disabled"]
     result = CliRunner().invoke(cli, words)
     assert isinstance(result.exception, NotReady)
-    text = str(result.exception)
-    assert "The checkpoint to start from is missing" in text
+    assert "The checkpoint to start from is missing" in result.stderr, "at once"
+    text = f"{result.stderr}{result.exception}"
     assert "Not ready either (pcan doctor pcan_ntu60):" in text
     assert "data: The annotation is missing" in text and text.count("checkpoint to start") == 1
     assert not (shipped / "runs" / "pcan_ntu60" / "baseline").exists()

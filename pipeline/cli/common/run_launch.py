@@ -132,8 +132,9 @@ def _request(
 def _everything_missing(
     opened: Opened, given: Mapping[str, Any], terminal: "Terminal"
 ) -> Iterator[None]:
-    """Add to the first thing that this machine lacks all others that `pcan doctor` finds.
+    """After the first thing that this machine lacks, say all others that `pcan doctor` finds.
 
+    The first is printed at once: looking for the others builds each model, which takes a while.
     Only before the first job: later the launch has shown that the machine is ready.
     """
     try:
@@ -153,7 +154,9 @@ def _everything_missing(
             gpus=given["gpus"],
             sets=parse_sets(given["sets"]),
         )
-        said = str(error)
+        said, command = str(error), f"pcan doctor {opened.sweep.name}"
+        terminal.line(said)
+        terminal.wait_for("Looking for what else this machine lacks ...")
         wrong = [finding for finding in examine(context) if finding.severity == "error"]
         more = {finding.message: finding.check for finding in reversed(wrong)}
         lines = "\n".join(
@@ -161,10 +164,8 @@ def _everything_missing(
             for text, check in reversed(more.items())
             if text[:ALIKE] not in said
         )
-        if not lines:
-            raise
-        command = f"pcan doctor {opened.sweep.name}"
-        raise NotReady(f"{said}\nNot ready either ({command}):\n{lines}") from None
+        more_text = f"Not ready either ({command}):\n{lines}" if lines else f"See also: {command}"
+        raise NotReady(more_text) from None
 
 
 def _notifier(

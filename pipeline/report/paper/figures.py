@@ -1,4 +1,4 @@
-"""The figures of a report, in a style for print: one column wide, told apart in grey as well.
+"""The figures of a report, in a style for print: one column wide, distinct in grey as well.
 
 Lines differ in colour, lightness, dash and marker at once. The files hold no date and no name of
 a program, so that the same sweep gives the same bytes. Matplotlib is imported when one is drawn.

@@ -1,6 +1,6 @@
 """`python -m pipeline.train.tools.predict_clips`: what starting weights say of some clips.
 
-stdin: `{"config": text, "checkpoint": path, "metric": the objective, "clips": at most so many,
+stdin: `{"config": text, "checkpoint": path, "metric": the objective, "clips": the most to read,
 "seconds": how long clips are read at most}`. stdout: `{"predicted": [class a clip], "labels",
 "columns": {name: [class a clip]}, "classes"}`, the same columns as in a run's `predictions/`. The
 clips lie evenly over the validation set; all of it is done on the CPU.
