@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli.main import main
 from pipeline.errors import InputError
 from pipeline.plan.project import Project, find_project
 from pipeline.preflight.finding import CheckContext
@@ -15,16 +14,12 @@ from pipeline.shared.files import make_private, shell_word
 
 
 @pytest.fixture
-def pcan(project, monkeypatch, capsys):
-    """Run the command in this process, in a project of one sweep; return code and output."""
-    project.sweep("  baseline: {set: {train_cfg.max_epochs: 2}}\n")
-    monkeypatch.chdir(project.root)
+def pcan(called):
+    """Return code and output of a command in a project of one sweep."""
 
     def run(*words: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["pcan", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0), "".join(capsys.readouterr())
+        code, found = called(*words)
+        return code, "".join(found)
 
     return run
 

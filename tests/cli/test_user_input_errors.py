@@ -1,27 +1,21 @@
 """What a user may type, or find in a folder: a sentence and an exit code, never a traceback."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
-from pipeline.cli.main import main
 from pipeline.errors import printable
 
 LONG = "a" * 300
 
 
 @pytest.fixture
-def pcan(project, monkeypatch, capsys):
-    """Run the command in this process, in a project of one sweep; return code and stderr."""
-    project.sweep("  baseline: {set: {train_cfg.max_epochs: 2}}\n")
-    monkeypatch.chdir(project.root)
+def pcan(called):
+    """Return code and stderr of a command in a project of one sweep."""
 
     def run(*words: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["pcan", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0), capsys.readouterr().err
+        code, found = called(*words)
+        return code, found.err
 
     return run
 

@@ -1,13 +1,12 @@
 """Every kind of refined export, measured again by MMEngine in a new process: the same number."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from in_project import pcan, python
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = """\
@@ -45,24 +44,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pcan(root, "sweep", "launch", "mini", *words)
     pcan(root, "sweep", "refine", "mini", "--device", "cpu", "--json")
     return root
-
-
-def pcan(root: Path, *words: str) -> str:
-    return python(root, "-m", "pipeline.cli.main", *words)
-
-
-def python(root: Path, *words: str, **env: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *words],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **env},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import export_readme
+from in_project import pcan, python
 from pipeline.shared.predictions import Predictions
 from pipeline.shared.rundir import RunDir
 
@@ -54,24 +55,6 @@ def test_validation_keeps_the_predicted_class_of_each_clip(project: Path) -> Non
     assert found.metric == "acc/RGBPose_1:1_top1"
     assert len(right) == json.loads(run.facts.read_text())["val_clips"]
     assert sum(right) / len(right) == pytest.approx(measured.top1)
-
-
-def pcan(root: Path, *words: str) -> str:
-    return python(root, "-m", "pipeline.cli.main", *words)
-
-
-def python(root: Path, *words: str, **env: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *words],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **env},
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
 
 
 def record(project: Path) -> dict:
