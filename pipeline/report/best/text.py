@@ -42,7 +42,8 @@ def best_lines(sweep: Sweep, winner: Winner, answer: Mapping[str, Any]) -> list[
         lines.append(f"  by choice, on record, instead of {instead or 'nothing eligible'}")
     for split, value in (answer.get("measured_anew") or {}).items():
         lines.append(f"  measured again on {split}: {percent(value)}")
-    return [*lines, f"  {answer['out']}: config.py, weights.pth, best.json, README.md"]
+    files = "config.py, weights.pth and .safetensors, best.json, requirements.txt, README.md"
+    return [*lines, f"  {answer['out']}: {files}"]
 
 
 def refined_line(refined: Mapping[str, Any]) -> str:
