@@ -196,8 +196,11 @@ def signal_marked(pid: int, token: str, number: signal.Signals) -> None:
 
 
 def is_visible(pid: int) -> bool:
-    """Whether this machine has a process of that number, as seen from here."""
-    return os.path.exists(f"/proc/{pid}")
+    """Whether a process of that number runs here; one that is ending has no command any more."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:
+        return False
 
 
 def belongs_to(pid: int, token: str) -> bool:

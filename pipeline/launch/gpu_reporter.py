@@ -10,7 +10,7 @@ from pipeline.job.gpus import Gpu
 from pipeline.job.process import belongs_to, is_visible
 from pipeline.launch.reporters import Reporter, RunningTrial
 from pipeline.plan.verdict import Verdict
-from pipeline.shared.files import append_line, read_json
+from pipeline.shared.files import append_line
 from pipeline.shared.measurement import Measurement
 
 #: How many other processes are named; one is enough to look for.
@@ -38,8 +38,7 @@ class GpuReporter(Reporter):
     def on_trial_result(
         self, trial: RunningTrial, measurement: Measurement, _verdict: Verdict
     ) -> None:
-        token = str((read_json(trial.rundir.owner) or {}).get("token"))
-        gpus = [self._epoch_of(gpu, token) for gpu in trial.slot.gpus]
+        gpus = [self._epoch_of(gpu, trial.token) for gpu in trial.slot.gpus]
         if any(gpu["samples"] for gpu in gpus):
             record = {"epoch": measurement.epoch, "attempt": measurement.attempt, "gpus": gpus}
             with contextlib.suppress(OSError):  # a full disk is reported by who must write to it
@@ -73,7 +72,8 @@ def others(processes: Sequence[GpuProcessSample], token: str) -> list[str]:
     """
     names = {process.pid: process.name for process in processes}
     seen = [pid for pid in names if is_visible(pid)]
-    foreign = [pid for pid in seen if not belongs_to(pid, token)]
+    # Looked at again after its marker: one that is ending has lost that, and its command too.
+    foreign = [pid for pid in seen if not belongs_to(pid, token) and is_visible(pid)]
     if not seen:
         latest = max((process.at for process in processes), default=0.0)
         foreign = [process.pid for process in processes if process.at == latest][1:]

@@ -40,8 +40,12 @@ class RunningTrial(ReportedTrial, Protocol):
     """What reporters may read of a trial that this launch runs.
 
     `epoch` is the last one measured, `epochs` how many there will be, `number_of_start` counts
-    the starts of its job from 1, `folder` is its run directory as a person would type it.
+    the starts of its job from 1, `folder` is its run directory as a person would type it, `token`
+    marks the processes of its job.
     """
+
+    @property
+    def token(self) -> str: ...
 
     @property
     def epochs(self) -> int: ...

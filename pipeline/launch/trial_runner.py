@@ -81,6 +81,10 @@ class TrialRunner:
         return self.lease.name
 
     @property
+    def token(self) -> str:
+        return self.lease.token
+
+    @property
     def history(self) -> list[Measurement]:
         """The measured epochs, ascending."""
         return self._judged.measurements

@@ -130,7 +130,10 @@ def test_other_processes_on_a_gpu_are_told_from_the_trials_own() -> None:
         assert others([at(own.pid), at(os.getpid())], "token") == [f"pid {os.getpid()} (python)"]
     finally:
         own.kill()
-        own.wait()
+        os.waitid(os.P_PID, own.pid, os.WEXITED | os.WNOWAIT)
+    # Ended and not yet waited for: its marker is gone.
+    assert others([at(own.pid), at(os.getpid())], "token") == [f"pid {os.getpid()} (python)"]
+    own.wait()
     # In a container the pids are the host's: one of each moment's is a rank.
     assert others([at(gone, 1.0), at(gone + 1, 1.0), at(gone, 2.0)], "token") == []
     assert others([at(gone), at(gone + 1)], "token") == [f"pid {gone + 1} (python)"]
