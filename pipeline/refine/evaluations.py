@@ -104,10 +104,14 @@ class Evaluations:
     def _stored(self, reading: ClipReading) -> BranchScores | None:
         if reading in self._known:
             return self._known[reading]
+        file = self._file(reading)
         try:
-            return unpack(self._file(reading).read_bytes())
+            found = unpack(file.read_bytes())
         except (OSError, ValueError):
             return None
+        # Left over where a worker was killed between keeping the scores and removing their part.
+        RunDir.part_of(file).unlink(missing_ok=True)
+        return found
 
     def _make(self, reading: ClipReading) -> BranchScores:
         (first, *_) = reading.weights

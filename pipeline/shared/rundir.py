@@ -142,6 +142,11 @@ class RunDir:
         """The scores of one epoch by branch; kept for the best and the newest epoch."""
         return self.predictions / f"scores_{epoch}.bin"
 
+    @staticmethod
+    def part_of(scores: Path) -> Path:
+        """The clips that a reading has got so far, beside the file of its scores."""
+        return scores.with_name(scores.name + ".part")
+
     @property
     def refine(self) -> Path:
         """Folder of what `pcan sweep refine` has read and made of this trial."""

@@ -70,4 +70,4 @@ def _unpacked(row: bytes, sizes: Dict[str, int]) -> Clip:
     for name, size in sizes.items():
         branches[name] = values[start : start + size].astype(np.float16)
         start += size
-    return Clip(predicted, label, branches)
+    return Clip(predicted, label, branches, columns={})  # scores have no further columns

@@ -62,7 +62,7 @@ class ScoreReader:
         self._from_store(config)
         self._load(question)
         out = Path(question["out"])
-        partial = PartialScores(out.with_name(out.name + ".part"))
+        partial = PartialScores(RunDir.part_of(out))
         dataset = self._read_clips(config, question["split"], partial, progress)
         clips = partial.clips
         top1 = sum(clip.predicted == clip.label for clip in clips) / len(clips)

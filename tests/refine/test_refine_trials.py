@@ -13,6 +13,7 @@ from pipeline.refine.held_out import read_test, refuse_second
 from pipeline.refine.refinement import read_table, refine
 from pipeline.refine.text import table_lines
 from pipeline.report.stats.kept_scores import unpack
+from pipeline.shared.rundir import RunDir
 
 #: Averages the checkpoints of several files by hand; batch norm's statistics by a plain pass over
 #: the clips that the reading takes. Prints the largest difference to the mean that was kept.
@@ -148,6 +149,11 @@ def test_a_call_that_is_killed_goes_on_where_it_was(trained):
     whole = [name for name in before if not name.endswith(".part")]
     for name in whole:
         assert (trained.run("b").refine / name).stat().st_mtime_ns == before[name]
+    assert not list(trained.run("b").refine.glob("*.part"))
+    # Killed after the scores were kept: their part is left, and removed by the next call.
+    (kept, *_) = trained.run("b").refine.glob("scores-*.bin")
+    RunDir.part_of(kept).write_bytes(b"{}\n")
+    refine(trained.request("b", "a"))
     assert not list(trained.run("b").refine.glob("*.part"))
     assert {line["name"] for line in table["lines"]} >= {"plain", "soup"}
 

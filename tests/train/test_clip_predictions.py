@@ -21,6 +21,7 @@ with warnings.catch_warnings():
     from mmengine.dataset import DefaultSampler
 
     from pipeline.train import keep_predictions
+    from pipeline.train.partial_scores import PartialScores
 
 import tiny_run
 
@@ -222,3 +223,20 @@ def test_the_digest_tells_clips_by_name_and_label_wherever_they_lie():
     assert keep_predictions.clip_ids(here, [0, 1]) == keep_predictions.clip_ids(there, [0, 1])
     assert keep_predictions.clip_ids(here, [0, 1]) != keep_predictions.clip_ids(other, [0, 1])
     assert keep_predictions.clip_ids(here, [0, 1]) != keep_predictions.clip_ids(here, [1, 0])
+
+
+def test_a_reading_goes_on_with_the_whole_clips_that_a_killed_one_left(tmp_path):
+    clips = [
+        keep_predictions.Clip(n, n + 1, {"rgb": np.float16([n, 0.5]), "pose": np.float16([1])}, {})
+        for n in range(3)
+    ]
+    file = tmp_path / "scores.bin.part"
+    PartialScores(file).add(clips)
+    file.write_bytes(file.read_bytes()[:-1])  # killed in the middle of the last clip
+    reading = PartialScores(file)
+    reading.add(clips[2:])
+    found = [
+        (clip.predicted, clip.label, *(list(score) for score in clip.branches.values()))
+        for clip in PartialScores(file).clips
+    ]
+    assert found == [(n, n + 1, [n, 0.5], [1]) for n in range(3)]
