@@ -95,14 +95,40 @@ _PLAIN: Dict[Tuple[str, str], Any] = {
     **{
         (room, kind.__name__): kind
         for room in ("builtins", "__builtin__")
-        for kind in (set, frozenset, list, dict, tuple, int, float, str, bool, complex, slice)
+        for kind in (
+            set,
+            frozenset,
+            list,
+            dict,
+            tuple,
+            int,
+            float,
+            str,
+            bool,
+            complex,
+            slice,
+            range,
+        )
     },
+    **{("builtins", kind.__name__): kind for kind in (bytes, bytearray)},
+    ("__builtin__", "xrange"): range,  # as protocol 2 writes it
     **{
         ("datetime", kind): getattr(datetime, kind)
         for kind in ("datetime", "date", "time", "timedelta", "timezone")
     },
     ("torch", "Size"): torch.Size,
     ("torch", "device"): torch.device,
+}
+
+
+#: How torch rebuilds tensors whose values are not one block of numbers.
+_OTHER_FORMS = {
+    "_rebuild_sparse_tensor": "sparse weights; save weight.to_dense() of each",
+    "_rebuild_qtensor": "quantized weights, which cannot be trained on; give those before that",
+    "_rebuild_meta_tensor_no_storage": "weights without values (device meta)",
+    "_rebuild_nested_tensor": "nested tensors, which no layer has as weights",
+    "_rebuild_wrapper_subclass": "tensors of a class of its own; save them as plain tensors",
+    "_rebuild_device_tensor_from_numpy": "weights of a device that is not CUDA; save weight.cpu()",
 }
 
 
@@ -221,9 +247,7 @@ class _Unpickler(PlainUnpickler):
             return HistoryBuffer
         if module in ("builtins", "__builtin__") and name == "getattr":
             return _statistic
-        if module.split(".")[0] == "numpy" and name.endswith("DType"):
-            return _numpy_dtype(module, name)
-        raise UnsafePickle(f"it calls {module}.{name}")
+        return _numpy_dtype(module, name)
 
 
 def _statistic(owner: Any, name: str) -> Any:
@@ -236,10 +260,18 @@ def _statistic(owner: Any, name: str) -> Any:
 
 
 def _numpy_dtype(module: str, name: str) -> Any:
-    """Return a class of `numpy.dtypes`, by which NumPy 1.25 and later name a plain type."""
+    """Return a class of `numpy.dtypes`, by which NumPy 1.25 and later name a plain type.
+
+    Raises:
+        ForeignArchive: it names a form of tensors that no training starts from.
+        UnsafePickle: it names anything else.
+    """
     import numpy as np
 
-    kind = getattr(getattr(np, "dtypes", None), name, None)
+    if module == "torch._utils" and name in _OTHER_FORMS:
+        raise ForeignArchive(_OTHER_FORMS[name])
+    named = module.split(".")[0] == "numpy" and name.endswith("DType")
+    kind = getattr(getattr(np, "dtypes", None), name, None) if named else None
     if kind is None:
         raise UnsafePickle(f"it calls {module}.{name}")
     return kind
