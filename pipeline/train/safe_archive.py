@@ -88,6 +88,9 @@ _RECORDS = {
     ("easydict", "EasyDict"),
     *((room, "CfgNode") for room in ("yacs.config", "fvcore.common.config")),
     ("types", "SimpleNamespace"),
+    # A few bytes of a file could ask for any amount of memory by these.
+    *((room, kind) for room in ("builtins", "__builtin__") for kind in ("range", "bytearray")),
+    ("__builtin__", "xrange"),
 }
 _PLAIN: Dict[Tuple[str, str], Any] = {
     **{("collections", kind): getattr(collections, kind) for kind in ("defaultdict", "Counter")},
@@ -95,23 +98,8 @@ _PLAIN: Dict[Tuple[str, str], Any] = {
     **{
         (room, kind.__name__): kind
         for room in ("builtins", "__builtin__")
-        for kind in (
-            set,
-            frozenset,
-            list,
-            dict,
-            tuple,
-            int,
-            float,
-            str,
-            bool,
-            complex,
-            slice,
-            range,
-        )
+        for kind in (set, frozenset, list, dict, tuple, int, float, str, bool, complex, slice)
     },
-    **{("builtins", kind.__name__): kind for kind in (bytes, bytearray)},
-    ("__builtin__", "xrange"): range,  # as protocol 2 writes it
     **{
         ("datetime", kind): getattr(datetime, kind)
         for kind in ("datetime", "date", "time", "timedelta", "timezone")
