@@ -69,7 +69,7 @@ def command(
     ):
         echo_err(line)
     clips = clips or known_clips(project.runs, plan.name)
-    subject = lint_context(plan, facts.base, facts.true_lr, clips)
+    subject = lint_context(plan, facts.bases, facts.true_lr, clips)
     view = plan_view(subject, changes, facts.problems, facts.ceilings)
     shown = plan_record(view)
     if searching:

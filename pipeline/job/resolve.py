@@ -45,9 +45,9 @@ class ResolvedConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Resolution:
-    """The base config's facts, and the resolved configs by name."""
+    """The facts of each base config, by its path, and the resolved configs by name."""
 
-    base: Mapping[str, Any]
+    bases: Mapping[str, Mapping[str, Any]]
     configs: Mapping[str, ResolvedConfig]
 
     @property
@@ -72,13 +72,35 @@ def resolve(
     project: Project,
     sets: Mapping[str, Mapping[str, Any]],
     given: Sequence[str] = (),
+    variant: str | None = None,
 ) -> Resolution:
-    """Resolve the base config with each named set of overrides; see `resolve_variants`.
+    """Resolve each named set of overrides with its base config; see `resolve_variants`.
 
     Args:
+        sets: by the name of a variant or of one of its trials.
         given: paths that come from `--set`, for the message about one the config lacks.
+        variant: whose sets these are, where their names do not say so.
     """
-    config = _config_file(sweep, project)
+    groups: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for name, overrides in sets.items():
+        owner = variant or (name if name in sweep.variants else name.rpartition("/")[0])
+        groups.setdefault(sweep.config_of(owner), {})[name] = overrides
+    bases, configs = {}, {}
+    for config, group in (groups or {sweep.config: {}}).items():
+        bases[config], found = _resolve_with(sweep, project, config, group, given)
+        configs.update(found)
+    return Resolution(bases=bases, configs={name: configs[name] for name in sets})
+
+
+def _resolve_with(
+    sweep: Sweep,
+    project: Project,
+    base: str,
+    sets: Mapping[str, Mapping[str, Any]],
+    given: Sequence[str],
+) -> tuple[Mapping[str, Any], dict[str, ResolvedConfig]]:
+    """Resolve one base config with each set; return its facts, and the configs by name."""
+    config = _config_file(sweep, project, base)
     request = {
         "config": str(config),
         "sets": [{"name": n, "overrides": dict(o)} for n, o in sets.items()],
@@ -90,11 +112,8 @@ def resolve(
         answer = run_tool("resolve_config", request, sweep.job, project.root)
         kept.keep("resolve_config", request, answer, answer.pop("sources"))
     for result in answer["results"]:
-        _refuse_missing(sweep, result, given)
-    return Resolution(
-        base=answer["base"],
-        configs={r["name"]: _config(r) for r in answer["results"]},
-    )
+        _refuse_missing(sweep, base, result, given)
+    return answer["base"], {r["name"]: _config(r) for r in answer["results"]}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -287,18 +306,20 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _config_file(sweep: Sweep, project: Project) -> Path:
-    path = Path(sweep.config)
+def _config_file(sweep: Sweep, project: Project, base: str) -> Path:
+    path = Path(base)
     path = path if path.is_absolute() else project.root / path
+    owner = next((n for n, v in sweep.variants.items() if v.config == base), "")
+    where = sweep.where("variants", owner, "config")
+    where = sweep.where("config") if base == sweep.config else where
     if path.suffix != ".py":
         raise InputError(
-            f'{sweep.where("config")}: the base config is "{sweep.config}", but must be a Python '
+            f'{where}: the base config is "{base}", but must be a Python '
             "file (.py): MMEngine reads other kinds in a way that can run code unseen."
         )
     if not is_file(path):
         raise InputError(
-            f'{sweep.where("config")}: the base config "{sweep.config}" is missing. Paths are '
-            f"relative to {project.root}."
+            f'{where}: the base config "{base}" is missing. Paths are relative to {project.root}.'
         )
     return path
 
@@ -313,7 +334,9 @@ def _config(result: Mapping[str, Any]) -> ResolvedConfig:
     )
 
 
-def _refuse_missing(sweep: Sweep, result: Mapping[str, Any], given: Sequence[str]) -> None:
+def _refuse_missing(
+    sweep: Sweep, base: str, result: Mapping[str, Any], given: Sequence[str]
+) -> None:
     missing = result.get("missing") or []
     if not missing:
         return
@@ -321,8 +344,8 @@ def _refuse_missing(sweep: Sweep, result: Mapping[str, Any], given: Sequence[str
     near = (result.get("near") or {}).get(path)
     meant = f' Did you mean "{near}"?' if near else " Correct the path, or add it to that config."
     if path in given:
-        raise InputError(f'--set {path}: the base config {sweep.config} has no "{path}".{meant}')
+        raise InputError(f'--set {path}: the base config {base} has no "{path}".{meant}')
     where = sweep.where("variants", variant, "set", path)
     raise SweepFileError(
-        f'{where}: the base config {sweep.config} has no "{path}", which {variant} sets.{meant}'
+        f'{where}: the base config {base} has no "{path}", which {variant} sets.{meant}'
     )

@@ -109,7 +109,8 @@ def _trial_configs(context: LaunchContext, lease: TrialLease) -> TrialConfigs:
         return TrialConfigs(pure=pure, placed=pure)
     recipe = {**variant.set, **drawn, **_coupled_rates(context, lease.variant, drawn)}
     sets = {"pure": recipe, "placed": {**recipe, **machine}}
-    configs = resolve(context.sweep, context.project, sets, given=tuple(machine)).configs
+    found = resolve(context.sweep, context.project, sets, tuple(machine), lease.variant)
+    configs = found.configs
     return TrialConfigs(pure=configs["pure"], placed=configs["placed"])
 
 
@@ -186,8 +187,8 @@ def _spec(
         averaged_checks=list(place.averaged_checks),
         values=dict(lease.params),
         overrides=overrides_of(pure),
-        metric=sweep.objective.metric,
-        branches={str(name): key for name, key in sweep.objective.branches.items()},
+        metric=sweep.metric_of(lease.variant),
+        branches=sweep.branches_of(lease.variant),
         goal=sweep.objective.goal,
         best_known=sweep.objective.best_known,
         seed=variant.seed,

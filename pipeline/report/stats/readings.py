@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.plan.judge import best
+from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import standard_error
 from pipeline.shared.files import read_json
 from pipeline.shared.predictions import Predictions
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.study.trial_rows import TrialRow
+from pipeline.study.yardstick import Yardstick, apart, shown_names, yardstick
 
 Store = Mapping[str, Any]
 STORE_KEYS = ("store", "profile", "digest")
@@ -40,6 +42,7 @@ class Reading:
     lacking: str
     metric: str | None
     store: Store
+    yardstick: Yardstick = Yardstick(metric=None, annotation=None, split=None)
 
     @property
     def std_error(self) -> float | None:
@@ -71,6 +74,7 @@ def read_best(folder: Path, trial: str, spec: TrialSpec) -> Reading | None:
         lacking=lacking,
         metric=spec.metric,
         store=store_of(spec.data),
+        yardstick=Yardstick.of(spec.metric, spec.data),
     )
 
 
@@ -144,18 +148,13 @@ def incomparable(trials: Iterable[tuple[str, Store]]) -> str | None:
             groups.setdefault(shown_store(store), []).append(name)
     if len(groups) < 2:
         return None
-    listed = "; ".join(f"{store}: {_listed(names)}" for store, names in groups.items())
+    listed = "; ".join(f"{store}: {shown_names(names)}" for store, names in groups.items())
     return f"Not comparable, their samples came from different stores ({listed})."
 
 
-def incomparable_rows(rows: Sequence[TrialRow], makers: Iterable[str] = ()) -> str | None:
-    """Return `incomparable` of the measured trials, makers of starting weights left out."""
-    left_out = set(makers)
-    measured = [r for r in rows if r.best_top1 is not None and r.variant not in left_out]
-    return incomparable((row.name, store_of(row.facts.get("data"))) for row in measured)
-
-
-def _listed(names: Sequence[str]) -> str:
-    if len(names) > 4:
-        return f"{', '.join(names[:3])} and {len(names) - 3} others"
-    return ", ".join(names)
+def incomparable_rows(sweep: Sweep, rows: Sequence[TrialRow]) -> str | None:
+    """Return which measured trials are not comparable; makers of starting weights are left out."""
+    measured = [r for r in rows if r.best_top1 is not None and r.variant not in sweep.makers]
+    named = [(row.name, store_of(row.facts.get("data"))) for row in measured]
+    kinds = [(row.name, yardstick(sweep, row)) for row in measured]
+    return " ".join(filter(None, (apart(kinds), incomparable(named)))) or None
