@@ -37,6 +37,6 @@ def test_a_variant_with_its_own_config_and_metric_stands_beside_the_others(proje
     assert "Not comparable" in best.stderr
     report = project.run("sweep", "report", "tiny", "--out", "paper")
     assert report.returncode == 0, report.stderr
-    assert "not comparable" in (project.root / "paper" / "table.md").read_text()
+    assert "Not comparable and not ranked" in (project.root / "paper" / "table.md").read_text()
     plan = project.run("sweep", "plan", "tiny")
     assert "x3d has its own, jobs/single.py, measured by acc/top1" in plan.stdout
