@@ -1,0 +1,447 @@
+"""The sections of `benchmarks/gpu.py` that measure torch: steps, maps, loaders, one rank."""
+
+import contextlib
+import copy
+import logging
+import os
+import platform
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from gpu_rows import Section, carry_out
+
+warnings.simplefilter("ignore")
+logging.disable(logging.INFO)  # MMEngine would list every weight it initialises
+
+ROOT = Path(__file__).resolve().parents[1]
+#: The plan's batch; halved until a step of the largest model fits.
+BATCH, SIZE = 20, 224
+SMALL_BATCH, SMALL_SIZE = 2, 48
+STEP_S, LOADER_S = 35.0, 16.0
+
+
+def machine(section: Section) -> None:
+    """Say what there is; end with a sentence where the GPU that was asked for is missing."""
+    if section.device == "cuda":
+        if not torch.cuda.is_available():
+            build = torch.version.cuda or "no CUDA in this build"
+            sys.exit(
+                f"torch {torch.__version__} ({build}) sees no GPU. To see that all of this runs: "
+                "python benchmarks/gpu.py --device cpu --small"
+            )
+        about = torch.cuda.get_device_properties(0)
+        section.row("GPU", f"{about.name}, {about.total_memory / 2**30:.0f} GiB")
+        section.row("CUDA", torch.version.cuda)
+    else:
+        section.row("CPU", platform.machine())
+    section.row("cores", len(os.sched_getaffinity(0)))
+    section.row("torch", torch.__version__)
+
+
+# Steps
+
+
+class Trainee:
+    """A model in training under one set of speed settings.
+
+    Args:
+        kind: "stock", "head" (the stock backbone with PCAN's head) or "pcan".
+        settings: of "tf32", "bf16", "fp16", "channels_last", "compile".
+    """
+
+    def __init__(self, section: Section, kind: str, settings: Sequence[str]) -> None:
+        self.settings, self.device = settings, section.device
+        self.cuda = section.device == "cuda"
+        before = torch.cuda.memory_allocated() if self.cuda else 0
+        torch.manual_seed(0)
+        self.model = build(kind, section.small).to(section.device).train()
+        if "channels_last" in settings:
+            lay_out_weights(self.model)
+        if "compile" in settings:  # as MMEngine does for `compile = True`
+            self.model.forward = torch.compile(self.model.forward)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.003, momentum=0.9)
+        self._before, self._own = before, 0
+        self.times: list[float] = []
+        self.peak = 0
+
+    def warm_up(self, batch: tuple[Any, Any]) -> float:
+        """Take two steps; return the seconds of the first, in which a compiler works."""
+        first = self.step(batch)
+        self.step(batch)
+        if self.cuda:
+            self._own = torch.cuda.memory_allocated() - self._before
+        return first
+
+    def step(self, batch: tuple[Any, Any]) -> float:
+        """Take one training step; return its seconds."""
+        inputs, samples = batch
+        torch.backends.cuda.matmul.allow_tf32 = "tf32" in self.settings
+        torch.backends.cudnn.allow_tf32 = "tf32" in self.settings
+        half = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        amp = next((half[name] for name in self.settings if name in half), None)
+        others = self._start_peak()
+        begun = time.perf_counter()
+        with torch.autocast(self.device, amp or torch.bfloat16, enabled=amp is not None):
+            losses = self.model(dict(inputs), samples, mode="loss")
+            loss, _ = self.model.parse_losses(losses)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        if self.cuda:
+            torch.cuda.synchronize()
+            self.peak = torch.cuda.max_memory_allocated() - others
+        return time.perf_counter() - begun
+
+    def _start_peak(self) -> int:
+        """Return the bytes that other models hold on the GPU."""
+        if not self.cuda:
+            return 0
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated() - self._own
+
+
+def lay_out_weights(model: torch.nn.Module) -> None:
+    """Put the channels of the convolutions' weights last in memory."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv3d):
+            layout = torch.channels_last_3d
+            module.weight.data = module.weight.data.contiguous(memory_format=layout)
+
+
+def build(kind: str, small: bool) -> torch.nn.Module:
+    """Build the plan's model (the demo's where small), or as much of it as is stock."""
+    from mmaction.registry import MODELS
+
+    config = copy.deepcopy(config_of(small).model.to_dict())
+    backbone, head = config["backbone"], config["cls_head"]
+    if kind != "pcan":
+        backbone["type"] = "RGBPoseConv3D"
+        for key in [k for k in backbone if k.startswith("cross_") or k.endswith("_frames")]:
+            del backbone[key]
+    if kind == "stock":
+        config["cls_head"] = {
+            "type": "RGBPoseHead",
+            "num_classes": head["num_classes"],
+            "in_channels": head["in_channels"],
+            "loss_weights": [1.0, 2.0],
+            "dropout": head["dropout"],
+        }
+    made = MODELS.build(config)
+    made.init_weights()
+    return made
+
+
+def config_of(small: bool) -> Any:
+    from mmengine.config import Config
+
+    return Config.fromfile(ROOT / "configs" / ("pcan_demo.py" if small else "pcan_ntu60.py"))
+
+
+def batch_of(section: Section, count: int) -> tuple[Any, Any]:
+    """Return random pictures, maps and labels on the device."""
+    from mmaction.structures import ActionDataSample
+
+    size = SMALL_SIZE if section.small else SIZE
+    inputs = {
+        "imgs": torch.randn(count, 1, 3, 8, size, size),
+        "heatmap_imgs": torch.rand(count, 1, 17, 32, size // 4, size // 4),
+    }
+    samples = [ActionDataSample().set_gt_label(i % 8) for i in range(count)]
+    on_device = {name: tensor.to(section.device) for name, tensor in inputs.items()}
+    return on_device, [sample.to(section.device) for sample in samples]
+
+
+def step(section: Section) -> None:
+    """Compare training steps; the models take turns, so that what else happens slows all alike."""
+    prepare()
+    batch = largest_batch(section)
+    section.row("batch", len(batch[1]), "samples")
+    trainees = dict(ready(section, batch))
+    rounds_until = time.perf_counter() + (1.0 if section.small else STEP_S)
+    while time.perf_counter() < rounds_until or len(trainees["PCAN, fp32"].times) < 3:
+        for one in trainees.values():
+            one.times.append(one.step(batch))
+    reference = trainees["PCAN, fp32"].times
+    for name, one in trainees.items():
+        ratio = statistics.median(a / b for a, b in zip(one.times, reference, strict=True))
+        milliseconds = 1e3 * statistics.median(one.times)
+        section.row(name, milliseconds, "ms", ratio, "PCAN, fp32")
+        section.row(f"{name}: samples", len(batch[1]) / statistics.median(one.times), "/s")
+        if one.cuda:
+            peak = one.peak / trainees["PCAN, fp32"].peak
+            section.row(f"{name}: peak memory", one.peak / 2**30, "GiB", peak, "PCAN, fp32")
+
+
+def modes(section: Section) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return what is compared: kind of model and settings by name."""
+    found: dict[str, tuple[str, tuple[str, ...]]] = {
+        "stock config, fp32": ("stock", ()),
+        "stock backbone with PCAN's head, fp32": ("head", ()),
+        "stock config, fp16": ("stock", ("fp16",)),  # its head cannot take bf16
+        "PCAN, fp32": ("pcan", ()),
+        "PCAN, tf32": ("pcan", ("tf32",)),
+        "PCAN, bf16": ("pcan", ("bf16",)),
+        "PCAN, bf16, channels last": ("pcan", ("bf16", "channels_last")),
+        "PCAN, bf16, channels last, compiled": ("pcan", ("bf16", "channels_last", "compile")),
+    }
+    if section.device == "cpu":  # has neither fp16 nor tf32; a compiler takes minutes
+        for name in ("stock config, fp16", "PCAN, tf32", "PCAN, bf16, channels last, compiled"):
+            del found[name]
+    return found
+
+
+def ready(section: Section, batch: tuple[Any, Any]) -> Iterator[tuple[str, Trainee]]:
+    """Yield each model after its first steps; one that cannot take them becomes a row."""
+    for name, (kind, settings) in modes(section).items():
+        try:
+            one = Trainee(section, kind, settings)
+            first = one.warm_up(batch)
+        except Exception as error:  # a compiler may raise anything; the others still count
+            section.row(name, f"fails: {type(error).__name__}: {str(error).splitlines()[0]}")
+            continue
+        if "compile" in settings:
+            section.row(f"{name}: first step", first, "s")
+        yield name, one
+
+
+def largest_batch(section: Section) -> tuple[Any, Any]:
+    """Return the plan's batch, or half of it as often as memory demands."""
+    count = SMALL_BATCH if section.small else BATCH
+    while True:
+        batch = batch_of(section, count)
+        try:
+            one = Trainee(section, "pcan", ())
+            one.warm_up(batch)
+            return batch
+        except torch.OutOfMemoryError:
+            if count < 2:
+                raise
+            count //= 2
+        finally:
+            one = batch = None  # type: ignore[assignment]
+            if section.device == "cuda":
+                torch.cuda.empty_cache()
+
+
+# Heatmaps
+
+
+def heatmaps(section: Section) -> None:
+    """Compare maps drawn on the device with those a loader makes and sends."""
+    prepare()
+    from pipeline.train.transforms.heatmaps import draw_joints as in_loader
+    from pipeline.train.transforms.joints import draw_joints as on_device
+
+    count, side = (4, 12) if section.small else (BATCH, 56)
+    rng = np.random.default_rng(0)
+    joints = rng.uniform(0, side, (count, 1, 2, 32, 17, 3)).astype(np.float32)
+    joints[..., 2] = rng.uniform(0.3, 1, joints.shape[:-1])
+    dense = [in_loader(one[0, ..., :2], one[0, ..., 2], (side, side), 0.7) for one in joints]
+
+    def made() -> None:
+        for one in joints:
+            in_loader(one[0, ..., :2], one[0, ..., 2], (side, side), 0.7)
+
+    def sent() -> torch.Tensor:
+        return torch.from_numpy(np.stack(dense)).to(section.device)
+
+    def drawn() -> torch.Tensor:
+        return on_device(torch.from_numpy(joints).to(section.device), (side, side), 0.7)
+
+    times = {f: timed(section, f) / count for f in (made, sent, drawn)}
+    section.row("made in a loader, a sample", 1e3 * times[made], "ms of one core")
+    section.row("maps copied to the device, a sample", 1e3 * times[sent], "ms")
+    section.row(
+        "joints copied and drawn there, a sample",
+        1e3 * times[drawn],
+        "ms",
+        times[drawn] / times[made],
+        "made in a loader",
+    )
+    apart = drawn()[:, 0].transpose(1, 2).cpu() - torch.from_numpy(np.stack(dense))
+    section.row("largest difference of a value", float(apart.abs().max()))
+    section.row(
+        "sent, a sample", joints[0].nbytes / 1e3, "kB", joints[0].nbytes / dense[0].nbytes, "maps"
+    )
+
+
+def timed(section: Section, action: Callable[[], Any], rounds: int = 15) -> float:
+    """Return the median seconds of an action, the device's work included."""
+    times = []
+    for _ in range(rounds):
+        synchronize(section)
+        begun = time.perf_counter()
+        action()
+        synchronize(section)
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times[2:])
+
+
+def synchronize(section: Section) -> None:
+    if section.device == "cuda":
+        torch.cuda.synchronize()
+
+
+# Loaders
+
+
+def loaders(section: Section) -> None:
+    """Train from real loader processes; the share of the time in which the step waits for them."""
+    prepare()
+    options = clips(section)
+    store = section.folder / "store"
+    pack(options, store)
+    import data_chain
+
+    chains = data_chain.configs(options, store)
+    count = SMALL_BATCH if section.small else BATCH
+    workers = 1 if section.small else max(1, min(16, len(os.sched_getaffinity(0)) - 2))
+    section.row("loader processes", workers)
+    shares = {}
+    for name in ("stock", "packs, joints shipped"):
+        waited, samples = trained(section, chains[name], count, workers)
+        shares[name] = waited
+        ratio = None if name == "stock" else waited / max(shares["stock"], 1e-9)
+        section.row(f"{name}: waiting for samples", 100 * waited, "%", ratio, "stock")
+        section.row(f"{name}: samples", samples, "/s")
+
+
+def clips(section: Section) -> SimpleNamespace:
+    """Draw clips: the demo's where small, else 540p as data_clips.py draws them."""
+    folder = section.folder / "clips"
+    options = SimpleNamespace(ann=folder / "ann.pkl", videos=folder / "videos", versus=None)
+    if section.small:
+        from pipeline.data.demo import make_demo
+
+        make_demo(folder, clips=2)
+        options.split, options.size, options.clips = "train", SMALL_SIZE, 8
+        return options
+    import data_clips
+
+    data_clips.make_small_clips(folder, 8)
+    options.split, options.size, options.clips = "all", SIZE, 8
+    return options
+
+
+def pack(options: SimpleNamespace, store: Path) -> None:
+    from pipeline.data import prepare as preparing
+    from pipeline.data.sources import of_files
+
+    sources = of_files(options.ann, options.videos, options.split, options.split)
+    preparing.prepare(preparing.plan(store, sources, "fine"), os.cpu_count() or 1, 0)
+
+
+def trained(section: Section, config: Any, count: int, workers: int) -> tuple[float, float]:
+    """Train for some seconds; return the share of the time spent waiting, and samples a second."""
+    from mmaction.registry import DATASETS, MODELS
+    from mmengine.dataset import pseudo_collate
+    from torch.utils.data import DataLoader
+
+    data = DATASETS.build(config.train_dataloader.dataset)
+    preparing = MODELS.build(config.model.data_preprocessor).to(section.device)
+    one = Trainee(section, "pcan", ("bf16",))
+    warm = 2 * workers + 2
+    most = 8 if section.small else 10_000
+    order = [number % len(data) for number in range(count * (warm + most))]
+    batches = iter(
+        DataLoader(data, count, sampler=order, num_workers=workers, collate_fn=pseudo_collate)
+    )
+    for _ in range(warm):
+        advance(one, preparing, next(batches))
+    begun, waited, steps = time.perf_counter(), 0.0, 0
+    while steps < most and time.perf_counter() - begun < LOADER_S:
+        asked = time.perf_counter()
+        batch = next(batches)
+        waited += time.perf_counter() - asked
+        advance(one, preparing, batch)
+        steps += 1
+    spent = time.perf_counter() - begun
+    return waited / spent, steps * count / spent
+
+
+def advance(one: Trainee, preparing: torch.nn.Module, batch: dict[str, Any]) -> None:
+    """Prepare a batch on the device and take a step with it."""
+    ready = preparing(batch, training=True)
+    one.step((ready["inputs"], ready["data_samples"]))
+
+
+# One rank
+
+
+def nccl(section: Section) -> None:
+    """Compare steps alone with those of a group of one rank, joined as a job joins it."""
+    prepare()
+    from mmengine.model import MMDistributedDataParallel
+
+    from pipeline.shared.rundir import MEETING
+    from pipeline.train import distributed
+
+    os.environ.update(WORLD_SIZE="1", RANK="0", LOCAL_RANK="0")
+    os.environ[MEETING] = str(section.folder / "meeting")
+    begun = time.perf_counter()
+    distributed.join(section.device, timeout_s=60)
+    section.row("joining a group of one", time.perf_counter() - begun, "s")
+    section.row("backend", torch.distributed.get_backend())
+    batch = batch_of(section, SMALL_BATCH)
+    alone, ranked = (Trainee(section, "pcan", ()) for _ in range(2))
+    ids = [0] if section.device == "cuda" else None
+    plain = ranked.model
+    ranked.model = MMDistributedDataParallel(plain, device_ids=ids, find_unused_parameters=True)
+    ranked.model.parse_losses = plain.parse_losses
+    pairs = []
+    for number in range(8):
+        torch.manual_seed(number)  # the same units drop out
+        first = alone.step(batch)
+        torch.manual_seed(number)
+        pairs.append((first, ranked.step(batch)))
+    ratio = statistics.median(b / a for a, b in pairs[2:])
+    section.row(
+        "a step of one rank",
+        1e3 * statistics.median(b for _, b in pairs[2:]),
+        "ms",
+        ratio,
+        "alone",
+    )
+    apart = max(
+        float((a - b).abs().max())
+        for a, b in zip(alone.model.parameters(), plain.parameters(), strict=True)
+    )
+    section.row("largest difference of a weight after 8 steps", apart)
+    gathered = distributed.gather({"rank": distributed.rank()})
+    section.row("gathered from all ranks", len(gathered), "answer")
+    distributed.leave()
+
+
+def prepare() -> None:
+    """Register what the configs name, and let each process use one core."""
+    from pipeline.train.compat import prepare_mmaction
+
+    prepare_mmaction()
+    from mmaction.utils import register_all_modules
+
+    register_all_modules()
+    import pipeline.train.model  # noqa: F401
+
+    with contextlib.suppress(RuntimeError):
+        torch.set_num_threads(1)
+
+
+if __name__ == "__main__":
+    carry_out(
+        {
+            "machine": machine,
+            "step": step,
+            "heatmaps": heatmaps,
+            "loaders": loaders,
+            "nccl": nccl,
+        }
+    )
