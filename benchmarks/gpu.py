@@ -37,8 +37,8 @@ ROOT = Path(__file__).resolve().parents[1]
 #: Section -> the program that carries it out, and the most seconds it may take on a GPU.
 SECTIONS = {
     "step": ("gpu_steps.py", 100),
-    "heatmaps": ("gpu_steps.py", 25),
-    "loaders": ("gpu_steps.py", 80),
+    "heatmaps": ("gpu_data.py", 25),
+    "loaders": ("gpu_data.py", 80),
     "nccl": ("gpu_steps.py", 25),
     "launch": ("gpu_jobs.py", 125),
     "oom": ("gpu_jobs.py", 25),

@@ -1,4 +1,4 @@
-"""The sections of `benchmarks/gpu.py` that measure torch: steps, maps, loaders, one rank."""
+"""The sections of `benchmarks/gpu.py` about training steps: settings, and a group of one rank."""
 
 import contextlib
 import copy
@@ -9,12 +9,10 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 from gpu_rows import Section, carry_out
 
@@ -25,7 +23,10 @@ ROOT = Path(__file__).resolve().parents[1]
 #: The plan's batch; halved until a step of the largest model fits.
 BATCH, SIZE = 20, 224
 SMALL_BATCH, SMALL_SIZE = 2, 48
-STEP_S, LOADER_S = 35.0, 16.0
+STEP_S, COMPILED_S = 30.0, 6.0
+#: Several models are held at once beside the one that takes a step.
+MOST_OF_MEMORY = 0.6
+REFERENCE = "PCAN, fp32"
 
 
 def machine(section: Section) -> None:
@@ -44,9 +45,6 @@ def machine(section: Section) -> None:
         section.row("CPU", platform.machine())
     section.row("cores", len(os.sched_getaffinity(0)))
     section.row("torch", torch.__version__)
-
-
-# Steps
 
 
 class Trainee:
@@ -161,24 +159,52 @@ def batch_of(section: Section, count: int) -> tuple[Any, Any]:
 
 
 def step(section: Section) -> None:
-    """Compare training steps; the models take turns, so that what else happens slows all alike."""
+    """Compare training steps with those of PCAN in float32.
+
+    What a compiler makes of it comes last: it may take longer than the section has.
+    """
     prepare()
     batch = largest_batch(section)
     section.row("batch", len(batch[1]), "samples")
-    trainees = dict(ready(section, batch))
-    rounds_until = time.perf_counter() + (1.0 if section.small else STEP_S)
-    while time.perf_counter() < rounds_until or len(trainees["PCAN, fp32"].times) < 3:
+    wanted = modes(section)
+    plain = {name: mode for name, mode in wanted.items() if "compile" not in mode[1]}
+    trainees = dict(ready(section, batch, plain))
+    take_turns(section, batch, trainees, 1.0 if section.small else STEP_S)
+    compiled = {name: mode for name, mode in wanted.items() if name not in plain}
+    trainees = {REFERENCE: trainees[REFERENCE]}
+    trainees.update(ready(section, batch, compiled))
+    if len(trainees) > 1:
+        take_turns(section, batch, trainees, COMPILED_S, known=(REFERENCE,))
+
+
+def take_turns(
+    section: Section,
+    batch: tuple[Any, Any],
+    trainees: dict[str, Trainee],
+    seconds: float,
+    known: Sequence[str] = (),
+) -> None:
+    """Let models take steps in turn, so that what else happens slows all alike; write rows.
+
+    Args:
+        known: names whose figures are written already.
+    """
+    for one in trainees.values():
+        one.times.clear()
+    until, first = time.perf_counter() + seconds, trainees[REFERENCE]
+    while time.perf_counter() < until or len(first.times) < 3:
         for one in trainees.values():
             one.times.append(one.step(batch))
-    reference = trainees["PCAN, fp32"].times
     for name, one in trainees.items():
-        ratio = statistics.median(a / b for a, b in zip(one.times, reference, strict=True))
-        milliseconds = 1e3 * statistics.median(one.times)
-        section.row(name, milliseconds, "ms", ratio, "PCAN, fp32")
-        section.row(f"{name}: samples", len(batch[1]) / statistics.median(one.times), "/s")
+        if name in known:
+            continue
+        median = statistics.median(one.times)
+        ratio = statistics.median(a / b for a, b in zip(one.times, first.times, strict=True))
+        section.row(name, 1e3 * median, "ms", ratio, REFERENCE)
+        section.row(f"{name}: samples", len(batch[1]) / median, "/s")
         if one.cuda:
-            peak = one.peak / trainees["PCAN, fp32"].peak
-            section.row(f"{name}: peak memory", one.peak / 2**30, "GiB", peak, "PCAN, fp32")
+            memory = one.peak / first.peak
+            section.row(f"{name}: peak memory", one.peak / 2**30, "GiB", memory, REFERENCE)
 
 
 def modes(section: Section) -> dict[str, tuple[str, tuple[str, ...]]]:
@@ -187,7 +213,7 @@ def modes(section: Section) -> dict[str, tuple[str, tuple[str, ...]]]:
         "stock config, fp32": ("stock", ()),
         "stock backbone with PCAN's head, fp32": ("head", ()),
         "stock config, fp16": ("stock", ("fp16",)),  # its head cannot take bf16
-        "PCAN, fp32": ("pcan", ()),
+        REFERENCE: ("pcan", ()),
         "PCAN, tf32": ("pcan", ("tf32",)),
         "PCAN, bf16": ("pcan", ("bf16",)),
         "PCAN, bf16, channels last": ("pcan", ("bf16", "channels_last")),
@@ -199,9 +225,11 @@ def modes(section: Section) -> dict[str, tuple[str, tuple[str, ...]]]:
     return found
 
 
-def ready(section: Section, batch: tuple[Any, Any]) -> Iterator[tuple[str, Trainee]]:
+def ready(
+    section: Section, batch: tuple[Any, Any], wanted: dict[str, tuple[str, tuple[str, ...]]]
+) -> Iterator[tuple[str, Trainee]]:
     """Yield each model after its first steps; one that cannot take them becomes a row."""
-    for name, (kind, settings) in modes(section).items():
+    for name, (kind, settings) in wanted.items():
         try:
             one = Trainee(section, kind, settings)
             first = one.warm_up(batch)
@@ -221,160 +249,24 @@ def largest_batch(section: Section) -> tuple[Any, Any]:
         try:
             one = Trainee(section, "pcan", ())
             one.warm_up(batch)
-            return batch
+            one.step(batch)
+            if one.peak <= MOST_OF_MEMORY * memory_of(section) or count < 2:
+                return batch
         except torch.OutOfMemoryError:
             if count < 2:
                 raise
-            count //= 2
         finally:
             one = batch = None  # type: ignore[assignment]
             if section.device == "cuda":
                 torch.cuda.empty_cache()
+        count //= 2
 
 
-# Heatmaps
-
-
-def heatmaps(section: Section) -> None:
-    """Compare maps drawn on the device with those a loader makes and sends."""
-    prepare()
-    from pipeline.train.transforms.heatmaps import draw_joints as in_loader
-    from pipeline.train.transforms.joints import draw_joints as on_device
-
-    count, side = (4, 12) if section.small else (BATCH, 56)
-    rng = np.random.default_rng(0)
-    joints = rng.uniform(0, side, (count, 1, 2, 32, 17, 3)).astype(np.float32)
-    joints[..., 2] = rng.uniform(0.3, 1, joints.shape[:-1])
-    dense = [in_loader(one[0, ..., :2], one[0, ..., 2], (side, side), 0.7) for one in joints]
-
-    def made() -> None:
-        for one in joints:
-            in_loader(one[0, ..., :2], one[0, ..., 2], (side, side), 0.7)
-
-    def sent() -> torch.Tensor:
-        return torch.from_numpy(np.stack(dense)).to(section.device)
-
-    def drawn() -> torch.Tensor:
-        return on_device(torch.from_numpy(joints).to(section.device), (side, side), 0.7)
-
-    times = {f: timed(section, f) / count for f in (made, sent, drawn)}
-    section.row("made in a loader, a sample", 1e3 * times[made], "ms of one core")
-    section.row("maps copied to the device, a sample", 1e3 * times[sent], "ms")
-    section.row(
-        "joints copied and drawn there, a sample",
-        1e3 * times[drawn],
-        "ms",
-        times[drawn] / times[made],
-        "made in a loader",
-    )
-    apart = drawn()[:, 0].transpose(1, 2).cpu() - torch.from_numpy(np.stack(dense))
-    section.row("largest difference of a value", float(apart.abs().max()))
-    section.row(
-        "sent, a sample", joints[0].nbytes / 1e3, "kB", joints[0].nbytes / dense[0].nbytes, "maps"
-    )
-
-
-def timed(section: Section, action: Callable[[], Any], rounds: int = 15) -> float:
-    """Return the median seconds of an action, the device's work included."""
-    times = []
-    for _ in range(rounds):
-        synchronize(section)
-        begun = time.perf_counter()
-        action()
-        synchronize(section)
-        times.append(time.perf_counter() - begun)
-    return statistics.median(times[2:])
-
-
-def synchronize(section: Section) -> None:
-    if section.device == "cuda":
-        torch.cuda.synchronize()
-
-
-# Loaders
-
-
-def loaders(section: Section) -> None:
-    """Train from real loader processes; the share of the time in which the step waits for them."""
-    prepare()
-    options = clips(section)
-    store = section.folder / "store"
-    pack(options, store)
-    import data_chain
-
-    chains = data_chain.configs(options, store)
-    count = SMALL_BATCH if section.small else BATCH
-    workers = 1 if section.small else max(1, min(16, len(os.sched_getaffinity(0)) - 2))
-    section.row("loader processes", workers)
-    shares = {}
-    for name in ("stock", "packs, joints shipped"):
-        waited, samples = trained(section, chains[name], count, workers)
-        shares[name] = waited
-        ratio = None if name == "stock" else waited / max(shares["stock"], 1e-9)
-        section.row(f"{name}: waiting for samples", 100 * waited, "%", ratio, "stock")
-        section.row(f"{name}: samples", samples, "/s")
-
-
-def clips(section: Section) -> SimpleNamespace:
-    """Draw clips: the demo's where small, else 540p as data_clips.py draws them."""
-    folder = section.folder / "clips"
-    options = SimpleNamespace(ann=folder / "ann.pkl", videos=folder / "videos", versus=None)
-    if section.small:
-        from pipeline.data.demo import make_demo
-
-        make_demo(folder, clips=2)
-        options.split, options.size, options.clips = "train", SMALL_SIZE, 8
-        return options
-    import data_clips
-
-    data_clips.make_small_clips(folder, 8)
-    options.split, options.size, options.clips = "all", SIZE, 8
-    return options
-
-
-def pack(options: SimpleNamespace, store: Path) -> None:
-    from pipeline.data import prepare as preparing
-    from pipeline.data.sources import of_files
-
-    sources = of_files(options.ann, options.videos, options.split, options.split)
-    preparing.prepare(preparing.plan(store, sources, "fine"), os.cpu_count() or 1, 0)
-
-
-def trained(section: Section, config: Any, count: int, workers: int) -> tuple[float, float]:
-    """Train for some seconds; return the share of the time spent waiting, and samples a second."""
-    from mmaction.registry import DATASETS, MODELS
-    from mmengine.dataset import pseudo_collate
-    from torch.utils.data import DataLoader
-
-    data = DATASETS.build(config.train_dataloader.dataset)
-    preparing = MODELS.build(config.model.data_preprocessor).to(section.device)
-    one = Trainee(section, "pcan", ("bf16",))
-    warm = 2 * workers + 2
-    most = 8 if section.small else 10_000
-    order = [number % len(data) for number in range(count * (warm + most))]
-    batches = iter(
-        DataLoader(data, count, sampler=order, num_workers=workers, collate_fn=pseudo_collate)
-    )
-    for _ in range(warm):
-        advance(one, preparing, next(batches))
-    begun, waited, steps = time.perf_counter(), 0.0, 0
-    while steps < most and time.perf_counter() - begun < LOADER_S:
-        asked = time.perf_counter()
-        batch = next(batches)
-        waited += time.perf_counter() - asked
-        advance(one, preparing, batch)
-        steps += 1
-    spent = time.perf_counter() - begun
-    return waited / spent, steps * count / spent
-
-
-def advance(one: Trainee, preparing: torch.nn.Module, batch: dict[str, Any]) -> None:
-    """Prepare a batch on the device and take a step with it."""
-    ready = preparing(batch, training=True)
-    one.step((ready["inputs"], ready["data_samples"]))
-
-
-# One rank
+def memory_of(section: Section) -> int:
+    """Return the bytes of the GPU."""
+    if section.device == "cpu":
+        return 1
+    return torch.cuda.get_device_properties(0).total_memory
 
 
 def nccl(section: Section) -> None:
@@ -440,8 +332,6 @@ if __name__ == "__main__":
         {
             "machine": machine,
             "step": step,
-            "heatmaps": heatmaps,
-            "loaders": loaders,
             "nccl": nccl,
         }
     )

@@ -49,7 +49,7 @@ def test_a_section_that_fails_or_lasts_is_recorded_and_keeps_its_figures(tmp_pat
 
 
 def test_a_section_measures_on_the_cpu(tmp_path: Path) -> None:
-    done = gpu.section("heatmaps", "gpu_steps.py", 300.0, SMALL, tmp_path)
+    done = gpu.section("heatmaps", "gpu_data.py", 300.0, SMALL, tmp_path)
     found = {row["what"]: row for row in done["rows"]}
     assert done["state"] == "done", done["reason"]
     assert found["largest difference of a value"]["value"] < 1e-6
