@@ -88,7 +88,7 @@ def lay_out_weights(model: nn.Module) -> None:
 
 
 class SpeedRunner(Runner):
-    """MMEngine's Runner, but for the layout of the weights, which they have before ranks share it."""
+    """MMEngine's Runner; weights get their layout in memory before ranks share them."""
 
     def wrap_model(self, model_wrapper_cfg: Optional[Dict[str, Any]], model: Any) -> Any:
         if self.cfg.get(CHANNELS_LAST):
