@@ -10,6 +10,7 @@ import click
 from pipeline.cli.common.options import (
     csv_option,
     json_option,
+    lang_option,
     one_form,
     open_sweep,
     print_csv,
@@ -30,13 +31,7 @@ if TYPE_CHECKING:
 @click.option("--serve", is_flag=True, help="Serve it live on this machine, until Ctrl-C.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address for --serve.")
 @click.option("--port", default=0, help="Port for --serve; left out, a free one.")
-@click.option(
-    "--lang",
-    type=click.Choice(["en", "zh"]),
-    default="en",
-    show_default=True,
-    help="Of headings, legends and verdicts.",
-)
+@lang_option
 @click.option("--wandb", "on_wandb", is_flag=True, help="Make or update the W&B workspace.")
 @storage_option
 @csv_option

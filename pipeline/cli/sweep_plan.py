@@ -96,14 +96,25 @@ def _opened(sweep: str | None, variant: str | None) -> tuple[Opened, str | None]
         try:
             find_project().sweep_file(sweep)
         except InputError:
-            usual = open_sweep(None)
-            if sweep not in usual.sweep.variants:
+            usual = _usual_sweep_with(sweep)
+            if usual is None:
                 raise
             return usual, sweep
     opened = open_sweep(sweep)
     if variant is not None:
         check_order(opened.sweep, RunOrder(variants=(variant,)))
     return opened, variant
+
+
+def _usual_sweep_with(variant: str) -> Opened | None:
+    """Return the sweep that is meant when none is named, if it has this variant."""
+    from pipeline.errors import InputError
+
+    try:
+        usual = open_sweep(None)
+    except InputError:
+        return None
+    return usual if variant in usual.sweep.variants else None
 
 
 def _search(

@@ -9,6 +9,7 @@ from pipeline.cli.common.options import (
     Amount,
     echo_err,
     json_option,
+    lang_option,
     open_sweep,
     print_json,
     storage_option,
@@ -26,10 +27,16 @@ price_option = click.option("--price", type=Amount(0), help="What a GPU hour cos
 @sweep_argument
 @click.option("--out", type=click.Path(path_type=Path), help="[default: reports/SWEEP]")
 @price_option
+@lang_option
 @storage_option
 @json_option
 def report(
-    sweep: str | None, out: Path | None, price: float | None, storage: str | None, as_json: bool
+    sweep: str | None,
+    out: Path | None,
+    price: float | None,
+    lang: str,
+    storage: str | None,
+    as_json: bool,
 ) -> None:
     """Write tables, figures and a methods paragraph on SWEEP into a folder.
 
@@ -41,18 +48,24 @@ def report(
     Example:
       pcan sweep report demo --out paper
     """
+    from pipeline.report.paper.figures import chinese_font, is_chinese
     from pipeline.report.paper.report_folder import FILES, write_report
 
     opened = open_sweep(sweep)
     folder = (out or opened.project.root / "reports" / opened.sweep.name).resolve()
     data = collector(opened, storage, resolve=False)()
-    summary = write_report(data, _runs(opened), folder, opened.sweep, price)
+    summary = write_report(data, _runs(opened), folder, opened.sweep, price, lang)
     if as_json:
         winner = summary.winner.name if summary.winner is not None else None
         files = list(FILES)
         print_json({"schema": 1, "sweep": summary.sweep, "winner": winner, "files": files})
         return
     click.echo(str(folder))
+    if is_chinese(summary, lang) and chinese_font() is None:
+        echo_err(
+            "No Chinese font is installed, so labels of figures are English and Chinese names in "
+            "them are boxes. Install one (Debian, Ubuntu: apt install fonts-noto-cjk) and repeat."
+        )
     if summary.winner is None:
         echo_err("No trial is complete, so the report names no winner.")
 

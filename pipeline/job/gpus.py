@@ -20,6 +20,8 @@ from pipeline.errors import InputError, NotReady
 IDLE_MIB = 600
 #: nvidia-smi's exit code where it finds no GPU.
 _NO_DEVICES = 6
+#: Seconds that the driver may take; a busy one takes several.
+_ANSWER_S = 30
 #: Words of CUDA_VISIBLE_DEVICES that give no GPU: "NoDevFiles" is SLURM's.
 _NO_GPU_WORDS = {"-1", "nodevfiles", "none", "void"}
 #: Lines among the rows that are about the driver, not about a process.
@@ -263,13 +265,18 @@ def _query(option: str) -> list[str]:
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            timeout=30,
+            timeout=_ANSWER_S,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired:
         raise NotReady(
-            f"{program} does not answer: {error}. Check the driver: nvidia-smi; on the CPU: "
-            "--device cpu"
+            f"{program} has not answered within {_ANSWER_S} s. Check the driver: nvidia-smi; on "
+            "the CPU: --device cpu"
+        ) from None
+    except OSError as error:
+        raise NotReady(
+            f"{program} cannot be run: {error.strerror}. Check the driver: nvidia-smi; on the "
+            "CPU: --device cpu"
         ) from None
     if done.returncode == _NO_DEVICES or done.stdout.strip() == "No devices were found":
         return []

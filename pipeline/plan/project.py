@@ -50,12 +50,12 @@ class Project:
             InputError: there is no such sweep; the text lists those there are.
         """
         files = self.sweep_files()
-        if given is None:
-            named = self.sweeps / f"{DEFAULT_SWEEP}.yaml"
-            if named in files or len(files) != 1:
-                given = DEFAULT_SWEEP
-            else:
-                return files[0]
+        if given is None and len(files) == 1:
+            return files[0]
+        if given is None and files and self.sweeps / f"{DEFAULT_SWEEP}.yaml" not in files:
+            names = ", ".join(file.stem for file in files)
+            raise InputError(f"Say which sweep; in {self.sweeps} there are: {names}.")
+        given = given or DEFAULT_SWEEP
         for path in (self.sweeps / f"{given}.yaml", Path(given)):
             if path.suffix in (".yaml", ".yml") and is_file(path):
                 return path.resolve()

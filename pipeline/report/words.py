@@ -26,7 +26,13 @@ def words(lang: str) -> Mapping[str, Any]:
 
 
 def say(english: str, lang: str) -> str:
-    """Return a text of ours in a language; parts of a sentence between "; " one by one."""
+    """Return a text of ours in a language.
+
+    A sentence that the table lacks as a whole is looked up in parts: between "; ", and a remark in
+    parentheses at its end.
+    """
+    if lang == "en":
+        return english
     table = words(lang)
     if english in table["texts"]:
         return str(table["texts"][english])
@@ -34,4 +40,7 @@ def say(english: str, lang: str) -> str:
         if re.fullmatch(pattern, english):
             return re.sub(pattern, re.sub(r"\$(\d)", r"\\g<\1>", form), english)
     parts = english.split("; ")
-    return "；".join(say(part, lang) for part in parts) if len(parts) > 1 else english
+    if len(parts) > 1:
+        return "；".join(say(part, lang) for part in parts)
+    remark = re.fullmatch(r"(.+) \(([^()]+)\)", english)
+    return f"{say(remark[1], lang)}（{say(remark[2], lang)}）" if remark else english

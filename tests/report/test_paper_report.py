@@ -257,3 +257,33 @@ def test_a_sweep_of_one_variant_has_its_best_trials_as_rows(tmp_path: Path) -> N
     summary = write_report(collect(runs), runs, tmp_path / "out")
     assert [row.label for row in summary.rows][:2] == ["a/13", "a/12"] and len(summary.rows) == 10
     assert summary.winner is not None and summary.winner.epoch == 1
+
+
+def test_a_chinese_report_has_the_same_numbers_and_chinese_words(
+    runs: Path, data: dict[str, Any], paper: Path, tmp_path: Path
+) -> None:
+    write_report(data, runs, tmp_path / "zh", lang="zh")
+    for name, words in {
+        "table.md": ("Top-1（%）", "差异为在相同片段上与 lr\\_high/0 相比", "已停止"),
+        "table.tex": ("ctex", "各种子均值（\\%）"),
+        "appendix.md": ("# 附录", "## 判定", "这样的差异偶然也会出现", "lab 的日志"),
+        "methods.md": ("# 方法",),
+    }.items():
+        text = (tmp_path / "zh" / name).read_text()
+        assert not [word for word in words if word not in text], name
+    cells = [
+        re.findall(r"\d+\.\d\d", (f / "table.md").read_text()) for f in (paper, tmp_path / "zh")
+    ]
+    assert cells[0] == cells[1]
+    for name in ("results.csv", "epochs.csv"):
+        assert (paper / name).read_bytes() == (tmp_path / "zh" / name).read_bytes()
+
+
+@pytest.mark.parametrize("font", [None, "DejaVu Serif"])
+def test_labels_of_figures_are_chinese_only_where_a_font_can_write_them(
+    runs: Path, data: dict[str, Any], tmp_path: Path, monkeypatch: Any, font: str | None
+) -> None:
+    monkeypatch.setattr("pipeline.report.paper.figures.chinese_font", lambda: font)
+    write_report(data, runs, tmp_path / "zh", lang="zh")
+    shown = (tmp_path / "zh" / "curves.svg").read_text()
+    assert ("学习率" in shown, "learning rate" in shown) == (font is not None, font is None)

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from rich.cells import cell_len
 
 from pipeline.cli import sweep_plan
+from pipeline.errors import InputError
 from pipeline.plan.lint.lint_finding import LintContext
 from pipeline.plan.sweep import Sweep
 from pipeline.report.plan.plan_record import plan_record, plan_view
@@ -118,6 +119,19 @@ def test_a_plan_named_in_chinese_keeps_the_columns_in_line(plan: Sweep) -> None:
     lines = plan_screen(plan_view(LintContext(sweep=sweep), {})).splitlines()
     rows = [line for line in lines if re.match(r"(variant|pose-1.5) ", line)]
     assert cell_len(rows[0].partition("epochs")[0]) + 6 == cell_len(rows[1].partition("30")[0]) + 2
+
+
+def test_a_name_that_is_no_sweep_is_refused_as_it_was_typed(
+    tmp_path: Path, root: Path, monkeypatch
+) -> None:
+    shutil.copytree(root / "sweeps", tmp_path / "sweeps")
+    (tmp_path / "sweeps" / "pcan_ntu60.yaml").unlink()
+    shutil.copy(root / "wandb.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match='There is no sweep "pose"'):
+        sweep_plan.command.main(["pose"], standalone_mode=False)
+    with pytest.raises(InputError, match="Say which sweep; in .* there are: demo, "):
+        sweep_plan.command.main([], standalone_mode=False)
 
 
 def test_one_variant_is_shown_whole(plan: Sweep) -> None:

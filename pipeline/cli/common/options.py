@@ -59,6 +59,15 @@ notify_option = click.option(
 )
 
 
+lang_option = click.option(
+    "--lang",
+    type=click.Choice(["en", "zh"]),
+    default="en",
+    show_default=True,
+    help="Of headings, legends and verdicts.",
+)
+
+
 def wandb_option(what: str = "How runs are sent to W&B.") -> Option:
     """Return the option `--wandb`, offline by default."""
     return click.option(

@@ -1,36 +1,42 @@
 """`appendix.md`: what a paper's appendix holds: verdicts, classes, pairs, code, diary."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from pipeline.plan.verdict import percent, standard_error
 from pipeline.report.paper.paper_tables import markdown, shown_p
 from pipeline.report.paper.story import story
 from pipeline.report.paper.sweep_summary import SweepSummary
 from pipeline.report.stats.repetitions import confirmation_text
+from pipeline.report.words import say
 from pipeline.results import SweepResults, TrialResult
 from pipeline.shared.predictions import Predictions
 
 
 def appendix(
-    summary: SweepSummary, results: SweepResults, best: TrialResult | None, price: float | None
+    summary: SweepSummary,
+    results: SweepResults,
+    best: TrialResult | None,
+    price: float | None,
+    lang: str = "en",
 ) -> str:
     """Return the appendix as Markdown.
 
     Args:
         best: the trial whose classes are shown.
         price: of a GPU hour, for the diary.
+        lang: of headings and verdicts; the diary's own sentences are English.
     """
     kept = best.predictions() if best is not None else None
     parts = [
-        ["# Appendix"],
-        _verdicts(summary),
-        _classes(best, kept),
-        _pairs(summary),
-        ["## Seeds", "", *(_items(confirmation_text(summary.data["confirmation"])) or ["None."])],
-        _settings(summary),
-        _code(summary),
-        [story(results, summary, price).replace("\n## ", "\n### ").replace("# ", "## ", 1)],
+        [f"# {say('Appendix', lang)}"],
+        _verdicts(summary, lang),
+        _classes(best, kept, lang),
+        _pairs(summary, lang),
+        _seeds(summary, lang),
+        _settings(summary, lang),
+        _code(summary, lang),
+        [story(results, summary, price, lang).replace("\n## ", "\n### ").replace("# ", "## ", 1)],
     ]
     return "\n\n".join("\n".join(part).strip() for part in parts) + "\n"
 
@@ -39,27 +45,47 @@ def _items(lines: Iterable[str]) -> list[str]:
     return [f"- {markdown(line)}" for line in lines]
 
 
-def _verdicts(summary: SweepSummary) -> list[str]:
+def _heading(english: str, lang: str) -> str:
+    return f"## {say(english, lang)}"
+
+
+def _head(names: Sequence[str], rule: str, lang: str) -> list[str]:
+    """Return the first two lines of a table."""
+    return [f"| {' | '.join(say(name, lang) for name in names)} |", rule]
+
+
+def _seeds(summary: SweepSummary, lang: str) -> list[str]:
+    lines = [say(line, lang) for line in confirmation_text(summary.data["confirmation"])]
+    return [_heading("Seeds", lang), "", *(_items(lines) or [say("None.", lang)])]
+
+
+def _verdicts(summary: SweepSummary, lang: str) -> list[str]:
     rows = [
-        f"| {markdown(trial['id'])} | {verdict['epoch']} | {verdict['verdict']} | "
-        f"{markdown(str(verdict['reason'] or ''))} | {markdown(verdict['next'] or '')} |"
+        f"| {markdown(trial['id'])} | {verdict['epoch']} | {say(verdict['verdict'], lang)} "
+        f"| {markdown(say(str(verdict['reason'] or ''), lang))} "
+        f"| {markdown(verdict['next'] or '')} |"
         for trial in summary.data["trials"]
         for verdict in trial["verdicts"]
         if verdict["rule"]
     ]
-    head = ["| Trial | Epoch | Verdict | Reason | Next |", "|---|---:|---|---|---|"]
-    return ["## Verdicts", "", *([*head, *rows] if rows else ["No rule has acted."])]
+    names = ("Trial", "Epoch", "Verdict", "Reason", "Next")
+    head = _head(names, "|---|---:|---|---|---|", lang)
+    none = [say("No rule has acted.", lang)]
+    return [_heading("Verdicts", lang), "", *([*head, *rows] if rows else none)]
 
 
-def _classes(best: TrialResult | None, kept: Predictions | None) -> list[str]:
+CLASS_COLUMNS = ("Class", "Clips", "Accuracy (%)", "Standard error", "Most often taken for")
+
+
+def _classes(best: TrialResult | None, kept: Predictions | None, lang: str) -> list[str]:
     """Return the accuracy of each class at the best epoch, with its most frequent confusion."""
     if best is None or kept is None:
-        return ["## Classes", "", "No predictions are kept of the best trial."]
+        none = say("No predictions are kept of the best trial.", lang)
+        return [_heading("Classes", lang), "", none]
     lines = [
-        f"## Classes of {markdown(best.name)}, epoch {kept.epoch}",
+        _heading(f"Classes of {markdown(best.name)}, epoch {kept.epoch}", lang),
         "",
-        "| Class | Clips | Accuracy (%) | Standard error | Most often taken for |",
-        "|---:|---:|---:|---:|---|",
+        *_head(CLASS_COLUMNS, "|---:|---:|---:|---:|---|", lang),
     ]
     pairs = Counter(zip(kept.labels, kept.predicted, strict=True))
     for label in sorted(set(kept.labels)):
@@ -74,39 +100,44 @@ def _classes(best: TrialResult | None, kept: Predictions | None) -> list[str]:
     return lines
 
 
-def _pairs(summary: SweepSummary) -> list[str]:
+def _pairs(summary: SweepSummary, lang: str) -> list[str]:
     pairs = summary.data["differences"]
-    lines = ["## Differences", ""]
+    lines = [_heading("Differences", lang), ""]
     if not pairs:
-        return [*lines, "There is nothing to compare."]
+        return [*lines, say("There is nothing to compare.", lang)]
     for pair in pairs:
-        p = "" if pair["p_adjusted"] is None else f" Corrected p {shown_p(pair['p_adjusted'])}."
-        lines.append(f"- {markdown(pair['sentence'] + p)}")
+        known = pair["p_adjusted"] is not None
+        p = [f"Corrected p {shown_p(pair['p_adjusted'])}."] if known else []
+        said = (" " if lang == "en" else "").join(say(one, lang) for one in (pair["sentence"], *p))
+        lines.append(f"- {markdown(said)}")
     return lines
 
 
-def _settings(summary: SweepSummary) -> list[str]:
+def _settings(summary: SweepSummary, lang: str) -> list[str]:
     """Return what the variants' best trials do differently."""
     rows = summary.rows[:12]
     values = [{**row.trial["config"], **row.trial["params"]} for row in rows]
     paths = sorted({path for one in values for path in one})
     shown = [path for path in paths if len({str(one.get(path)) for one in values}) > 1]
-    lines = ["## Settings that differ", ""]
+    lines = [_heading("Settings that differ", lang), ""]
     if not shown:
-        return [*lines, "The trials in the table differ in none."]
+        return [*lines, say("The trials in the table differ in none.", lang)]
     head = " | ".join(markdown(row.label) for row in rows)
-    lines += [f"| Setting | {head} |", f"|---|{'---|' * len(rows)}"]
+    lines += [f"| {say('Setting', lang)} | {head} |", f"|---|{'---|' * len(rows)}"]
     for path in shown:
         cells = " | ".join(markdown(str(one.get(path, ""))) for one in values)
         lines.append(f"| {markdown(path)} | {cells} |")
     return lines
 
 
-def _code(summary: SweepSummary) -> list[str]:
-    lines = ["## Code", "", "| Trial | Top-1 (%) | Code |", "|---|---:|---|"]
+def _code(summary: SweepSummary, lang: str) -> list[str]:
+    head = _head(("Trial", "Top-1 (%)", "Code"), "|---|---:|---|", lang)
+    lines = [_heading("Code", lang), "", *head]
     for row in summary.rows:
         code = "; ".join(f"{place} {text}" for place, text in row.trial["code"].items())
         reading = percent(row.top1).removesuffix(" %") if row.top1 is not None else ""
-        lines.append(f"| {markdown(row.name)} | {reading} | {markdown(code or 'not recorded')} |")
+        lines.append(
+            f"| {markdown(row.name)} | {reading} | {markdown(code or say('not recorded', lang))} |"
+        )
     changed = [line for trial in summary.data["trials"] for line in trial["changed"]]
     return [*lines, "", *_items(f"Changed, {line}" for line in changed)]

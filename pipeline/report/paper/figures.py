@@ -5,13 +5,17 @@ a program, so that the same sweep gives the same bytes. Matplotlib is imported w
 """
 
 import contextlib
+import functools
 import io
+import logging
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.plan.verdict import percent
 from pipeline.report.paper.sweep_summary import SweepSummary, VariantRow, state_of
+from pipeline.report.words import say
 from pipeline.shared.files import write_bytes
 from pipeline.shared.predictions import Predictions
 
@@ -56,15 +60,61 @@ _METADATA: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+#: Fonts with Chinese letters, the first that is installed is taken.
+CHINESE_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN"),
+    *("WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Microsoft YaHei", "PingFang SC"),
+    *("Hiragino Sans GB", "Heiti SC", "SimHei", "Noto Sans CJK JP", "Arial Unicode MS"),
+)
+
+
+@functools.lru_cache
+def chinese_font() -> str | None:
+    """Return an installed font that has Chinese letters, None where there is none."""
+    from matplotlib import font_manager
+
+    manager = font_manager.fontManager
+    listed = {font.fname for font in manager.ttflist}
+    for path in font_manager.findSystemFonts():
+        if path not in listed:  # installed after matplotlib wrote its list
+            with contextlib.suppress(Exception):
+                manager.addfont(path)
+    names = {font.name for font in manager.ttflist}
+    return next((name for name in CHINESE_FONTS if name in names), None)
+
+
+def figures_in(lang: str) -> str:
+    """Return the language of the figures' labels: English where no font can write another."""
+    return lang if lang == "en" or chinese_font() else "en"
+
+
+def is_chinese(summary: SweepSummary, lang: str) -> bool:
+    """Return whether a figure has Chinese letters: in its labels, or in names of variants."""
+    names = [_name(row) for row in summary.rows]
+    names += [variant["name"] for variant in summary.data["variants"]]
+    return lang != "en" or any("\u2e80" <= c <= "\uffef" for name in names for c in name)
+
+
 @contextlib.contextmanager
-def style() -> Iterator[None]:
-    """Draw in the report's style, whatever the user's own settings are."""
+def style(chinese: bool = False) -> Iterator[None]:
+    """Draw in the report's style, whatever the user's own settings are.
+
+    Args:
+        chinese: add a font for Chinese letters, where one is installed.
+    """
     import matplotlib
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
-        yield
+        font = chinese_font() if chinese else None
+        if font is not None:
+            matplotlib.rcParams["font.family"] = [_STYLE["font.family"], font]
+            # Such a font may have no bold letters; matplotlib would say so each time.
+            logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
+            yield
 
 
 def save(figure: "Figure", folder: Path, *names: str) -> None:
@@ -76,9 +126,9 @@ def save(figure: "Figure", folder: Path, *names: str) -> None:
         write_bytes(folder / name, stream.getvalue(), durable=False)
 
 
-def draw_curves(summary: SweepSummary, folder: Path) -> None:
+def draw_curves(summary: SweepSummary, folder: Path, lang: str = "en") -> None:
     """Write `curves.pdf`, `.svg` and `.png`: top-1 and learning rate of each variant by epoch."""
-    with style():
+    with style(is_chinese(summary, lang)):
         figure = _figure(COLUMN, 3.6)
         top, low = figure.subplots(2, 1, sharex=True, height_ratios=[2.4, 1])
         shown = summary.rows[: len(STYLES)]
@@ -88,12 +138,15 @@ def draw_curves(summary: SweepSummary, folder: Path) -> None:
             goal = 100 * summary.data["goal"]
             top.axhline(goal, color="0.35", linewidth=0.6, linestyle=(0, (2, 2)))
             top.annotate(
-                f"goal {goal:g}", (0.01, goal), xycoords=("axes fraction", "data"), va="bottom"
+                say(f"goal {goal:g}", lang),
+                (0.01, goal),
+                xycoords=("axes fraction", "data"),
+                va="bottom",
             )
         _zoom(top, summary, shown)
-        top.set_ylabel("validation top-1 (%)")
-        low.set_ylabel("learning rate")
-        low.set_xlabel("epoch")
+        top.set_ylabel(say("validation top-1 (%)", lang))
+        low.set_ylabel(say("learning rate", lang))
+        low.set_xlabel(say("epoch", lang))
         if any(rate for row in shown for rate in row.trial["lr"] if rate):
             low.set_yscale("log")
         low.xaxis.get_major_locator().set_params(integer=True)
@@ -155,8 +208,12 @@ def _points(trial: Mapping[str, Any], key: str) -> tuple[list[int], list[float]]
 
 
 def _label(row: VariantRow) -> str:
-    name = _short(f"{row.label} ({row.plan})" if row.plan else row.label)
+    name = _short(_name(row))
     return f"{name}, {percent(row.top1, 1)}" if row.top1 is not None else name
+
+
+def _name(row: VariantRow) -> str:
+    return f"{row.label} ({row.plan})" if row.plan else row.label
 
 
 def _short(text: str) -> str:
@@ -164,7 +221,7 @@ def _short(text: str) -> str:
     return line if len(line) <= LONGEST_NAME else f"{line[: LONGEST_NAME - 1]}…"
 
 
-def draw_ladder(summary: SweepSummary, folder: Path) -> None:
+def draw_ladder(summary: SweepSummary, folder: Path, lang: str = "en") -> None:
     """Write `ladder.svg`: the variants in the order in which they were tried, and why.
 
     Without the sweep file that order is not known: the boxes then stand by reading, unconnected.
@@ -178,7 +235,7 @@ def draw_ladder(summary: SweepSummary, folder: Path) -> None:
         if variant["in_ladder"] and variant["name"] not in path
     ]
     path, waiting = path[:20], waiting[:10]
-    with style():
+    with style(is_chinese(summary, lang)):
         figure = _figure(COLUMN, 0.72 * max(1, len(path)) + 0.2 * len(waiting) + 0.2)
         axes = figure.subplots()
         axes.set_axis_off()
@@ -186,20 +243,28 @@ def draw_ladder(summary: SweepSummary, folder: Path) -> None:
         axes.set_ylim(-len(path) - 0.28 * len(waiting), 0.1)
         for at, name in enumerate(path):
             row = by_variant.get(name)
-            _box(axes, -at, _short(name), _step(row), row is summary.winner and row is not None)
+            _box(
+                axes,
+                -at,
+                _short(name),
+                _step(row, lang),
+                row is summary.winner and row is not None,
+            )
             if ladder and at + 1 < len(path):
                 _arrow(axes, -at, _why(row))
         for at, name in enumerate(waiting):
             y = -len(path) - 0.28 * at - 0.1
-            _text(axes, 0.04, y, f"{_short(name)}: not needed", color="0.4")
+            _text(axes, 0.04, y, say(f"{_short(name)}: not needed", lang), color="0.4")
         save(figure, folder, "ladder.svg")
 
 
-def _step(row: VariantRow | None) -> str:
+def _step(row: VariantRow | None, lang: str) -> str:
     if row is None:
-        return "next"
-    reading = f", {percent(row.top1)} at epoch {row.epoch}" if row.top1 is not None else ""
-    return f"{state_of(row.trial)}{reading}"
+        return say("next", lang)
+    state = say(state_of(row.trial), lang)
+    if row.top1 is None:
+        return state
+    return f"{state}{say(f', {percent(row.top1)} at epoch {row.epoch}', lang)}"
 
 
 def _why(row: VariantRow | None) -> str:
@@ -243,7 +308,11 @@ def _text(axes: "Axes", x: float, y: float, text: str, **style: Any) -> None:
 
 
 def draw_confusion(
-    kept: Predictions | None, lacking: str, folder: Path, names: Sequence[str] = ()
+    kept: Predictions | None,
+    lacking: str,
+    folder: Path,
+    names: Sequence[str] = (),
+    lang: str = "en",
 ) -> None:
     """Write `confusion.pdf`: which class each clip of a true class was given.
 
@@ -251,18 +320,20 @@ def draw_confusion(
         kept: the winner's predictions; None draws why there are none.
         names: of the classes; numbers where there are none.
     """
-    with style():
+    with style(lang != "en"):
         figure = _figure(COLUMN, COLUMN if kept is not None else 0.8)
         axes = figure.subplots()
         if kept is None:
             axes.set_axis_off()
-            _text(axes, 0, 0.5, lacking)
+            _text(axes, 0, 0.5, say(lacking, lang))
         else:
-            _matrix(figure, axes, kept, names)
+            _matrix(figure, axes, kept, names, lang)
         save(figure, folder, "confusion.pdf")
 
 
-def _matrix(figure: "Figure", axes: "Axes", kept: Predictions, names: Sequence[str]) -> None:
+def _matrix(
+    figure: "Figure", axes: "Axes", kept: Predictions, names: Sequence[str], lang: str
+) -> None:
     import numpy as np
 
     size = max(*kept.labels, *kept.predicted) + 1
@@ -271,8 +342,8 @@ def _matrix(figure: "Figure", axes: "Axes", kept: Predictions, names: Sequence[s
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     picture = axes.imshow(100 * shares, cmap="Greys", vmin=0, vmax=100, interpolation="nearest")
     axes.spines[["top", "right"]].set_visible(True)
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
+    axes.set_xlabel(say("predicted class", lang))
+    axes.set_ylabel(say("true class", lang))
     if size <= MOST_COUNTED:
         labels = [_short(names[at]) if at < len(names) else str(at) for at in range(size)]
         axes.set_xticks(range(size), labels, rotation=90 if names else 0, parse_math=False)
@@ -281,4 +352,4 @@ def _matrix(figure: "Figure", axes: "Axes", kept: Predictions, names: Sequence[s
             if count:
                 shade = "white" if shares[y, x] > 0.5 else "black"
                 _text(axes, x, y, str(count), ha="center", color=shade, fontsize=6)
-    figure.colorbar(picture, ax=axes, label="% of the true class", shrink=0.75)
+    figure.colorbar(picture, ax=axes, label=say("% of the true class", lang), shrink=0.75)

@@ -17,6 +17,7 @@ from pipeline.report.paper.paper_tables import markdown
 from pipeline.report.paper.story import gpu_hours, hours_word
 from pipeline.report.paper.sweep_summary import SweepSummary, state_of
 from pipeline.report.stats.differences import shown_p
+from pipeline.report.words import say
 from pipeline.results import TrialResult
 from pipeline.shared.counted import counted
 from pipeline.shared.spec import TrialSpec
@@ -27,13 +28,17 @@ BIBLIOGRAPHY = "references.bib"
 
 
 def methods(
-    summary: SweepSummary, best: TrialResult | None, sweep: Sweep | None = None
+    summary: SweepSummary,
+    best: TrialResult | None,
+    sweep: Sweep | None = None,
+    lang: str = "en",
 ) -> tuple[str, list[str]]:
     """Return the paragraph as Markdown, and the keys it cites.
 
     Args:
         best: the trial of the summary's first row, None without one.
         sweep: the plan, where it is at hand.
+        lang: of the heading; the paragraph is English.
     """
     spec = best.spec if best is not None else TrialSpec()
     sentences = [
@@ -48,7 +53,7 @@ def methods(
         *_code(spec, best),
     ]
     text = " ".join(sentences)
-    return f"# Methods\n\n{text}\n", re.findall(r"\[@(\w+)\]", text)
+    return f"# {say('Methods', lang)}\n\n{text}\n", re.findall(r"\[@(\w+)\]", text)
 
 
 def references(keys: Collection[str]) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 from pipeline.report.csv_table import to_csv
 from pipeline.report.paper.sweep_summary import SweepSummary, VariantRow, best_of_trial, state_of
+from pipeline.report.words import say
 
 #: LaTeX's special characters; a backslash first, since the others are written with one.
 _LATEX = {
@@ -111,16 +112,17 @@ def shown_p(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def table_tex(summary: SweepSummary) -> str:
-    """Return a LaTeX table that needs the package booktabs and nothing else."""
+def table_tex(summary: SweepSummary, lang: str = "en") -> str:
+    """Return a LaTeX table that needs the package booktabs, in Chinese ctex and XeLaTeX too."""
     lines = [
+        *([] if lang == "en" else [r"% needs \usepackage{ctex} and xelatex"]),
         r"\begin{table*}[t]",
         r"\centering",
-        rf"\caption{{{latex(_caption(summary))}}}",
+        rf"\caption{{{latex(_caption(summary, lang))}}}",
         rf"\label{{tab:{_label(summary.sweep)}}}",
         r"\begin{tabular}{lrrrrrl}",
         r"\toprule",
-        " & ".join(latex(name) for name in HEAD) + r" \\",
+        " & ".join(latex(say(name, lang)) for name in HEAD) + r" \\",
         r"\midrule",
     ]
     for row in summary.rows:
@@ -130,24 +132,27 @@ def table_tex(summary: SweepSummary) -> str:
         mark = "*" if row.verdict == "real" else ""
         values[3] += mark
         values[4] = values[4].replace("<", "$<$")
-        lines.append(" & ".join([name, *values, latex(state_of(row.trial))]) + r" \\")
+        lines.append(" & ".join([name, *values, latex(say(state_of(row.trial), lang))]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
 
 
-def table_md(summary: SweepSummary) -> str:
+def table_md(summary: SweepSummary, lang: str = "en") -> str:
     """Return the same table in Markdown, the caption after it."""
-    lines = [f"| {' | '.join(HEAD)} |", f"|---|{'---:|' * (len(HEAD) - 2)}---|"]
+    head = " | ".join(say(name, lang) for name in HEAD)
+    lines = [f"| {head} |", f"|---|{'---:|' * (len(HEAD) - 2)}---|"]
     for row in summary.rows:
         name = markdown(_name(row))
         name = f"**{name}**" if row is summary.winner else name
         values = cells(row, NOTHING, " ± ", "−")
         values[3] += "\\*" if row.verdict == "real" else ""
         values[4] = values[4].replace("<", "&lt;")
-        lines.append(f"| {' | '.join([name, *values, markdown(state_of(row.trial))])} |")
-    return "\n".join([*lines, "", markdown(_caption(summary)), ""])
+        lines.append(
+            f"| {' | '.join([name, *values, markdown(say(state_of(row.trial), lang))])} |"
+        )
+    return "\n".join([*lines, "", markdown(_caption(summary, lang)), ""])
 
 
-def _caption(summary: SweepSummary) -> str:
+def _caption(summary: SweepSummary, lang: str) -> str:
     """Return what the columns mean; it stands below the table in a paper."""
     clips = sorted({row.trial["clips"] for row in summary.rows if row.trial["clips"]})
     on = f" on {' or '.join(map(str, clips))} validation clips" if clips else ""
@@ -167,7 +172,7 @@ def _caption(summary: SweepSummary) -> str:
         )
     else:
         parts.append("No trial is complete, so there is no winner.")
-    return " ".join(parts)
+    return (" " if lang == "en" else "").join(say(part, lang) for part in parts)
 
 
 def _name(row: VariantRow) -> str:

@@ -33,6 +33,7 @@ def write_report(
     out: Path,
     sweep: Sweep | None = None,
     price: float | None = None,
+    lang: str = "en",
 ) -> SweepSummary:
     """Write the report of a sweep.
 
@@ -42,6 +43,7 @@ def write_report(
         out: the folder to write; an earlier report there is replaced.
         sweep: the plan; without it neither patience nor makers of weights are known.
         price: of a GPU hour, for the diary.
+        lang: of headings, legends and verdicts: "en" or "zh".
 
     Returns:
         What the report says.
@@ -61,7 +63,7 @@ def write_report(
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
-        _write(summary, results, fresh, sweep, price)
+        _write(summary, results, fresh, sweep, price, lang)
         fresh.chmod(0o755)
         for file in fresh.iterdir():
             file.chmod(0o644)
@@ -79,25 +81,27 @@ def _write(
     folder: Path,
     sweep: Sweep | None,
     price: float | None,
+    lang: str,
 ) -> None:
     best = _best(summary, results)
-    text, cited = methods(summary, best, sweep)
+    text, cited = methods(summary, best, sweep, lang)
     texts = {
         "results.csv": results_csv(summary),
         "epochs.csv": epochs_csv(summary),
-        "table.tex": table_tex(summary),
-        "table.md": table_md(summary),
+        "table.tex": table_tex(summary, lang),
+        "table.md": table_md(summary, lang),
         "methods.md": text,
-        "appendix.md": appendix(summary, results, best, price),
+        "appendix.md": appendix(summary, results, best, price, lang),
         "references.bib": references(cited),
     }
     for name, content in texts.items():
         (folder / name).write_text(content, encoding="utf-8", newline="")
-    figures.draw_curves(summary, folder)
-    figures.draw_ladder(summary, folder)
+    drawn = figures.figures_in(lang)
+    figures.draw_curves(summary, folder, drawn)
+    figures.draw_ladder(summary, folder, drawn)
     kept = best.predictions() if best is not None else None
     name = best.name if best is not None else "any trial"
-    figures.draw_confusion(kept, f"No predictions are kept of {name}.", folder)
+    figures.draw_confusion(kept, f"No predictions are kept of {name}.", folder, lang=drawn)
 
 
 def _best(summary: SweepSummary, results: SweepResults) -> TrialResult | None:

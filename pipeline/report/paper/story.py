@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.plan.verdict import VerdictKind, percent
 from pipeline.report.paper.paper_tables import markdown
 from pipeline.report.paper.sweep_summary import SweepSummary, state_of
+from pipeline.report.words import say
 from pipeline.results import SweepResults, TrialResult
 from pipeline.shared.counted import counted
 from pipeline.shared.files import read_json
@@ -27,22 +28,25 @@ class _Entry:
     text: str
 
 
-def story(results: SweepResults, summary: SweepSummary, price: float | None = None) -> str:
+def story(
+    results: SweepResults, summary: SweepSummary, price: float | None = None, lang: str = "en"
+) -> str:
     """Return the diary as Markdown.
 
     Args:
         price: of a GPU hour; left out, costs are hours alone.
+        lang: of the headings.
     """
     entries = sorted(entry for trial in results.trials for entry in _entries(trial))
-    lines = [f"# The diary of {markdown(summary.sweep)}", ""]
+    lines = [f"# {say(f'The diary of {markdown(summary.sweep)}', lang)}", ""]
     day = None
     for entry in entries:
         if entry.time[:10] != day:
             day = entry.time[:10]
-            lines += ["", f"## {day or 'Before any date'}", ""]
+            lines += ["", f"## {day or say('Before any date', lang)}", ""]
         at = f"{entry.time[11:16]} " if entry.time else ""
         lines.append(f"- {at}{entry.text}")
-    return "\n".join([*lines, "", *_ending(summary, price), ""])
+    return "\n".join([*lines, "", *_ending(summary, price, lang), ""])
 
 
 def _entries(trial: TrialResult) -> Iterator[_Entry]:
@@ -126,7 +130,7 @@ def _sentence(text: Any) -> str:
     return f"{str(text).rstrip('.')}." if text else ""
 
 
-def _ending(summary: SweepSummary, price: float | None) -> list[str]:
+def _ending(summary: SweepSummary, price: float | None, lang: str) -> list[str]:
     """Return how it stands and what it cost."""
     trials = summary.data["trials"]
     hours = gpu_hours(trials)
@@ -134,7 +138,7 @@ def _ending(summary: SweepSummary, price: float | None) -> list[str]:
     cost = f"{hours:.2f} {unit}" if hours else f"an unknown number of {unit}"
     money = f", {hours * price:.2f} at {price:g} an hour" if price is not None and hours else ""
     lines = [
-        "## How it stands",
+        f"## {say('How it stands', lang)}",
         "",
         f"{counted(len(trials), 'trial')} and {cost}{money}.",
     ]

@@ -18,10 +18,12 @@ function say(english) {
   return english;
 }
 
-/* A sentence of parts between semicolons, each by itself. */
+/* A sentence in parts where the table lacks it as a whole: as words.say in Python has it. */
 function sayAll(english) {
-  const whole = say(english);
-  return whole !== english ? whole : english.split("; ").map(say).join("; ");
+  const whole = say(english), parts = english.split("; "), remark = /^(.+) \(([^()]+)\)$/.exec(english);
+  if (whole !== english || !Object.keys(WORDS.texts).length) return whole;
+  if (parts.length > 1) return parts.map(sayAll).join("；");
+  return remark ? `${sayAll(remark[1])}（${sayAll(remark[2])}）` : english;
 }
 
 /* The fixed texts of the page itself. */
