@@ -27,6 +27,8 @@ STEP_S, COMPILED_S = 30.0, 6.0
 #: Several models are held at once beside the one that takes a step.
 MOST_OF_MEMORY = 0.6
 REFERENCE = "PCAN, fp32"
+#: A CPU has neither fp16 nor tf32, and a compiler takes minutes on it.
+ONLY_ON_GPU = {"fp16", "strict", "tf32", "cudnn_benchmark", "compile"}
 
 
 def machine(section: Section) -> None:
@@ -52,7 +54,7 @@ class Trainee:
 
     Args:
         kind: "stock", "head" (the stock backbone with PCAN's head) or "pcan".
-        settings: of "tf32", "bf16", "fp16", "channels_last", "compile".
+        settings: of `ONLY_ON_GPU`, "bf16" and "channels_last".
     """
 
     def __init__(self, section: Section, kind: str, settings: Sequence[str]) -> None:
@@ -62,6 +64,8 @@ class Trainee:
         torch.manual_seed(0)
         self.model = build(kind, section.small).to(section.device).train()
         if "channels_last" in settings:
+            from pipeline.train.speed import lay_out_weights
+
             lay_out_weights(self.model)
         if "compile" in settings:  # as MMEngine does for `compile = True`
             self.model.forward = torch.compile(self.model.forward)
@@ -82,7 +86,8 @@ class Trainee:
         """Take one training step; return its seconds."""
         inputs, samples = batch
         torch.backends.cuda.matmul.allow_tf32 = "tf32" in self.settings
-        torch.backends.cudnn.allow_tf32 = "tf32" in self.settings
+        torch.backends.cudnn.allow_tf32 = "strict" not in self.settings  # on is torch's default
+        torch.backends.cudnn.benchmark = "cudnn_benchmark" in self.settings
         half = {"bf16": torch.bfloat16, "fp16": torch.float16}
         amp = next((half[name] for name in self.settings if name in half), None)
         others = self._start_peak()
@@ -105,14 +110,6 @@ class Trainee:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated() - self._own
-
-
-def lay_out_weights(model: torch.nn.Module) -> None:
-    """Put the channels of the convolutions' weights last in memory."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.Conv3d):
-            layout = torch.channels_last_3d
-            module.weight.data = module.weight.data.contiguous(memory_format=layout)
 
 
 def build(kind: str, small: bool) -> torch.nn.Module:
@@ -214,14 +211,15 @@ def modes(section: Section) -> dict[str, tuple[str, tuple[str, ...]]]:
         "stock backbone with PCAN's head, fp32": ("head", ()),
         "stock config, fp16": ("stock", ("fp16",)),  # its head cannot take bf16
         REFERENCE: ("pcan", ()),
+        "PCAN, fp32, no tf32 in convolutions": ("pcan", ("strict",)),
         "PCAN, tf32": ("pcan", ("tf32",)),
+        "PCAN, fp32, cudnn_benchmark": ("pcan", ("cudnn_benchmark",)),
         "PCAN, bf16": ("pcan", ("bf16",)),
         "PCAN, bf16, channels last": ("pcan", ("bf16", "channels_last")),
         "PCAN, bf16, channels last, compiled": ("pcan", ("bf16", "channels_last", "compile")),
     }
-    if section.device == "cpu":  # has neither fp16 nor tf32; a compiler takes minutes
-        for name in ("stock config, fp16", "PCAN, tf32", "PCAN, bf16, channels last, compiled"):
-            del found[name]
+    if section.device == "cpu":
+        found = {n: mode for n, mode in found.items() if not set(mode[1]) & ONLY_ON_GPU}
     return found
 
 
