@@ -12,8 +12,8 @@ Needs one CUDA GPU and nothing else: clips are drawn, no network is used. Sectio
     loaders   real loader processes, packs against the stock chain: how long the GPU waits
     nccl      a process group of one rank: what it costs, and that it gives the same weights
     launch    `pcan sweep launch` of the demo: its gate, a SIGKILL, and the resume
-    oom       a job that asks for more memory than there is: is it called that?
-    hang      a collective that one rank never joins: does the watchdog end the job?
+    oom       a job that asks for more memory than there is: the cause that is named
+    hang      a collective that one rank never joins: ended by the watchdog
 
 Each runs in a process of its own with a time limit; one that fails is recorded with its reason,
 keeps the figures that it had, and stops no other. Prints a table in Markdown; `--out` gets all
