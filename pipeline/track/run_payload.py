@@ -196,6 +196,8 @@ def config(trial: TrialFiles) -> dict[str, Any]:
     for place, code in (spec.code or {}).items():
         flat |= {f"code.{place}.{key}": (code or {}).get(key) for key in ("commit", "dirty")}
     flat["gpu"] = shown_gpu(spec.gpu)
+    flat |= {"precision": spec.precision} if spec.precision else {}
+    flat |= {f"speed.{name}": value for name, value in (spec.speed or {}).items()}
     changed = {**_flat(spec.overrides), **_flat(spec.values)}
     flat |= changed
     flat |= {
