@@ -1,12 +1,13 @@
 #!/bin/sh
 # Writes lock.txt from an environment: names, versions, digests of every wheel and source archive;
-# no addresses. torch has its version alone, since its builds differ: lock.sh PYTHON
+# no addresses. torch has its version alone, since its builds differ; installers, and what torch
+# brings by its own rules, have none: lock.sh PYTHON
 set -eu
 python=$1
 pins=$(mktemp)
 trap 'rm -f "$pins"' EXIT
 "$python" -m uv pip freeze --quiet --python "$python" --exclude-editable |
-    grep -v -E '^(torch|triton|uv|nvidia-[a-z0-9-]*|cuda-[a-z-]*)==' >"$pins"
+    grep -v -E '^(torch|triton|uv|pip|setuptools|nvidia-[a-z0-9-]*|cuda-[a-z-]*)==' >"$pins"
 {
     echo "# Made by \`make lock\`. What \`make setup\` installs; users of a wheel have pyproject's ranges."
     "$python" -c 'from importlib.metadata import version; print("torch==" + version("torch").split("+")[0])'

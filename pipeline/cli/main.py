@@ -10,6 +10,7 @@ import difflib
 import errno
 import gc
 import importlib
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -174,12 +175,23 @@ def sweep_group() -> None:
     """Run a sweep, watch it, compare its trials, export the best."""
 
 
+def _refuse_vanished_folder() -> None:
+    """Raise NotReady in a shell whose folder was deleted or moved since."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise NotReady(
+            "The folder that this shell is in no longer exists. Go to the project: cd FOLDER"
+        ) from None
+
+
 def main() -> None:
     """Run the command; this is what the console script calls."""
     # Records of 10,000 trials hold no cycles; searching for some takes a tenth of `status`.
     gc.set_threshold(100_000)
     prepare_streams()
     try:
+        _refuse_vanished_folder()
         code = cli.main(standalone_mode=False)
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)

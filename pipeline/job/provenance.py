@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline import __version__
 from pipeline.errors import PcanError
 from pipeline.job.resolve import ResolvedConfig, placed_path
 from pipeline.job.slots import Slot
@@ -172,11 +173,15 @@ def _why(stderr: str) -> str:
 
 
 def versions(names: Sequence[str] = _PACKAGES) -> dict[str, str]:
-    """Return the versions of packages, as this environment has them."""
+    """Return the versions of packages, as this environment has them.
+
+    That of pcan is the code's own: what an editable install recorded is as old as the install.
+    """
     installed = {}
     for name in names:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            installed[name] = importlib.metadata.version(name)
+            ours = name == "pcan"
+            installed[name] = __version__ if ours else importlib.metadata.version(name)
     return installed
 
 

@@ -15,6 +15,7 @@ from pipeline.job.slots import Slot
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.search_rule import averaged_checks, facts_of
 from pipeline.launch.start_facts import run_with, start_line
+from pipeline.launch.starting_weights import StageStart, stage_start, warm_start_record
 from pipeline.launch.trial_lease import TrialLease
 from pipeline.plan.project import Project, relative
 from pipeline.plan.search.space import moved_with_lr
@@ -30,7 +31,7 @@ from pipeline.shared.files import (
     write_text,
 )
 from pipeline.shared.rundir import RunDir
-from pipeline.shared.spec import TrialSpec
+from pipeline.shared.spec import USUAL_PRECISION, TrialSpec
 from pipeline.shared.states import Phase
 from pipeline.study.lease import Lease
 from pipeline.study.owner import shown_host, this_host
@@ -41,10 +42,12 @@ TAKEOVER_WAIT_S = 3.0
 #: Longest time the job waits after an epoch for its verdict.
 JUDGE_WAIT_S = 10
 
+#: Settings of `job.speed` that are part of the config.
+IN_RECIPE = ("amp", "tf32")
 #: Of a trial's spec, what the storage keeps as well.
 _STORED = (
     *("epochs", "seed", "data", "wandb", "device", "nproc"),
-    *("continues", "confirms", "imported", "search", "read"),
+    *("continues", "confirms", "imported", "search", "read", "stage", "precision"),
 )
 
 
@@ -59,6 +62,7 @@ class JobPlacement:
     slots: int = 1  # jobs of this launch that share the machine
     named: Sequence[str] = ()  # config paths that `--set` gives a value
     averaged_checks: Sequence[int] = ()  # epochs after which averaged weights are read
+    stage: StageStart | None = None  # of a later stage that has not been started before
 
 
 def run_dir(project: Project, sweep: str, variant: str, number: int | str) -> RunDir:
@@ -84,9 +88,17 @@ def write_workdir(context: LaunchContext, lease: TrialLease, slot: Slot, attempt
         slots=max(1, len(context.slots)),
         named=list(context.sets),
         averaged_checks=averaged_checks(context, lease),
+        stage=_stage(context, lease),
     )
     configs = _trial_configs(context, lease)
     return prepare(context.project, context.sweep, lease, configs, place, attempt)
+
+
+def _stage(context: LaunchContext, lease: TrialLease) -> StageStart | None:
+    """Return what a trial of a later stage starts from; one that goes on keeps what it had."""
+    rundir = run_dir(context.project, context.sweep.name, lease.variant, lease.number)
+    before = rundir.read_spec()
+    return None if before is not None and before.stage else stage_start(context, lease)
 
 
 def _trial_configs(context: LaunchContext, lease: TrialLease) -> TrialConfigs:
@@ -99,7 +111,9 @@ def _trial_configs(context: LaunchContext, lease: TrialLease) -> TrialConfigs:
         return TrialConfigs(pure=pure, placed=pure)
     recipe = {**variant.set, **drawn, **_coupled_rates(context, lease.variant, drawn)}
     sets = {"pure": recipe, "placed": {**recipe, **machine}}
-    configs = resolve(context.sweep, context.project, sets, given=tuple(machine)).configs
+    speed = context.sweep.job.speed.named()
+    given = tuple(machine)
+    configs = resolve(context.sweep, context.project, sets, given, speed).configs
     return TrialConfigs(pure=configs["pure"], placed=configs["placed"])
 
 
@@ -185,7 +199,8 @@ def _spec(
         recipe_hash=lease.previous["recipe_hash"],
         nproc=place.nproc,
         device=place.slot.device,
-        warm_start=_warm_start(project, variant.warm_start),
+        warm_start=warm_start_record(project, sweep, lease.variant, place.stage),
+        stage=dict(place.stage.facts) if place.stage is not None else None,
         judge_wait_s=JUDGE_WAIT_S,
         gates=[gate.record() for gate in variant.gates],
         bands=[band.model_dump() for band in variant.bands],
@@ -195,6 +210,8 @@ def _spec(
             "slots": place.slots,
             "named": sorted({*place.named, *variant.set, *lease.params}),
         },
+        speed=sweep.job.speed.used() or None,
+        precision=recorded_precision(pure.facts.get("precision")),
     )
 
 
@@ -210,10 +227,26 @@ def _carry_over(spec: TrialSpec, before: TrialSpec, kept: bool) -> TrialSpec:
         confirms=before.confirms,
         overrides=before.overrides if kept else spec.overrides,
         config_hash=before.config_hash if kept else spec.config_hash,
+        precision=before.precision if kept else spec.precision,
+        speed=_carried_speed(spec, before) if kept else spec.speed,
         seed=before.seed if before.seed is not None else spec.seed,
         created=before.created or spec.created,
         others=before.others,
+        warm_start=before.warm_start if before.stage else spec.warm_start,
+        stage=before.stage or spec.stage,
     )
+
+
+def recorded_precision(precision: str | None) -> str | None:
+    """Return a config's precision as a specification holds it: the usual one is left out."""
+    return None if precision == USUAL_PRECISION else precision
+
+
+def _carried_speed(spec: TrialSpec, before: TrialSpec) -> dict[str, Any] | None:
+    """Return the settings of a start whose recorded config is run again: that has its own."""
+    now, then = spec.speed or {}, before.speed or {}
+    kept = {key: value for key, value in then.items() if key in IN_RECIPE}
+    return {**{k: v for k, v in now.items() if k not in IN_RECIPE}, **kept} or None
 
 
 def spec_facts(spec: TrialSpec) -> dict[str, Any]:
@@ -335,14 +368,6 @@ def _whole(file: Path) -> bool:
             return bool(archive.namelist())
     except (zipfile.BadZipFile, OSError):
         return False
-
-
-def _warm_start(project: Project, warm_start: Any) -> dict[str, Any] | None:
-    if warm_start is None:
-        return None
-    fields: dict[str, Any] = warm_start.model_dump()
-    fields["checkpoint"] = str(project.root / warm_start.checkpoint)
-    return fields
 
 
 def check_ownership(project: Project, rundir: RunDir, lease: TrialLease) -> None:

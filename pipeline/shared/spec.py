@@ -10,6 +10,8 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 from pipeline.shared.files import FormatError, check_schema
 
 SCHEMA = 1
+#: What a trial is trained in whose record says nothing else.
+USUAL_PRECISION = "fp32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,8 @@ class TrialSpec:
         nproc: processes (ranks) of the job.
         device: "cuda" or "cpu".
         warm_start: `checkpoint` with its conditions.
+        stage: of a later stage, whose weights it began with: `of`, the variant; `trial`, `uid`,
+            `epoch` and `top1` of its best complete trial; `sha256` of the checkpoint.
         resume: checkpoint to go on from, relative to the run directory; None starts with epoch 1.
         judge_wait_s: seconds that rank 0 waits after an epoch for the control side's verdict.
         gates, bands: the plan's, as plain records.
@@ -46,6 +50,8 @@ class TrialSpec:
         loading: `slots`, jobs that share the machine, and `named`, config paths set by the user.
         code: of this start, `project` and `code_root`: commit, branch, whether dirty, the diff.
         gpu: `names` and `driver` of the job's GPUs; None on the CPU.
+        speed: what of the plan's `job.speed` is on.
+        precision: that the config trains in, such as "bf16"; None is "fp32".
         imported: the log that an imported run is known from.
         others: keys of other versions, kept as they are.
     """
@@ -73,6 +79,7 @@ class TrialSpec:
     nproc: Optional[int] = None
     device: Optional[str] = None
     warm_start: Optional[Dict[str, Any]] = None
+    stage: Optional[Dict[str, Any]] = None
     resume: Optional[str] = None
     judge_wait_s: float = 0
     gates: List[Dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -84,6 +91,8 @@ class TrialSpec:
     loading: Optional[Dict[str, Any]] = None
     code: Optional[Dict[str, Any]] = None
     gpu: Optional[Dict[str, Any]] = None
+    speed: Optional[Dict[str, Any]] = None
+    precision: Optional[str] = None
     read: Optional[str] = None
     averaged_checks: List[int] = dataclasses.field(default_factory=list)
     imported: Optional[Dict[str, Any]] = None
@@ -156,17 +165,18 @@ _KINDS: Dict[str, Tuple[Tuple[type, ...], str]] = {
     "number": ((int, str), "a number or a name"),
     **dict.fromkeys(("sweep", "variant", "study", "plan", "trial"), _TEXT),
     **dict.fromkeys(("continues", "confirms", "search", "read", "metric", "device"), _TEXT),
-    **dict.fromkeys(("config_hash", "recipe_hash", "resume", "created"), _TEXT),
+    **dict.fromkeys(("config_hash", "recipe_hash", "resume", "created", "precision"), _TEXT),
     **dict.fromkeys(("attempt", "epochs", "seed", "nproc"), _WHOLE),
     **dict.fromkeys(("goal", "best_known", "judge_wait_s"), _NUMBER),
-    **dict.fromkeys(("values", "overrides", "branches", "warm_start", "wandb"), _TABLE),
+    **dict.fromkeys(("values", "overrides", "branches", "warm_start", "stage", "wandb"), _TABLE),
     **dict.fromkeys(("versions", "code", "gpu", "data", "loading", "imported"), _TABLE),
+    "speed": _TABLE,
     **dict.fromkeys(("gates", "bands", "averaged_checks"), _LIST),
 }
-_ONLY_FOR_SOME = ("imported", "read", "averaged_checks")
+_ONLY_FOR_SOME = ("imported", "read", "averaged_checks", "stage", "speed", "precision")
 _ONLY_FOR_JOBS = (
     *("continues", "confirms", "search", "read", "averaged_checks"),
     *("branches", "seed", "config_hash", "nproc", "device"),
-    *("warm_start", "resume", "judge_wait_s", "gates", "bands", "versions", "created"),
-    *("code", "gpu", "data", "loading"),
+    *("warm_start", "stage", "resume", "judge_wait_s", "gates", "bands", "versions", "created"),
+    *("code", "gpu", "data", "loading", "speed", "precision"),
 )

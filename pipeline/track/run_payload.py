@@ -4,7 +4,6 @@ The rows are a fixed sequence: row k is the k-th measurement. So the number of r
 is enough to resume after any interruption.
 """
 
-import datetime
 import hashlib
 import json
 import math
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.shared.files import read_json, read_objects
+from pipeline.shared.files import moment, read_json, read_objects
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.redact import redact
 from pipeline.shared.rundir import RunDir
@@ -152,7 +151,7 @@ def rows(trial: TrialFiles) -> list[dict[str, Any]]:
             **{f"{REST}time/{name}": value for name, value in m.times.items()},
             **_gpu_columns(gpus.get(m.epoch, [])),
             **plan.at(m.epoch),
-            "_timestamp": _unix(m.time),  # W&B's own: when it was measured, not when it was sent
+            "_timestamp": moment(m.time),  # W&B's own: when it was measured, not when it was sent
         }
         row |= {name: row[key] for key, name in DECIDES.items()}
         table.append({key: value for key, value in row.items() if value is not None})
@@ -168,13 +167,6 @@ def _gpu_columns(gpus: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         for name in shown
         if isinstance(gpu.get(name), int | float)
     }
-
-
-def _unix(time: str | None) -> float | None:
-    try:
-        return datetime.datetime.fromisoformat(time).timestamp() if time else None
-    except ValueError:
-        return None
 
 
 class PlanSeries:
@@ -217,6 +209,8 @@ def config(trial: TrialFiles) -> dict[str, Any]:
     for place, code in (spec.code or {}).items():
         flat |= {f"code.{place}.{key}": (code or {}).get(key) for key in ("commit", "dirty")}
     flat["gpu"] = shown_gpu(spec.gpu)
+    flat |= {"precision": spec.precision} if spec.precision else {}
+    flat |= {f"speed.{name}": value for name, value in (spec.speed or {}).items()}
     changed = {**_flat(spec.overrides), **_flat(spec.values)}
     flat |= changed
     flat |= {

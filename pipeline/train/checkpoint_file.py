@@ -54,14 +54,23 @@ def state_dict_of(content: Dict[str, Any], path: Union[str, Path] = "") -> Dict[
         if found:
             break
     else:
-        has = ", ".join(sorted(map(str, content))[:_SHOWN]) or "nothing"
         raise CheckpointError(
-            f"{path} holds no model weights (no tensors under state_dict; it has: {has}). "
+            f"{path} holds no model weights ({_without_tensors(content)}). "
             "Give a checkpoint that the training framework saved."
         )
     if all(name.startswith("module.") for name in found):
         found = {name[len("module.") :]: value for name, value in found.items()}
     return found
+
+
+def _without_tensors(content: Dict[str, Any]) -> str:
+    """Say what is there instead of tensors."""
+    under = next((n for n in _WEIGHTS_UNDER if isinstance(content.get(n), dict)), None)
+    has = ", ".join(sorted(map(str, content if under is None else content[under]))[:_SHOWN])
+    if under is None:
+        return f"no tensors under state_dict; it has: {has or 'nothing'}"
+    kinds = sorted({type(value).__name__ for value in content[under].values()})
+    return f"its {under} has {f'{has}, of type ' + ', '.join(kinds) if has else 'no entries'}"
 
 
 def _refuse_non_checkpoint(path: Path) -> None:

@@ -88,6 +88,9 @@ _RECORDS = {
     ("easydict", "EasyDict"),
     *((room, "CfgNode") for room in ("yacs.config", "fvcore.common.config")),
     ("types", "SimpleNamespace"),
+    # A few bytes of a file could ask for any amount of memory by these.
+    *((room, kind) for room in ("builtins", "__builtin__") for kind in ("range", "bytearray")),
+    ("__builtin__", "xrange"),
 }
 _PLAIN: Dict[Tuple[str, str], Any] = {
     **{("collections", kind): getattr(collections, kind) for kind in ("defaultdict", "Counter")},
@@ -103,6 +106,17 @@ _PLAIN: Dict[Tuple[str, str], Any] = {
     },
     ("torch", "Size"): torch.Size,
     ("torch", "device"): torch.device,
+}
+
+
+#: How torch rebuilds tensors whose values are not one block of numbers.
+_OTHER_FORMS = {
+    "_rebuild_sparse_tensor": "sparse weights; save weight.to_dense() of each",
+    "_rebuild_qtensor": "quantized weights, which cannot be trained on; give those before that",
+    "_rebuild_meta_tensor_no_storage": "weights without values (device meta)",
+    "_rebuild_nested_tensor": "nested tensors, which no layer has as weights",
+    "_rebuild_wrapper_subclass": "tensors of a class of its own; save them as plain tensors",
+    "_rebuild_device_tensor_from_numpy": "weights of a device that is not CUDA; save weight.cpu()",
 }
 
 
@@ -221,9 +235,7 @@ class _Unpickler(PlainUnpickler):
             return HistoryBuffer
         if module in ("builtins", "__builtin__") and name == "getattr":
             return _statistic
-        if module.split(".")[0] == "numpy" and name.endswith("DType"):
-            return _numpy_dtype(module, name)
-        raise UnsafePickle(f"it calls {module}.{name}")
+        return _numpy_dtype(module, name)
 
 
 def _statistic(owner: Any, name: str) -> Any:
@@ -236,10 +248,18 @@ def _statistic(owner: Any, name: str) -> Any:
 
 
 def _numpy_dtype(module: str, name: str) -> Any:
-    """Return a class of `numpy.dtypes`, by which NumPy 1.25 and later name a plain type."""
+    """Return a class of `numpy.dtypes`, by which NumPy 1.25 and later name a plain type.
+
+    Raises:
+        ForeignArchive: it names a form of tensors that no training starts from.
+        UnsafePickle: it names anything else.
+    """
     import numpy as np
 
-    kind = getattr(getattr(np, "dtypes", None), name, None)
+    if module == "torch._utils" and name in _OTHER_FORMS:
+        raise ForeignArchive(_OTHER_FORMS[name])
+    named = module.split(".")[0] == "numpy" and name.endswith("DType")
+    kind = getattr(getattr(np, "dtypes", None), name, None) if named else None
     if kind is None:
         raise UnsafePickle(f"it calls {module}.{name}")
     return kind

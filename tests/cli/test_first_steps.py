@@ -1,12 +1,13 @@
 """What someone reads who begins in the wrong place or types nearly the right thing."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from pipeline.cli.main import cli
+from pipeline.cli.main import cli, main
 from pipeline.errors import NotReady
 from pipeline.plan.first_steps import next_steps
 
@@ -87,3 +88,15 @@ def test_a_launch_lists_all_that_the_machine_lacks(shipped: Path) -> None:
     assert "Not ready either (pcan doctor pcan_ntu60):" in text
     assert "data: The annotation is missing" in text and text.count("checkpoint to start") == 1
     assert not (shipped / "runs" / "pcan_ntu60" / "baseline").exists()
+
+
+def test_a_folder_that_is_gone_is_said(folder: Path, monkeypatch, capsys) -> None:
+    gone = folder / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setattr(sys, "argv", ["pcan", "sweep", "status"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 5
+    assert "folder that this shell is in no longer exists" in capsys.readouterr().err

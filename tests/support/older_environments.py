@@ -1,4 +1,4 @@
-"""Environments of other researchers: an older Python, an older torch, with MMAction2.
+"""Environments of other researchers: another Python, an older torch, with MMAction2.
 
 `make environments` makes them beside the sources; `PCAN_TEST_PYTHONS` names others, separated as
 in PATH. A test that needs one is skipped where it is not there.
@@ -23,6 +23,14 @@ def python_with(torch: str) -> str:
         if version == torch:
             return python
     pytest.skip(f"no interpreter with torch {torch}: make environments, or PCAN_TEST_PYTHONS")
+
+
+def python(version: str) -> str:
+    """Return an interpreter of this version that has pcan's packages; skip the test if none."""
+    made = FOLDER / f"python-{version}"
+    if not (made / ".ready").exists():
+        pytest.skip(f"no environment of Python {version}: make environments")
+    return str(made / "bin" / "python")
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """`pcan checkpoint inspect` and the tool behind it, through real child processes."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -76,6 +77,13 @@ def test_json_holds_the_same(small_public_file):
     answer = json.loads(run(small_public_file, "--json").output)
     assert answer["schema"] == 1
     assert answer["file"]["description"].startswith("PCAN with the names")
+
+
+def test_weights_of_eight_bits_are_described(tmp_path):
+    weight = torch.tensor([1.0, math.nan]).to(torch.float8_e4m3fn)
+    torch.save({"state_dict": {"w": weight}}, tmp_path / "w.pth")
+    result = run(tmp_path / "w.pth")
+    assert result.exit_code == 0 and "NaN or infinite" in result.output
 
 
 def test_an_unsafe_file_is_refused_with_exit_code_2(tmp_path):

@@ -242,6 +242,8 @@ def test_tensors_come_back_as_they_were_saved(tmp_path, archive):
         torch.float16,
         torch.device("cpu"),
         torch.Size([1, 2]),
+        range(3),
+        bytearray(b"x"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -251,6 +253,32 @@ def test_what_frameworks_put_beside_the_weights_is_read(tmp_path, value):
     assert content["state_dict"]["w"].tolist() == [1, 1]
     if isinstance(value, np.ndarray):
         assert np.array_equal(content["meta"]["x"], value)
+
+
+@pytest.mark.parametrize(
+    ("weight", "sentence"),
+    [
+        (torch.ones(2, 2).to_sparse(), "sparse weights; save weight.to_dense"),
+        (torch.empty(2, device="meta"), "weights without values"),
+    ],
+)
+def test_weights_in_a_form_that_no_training_starts_from_are_named(tmp_path, weight, sentence):
+    torch.save({"state_dict": {"w": weight}}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match=sentence):
+        read_checkpoint(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"state_dict": {}}, "its state_dict has no entries"),
+        ({"state_dict": {"w": np.ones(2)}}, "its state_dict has w, of type ndarray"),
+        ({"epoch": 3}, "it has: epoch"),
+    ],
+)
+def test_a_file_without_weights_is_described_by_what_it_has(content, sentence):
+    with pytest.raises(CheckpointError, match=sentence):
+        state_dict_of(content, "w.pth")
 
 
 def numpy_file(save):

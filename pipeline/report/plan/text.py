@@ -41,6 +41,8 @@ def head_text(view: PlanView) -> str:
     known = sweep.objective.best_known
     start = f", best known {percent(known)}" if known is not None else ""
     head = f"{sweep.name} ({sweep.shown_path}): {sweep.objective.metric}{goal}{start}"
+    used = ", ".join(f"{k} {v}" if v is not True else k for k, v in sweep.job.speed.used().items())
+    head += f"\nFaster, for all variants: {used} (docs/speed.md)" if used else ""
     if view.worst_epochs is None:
         return head
     hours = _hours(view.worst_gpu_hours, sweep.job.gpus)
@@ -115,6 +117,8 @@ def _start(variant: Variant) -> str:
     if start is None:
         return "random weights (or what the base config loads)"
     expect = f", validated {percent(start.expect)}" if start.expect is not None else ""
+    if start.best_of is not None:
+        return f"the best complete trial of {start.best_of}{expect}"
     return f"{start.checkpoint}{expect}"
 
 

@@ -51,7 +51,7 @@ def describe(path: str, content: Dict[str, Any], tensors: Dict[str, Any]) -> Dic
         "description": KINDS[kind],
         "tensors": len(tensors),
         "numbers": sum(value.numel() for value in tensors.values()),
-        "finite": all(bool(value.isfinite().all()) for value in floats),
+        "finite": all(_is_finite(value) for value in floats),
         "classes": _rows(tensors, "cls_head.fc_rgb.weight"),
         "coarse_classes": _rows(tensors, "cls_head.fc_rgb_coarse.weight"),
         "joints": _rows(tensors, "backbone.pose_path.conv1.conv.weight", 1),
@@ -60,6 +60,12 @@ def describe(path: str, content: Dict[str, Any], tensors: Dict[str, Any]) -> Dic
         "iteration": _number(meta.get("iter")),
         "optimizer": "optimizer" in content,
     }
+
+
+def _is_finite(tensor: Any) -> bool:
+    # Numbers of eight bits have no such test of their own.
+    wide = tensor if tensor.element_size() > 1 else tensor.float()
+    return bool(wide.isfinite().all())
 
 
 def build(path: str, change: Optional[Callable[[Any], None]] = None) -> Any:
