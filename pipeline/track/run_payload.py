@@ -27,6 +27,18 @@ STATUS: Mapping[str | None, str] = {
     State.PRUNED: "pruned",
     State.FAIL: "failed",
 }
+#: What decides, again under names that put it on the first page in this order.
+DECIDES: Mapping[str, str] = {
+    "val/top1": "decides/1-top1",
+    "val/rgb_top1": "decides/2-rgb_top1",
+    "val/pose_top1": "decides/3-pose_top1",
+    "train/lr": "decides/4-lr",
+    "train/loss": "decides/5-loss",
+    "plan/floor": "decides/6-floor",
+    "plan/target": "decides/7-target",
+}
+#: Groups of names in a row that W&B charts by itself, and those that it only keeps.
+CHARTED, KEPT = ("decides/*", "z-*"), ("val/*", "train/*", "plan/*")
 #: Before the names of what decides nothing, so that its sections come last: W&B sorts by name.
 REST = "z-"
 VERDICT_COLUMNS = ("epoch", "top1", "verdict", "rule", "threshold", "reason", "next")
@@ -141,6 +153,7 @@ def rows(trial: TrialFiles) -> list[dict[str, Any]]:
             **plan.at(m.epoch),
             "_timestamp": moment(m.time),  # W&B's own: when it was measured, not when it was sent
         }
+        row |= {name: row[key] for key, name in DECIDES.items()}
         table.append({key: value for key, value in row.items() if value is not None})
     return table
 
