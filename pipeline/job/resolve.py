@@ -64,7 +64,7 @@ def resolve_variants(sweep: Sweep, project: Project) -> Resolution:
         InputError: the base config cannot be read.
     """
     sets = {name: dict(variant.set) for name, variant in sweep.variants.items()}
-    return resolve(sweep, project, sets)
+    return resolve(sweep, project, sets, speed=sweep.job.speed.named())
 
 
 def resolve(
@@ -72,6 +72,7 @@ def resolve(
     project: Project,
     sets: Mapping[str, Mapping[str, Any]],
     given: Sequence[str] = (),
+    speed: Mapping[str, Any] | None = None,
     variant: str | None = None,
 ) -> Resolution:
     """Resolve each named set of overrides with its base config; see `resolve_variants`.
@@ -80,6 +81,8 @@ def resolve(
         sets: by the name of a variant or of one of its trials.
         given: paths that come from `--set`, for the message about one the config lacks.
         variant: whose sets these are, where their names do not say so.
+        speed: the plan's `job.speed`, or a trial's own; what of it changes numbers goes into the
+            configs.
     """
     groups: dict[str, dict[str, Mapping[str, Any]]] = {}
     for name, overrides in sets.items():
@@ -87,7 +90,7 @@ def resolve(
         groups.setdefault(sweep.config_of(owner), {})[name] = overrides
     bases, configs = {}, {}
     for config, group in (groups or {sweep.config: {}}).items():
-        bases[config], found = _resolve_with(sweep, project, config, group, given)
+        bases[config], found = _resolve_with(sweep, project, config, group, given, speed)
         configs.update(found)
     return Resolution(bases=bases, configs={name: configs[name] for name in sets})
 
@@ -98,6 +101,7 @@ def _resolve_with(
     base: str,
     sets: Mapping[str, Mapping[str, Any]],
     given: Sequence[str],
+    speed: Mapping[str, Any] | None,
 ) -> tuple[Mapping[str, Any], dict[str, ResolvedConfig]]:
     """Resolve one base config with each set; return its facts, and the configs by name."""
     config = _config_file(sweep, project, base)
@@ -105,6 +109,7 @@ def _resolve_with(
         "config": str(config),
         "sets": [{"name": n, "overrides": dict(o)} for n, o in sets.items()],
         "code_root": sweep.job.code_root,
+        "speed": dict(speed or {}),
     }
     kept = AnswerCache(sweep, project)
     answer = kept.find("resolve_config", request)
@@ -113,6 +118,8 @@ def _resolve_with(
         kept.keep("resolve_config", request, answer, answer.pop("sources"))
     for result in answer["results"]:
         _refuse_missing(sweep, base, result, given)
+        if result["speed_problem"]:
+            raise SweepFileError(f"{sweep.where('job', 'speed')}: {result['speed_problem']}")
     return answer["base"], {r["name"]: _config(r) for r in answer["results"]}
 
 
@@ -199,8 +206,9 @@ def rehearse_configs(
         NotReady: the child could not be run.
     """
     known = _ProbeAnswers(sweep, project)
+    speed = [sweep.job.speed.used()] if sweep.job.speed.used() else []
     for name, config in configs.items():
-        known.look("results", name, config.text)
+        known.look("results", name, config.text, *speed)
     for name, (text, files) in placed.items():
         read = [_stamp(file) for file in files]
         known.look("rehearsals", name, text, read, sweep.job.gpus, dict(data or {}))
@@ -258,6 +266,7 @@ class _ProbeAnswers:
             "rehearse": texts["rehearsals"],
             "ranks": job.gpus,
             "data": data,
+            "speed": job.speed.used(),
         }
         found = run_tool("probe", request, job, self._project.root)
         for part, name in asked:

@@ -182,7 +182,8 @@ def placed_texts(
     machine = {key: value for key, value in placed.sets.items() if key != DATA_ROOT}
     if machine:
         sets = {name: {**sweep.variants[name].set, **machine} for name in configs}
-        configs = resolve(sweep, project, sets, given=tuple(machine)).configs
+        speed = sweep.job.speed.named()
+        configs = resolve(sweep, project, sets, tuple(machine), speed).configs
     texts = {}
     for name, config in configs.items():
         files = [
