@@ -38,7 +38,8 @@ class AveragedWeightsHook(Hook):
         self._metric = spec.metric
         self._resumes = spec.resume is not None
         self._sums = WeightSums(spec.averaged_checks)
-        self._later = WeightSums([spec.epochs] if (spec.epochs or 0) > 1 else [])
+        last = spec.epochs or 0
+        self._later = WeightSums([last] if last > 1 else [])
         self._hooks = hooks
 
     def before_train_epoch(self, runner: Any) -> None:

@@ -49,7 +49,9 @@ def use_store(
             check_chain(pipeline, manifest)
             packs = os.path.join(os.path.abspath(root), LOADERS[name])
             pose_frames = manifest["chain"]["clip_len"]["Pose"]
-            step(pipeline, DECODE).update(
+            decode = step(pipeline, DECODE)
+            assert decode is not None, "check_chain has found it"
+            decode.update(
                 type="PackDecode", packs=packs, videos=videos_of(dataset), pose_frames=pose_frames
             )
         dataset["pipeline"] = [with_heatmaps(one, ship) for one in pipeline]
@@ -74,8 +76,8 @@ def use_spec(config: Any, data: Optional[Dict[str, Any]], workers: Optional[int]
     if found["digest"] != data["digest"]:
         raise StoreError(
             f"The store {data['packs']} has changed since this trial began (digest "
-            f"{found['digest'][:12]}, was {data['digest'][:12]}). Put the old one back, or start "
-            "the sweep again."
+            f"{str(found['digest'])[:12]}, was {data['digest'][:12]}). Put the old one back, or "
+            "start the sweep again."
         )
 
 
