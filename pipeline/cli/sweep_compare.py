@@ -74,6 +74,13 @@ def command(
 
         print_csv(result_rows(summary_of(data, opened.sweep.makers)), ("trial", "state", "top1"))
         return
+    file = _write_page(opened, data, out, lang)
+    if open_it:
+        click.launch(file.resolve().as_uri())
+
+
+def _write_page(opened: "Opened", data: dict[str, Any], out: Path | None, lang: str) -> Path:
+    """Write the page, print where it is, and return that."""
     from pipeline.plan.project import relative
     from pipeline.report.compare.page import build_page
     from pipeline.shared.files import make_private
@@ -85,8 +92,7 @@ def command(
     click.echo(relative(file, Path.cwd()))
     count = counted(len(data["trials"]), "trial")
     click.echo(f"{count}, {len(page) / 1e6:.1f} MB", err=True)
-    if open_it:
-        click.launch(file.resolve().as_uri())
+    return file
 
 
 def collector(

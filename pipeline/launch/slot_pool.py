@@ -46,16 +46,8 @@ def find_slots(
     present = listing.gpus
     if listing.remark is not None:
         reporter.on_message(listing.remark)
-    if not present and device is None and gpus is None:
-        reporter.on_message(
-            "No GPU here: the jobs train on the CPU (--device cpu does so without this line)."
-        )
-        return cpu_slots(most)
     if not present:
-        raise NotReady(
-            "This machine shows no GPU (nvidia-smi is missing or lists none). On the CPU: "
-            "--device cpu"
-        )
+        return _without_gpus(most, reporter, named=device is not None or gpus is not None)
     allowed = choose(present, gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
     busy = [gpu for gpu in allowed if gpu.in_use and not wait]
     free = [gpu for gpu in allowed if gpu not in busy]
@@ -68,6 +60,19 @@ def find_slots(
     for gpu in busy:
         reporter.on_message(f"{gpu.describe_usage()}; left alone.")
     return gpu_slots(free, sweep.job.gpus, most)
+
+
+def _without_gpus(most: int | None, reporter: Reporter, *, named: bool) -> list[Slot]:
+    """Return slots on the CPU, unless GPUs were named by an option."""
+    if named:
+        raise NotReady(
+            "This machine shows no GPU (nvidia-smi is missing or lists none). On the CPU: "
+            "--device cpu"
+        )
+    reporter.on_message(
+        "No GPU here: the jobs train on the CPU (--device cpu does so without this line)."
+    )
+    return cpu_slots(most)
 
 
 def _usage(gpus: Sequence[Gpu]) -> str:

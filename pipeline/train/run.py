@@ -89,12 +89,11 @@ def replay_measurement(rundir: RunDir, content: Any) -> Optional[Measurement]:
 
 def run_job(rundir: RunDir, spec: TrialSpec, stage: Stage) -> None:
     """Train as the run directory says; on return the outcome is written."""
-    device = str(spec.device)  # a job without one was refused
-    check_device(device)
+    check_device(str(spec.device))
     config = job_config(rundir, spec, "WORLD_SIZE" in os.environ)
     stage.name = "join"
     timeout = ((config.get("env_cfg") or {}).get("dist_cfg") or {}).get("timeout")
-    distributed.join(device, timeout)
+    distributed.join(str(spec.device), timeout)
     if distributed.rank() == 0:
         checkpoints.forget_unfinished(rundir)
     stage.name = "build"
