@@ -67,9 +67,19 @@ def odd_folder(above: Path, space: str = " ") -> Path:
 
 
 @pytest.fixture
-def project(tmp_path: Path):
-    """An empty project; whatever a test leaves running is a failure of the test."""
-    yield from watched(Project(tmp_path))
+def project(tmp_path_factory: pytest.TempPathFactory):
+    """An empty project; whatever a test leaves running is a failure of the test.
+
+    All tests get the same folder one after another, so that what the job side answered of a config
+    is known to the next.
+    """
+    base = tmp_path_factory.getbasetemp()
+    (base / "project").mkdir()
+    made = Project(base / "project", answers=base / "answers")
+    try:
+        yield from watched(made)
+    finally:
+        made.remove()
 
 
 @pytest.fixture

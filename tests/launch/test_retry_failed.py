@@ -18,9 +18,8 @@ COMMAND = "pcan sweep launch tiny --variant baseline"
 @pytest.fixture
 def broken(project):
     """A project whose baseline failed by a fault of its own code; the code as it was right."""
+    project.ranks = 1
     project.sweep(BASELINE)
-    sweep = project.root / "sweeps" / "tiny.yaml"
-    sweep.write_text(sweep.read_text().replace("gpus: 2", "gpus: 1"))
     file = project.root / "jobs" / "tiny_parts.py"
     right = file.read_text()
     file.write_text(right.replace("    def __len__(self):\n", BROKEN, 1))
@@ -29,8 +28,8 @@ def broken(project):
     return project, file, right
 
 
-def test_launch_and_status_name_the_command_that_runs_a_failed_recipe_again(broken) -> None:
-    project, _, _ = broken
+def test_a_failed_recipe_is_run_again_by_a_command_or_once_its_code_has_changed(broken) -> None:
+    project, file, right = broken
     again = project.launch()
     assert again.returncode == 3 and " starts on " not in again.stderr
     assert f"with the cause removed, run it again: {COMMAND}." in again.stderr
@@ -40,9 +39,6 @@ def test_launch_and_status_name_the_command_that_runs_a_failed_recipe_again(brok
     named = project.launch("--policy", "all")
     assert named.returncode == 3 and COMMAND in named.stderr.splitlines()[-1], named.stderr
 
-
-def test_a_launch_runs_again_what_failed_by_code_that_has_changed_since(broken) -> None:
-    project, file, right = broken
     file.write_text(right)
     done = project.launch()
     assert done.returncode == 0, done.stderr
@@ -65,12 +61,11 @@ def test_a_named_variant_is_run_again_as_often_as_it_is_named(broken) -> None:
 
 def test_right_weights_in_place_of_wrong_ones_are_a_change_also_if_they_are_older(project) -> None:
     good = project.root / "good.pth"
+    project.ranks = 1
     project.sweep(
         f"  make: {{in_ladder: false, set: {{{SHORT}}}}}\n"
         + BASELINE.replace("{set", "{warm_start: {checkpoint: start.pth, min_matched: 0.9}, set")
     )
-    sweep = project.root / "sweeps" / "tiny.yaml"
-    sweep.write_text(sweep.read_text().replace("gpus: 2", "gpus: 1"))
     assert project.launch("--variant", "make").returncode in (0, 3)
     shutil.copy(project.folder("make/0") / "checkpoints" / "epoch_1.pth", good)
     (project.root / "start.pth").write_bytes(b"\x80\x02not a checkpoint")
@@ -83,6 +78,7 @@ def test_right_weights_in_place_of_wrong_ones_are_a_change_also_if_they_are_olde
 
 
 def test_a_nan_trial_is_named_by_every_launch_and_never_run_again(project) -> None:
+    project.ranks = 1
     project.sweep(f"{BASELINE}  wild: {{like: baseline, set: {{model.fault: {{kind: nan}}}}}}\n")
     assert project.launch("--policy", "all").returncode == 3
     for words in (["--policy", "all"], ["--variant", "wild"]):
