@@ -48,11 +48,13 @@ def clean(sweep: str | None, yes: bool, storage: str | None, as_json: bool) -> N
         plan = delete(opened.sweep, opened.project, store)
     if as_json:
         record = {"schema": 1, "sweep": name, "deleted": yes, "freed": plan.freed}
-        print_json({**record, "kept": plan.kept, "trials": rows})
+        kept_for = list(plan.stages)
+        print_json({**record, "kept": plan.kept, "kept_for_stages": kept_for, "trials": rows})
         return
     for row in rows:
         click.echo(f"{row['trial']:<24} {row['state']:<9} {row['files']} files")
     kept = f"; kept as the best: {plan.kept}" if plan.kept else ""
+    kept += f"; kept for later stages: {', '.join(plan.stages)}" if plan.stages else ""
     if not rows:
         echo_err(f"{name} has no checkpoints of losers{kept}.")
     elif yes:

@@ -70,6 +70,7 @@ def _print_screen(opened: Opened, record: dict[str, Any]) -> None:
         next_line,
         retry_lines,
         search_lines,
+        stage_lines,
         status_lines,
         warning_lines,
     )
@@ -82,7 +83,7 @@ def _print_screen(opened: Opened, record: dict[str, Any]) -> None:
     lines = ["", *job_lines(record), goal_line(record), *seeds, *search_lines(record)]
     print_lines(console, lines)
     print_lines(console, label_lines(record), "red")
-    print_lines(console, warning_lines(record), "yellow")
+    print_lines(console, [*warning_lines(record), *stage_lines(record)], "yellow")
     print_lines(console, [line for line in retry_lines(record) if line != following], "red")
     print_lines(console, [following])
 

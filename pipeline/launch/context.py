@@ -12,6 +12,7 @@ from pipeline.launch.orders import RunOrder
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.study.db.storage import Storage
+from pipeline.study.stages import Stages
 from pipeline.study.trial_rows import TrialRow, read_board
 
 
@@ -44,10 +45,13 @@ class LaunchContext:
         assert self.storage is not None
         return self.storage
 
-    @property
-    def hashes(self) -> dict[str, str]:
-        """Digest of each variant's present recipe."""
-        return self.resolution.hashes
+    def recipes(self, rows: Sequence[TrialRow]) -> dict[str, str]:
+        """Return the digest of each variant's present recipe; stages that wait have none.
+
+        Args:
+            rows: the sweep's trials, which decide what a stage starts from.
+        """
+        return Stages(self.sweep, rows, self.resolution.hashes).recipes()
 
     def command(self, slot: Slot) -> Command:
         """Return how a job on this slot is started."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PcanError
+from pipeline.errors import NotReady, PcanError
 from pipeline.job.slots import Slot
 from pipeline.launch.budget import Budget
 from pipeline.launch.context import LaunchContext
@@ -34,6 +34,7 @@ from pipeline.study.audit import record_manual_start
 from pipeline.study.best import eligible
 from pipeline.study.db.storage import Storage
 from pipeline.study.register import register_all, registration_lines
+from pipeline.study.stages import Stages
 
 #: How long a launch stays for the scheduler to end it: one that ends by itself while its job is
 #: being queued again may be taken for a job that failed.
@@ -126,6 +127,7 @@ def prepare_launch(
         for line in notes:
             reporter.on_message(line)
         raise
+    _refuse_waiting_stages(context)
     registered = register_all(sweep, context.study_storage, context.resolution.hashes)
     notes += registration_lines(registered)
     for line in opening_lines(notes, request.make_folder(), request.project):
@@ -135,10 +137,27 @@ def prepare_launch(
     if named:
         for line in retry_failed(context):
             reporter.on_message(line)
+    rows = context.rows()
+    for line in Stages(sweep, rows, context.resolution.hashes).old_of(candidates(sweep, order)):
+        reporter.on_message(line)
     if any(one.changed for one in registered):
-        for line in changed_verdicts(sweep, request.project, context.rows()):
+        for line in changed_verdicts(sweep, request.project, rows):
             reporter.on_message(line)
     return context
+
+
+def _refuse_waiting_stages(context: LaunchContext) -> None:
+    """Refuse a named or searched stage whose earlier one neither is complete nor is to be run.
+
+    Raises:
+        NotReady: with the command that runs the earlier stage.
+    """
+    order = context.order
+    named = [order.search.variant] if order.search is not None else list(order.variants)
+    waiting = Stages(context.sweep, context.rows(), context.resolution.hashes).waiting()
+    for name in named:
+        if name in waiting and context.sweep.variants[name].starts_from not in named:
+            raise NotReady(waiting[name])
 
 
 def preflight(

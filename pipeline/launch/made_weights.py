@@ -5,14 +5,11 @@ written where the other variants look for them.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from pipeline.errors import NotReady
 from pipeline.job.torch_tools import run_tool
-from pipeline.launch.workdir import run_dir
+from pipeline.launch.starting_weights import best_checkpoint
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
-from pipeline.shared.files import read_json
 from pipeline.shared.states import State
 from pipeline.study.trial_rows import TrialRow
 
@@ -28,13 +25,13 @@ def publish_made_weights(
     lines = []
     for name in variants:
         start = sweep.variants[name].warm_start
-        if start is None or start.make is None:
+        if start is None or start.make is None or start.checkpoint is None:
             continue
         target = project.root / start.checkpoint
         done = [r for r in rows if r.variant == start.make and r.state == State.COMPLETE]
         if not done or target.is_file():
             continue
-        source = _best_checkpoint(project, sweep, done[-1])
+        source = best_checkpoint(project, sweep, done[-1])
         target.parent.mkdir(parents=True, exist_ok=True)
         request = {"checkpoint": str(source), "out": str(target)}
         run_tool("export_weights", request, sweep.job, project.root)
@@ -44,15 +41,3 @@ def publish_made_weights(
             f"({top1:.2f} % at epoch {done[-1].best_epoch})"
         )
     return lines
-
-
-def _best_checkpoint(project: Project, sweep: Sweep, row: TrialRow) -> Path:
-    rundir = run_dir(project, sweep.name, row.variant, row.number)
-    name = (read_json(rundir.outcome) or {}).get("checkpoint")
-    if name is None or not (rundir.root / name).is_file():
-        raise NotReady(
-            f"{row.name} made the starting weights, but its best checkpoint is gone from "
-            f"{relative(rundir.checkpoints, project.root)}. Make it again in a new storage, or "
-            "put the weights there."
-        )
-    return rundir.root / str(name)

@@ -5,7 +5,7 @@ reads has changed since it was started.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pipeline.errors import InputError
@@ -38,8 +38,9 @@ def retry_failed(context: LaunchContext) -> list[str]:
     if order.search is not None or order.confirms:
         return []
     lines = []
-    for name in _wanted(context, rows):
-        row = recipe_row(rows, name, context.hashes[name])
+    recipes = context.recipes(rows)
+    for name in _wanted(context, rows, recipes):
+        row = recipe_row(rows, name, recipes.get(name, ""))
         if row is None or row.state != State.FAIL or not is_repairable(row.cause):
             continue
         why = "as named" if order.variants else _change(context, row)
@@ -48,7 +49,7 @@ def retry_failed(context: LaunchContext) -> list[str]:
     return lines
 
 
-def _wanted(context: LaunchContext, rows: list[TrialRow]) -> list[str]:
+def _wanted(context: LaunchContext, rows: list[TrialRow], recipes: Mapping[str, str]) -> list[str]:
     """Return the variants whose recipes this launch would run, the makers of weights first."""
     sweep, order = context.sweep, context.order
     if order.variants:
@@ -56,7 +57,7 @@ def _wanted(context: LaunchContext, rows: list[TrialRow]) -> list[str]:
     elif order.policy == "all":
         chosen = all_variants(sweep)
     else:
-        chosen = list(walk(sweep, ended_recipes(sweep, rows, context.hashes)).path)
+        chosen = list(walk(sweep, ended_recipes(sweep, rows, recipes)).path)
     return [*weight_makers(sweep, chosen), *chosen]
 
 
@@ -107,7 +108,7 @@ def _inputs(context: LaunchContext, row: TrialRow) -> Iterator[Path]:
     """Yield what can repair a trial: its weights, its annotations, the modules of its code."""
     sweep, root = context.sweep, context.project.root
     start = sweep.variants[row.variant].warm_start
-    if start is not None:
+    if start is not None and start.checkpoint is not None:
         yield root / start.checkpoint
     facts = context.resolution.configs[row.variant].facts
     yield from (root / str(name) for name in (facts.get("ann_files") or {}).values())

@@ -12,6 +12,7 @@ from pipeline.plan.ladder import failure_text, walk
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.states import Kind, Phase, State
 from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.stages import Stages
 from pipeline.study.trial_rows import TrialRow, ended_recipes, recipe_row
 
 
@@ -22,11 +23,15 @@ def schedule(context: LaunchContext, rows: Sequence[TrialRow]) -> Schedule:
         rows: the sweep's trials as the storage has them.
     """
     sweep, search = context.sweep, context.order.search
-    starts = {v.warm_start.checkpoint for v in sweep.variants.values() if v.warm_start}
-    present = {path for path in starts if (context.project.root / path).is_file()}
+    files = {v.warm_start.checkpoint for v in sweep.variants.values() if v.warm_start}
+    present = {f for f in files if f is not None and (context.project.root / f).is_file()}
+    recipes = context.recipes(rows)
     if search is None:
-        return next_trials(sweep, context.order, rows, context.hashes, present)
-    makers = prerequisites(sweep, [search.variant], rows, context.hashes, present)
+        return next_trials(sweep, context.order, rows, recipes, present)
+    waits = Stages(sweep, rows, context.resolution.hashes).waiting().get(search.variant)
+    if waits is not None:
+        return Schedule(requests=(), why=waits)
+    makers = prerequisites(sweep, [search.variant], rows, recipes, present)
     return makers or next_search(context, search, rows)
 
 
@@ -108,7 +113,7 @@ def next_trials(
     """Return what to run now, from how everything so far has ended.
 
     Args:
-        hashes: digest of each variant's present recipe.
+        hashes: digest of each variant's present recipe; a stage that waits has none.
         present: starting checkpoints that are there.
     """
     step = None
@@ -124,13 +129,48 @@ def next_trials(
     makers = prerequisites(sweep, chosen, rows, hashes, present)
     if makers is not None:
         return dataclasses.replace(makers, step=step)
-    wanted = tuple(_request(name, order.trials, hashes, order.confirms) for name in chosen)
+    held = {} if order.confirms else _held_stages(sweep, order, chosen, rows, hashes)
+    ready = [name for name in chosen if name not in held]
+    wanted = tuple(_request(name, order.trials, hashes, order.confirms) for name in ready)
     failed = [] if order.confirms else failed_trials(wanted, rows)
-    if why:
+    if held:
+        why = ". ".join(held.values())
+    elif why:
         ended = step.path[-1] if step is not None else None  # the ladder's own reason names it
         texts = [_failure(sweep, row) for row in failed if row.variant != ended]
         why = ". ".join([why, *texts])
     return Schedule(requests=wanted, why=why, step=step, failed=tuple(r.name for r in failed))
+
+
+def _held_stages(
+    sweep: Sweep,
+    order: RunOrder,
+    chosen: Sequence[str],
+    rows: Sequence[TrialRow],
+    hashes: Mapping[str, str],
+) -> dict[str, str]:
+    """Return the stages that cannot start yet, and why.
+
+    One whose earlier stage is trained by this launch starts once that has all its trials, since
+    the best of them is not known before.
+    """
+    waiting = Stages(sweep, rows, hashes, staged=True).waiting()
+    held = {name: waiting[name] for name in chosen if name in waiting}
+    for name in chosen:
+        earlier = sweep.variants[name].starts_from
+        if name in held or earlier not in chosen:
+            continue
+        before = _request(str(earlier), order.trials, hashes)
+        if earlier in held or count_open(sweep, before, rows):
+            held[name] = f"{name} waits for all trials of {earlier}"
+    return held
+
+
+def count_open(sweep: Sweep, request: ClaimRequest, rows: Sequence[TrialRow]) -> int:
+    """Return how many trials of a request have not ended, those to be drawn among them."""
+    trials = [r for r in _counted_by(request, rows) if r.is_regular]
+    undrawn = request.trials - len(trials) if sweep.variants[request.variant].space else 0
+    return sum(not r.finished for r in trials) + max(0, undrawn)
 
 
 def failed_trials(requests: Sequence[ClaimRequest], rows: Sequence[TrialRow]) -> list[TrialRow]:
@@ -230,7 +270,8 @@ def _may_run(row: TrialRow, request: ClaimRequest) -> bool:
 def _request(
     name: str, trials: int, hashes: Mapping[str, str], confirms: tuple[str, ...] = ()
 ) -> ClaimRequest:
-    return ClaimRequest(variant=name, trials=trials, recipe_hash=hashes[name], confirms=confirms)
+    recipe = hashes.get(name, "")  # a repetition runs the recipe of the trial it repeats
+    return ClaimRequest(variant=name, trials=trials, recipe_hash=recipe, confirms=confirms)
 
 
 def _complete(rows: Sequence[TrialRow], variant: str, hashes: Mapping[str, str]) -> bool:

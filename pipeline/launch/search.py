@@ -44,7 +44,7 @@ def next_search(context: LaunchContext, order: SearchOrder, rows: Sequence[Trial
     request = ClaimRequest(
         variant=order.variant,
         trials=order.trials,
-        recipe_hash=context.hashes[order.variant],
+        recipe_hash=context.recipes(rows)[order.variant],
         search=SamplerOptions(
             seed=context.sweep.search.seed,
             settings=as_first_begun(context.sweep.search, rows, order.variant),
@@ -88,7 +88,7 @@ def _unrun_recipe(
     context: LaunchContext, variant: str, rows: Sequence[TrialRow]
 ) -> Mapping[str, Any] | None:
     """Return the recipe's values for the first trial, None where the plan has run the recipe."""
-    row = recipe_row(rows, variant, context.hashes[variant])
+    row = recipe_row(rows, variant, context.recipes(rows)[variant])
     if row is not None and row.attempt > 0:
         return None
     return recipe_values(context.sweep.variants[variant]) or None

@@ -142,8 +142,9 @@ def add_prior_trials(context: LaunchContext, variant: str, rows: Sequence[TrialR
         A line on what was added, and one on each that could not be.
     """
     known, lines = [], []
+    recipes = context.recipes(rows)
     for name in context.sweep.variants:
-        row = recipe_row(rows, name, context.hashes[name])
+        row = recipe_row(rows, name, recipes.get(name, ""))
         if name == variant or row is None or row.state not in (State.COMPLETE, State.PRUNED):
             continue
         if name in context.sweep.makers or row.best_top1 is None:

@@ -19,7 +19,8 @@ from pipeline.shared.rundir import RunDir
 
 def rules_for(context: LaunchContext, lease: TrialLease, rundir: RunDir) -> Rules:
     """Return what a trial is judged by; the job says how many clips it validates on."""
-    same = lease.previous["recipe_hash"] in (None, context.hashes.get(lease.variant))
+    before, present = rundir.read_spec(), context.resolution.hashes.get(lease.variant)
+    same = before is None or before.config_hash in (None, present)
     course = context.courses.get(lease.variant) if same and not lease.searched else None
     clips = (read_json(rundir.facts) or {}).get("val_clips")
     rules = Rules.of(context.sweep.variants[lease.variant], true_lr=course, clips=clips)

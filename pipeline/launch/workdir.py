@@ -15,6 +15,7 @@ from pipeline.job.slots import Slot
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.search_rule import averaged_checks, facts_of
 from pipeline.launch.start_facts import run_with, start_line
+from pipeline.launch.starting_weights import StageStart, stage_start, warm_start_record
 from pipeline.launch.trial_lease import TrialLease
 from pipeline.plan.project import Project, relative
 from pipeline.plan.search.space import moved_with_lr
@@ -44,7 +45,7 @@ JUDGE_WAIT_S = 10
 #: Of a trial's spec, what the storage keeps as well.
 _STORED = (
     *("epochs", "seed", "data", "wandb", "device", "nproc"),
-    *("continues", "confirms", "imported", "search", "read"),
+    *("continues", "confirms", "imported", "search", "read", "stage"),
 )
 
 
@@ -59,6 +60,7 @@ class JobPlacement:
     slots: int = 1  # jobs of this launch that share the machine
     named: Sequence[str] = ()  # config paths that `--set` gives a value
     averaged_checks: Sequence[int] = ()  # epochs after which averaged weights are read
+    stage: StageStart | None = None  # of a later stage that has not been started before
 
 
 def run_dir(project: Project, sweep: str, variant: str, number: int | str) -> RunDir:
@@ -84,9 +86,17 @@ def write_workdir(context: LaunchContext, lease: TrialLease, slot: Slot, attempt
         slots=max(1, len(context.slots)),
         named=list(context.sets),
         averaged_checks=averaged_checks(context, lease),
+        stage=_stage(context, lease),
     )
     configs = _trial_configs(context, lease)
     return prepare(context.project, context.sweep, lease, configs, place, attempt)
+
+
+def _stage(context: LaunchContext, lease: TrialLease) -> StageStart | None:
+    """Return what a trial of a later stage starts from; one that goes on keeps what it had."""
+    rundir = run_dir(context.project, context.sweep.name, lease.variant, lease.number)
+    before = rundir.read_spec()
+    return None if before is not None and before.stage else stage_start(context, lease)
 
 
 def _trial_configs(context: LaunchContext, lease: TrialLease) -> TrialConfigs:
@@ -185,7 +195,8 @@ def _spec(
         recipe_hash=lease.previous["recipe_hash"],
         nproc=place.nproc,
         device=place.slot.device,
-        warm_start=_warm_start(project, variant.warm_start),
+        warm_start=warm_start_record(project, sweep, lease.variant, place.stage),
+        stage=dict(place.stage.facts) if place.stage is not None else None,
         judge_wait_s=JUDGE_WAIT_S,
         gates=[gate.record() for gate in variant.gates],
         bands=[band.model_dump() for band in variant.bands],
@@ -213,6 +224,8 @@ def _carry_over(spec: TrialSpec, before: TrialSpec, kept: bool) -> TrialSpec:
         seed=before.seed if before.seed is not None else spec.seed,
         created=before.created or spec.created,
         others=before.others,
+        warm_start=before.warm_start if before.stage else spec.warm_start,
+        stage=before.stage or spec.stage,
     )
 
 
@@ -335,14 +348,6 @@ def _whole(file: Path) -> bool:
             return bool(archive.namelist())
     except (zipfile.BadZipFile, OSError):
         return False
-
-
-def _warm_start(project: Project, warm_start: Any) -> dict[str, Any] | None:
-    if warm_start is None:
-        return None
-    fields: dict[str, Any] = warm_start.model_dump()
-    fields["checkpoint"] = str(project.root / warm_start.checkpoint)
-    return fields
 
 
 def check_ownership(project: Project, rundir: RunDir, lease: TrialLease) -> None:

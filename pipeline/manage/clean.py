@@ -1,7 +1,8 @@
 """`pcan sweep clean`: delete checkpoints that are no longer needed.
 
 Only files in `checkpoints/` of trials that ended and did not win. Measurements stay, and so do the
-checkpoints of the best trial, of resumable trials and of makers of starting weights.
+checkpoints of the best trial, of resumable trials, of makers of starting weights and of trials
+that a later stage starts from.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ from pipeline.plan.sweep import Sweep
 from pipeline.shared.rundir import RunDir
 from pipeline.study.best import best_row, confirmations
 from pipeline.study.db.storage import Storage
+from pipeline.study.stages import Stages
 from pipeline.study.trial_rows import TrialRow, read_board
 
 
@@ -39,22 +41,25 @@ class CleanupPlan:
     Args:
         freed: bytes that become free; less than the sizes where files are shared.
         kept: the trial whose checkpoints are kept as the best.
+        stages: the ended trials whose checkpoints are kept for a later stage.
     """
 
     deletable: tuple[Deletable, ...]
     freed: int
     kept: str | None
+    stages: tuple[str, ...] = ()
 
 
 def find_deletable(sweep: Sweep, project: Project, rows: Sequence[TrialRow]) -> CleanupPlan:
     """Return what may be deleted, without deleting it."""
     winner = best_row(sweep, rows) or _best_partial(sweep, rows)
     unconfirmed = {name for name, one in confirmations(rows).items() if one.pending}
+    needed = Stages(sweep, rows).needed()
     deletable = []
     for row in rows:
         if not row.finished or row is winner or row.variant in sweep.makers:
             continue
-        if row.name in unconfirmed:  # its mean may make it the winner
+        if row.name in unconfirmed or row.name in needed:  # a mean may make it the winner
             continue
         rundir = run_dir(project, sweep.name, row.variant, row.number)
         files = _checkpoints(rundir)
@@ -64,6 +69,7 @@ def find_deletable(sweep: Sweep, project: Project, rows: Sequence[TrialRow]) -> 
         deletable=tuple(deletable),
         freed=_freed([file for trial in deletable for file in trial.files]),
         kept=winner.name if winner is not None else None,
+        stages=tuple(sorted(needed & {row.name for row in rows if row.finished})),
     )
 
 

@@ -132,9 +132,9 @@ def _warm_start(sweep: Sweep, project: Project, spec: TrialSpec) -> dict[str, An
     if recorded is None or Path(str(recorded["checkpoint"])).is_file():
         return recorded
     variant = sweep.variants.get(spec.variant)
-    if variant is None or variant.warm_start is None:
-        return recorded
-    return {**recorded, "checkpoint": str(project.root / variant.warm_start.checkpoint)}
+    start = variant.warm_start if variant is not None else None
+    file = start.file(project.root) if start is not None else None
+    return recorded if file is None else {**recorded, "checkpoint": str(file)}
 
 
 def _train(sweep: Sweep, project: Project, run: RunDir, slot: Slot, epoch: int) -> Measurement:

@@ -36,7 +36,11 @@ def worst_case_epochs(sweep: Sweep, epochs: Mapping[str, int]) -> int | None:
         if full is None:
             return None
         variant, tried = sweep.variants[name], tried | {name}
-        totals = [full]
+        stage = sweep.ladder.stage_after(name, tried)
+        later = most(stage, tried) if stage else 0
+        if later is None:
+            return None
+        totals = [full + later]
         for epoch, followers in _cuts(sweep, variant):
             follower = next((f for f in followers if f not in tried), None)
             rest = most(follower, tried) if follower else 0

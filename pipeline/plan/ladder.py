@@ -1,8 +1,8 @@
 """The ladder: which variant follows what a trial ended with. Pure, and data of the sweep file.
 
-Each variant is run at most once in the ladder. A completed variant ends it; a failure other
-than a non-finite loss stops it, because no other recipe would fix a broken job; once what broke it
-is repaired, a launch runs the same recipe again.
+Each variant is run at most once in the ladder. A completed variant ends it, unless a rule leads
+on to a later stage; a failure other than a non-finite loss stops it, because no other recipe would
+fix a broken job; once what broke it is repaired, a launch runs the same recipe again.
 """
 
 import dataclasses
@@ -54,9 +54,8 @@ def matching_rule(sweep: Sweep, ended: VariantOutcome) -> LadderRule | None:
 def next_variant(sweep: Sweep, ended: VariantOutcome, tried: Sequence[str]) -> str | None:
     """Return the variant that follows, None if no rule matches or all were tried."""
     rule = matching_rule(sweep, ended)
-    if rule is None:
-        return None
-    return next((name for name in rule.next if name not in tried), None)
+    names = rule.next if rule is not None else ()
+    return next((name for name in names if name not in tried), None)
 
 
 def walk(sweep: Sweep, ended: Mapping[str, VariantOutcome]) -> LadderState:
@@ -70,14 +69,11 @@ def walk(sweep: Sweep, ended: Mapping[str, VariantOutcome]) -> LadderState:
         outcome = ended.get(current)
         if outcome is None or outcome.state is None:
             return LadderState(variant=current, path=tuple(path), why="")
-        if outcome.state == State.COMPLETE:
-            why = f"{current} is complete, which ends the ladder"
-            return LadderState(variant=None, path=tuple(path), why=why)
-        follower = next_variant(sweep, outcome, path)
+        stage = sweep.ladder.stage_after(current, path)
+        follower = stage if outcome.state == State.COMPLETE else next_variant(sweep, outcome, path)
         if follower is None:
-            return LadderState(
-                variant=None, path=tuple(path), why=_why_none(sweep, current, outcome)
-            )
+            why = _why_none(sweep, current, outcome)
+            return LadderState(variant=None, path=tuple(path), why=why)
         current = follower
         path.append(current)
 
@@ -102,7 +98,7 @@ def retry_command(sweep: str, variant: str) -> str:
 def _matches(rule: LadderRule, ended: VariantOutcome) -> bool:
     if rule.cause is not None:
         return ended.cause == rule.cause
-    if ended.state != State.PRUNED or ended.verdict is None:
+    if rule.complete is not None or ended.state != State.PRUNED or ended.verdict is None:
         return False
     if ended.verdict.get("epoch") != rule.epoch:
         return False
@@ -113,8 +109,9 @@ def _matches(rule: LadderRule, ended: VariantOutcome) -> bool:
 
 
 def _why_none(sweep: Sweep, current: str, ended: VariantOutcome) -> str:
-    rule = matching_rule(sweep, ended)
-    if rule is not None:
+    if ended.state == State.COMPLETE:
+        return f"{current} is complete, which ends the ladder"
+    if (rule := matching_rule(sweep, ended)) is not None:
         return f"{current} did not hold and every fallback ({', '.join(rule.next)}) was tried"
     if ended.state == State.FAIL:
         return failure_text(sweep.name, current, current, ended.cause)

@@ -5,7 +5,7 @@ another; nothing here reads a file or decides anything. Accuracies are fractions
 are 1-based, times are in the unit of the name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -58,16 +58,30 @@ class JobSettings(Strict):
 class WarmStart(Strict):
     """The weights a variant starts from (`load_from`, never a resumed run).
 
-    `sha256`, where it is given, is the digest the file must have.
+    They are a file, `checkpoint`, or those of the best complete trial of another variant of the
+    sweep, `best_of`. `sha256`, where it is given, is the digest the file must have.
     """
 
-    checkpoint: str
+    checkpoint: str | None = None
+    best_of: Name | None = None
     expect: Fraction | None = None
     tolerance: Fraction = 0.003
     on_mismatch: Literal["stop", "warn", "skip"] = "stop"
     min_matched: Fraction = 0.95
     make: Name | None = None
     sha256: Digest | None = None
+
+    @model_validator(mode="after")
+    def _names_one_source(self) -> Self:
+        if (self.checkpoint is None) == (self.best_of is None):
+            raise ValueError("write checkpoint, a file, or best_of, a variant of this sweep")
+        if self.best_of is not None and (self.make is not None or self.sha256 is not None):
+            raise ValueError("make and sha256 belong to a checkpoint; best_of has neither")
+        return self
+
+    def file(self, root: Path) -> Path | None:
+        """Return the file in the project's folder `root`, None for a stage (`best_of`)."""
+        return root / self.checkpoint if self.checkpoint is not None else None
 
 
 class Data(Strict):
@@ -122,24 +136,31 @@ class Space(Strict):
 
 
 class LadderRule(Strict):
-    """When a trial ended like this, the first of `next` that was not tried yet follows."""
+    """When a trial ended like this, the first of `next` that was not tried yet follows.
+
+    `complete` names the variant after whose complete trial it does; the others follow a stop.
+    """
 
     next: Annotated[Several[Name], Field(min_length=1)]
     epoch: Epoch | None = None
     below: Level | None = None
     rule: Literal["no_improvement"] | None = None
     cause: LadderCause | None = None
+    complete: Name | None = None
 
     @model_validator(mode="after")
     def _has_one_condition(self) -> Self:
-        if sum(x is not None for x in (self.below, self.rule, self.cause)) != 1:
-            raise ValueError("write exactly one of below, rule, cause")
-        if (self.epoch is None) == (self.cause is None):
-            raise ValueError("below and rule need an epoch, cause has none")
+        ends = (self.below, self.rule, self.cause, self.complete)
+        if sum(x is not None for x in ends) != 1:
+            raise ValueError("write exactly one of below, rule, cause, complete")
+        if (self.epoch is None) == (self.below is not None or self.rule is not None):
+            raise ValueError("below and rule need an epoch, cause and complete have none")
         return self
 
     def condition(self) -> str:
         """Return the condition in words, as the plan's tree shows it."""
+        if self.complete is not None:
+            return f"{self.complete} is complete"
         if self.cause is not None:
             return f"ended with cause {self.cause}"
         if self.rule is not None:
@@ -152,6 +173,11 @@ class Ladder(Strict):
 
     start: Name
     after: Several[LadderRule] = ()
+
+    def stage_after(self, completed: str, tried: Collection[str]) -> str | None:
+        """Return the variant that follows a completed one, None if that ends the ladder."""
+        rules = [rule for rule in self.after if rule.complete == completed]
+        return next((name for rule in rules for name in rule.next if name not in tried), None)
 
 
 class Slurm(Strict):
@@ -257,6 +283,11 @@ class Variant(VariantEntry):
         """The number of epochs the variant sets, None if the base config decides."""
         value = self.set.get("train_cfg.max_epochs")
         return value if isinstance(value, int) else None
+
+    @property
+    def starts_from(self) -> str | None:
+        """The variant whose best trial gives the starting weights; None if it is no stage."""
+        return self.warm_start.best_of if self.warm_start is not None else None
 
 
 class SweepFile(Strict):

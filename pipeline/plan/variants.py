@@ -41,6 +41,7 @@ class Resolver:
         self._check_case()
         for name, variant in variants.items():
             self._check_variant(name, variant)
+            self._check_stages(name, variants)
         self._check_ladder()
         self._check_search(variants)
         fields = {**dict(self._file), "variants": variants}
@@ -150,6 +151,33 @@ class Resolver:
             problem = f'"{maker}" makes the starting weights, so it needs `warm_start: null`'
             raise self._error(keys, problem)
 
+    def _check_stages(self, name: str, variants: dict[str, Variant]) -> None:
+        """Refuse a stage whose way back to a first one does not end."""
+        chain, earlier = [name], variants[name].starts_from
+        while earlier is not None:
+            keys = self._place_of("best_of", variants[chain[-1]])
+            if earlier not in variants:
+                raise self._error(keys, self._unknown_variant(earlier))
+            if earlier == chain[-1]:
+                problem = (
+                    f"{earlier} starts from its own best trial; the first stage needs a "
+                    "`warm_start` of its own, such as `warm_start: null`"
+                )
+                raise self._error(keys, problem)
+            if earlier in chain:
+                problem = f"`best_of` goes round: {' -> '.join((*chain, earlier))}"
+                raise self._error(keys, problem)
+            chain.append(earlier)
+            earlier = variants[earlier].starts_from
+
+    def _place_of(self, key: str, variant: Variant) -> KeyPath:
+        """Return where the file has a key of the warm start that a variant uses."""
+        while ("variants", variant.name, "warm_start") not in self._lines:
+            if variant.like is None:
+                return ("warm_start", key)
+            variant = self._variant(variant.like, ())
+        return ("variants", variant.name, "warm_start", key)
+
     def _check_search(self, variants: dict[str, Variant]) -> None:
         around = self._file.search.around
         if around is None:
@@ -164,6 +192,9 @@ class Resolver:
         if ladder.start not in self._file.variants:
             raise self._error(("ladder", "start"), self._unknown_variant(ladder.start))
         for i, rule in enumerate(ladder.after):
+            if rule.complete is not None and rule.complete not in self._file.variants:
+                place: KeyPath = ("ladder", "after", i, "complete")
+                raise self._error(place, self._unknown_variant(rule.complete))
             for j, name in enumerate(rule.next):
                 if name not in self._file.variants:
                     keys = ("ladder", "after", i, "next", j)

@@ -30,7 +30,7 @@ def check_label_fit(context: CheckContext) -> Iterator[CheckFinding]:
     tried: set[Path] = set()
     for name, (text, _files) in texts.items():
         start = sweep.variants[name].warm_start
-        path = project.root / start.checkpoint if start is not None else None
+        path = start.file(project.root) if start is not None else None
         if path is None or path in tried or not path.is_file():
             continue
         tried.add(path)

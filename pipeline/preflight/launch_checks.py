@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.env import stall_floor_s, storage_patience_s
 from pipeline.errors import InputError, NotReady
 from pipeline.job.job_environment import refuse_old_environment
-from pipeline.plan.project import Project
+from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.counted import counted
 from pipeline.shared.foreign_files import not_a_checkpoint
@@ -46,8 +46,9 @@ def check_ready(sweep: Sweep, project: Project, variants: Sequence[str]) -> None
         raise NotReady("\n".join(problems))
     for name in variants:
         start = sweep.variants[name].warm_start
-        if start is not None and (project.root / start.checkpoint).is_file():
-            _refuse_non_checkpoint(project.root / start.checkpoint, start.checkpoint)
+        file = start.file(project.root) if start is not None else None
+        if file is not None and file.is_file():
+            _refuse_non_checkpoint(file, relative(file, project.root))
     altered = checksum_mismatches(sweep, project, variants)
     if altered:
         raise InputError("\n".join(altered))
@@ -58,7 +59,7 @@ def missing_checkpoints(sweep: Sweep, project: Project, variants: Sequence[str])
     sentences: dict[str, str] = {}
     for name in variants:
         start = sweep.variants[name].warm_start
-        if start is None or start.make is not None:
+        if start is None or start.checkpoint is None or start.make is not None:
             continue
         if (project.root / start.checkpoint).is_file() or start.checkpoint in sentences:
             continue
@@ -80,7 +81,7 @@ def checksum_mismatches(sweep: Sweep, project: Project, variants: Sequence[str])
     expected = {s.checkpoint: s.sha256 for s in starts if s is not None and s.sha256 is not None}
     sentences = []
     for name, digest in sorted(expected.items()):
-        path = project.root / name
+        path = project.root / str(name)
         if not path.is_file():
             continue
         with open(path, "rb") as stream:
@@ -103,10 +104,10 @@ def disk_need(sweep: Sweep | None, project: Project, variants: int) -> tuple[int
     if sweep is not None:
         files = (project.runs / sweep.name).glob("*/*/checkpoints/epoch_*.pth")
         sizes += [file.stat().st_size for file in files]
-        starts = {v.warm_start.checkpoint for v in sweep.variants.values() if v.warm_start}
+        starts = [v.warm_start.file(project.root) for v in sweep.variants.values() if v.warm_start]
         # Also the optimizer's state, momentum or two moments, and the sum of later weights.
-        weights = [project.root / name for name in starts]
-        sizes += [4 * file.stat().st_size for file in weights if file.is_file()]
+        weights = {file for file in starts if file is not None and file.is_file()}
+        sizes += [4 * file.stat().st_size for file in weights]
     if max(sizes) == 0:
         return MIN_FREE_BYTES, "the size of a checkpoint is not known yet"
     need = (3 * variants + 1) * max(sizes)

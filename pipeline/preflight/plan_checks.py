@@ -120,7 +120,8 @@ def _warm_models(
     found: dict[tuple[WarmStart, str], tuple[list[str], str | None]] = {}
     for name, variant in sweep.variants.items():
         start = variant.warm_start
-        if start is None or not (context.project.root / start.checkpoint).is_file():
+        file = start.file(context.project.root) if start is not None else None
+        if start is None or file is None or not file.is_file():
             continue
         text = configs[name].text if name in configs else None
         model = re.search(r"^model = .*?(?=^\w+ = |\Z)", text or "", re.M | re.S)
@@ -158,7 +159,7 @@ def _fit(
             "weights",
             f"{owners}{start.checkpoint}: {fit['matched_share']:.0%} of the model's weights "
             f"match, {start.min_matched:.0%} are wanted (warm_start.min_matched). Look: pcan "
-            f"checkpoint inspect {shell_word(start.checkpoint)} --sweep {sweep.name}",
+            f"checkpoint inspect {shell_word(str(start.checkpoint))} --sweep {sweep.name}",
         )
     has = answer["file"]["classes"]
     if has is not None and made["classes"] not in (None, has):

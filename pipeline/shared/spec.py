@@ -33,6 +33,8 @@ class TrialSpec:
         nproc: processes (ranks) of the job.
         device: "cuda" or "cpu".
         warm_start: `checkpoint` with its conditions.
+        stage: of a later stage, whose weights it began with: `of`, the variant; `trial`, `uid`,
+            `epoch` and `top1` of its best complete trial; `sha256` of the checkpoint.
         resume: checkpoint to go on from, relative to the run directory; None starts with epoch 1.
         judge_wait_s: seconds that rank 0 waits after an epoch for the control side's verdict.
         gates, bands: the plan's, as plain records.
@@ -73,6 +75,7 @@ class TrialSpec:
     nproc: Optional[int] = None
     device: Optional[str] = None
     warm_start: Optional[Dict[str, Any]] = None
+    stage: Optional[Dict[str, Any]] = None
     resume: Optional[str] = None
     judge_wait_s: float = 0
     gates: List[Dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -159,14 +162,14 @@ _KINDS: Dict[str, Tuple[Tuple[type, ...], str]] = {
     **dict.fromkeys(("config_hash", "recipe_hash", "resume", "created"), _TEXT),
     **dict.fromkeys(("attempt", "epochs", "seed", "nproc"), _WHOLE),
     **dict.fromkeys(("goal", "best_known", "judge_wait_s"), _NUMBER),
-    **dict.fromkeys(("values", "overrides", "branches", "warm_start", "wandb"), _TABLE),
+    **dict.fromkeys(("values", "overrides", "branches", "warm_start", "stage", "wandb"), _TABLE),
     **dict.fromkeys(("versions", "code", "gpu", "data", "loading", "imported"), _TABLE),
     **dict.fromkeys(("gates", "bands", "averaged_checks"), _LIST),
 }
-_ONLY_FOR_SOME = ("imported", "read", "averaged_checks")
+_ONLY_FOR_SOME = ("imported", "read", "averaged_checks", "stage")
 _ONLY_FOR_JOBS = (
     *("continues", "confirms", "search", "read", "averaged_checks"),
     *("branches", "seed", "config_hash", "nproc", "device"),
-    *("warm_start", "resume", "judge_wait_s", "gates", "bands", "versions", "created"),
+    *("warm_start", "stage", "resume", "judge_wait_s", "gates", "bands", "versions", "created"),
     *("code", "gpu", "data", "loading"),
 )

@@ -108,7 +108,15 @@ def eligible(sweep: Sweep, rows: Sequence[TrialRow]) -> list[TrialRow]:
 
 def best_row(sweep: Sweep, rows: Sequence[TrialRow]) -> TrialRow | None:
     """Return the winner: the best mean where trials were confirmed, else the best reading."""
-    candidates = eligible(sweep, rows)
+    return best_of(eligible(sweep, rows), rows)
+
+
+def best_of(candidates: Sequence[TrialRow], rows: Sequence[TrialRow]) -> TrialRow | None:
+    """Return the best of some complete trials, best reading first, as `best_row` chooses.
+
+    Args:
+        rows: all trials, the repetitions among them.
+    """
     done = settled(rows)
     confirmed = [row for row in candidates if row.name in done]
     if confirmed:

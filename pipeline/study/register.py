@@ -20,8 +20,9 @@ from pipeline.shared.states import Cause, Phase
 from pipeline.study.add_trial import fail_in_optuna, insert_row
 from pipeline.study.audit import META, write_meta
 from pipeline.study.db.storage import Storage
+from pipeline.study.stages import Stages
 from pipeline.study.tables import trials
-from pipeline.study.trial_rows import study_name
+from pipeline.study.trial_rows import read_board, study_name
 
 DIRECTION = "maximize"
 
@@ -31,11 +32,12 @@ class RegisteredRecipe:
     """What is registered of a variant.
 
     Args:
-        hash: digest of the resolved config, without machine facts.
+        hash: digest of the resolved config, without machine facts; None for a stage that waits
+            for an earlier one, of which no trial is enqueued yet.
         values: what the recipe has at the paths of its `space`.
     """
 
-    hash: str
+    hash: str | None
     values: Mapping[str, Any]
 
 
@@ -51,12 +53,12 @@ class Registered:
 
 
 def recipe_of(
-    variant: Variant, config_hash: str, base: Mapping[str, Any] | None = None
+    variant: Variant, config_hash: str | None, base: Mapping[str, Any] | None = None
 ) -> RegisteredRecipe:
     """Return a variant's recipe.
 
     Args:
-        config_hash: digest of the variant's resolved config.
+        config_hash: digest of the variant's resolved config; of a stage see `Stages.recipes`.
         base: values of the resolved config by path, for searched paths the recipe leaves alone.
     """
     values = {}
@@ -93,7 +95,8 @@ def register_all(sweep: Sweep, storage: Storage, hashes: Mapping[str, str]) -> l
     Args:
         hashes: digest of each variant's resolved config.
     """
-    recipes = {name: recipe_of(variant, hashes[name]) for name, variant in sweep.variants.items()}
+    present = Stages(sweep, read_board(sweep.name, storage), hashes).recipes()
+    recipes = {name: recipe_of(one, present.get(name)) for name, one in sweep.variants.items()}
     return register(sweep, storage, recipes)
 
 
@@ -124,11 +127,11 @@ def _register_one(
         study_id = stored._study_id
         before = stored.user_attrs.get(META, {})
         _check_same(sweep, name, before, stored)
-    now = _facts(sweep, variant, recipe)
+    now = _facts(sweep, variant, recipe, before)
     changed = tuple(
         key for key in now if key not in ("recipe_hash", "metric") and before.get(key) != now[key]
     )
-    new_recipe = before.get("recipe_hash") != recipe.hash
+    new_recipe = recipe.hash is not None and before.get("recipe_hash") != recipe.hash
     if new_recipe:
         _enqueue(sweep, variant, recipe, storage, study_id)
     if new_recipe or changed:
@@ -141,16 +144,18 @@ def _register_one(
         variant=variant,
         study=name,
         created=created,
-        new_recipe=new_recipe and not created,
+        new_recipe=new_recipe and before.get("recipe_hash") is not None,
         changed=() if created else changed,
     )
 
 
-def _facts(sweep: Sweep, variant: str, recipe: RegisteredRecipe) -> dict[str, Any]:
+def _facts(
+    sweep: Sweep, variant: str, recipe: RegisteredRecipe, before: Mapping[str, Any]
+) -> dict[str, Any]:
     v = sweep.variants[variant]
     return {
         "metric": sweep.objective.metric,
-        "recipe_hash": recipe.hash,
+        "recipe_hash": recipe.hash or before.get("recipe_hash"),
         "plan": v.plan,
         "gates": [gate.record() for gate in v.gates],
         "bands": [{**band.model_dump(), "top1": list(band.top1)} for band in v.bands],

@@ -1,11 +1,18 @@
 """The ladder of the shipped plan, as the plan's fallbacks read."""
 
+from pathlib import Path
+
 import pytest
 
+from pipeline.plan.cost import worst_case_epochs
 from pipeline.plan.judge import Rules, judge_all
 from pipeline.plan.ladder import VariantOutcome, next_variant, walk
+from pipeline.plan.lint.lint_finding import LintContext
+from pipeline.plan.lint.runner import lint
+from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.measurement import Measurement
+from pipeline.shared.states import State
 
 
 def ended(plan: Sweep, variant: str, *top1: float) -> VariantOutcome:
@@ -62,3 +69,38 @@ def test_all_pruned_leaves_nothing(plan: Sweep) -> None:
 def test_legacy_is_in_no_rule(plan: Sweep) -> None:
     assert not plan.variants["legacy"].in_ladder
     assert all("legacy" not in rule.next for rule in plan.ladder.after)
+
+
+STAGES = """
+variants:
+  first: {set: {train_cfg.max_epochs: 4}}
+  fine: {like: first, warm_start: {best_of: first}}
+  low: {like: first, warm_start: {best_of: fine}}
+ladder:
+  start: first
+  after: [{complete: first, next: [fine]}, {complete: fine, next: [low]}]
+"""
+
+
+def staged(folder: Path, text: str = STAGES) -> Sweep:
+    (folder / "s.yaml").write_text(f"name: s\nconfig: c.py\nobjective: {{metric: m}}\n{text}")
+    return read_sweep(folder / "s.yaml", folder)
+
+
+def test_a_completed_stage_leads_to_the_next_and_the_last_ends_the_ladder(tmp_path: Path) -> None:
+    complete = VariantOutcome(state=State.COMPLETE)
+    sweep = staged(tmp_path)
+    assert walk(sweep, {"first": complete}).variant == "fine"
+    assert walk(sweep, {"first": complete, "fine": complete}).path == ("first", "fine", "low")
+    ended = walk(sweep, dict.fromkeys(("first", "fine", "low"), complete))
+    assert ended.variant is None and ended.why == "low is complete, which ends the ladder"
+    stopped = VariantOutcome(state=State.PRUNED, verdict={"epoch": 1, "top1": 0.1})
+    assert walk(sweep, {"first": stopped}).variant is None
+    assert worst_case_epochs(sweep, {}) == 12
+
+
+def test_lint_says_where_the_ladder_reaches_a_stage_too_early(tmp_path: Path) -> None:
+    swapped = STAGES.replace("complete: first, next: [fine]", "cause: nan, next: [low]")
+    found = lint(LintContext(sweep=staged(tmp_path, swapped)))
+    assert {"stage_before_its_start", "rule_unreachable"} <= {one.id for one in found}
+    assert not [f for f in lint(LintContext(sweep=staged(tmp_path))) if f.severity != "note"]

@@ -40,7 +40,11 @@ def overlapping_rules(plan: LintContext) -> Iterator[LintFinding]:
 def repeated_rules(plan: LintContext) -> Iterator[LintFinding]:
     """The same condition twice: the second never matches."""
     for i, j, first, second in _pairs(plan.sweep):
-        same = (first.rule, first.cause) == (second.rule, second.cause)
+        same = (first.rule, first.cause, first.complete) == (
+            second.rule,
+            second.cause,
+            second.complete,
+        )
         if not same or first.below is not None or first.epoch != second.epoch:
             continue
         if second.below is not None:

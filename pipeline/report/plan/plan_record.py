@@ -118,6 +118,7 @@ def _variant_record(view: VariantView) -> dict[str, Any]:
         "name": view.variant.name,
         "plan": view.variant.plan,
         "in_ladder": view.variant.in_ladder,
+        "starts_from": view.variant.starts_from,
         "epochs": view.epochs,
         "compared_with": view.compared_with,
         "changes": [dataclasses.asdict(c) for c in view.changes or ()],
@@ -186,6 +187,7 @@ def _applies_to(sweep: Sweep, rule: LadderRule) -> list[str]:
         name
         for name, variant in sweep.variants.items()
         if name in named
+        and rule.complete in (None, name)
         and (
             rule.epoch is None or any(g.can_prune and g.epoch == rule.epoch for g in variant.gates)
         )

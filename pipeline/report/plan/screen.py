@@ -49,6 +49,9 @@ def _ladder(view: PlanView) -> Iterator[str]:
     for i, rule in enumerate(rules):
         branch = "└" if i == len(rules) - 1 else "├"
         yield f"{branch}─ {rule.condition()}: then {', else '.join(rule.next)}"
+    for v in view.variants:
+        if v.variant.starts_from is not None:
+            yield f"Stage: {v.variant.name} starts from the best of {v.variant.starts_from}"
     rest = [v.variant.name for v in view.variants if not v.variant.in_ladder]
     if rest:
         yield f"Not in the ladder: {', '.join(rest)}"

@@ -115,6 +115,8 @@ def _start(variant: Variant) -> str:
     if start is None:
         return "random weights (or what the base config loads)"
     expect = f", validated {percent(start.expect)}" if start.expect is not None else ""
+    if start.best_of is not None:
+        return f"the best complete trial of {start.best_of}{expect}"
     return f"{start.checkpoint}{expect}"
 
 

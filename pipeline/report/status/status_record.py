@@ -19,6 +19,7 @@ from pipeline.study.best import Confirmation, best_row, settled
 from pipeline.study.db.storage import Storage
 from pipeline.study.owner import shown_host
 from pipeline.study.search_outlook import outlooks
+from pipeline.study.stages import Stages
 from pipeline.study.trial_rows import TrialRow, read_board, study_name
 from pipeline.track.sync_state import untracked, wandb_state
 
@@ -68,7 +69,17 @@ def courses(record: Mapping[str, Any], root: Path) -> dict[str, list[float | Non
 
 def status_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what `status --csv` prints: a row a trial, figures as in the record."""
-    lists = ("verdicts", "next_gate", "search", "imported", "chosen", "wandb", "job", "phase")
+    lists = (
+        "verdicts",
+        "next_gate",
+        "search",
+        "imported",
+        "chosen",
+        "wandb",
+        "job",
+        "phase",
+        "stage",
+    )
     return [
         {
             "trial": f"{study['variant']}/{trial['number']}",
@@ -83,22 +94,34 @@ def status_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _studies(sweep: Sweep, project: Project, rows: Sequence[TrialRow]) -> list[dict[str, Any]]:
     folders = _RunDirs(project.root)
+    stages = Stages(sweep, rows)
+    waiting, old = stages.waiting(), stages.old()
     retries = _retries(sweep, rows)
     trials: dict[str, list[dict[str, Any]]] = {name: [] for name in sweep.variants}
     for row in rows:
         of_variant = trials.setdefault(row.variant, [])
         if not row.superseded:
             record = _trial(row, sweep, project, folders.has(row.run_dir))
-            of_variant.append({**record, "retry": retries.get(row.name)})
+            stage = _stage(row, old.get(row.name))
+            of_variant.append({**record, "stage": stage, "retry": retries.get(row.name)})
     return [
         {
             "variant": name,
             "study": study_name(sweep, name),
             "plan": sweep.variants[name].plan if name in sweep.variants else None,
+            "waits": waiting.get(name),
             "trials": records,
         }
         for name, records in trials.items()
     ]
+
+
+def _stage(row: TrialRow, old: str | None) -> dict[str, Any] | None:
+    """Return what a trial of a later stage began with, and why it is old if it is."""
+    began = row.facts.get("stage")
+    if not began:
+        return None
+    return {**{key: began.get(key) for key in ("of", "trial", "epoch", "top1")}, "old": old}
 
 
 def _retries(sweep: Sweep, rows: Sequence[TrialRow]) -> dict[str, str]:

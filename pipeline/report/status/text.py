@@ -54,7 +54,7 @@ def status_lines(
         if not study["trials"]:
             nothing = dict.fromkeys((*(name for name, _, _ in COLUMNS), "note"), "")
             name = {"trial": study["variant"], "plan": study["plan"] or "", "state": "-"}
-            rows.append({**nothing, **name, "style": "dim"})
+            rows.append({**nothing, **name, "note": study.get("waits") or "", "style": "dim"})
     return list(layout(rows, COLUMNS, width))
 
 
@@ -132,6 +132,16 @@ def label_lines(record: Mapping[str, Any]) -> list[str]:
         for study in record["studies"]
         for trial in study["trials"]
         if (found := trial.get("label_mismatch"))
+    ]
+
+
+def stage_lines(record: Mapping[str, Any]) -> list[str]:
+    """Return a line for each trial of a later stage that is old, with what trains it again."""
+    return [
+        trial["stage"]["old"]
+        for study in record["studies"]
+        for trial in study["trials"]
+        if (trial.get("stage") or {}).get("old")
     ]
 
 
@@ -217,6 +227,9 @@ def _origin(trial: Mapping[str, Any]) -> list[str]:
         parts.append(f"exported by choice of {last['by']}, {last['time']}")
     if trial["run_dir_host"]:
         parts.append(f"on {trial['run_dir_host']}")
+    if trial.get("stage"):
+        old = ", old" if trial["stage"]["old"] else ""
+        parts.append(f"began with {trial['stage']['trial']}{old}")
     if trial["continues"]:
         parts.append(f"continues {trial['continues']}")
     return parts

@@ -1,0 +1,97 @@
+"""The weights a trial starts from: a file, or the best checkpoint of an earlier stage."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import NotReady
+from pipeline.launch.context import LaunchContext
+from pipeline.launch.trial_lease import TrialLease
+from pipeline.plan.ladder import retry_command
+from pipeline.plan.project import Project, relative
+from pipeline.plan.sweep import Sweep
+from pipeline.shared.files import read_json
+from pipeline.shared.rundir import RunDir
+from pipeline.study.stages import Stages
+from pipeline.study.trial_rows import TrialRow
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageStart:
+    """The trial that a later stage starts from.
+
+    Args:
+        facts: what its record keeps of that trial; see `TrialSpec.stage`.
+    """
+
+    checkpoint: Path
+    facts: Mapping[str, Any]
+
+
+def stage_start(context: LaunchContext, lease: TrialLease) -> StageStart | None:
+    """Return what a claimed trial of a later stage starts from, None for any other trial.
+
+    Raises:
+        NotReady: there is no such trial, or its checkpoint is not here.
+    """
+    earlier = context.sweep.variants[lease.variant].starts_from
+    if earlier is None:
+        return None
+    if context.storage is None:
+        raise NotReady(
+            f"{lease.variant} starts from the best trial of {earlier}, and pcan train has no "
+            f"trials to choose from. Run it in the sweep: "
+            f"{retry_command(context.sweep.name, lease.variant)}"
+        )
+    stages = Stages(context.sweep, context.rows(), context.resolution.hashes)
+    row = stages.chosen(lease.variant, lease.previous["recipe_hash"])
+    if row is None:
+        raise NotReady(stages.waiting()[lease.variant])
+    file = best_checkpoint(context.project, context.sweep, row)
+    with open(file, "rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    facts = {
+        "of": earlier,
+        "trial": row.name,
+        "uid": row.uid,
+        "epoch": row.best_epoch,
+        "top1": row.best_top1,
+        "sha256": digest,
+    }
+    return StageStart(checkpoint=file, facts=facts)
+
+
+def best_checkpoint(project: Project, sweep: Sweep, row: TrialRow) -> Path:
+    """Return the best checkpoint of a complete trial that others start from.
+
+    Raises:
+        NotReady: it is gone, or lies on another host.
+    """
+    rundir = RunDir(project.root / str(row.run_dir))
+    name = (read_json(rundir.outcome) or {}).get("checkpoint")
+    if name is not None and (rundir.root / name).is_file():
+        return rundir.root / str(name)
+    host = row.remote_host(project.root)
+    if host is not None:
+        raise NotReady(
+            f"{row.name}, whose weights others start from, lies on {host}. Launch there, or let "
+            "both hosts see one project folder."
+        )
+    raise NotReady(
+        f"{row.name} made the starting weights, but its best checkpoint is gone from "
+        f"{relative(rundir.checkpoints, project.root)}. Put it back, or train it again with "
+        f"another seed in {sweep.shown_path}: {retry_command(sweep.name, row.variant)}"
+    )
+
+
+def warm_start_record(
+    project: Project, sweep: Sweep, variant: str, stage: StageStart | None
+) -> dict[str, Any] | None:
+    """Return what a trial's specification says of its starting weights, None without any."""
+    start = sweep.variants[variant].warm_start
+    if start is None:
+        return None
+    file = stage.checkpoint if stage is not None else start.file(project.root)
+    return {**start.model_dump(exclude={"best_of"}), "checkpoint": str(file)}
