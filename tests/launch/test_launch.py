@@ -53,6 +53,7 @@ def test_a_failed_gate_is_followed_by_the_fallback_and_the_winner_is_exported(pr
 
 
 def test_two_launches_together_run_every_trial_once(project) -> None:
+    project.ranks = 1
     project.sweep(BASELINE.replace("0.4,", "0.6,") + BETTER + BETTER.replace("better", "other"))
     words = project.launch_words("--policy", "all")
     both = [project.start(*words), project.start(*words)]
@@ -105,6 +106,7 @@ def commit_all(root) -> None:
 
 def test_each_attempt_keeps_the_code_it_ran_with(project) -> None:
     """The export names the code of the attempt that measured the best epoch."""
+    project.ranks = 1
     project.sweep(BASELINE.replace("0.4,", "0.6,"))
     commit_all(project.root)
     (project.root / "jobs" / "new.py").write_text("x = 1\n")
