@@ -147,12 +147,12 @@ def _everything_missing(
     """After the first thing that this machine lacks, say all others that `pcan doctor` finds.
 
     The first is printed at once: looking for the others builds each model, which takes a while.
-    Only before the first job: later the launch has shown that the machine is ready.
+    Only before the first trial: later the launch has shown that the machine is ready.
     """
     try:
         yield
     except NotReady as error:
-        if terminal.started or given.get("on", "local") != "local" or given.get("in_job"):
+        if terminal.checked or given.get("on", "local") != "local" or given.get("in_job"):
             raise
         from pipeline.preflight.finding import CheckContext
         from pipeline.preflight.machine_overrides import parse_sets
