@@ -86,6 +86,8 @@ def _build(text: str, data: Optional[Dict[str, Any]] = None) -> Any:
     """Build a config's model; raise ToolError with CONFIG in place of the file."""
 
     def read_packs(cfg: Any) -> None:
+        if data is None:
+            return  # the import alone brings MMAction2's whole sample chain and scipy
         from pipeline.train.transforms import use_spec
 
         use_spec(cfg, data)
