@@ -76,7 +76,7 @@ def check_storage(project) -> None:
         ((meta,),) = db.execute("SELECT value_json FROM study_user_attributes WHERE key='pcan'")
     assert json.loads(attrs["continues"]) == "baseline/0"
     assert json.loads(attrs["overruled"])[0]["rule"] == "epoch 1 floor"
-    (jump,) = json.loads(meta)["history"]
+    jump, *_ = json.loads(meta)["history"]
     assert jump["chosen"] == "launch --variant" and jump["by"]
 
 

@@ -12,7 +12,6 @@ CONFIRM = ("sweep", "best", "tiny", "--device", "cpu", "--wandb", "disabled", "-
 
 
 def test_the_best_are_repeated_on_new_seeds_and_the_mean_decides(project) -> None:
-    project.ranks = 1
     project.sweep(VARIANTS)
     assert project.launch("--policy", "all").returncode == 0
     told = project.run(*CONFIRM, "2", "--seeds", "1", "--dry-run")
