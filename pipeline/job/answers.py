@@ -19,7 +19,7 @@ from pipeline.shared.files import make_private, read_json, write_json
 from pipeline.shared.read_record import unchanged
 
 #: Increased when the tools' answers change their form.
-FORM = 7
+FORM = 8
 #: Variables that a shell, a terminal, a session or a scheduler sets, each time to something else.
 SESSION = frozenset(
     "_ PWD OLDPWD SHLVL TERM COLORTERM TERM_PROGRAM TERM_PROGRAM_VERSION TERM_SESSION_ID COLUMNS "

@@ -64,7 +64,7 @@ def resolve_variants(sweep: Sweep, project: Project) -> Resolution:
         InputError: the base config cannot be read.
     """
     sets = {name: dict(variant.set) for name, variant in sweep.variants.items()}
-    return resolve(sweep, project, sets)
+    return resolve(sweep, project, sets, speed=sweep.job.speed.named())
 
 
 def resolve(
@@ -72,17 +72,21 @@ def resolve(
     project: Project,
     sets: Mapping[str, Mapping[str, Any]],
     given: Sequence[str] = (),
+    speed: Mapping[str, Any] | None = None,
 ) -> Resolution:
     """Resolve the base config with each named set of overrides; see `resolve_variants`.
 
     Args:
         given: paths that come from `--set`, for the message about one the config lacks.
+        speed: the plan's `job.speed`, or a trial's own; what of it changes numbers goes into the
+            configs.
     """
     config = _config_file(sweep, project)
     request = {
         "config": str(config),
         "sets": [{"name": n, "overrides": dict(o)} for n, o in sets.items()],
         "code_root": sweep.job.code_root,
+        "speed": dict(speed or {}),
     }
     kept = AnswerCache(sweep, project)
     answer = kept.find("resolve_config", request)
@@ -91,6 +95,8 @@ def resolve(
         kept.keep("resolve_config", request, answer, answer.pop("sources"))
     for result in answer["results"]:
         _refuse_missing(sweep, result, given)
+        if result["speed_problem"]:
+            raise SweepFileError(f"{sweep.where('job', 'speed')}: {result['speed_problem']}")
     return Resolution(
         base=answer["base"],
         configs={r["name"]: _config(r) for r in answer["results"]},
@@ -180,8 +186,9 @@ def rehearse_configs(
         NotReady: the child could not be run.
     """
     known = _ProbeAnswers(sweep, project)
+    speed = [sweep.job.speed.used()] if sweep.job.speed.used() else []
     for name, config in configs.items():
-        known.look("results", name, config.text)
+        known.look("results", name, config.text, *speed)
     for name, (text, files) in placed.items():
         read = [_stamp(file) for file in files]
         known.look("rehearsals", name, text, read, sweep.job.gpus, dict(data or {}))
@@ -243,6 +250,7 @@ class _ProbeAnswers:
             "rehearse": texts["rehearsals"],
             "ranks": job.gpus,
             "data": data,
+            "speed": job.speed.used(),
         }
         found = run_tool("probe", request, job, self._project.root)
         for part, name in asked:

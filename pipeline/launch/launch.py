@@ -23,7 +23,7 @@ from pipeline.launch.stop_requests import StopRequests
 from pipeline.plan.config_checks import ignored_settings
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
-from pipeline.preflight.launch_checks import check_ready
+from pipeline.preflight.launch_checks import check_ready, refuse_float16
 from pipeline.preflight.machine_limits import machine_limits
 from pipeline.preflight.machine_overrides import data_root
 from pipeline.preflight.model_probe import DataPlacement, probe_models
@@ -94,7 +94,7 @@ def launch(
         context, budget = start_search(context, budget, reporter)
     folder = request.make_folder()
     if enclosing is None:
-        write_pidfile(folder, request.command)
+        write_pidfile(folder, request.command, request.sweep.path)
     stops = _stop_requests(request, folder, enclosing)
     controller = LaunchController(context, stops, reporter, wait, budget, enclosing)
     with report_error(reporter), stops.signal_handlers():
@@ -184,6 +184,8 @@ def preflight(
         for line in limits.likely:
             note(line)
     resolution = resolve_and_check(sweep, project)
+    wanted = {name: resolution.configs[name] for name in variants if name in resolution.configs}
+    refuse_float16(sweep, wanted, slots[0].device if slots else "")
     for line in ignored_settings(sweep, {name: c.facts for name, c in resolution.configs.items()}):
         note(line)
     placement = DataPlacement(root=root, sets=request.sets)

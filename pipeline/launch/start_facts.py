@@ -59,6 +59,7 @@ def start_line(spec: TrialSpec) -> dict[str, Any]:
         "code": spec.code,
         "versions": spec.versions,
         "gpu": spec.gpu,
+        **({"speed": spec.speed} if spec.speed else {}),
         "data": {
             **{key: data[key] for key in ("store", "digest") if data.get(key)},
             **(data.get("sha256") or {}),

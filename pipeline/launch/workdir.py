@@ -31,7 +31,7 @@ from pipeline.shared.files import (
     write_text,
 )
 from pipeline.shared.rundir import RunDir
-from pipeline.shared.spec import TrialSpec
+from pipeline.shared.spec import USUAL_PRECISION, TrialSpec
 from pipeline.shared.states import Phase
 from pipeline.study.lease import Lease
 from pipeline.study.owner import shown_host, this_host
@@ -42,10 +42,12 @@ TAKEOVER_WAIT_S = 3.0
 #: Longest time the job waits after an epoch for its verdict.
 JUDGE_WAIT_S = 10
 
+#: Settings of `job.speed` that are part of the config.
+IN_RECIPE = ("amp", "tf32")
 #: Of a trial's spec, what the storage keeps as well.
 _STORED = (
     *("epochs", "seed", "data", "wandb", "device", "nproc"),
-    *("continues", "confirms", "imported", "search", "read", "stage"),
+    *("continues", "confirms", "imported", "search", "read", "stage", "precision"),
 )
 
 
@@ -109,7 +111,9 @@ def _trial_configs(context: LaunchContext, lease: TrialLease) -> TrialConfigs:
         return TrialConfigs(pure=pure, placed=pure)
     recipe = {**variant.set, **drawn, **_coupled_rates(context, lease.variant, drawn)}
     sets = {"pure": recipe, "placed": {**recipe, **machine}}
-    configs = resolve(context.sweep, context.project, sets, given=tuple(machine)).configs
+    speed = context.sweep.job.speed.named()
+    given = tuple(machine)
+    configs = resolve(context.sweep, context.project, sets, given, speed).configs
     return TrialConfigs(pure=configs["pure"], placed=configs["placed"])
 
 
@@ -206,6 +210,8 @@ def _spec(
             "slots": place.slots,
             "named": sorted({*place.named, *variant.set, *lease.params}),
         },
+        speed=sweep.job.speed.used() or None,
+        precision=recorded_precision(pure.facts.get("precision")),
     )
 
 
@@ -221,12 +227,26 @@ def _carry_over(spec: TrialSpec, before: TrialSpec, kept: bool) -> TrialSpec:
         confirms=before.confirms,
         overrides=before.overrides if kept else spec.overrides,
         config_hash=before.config_hash if kept else spec.config_hash,
+        precision=before.precision if kept else spec.precision,
+        speed=_carried_speed(spec, before) if kept else spec.speed,
         seed=before.seed if before.seed is not None else spec.seed,
         created=before.created or spec.created,
         others=before.others,
         warm_start=before.warm_start if before.stage else spec.warm_start,
         stage=before.stage or spec.stage,
     )
+
+
+def recorded_precision(precision: str | None) -> str | None:
+    """Return a config's precision as a specification holds it: the usual one is left out."""
+    return None if precision == USUAL_PRECISION else precision
+
+
+def _carried_speed(spec: TrialSpec, before: TrialSpec) -> dict[str, Any] | None:
+    """Return the settings of a start whose recorded config is run again: that has its own."""
+    now, then = spec.speed or {}, before.speed or {}
+    kept = {key: value for key, value in then.items() if key in IN_RECIPE}
+    return {**{k: v for k, v in now.items() if k not in IN_RECIPE}, **kept} or None
 
 
 def spec_facts(spec: TrialSpec) -> dict[str, Any]:

@@ -111,7 +111,8 @@ def _prepare(
     spec = run.read_spec() or TrialSpec()
     again.checkpoints.mkdir()
     shutil.copy(run.config, again.config)
-    config = resolve(sweep, project, {"rerun": spec.overrides}).configs["rerun"]
+    sets = {"rerun": spec.overrides}
+    config = resolve(sweep, project, sets, speed=spec.speed).configs["rerun"]
     placed = dataclasses.replace(config, text=run.config.read_text())
     spec = dataclasses.replace(
         spec,

@@ -43,6 +43,28 @@ class Objective(Strict):
     best_known: Fraction | None = None
 
 
+class Speed(Strict):
+    """What makes a job faster, all off (docs/speed.md); false leaves the config's own say.
+
+    `amp` and `tf32` change the arithmetic and belong to the recipe. The others change the order
+    of sums at most: they come with a start, as the kind of GPU does.
+    """
+
+    amp: Literal["bf16", "fp16"] | None = None
+    channels_last: bool = False
+    compile: bool = False
+    tf32: bool = False
+    cudnn_benchmark: bool = False
+
+    def named(self) -> dict[str, Any]:
+        """Return what the file says, also that something is off."""
+        return self.model_dump(exclude_unset=True)
+
+    def used(self) -> dict[str, Any]:
+        """Return what is on."""
+        return {name: value for name, value in self.model_dump().items() if value}
+
+
 class JobSettings(Strict):
     """How one trial's job is run."""
 
@@ -53,6 +75,7 @@ class JobSettings(Strict):
     stop_grace_s: Positive = 120.0
     max_hours: Positive | None = None
     retry: Retries = {}
+    speed: Speed = Speed()
 
 
 class WarmStart(Strict):

@@ -5,12 +5,13 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.env import stall_floor_s, storage_patience_s
 from pipeline.errors import InputError, NotReady
 from pipeline.job.job_environment import refuse_old_environment
+from pipeline.job.resolve import ResolvedConfig
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.counted import counted
@@ -52,6 +53,20 @@ def check_ready(sweep: Sweep, project: Project, variants: Sequence[str]) -> None
     altered = checksum_mismatches(sweep, project, variants)
     if altered:
         raise InputError("\n".join(altered))
+
+
+def refuse_float16(sweep: Sweep, configs: Mapping[str, ResolvedConfig], device: str) -> None:
+    """Refuse half precision in float16 on the CPU, which computes in bfloat16 only.
+
+    Raises:
+        NotReady: with the variants that ask for it.
+    """
+    asking = [n for n, c in configs.items() if "fp16" in str(c.facts.get("precision"))]
+    if device == "cpu" and asking:
+        asks = f"{sweep.where('job', 'speed', 'amp')}: amp is fp16"
+        if sweep.job.speed.amp is None:
+            asks = f"The config's optim_wrapper ({', '.join(asking)}) computes in float16"
+        raise NotReady(f"{asks}, which needs a GPU. Launch on one, or on the CPU with amp: bf16.")
 
 
 def missing_checkpoints(sweep: Sweep, project: Project, variants: Sequence[str]) -> list[str]:

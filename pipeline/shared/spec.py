@@ -10,6 +10,8 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 from pipeline.shared.files import FormatError, check_schema
 
 SCHEMA = 1
+#: What a trial is trained in whose record says nothing else.
+USUAL_PRECISION = "fp32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +50,8 @@ class TrialSpec:
         loading: `slots`, jobs that share the machine, and `named`, config paths set by the user.
         code: of this start, `project` and `code_root`: commit, branch, whether dirty, the diff.
         gpu: `names` and `driver` of the job's GPUs; None on the CPU.
+        speed: what of the plan's `job.speed` is on.
+        precision: that the config trains in, such as "bf16"; None is "fp32".
         imported: the log that an imported run is known from.
         others: keys of other versions, kept as they are.
     """
@@ -87,6 +91,8 @@ class TrialSpec:
     loading: Optional[Dict[str, Any]] = None
     code: Optional[Dict[str, Any]] = None
     gpu: Optional[Dict[str, Any]] = None
+    speed: Optional[Dict[str, Any]] = None
+    precision: Optional[str] = None
     read: Optional[str] = None
     averaged_checks: List[int] = dataclasses.field(default_factory=list)
     imported: Optional[Dict[str, Any]] = None
@@ -159,17 +165,18 @@ _KINDS: Dict[str, Tuple[Tuple[type, ...], str]] = {
     "number": ((int, str), "a number or a name"),
     **dict.fromkeys(("sweep", "variant", "study", "plan", "trial"), _TEXT),
     **dict.fromkeys(("continues", "confirms", "search", "read", "metric", "device"), _TEXT),
-    **dict.fromkeys(("config_hash", "recipe_hash", "resume", "created"), _TEXT),
+    **dict.fromkeys(("config_hash", "recipe_hash", "resume", "created", "precision"), _TEXT),
     **dict.fromkeys(("attempt", "epochs", "seed", "nproc"), _WHOLE),
     **dict.fromkeys(("goal", "best_known", "judge_wait_s"), _NUMBER),
     **dict.fromkeys(("values", "overrides", "branches", "warm_start", "stage", "wandb"), _TABLE),
     **dict.fromkeys(("versions", "code", "gpu", "data", "loading", "imported"), _TABLE),
+    "speed": _TABLE,
     **dict.fromkeys(("gates", "bands", "averaged_checks"), _LIST),
 }
-_ONLY_FOR_SOME = ("imported", "read", "averaged_checks", "stage")
+_ONLY_FOR_SOME = ("imported", "read", "averaged_checks", "stage", "speed", "precision")
 _ONLY_FOR_JOBS = (
     *("continues", "confirms", "search", "read", "averaged_checks"),
     *("branches", "seed", "config_hash", "nproc", "device"),
     *("warm_start", "stage", "resume", "judge_wait_s", "gates", "bands", "versions", "created"),
-    *("code", "gpu", "data", "loading"),
+    *("code", "gpu", "data", "loading", "speed", "precision"),
 )

@@ -93,4 +93,5 @@ def _facts(record: Record) -> Dict[str, str]:
     codes = {f"the code of {name}": text for name, text in shown_codes(record.get("code")).items()}
     versions = {str(k): str(v) for k, v in (record.get("versions") or {}).items()}
     data = {f"data {k}": str(v)[:8] for k, v in (record.get("data") or {}).items()}
-    return {**codes, **versions, "the GPU": shown_gpu(record.get("gpu")), **data}
+    speed = {f"job.speed.{k}": str(v) for k, v in (record.get("speed") or {}).items()}
+    return {**codes, **versions, "the GPU": shown_gpu(record.get("gpu")), **data, **speed}

@@ -30,10 +30,10 @@ class LossGuardHook(Hook):
     def __init__(self) -> None:
         self.lr: Optional[float] = None
         self._sums: Dict[str, float] = {}
-        self._count = 0
+        self._counts: Dict[str, int] = {}
 
     def before_train_epoch(self, _runner: Any) -> None:
-        self._sums, self._count = {}, 0
+        self._sums, self._counts = {}, {}
 
     def before_train_iter(self, runner: Any, batch_idx: int, **_: Any) -> None:
         if batch_idx == 0:
@@ -54,12 +54,14 @@ class LossGuardHook(Hook):
                 f"{batch_idx + 1}, at lr {current_lr(runner):.4g} ({terms}).",
             )
         for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._count += 1
+            # Where a step overflows, float16's loss scaler leaves it out: no norm of a step.
+            if math.isfinite(value):
+                self._sums[name] = self._sums.get(name, 0.0) + value
+                self._counts[name] = self._counts.get(name, 0) + 1
 
     def means(self) -> Dict[str, float]:
         """Return the mean of every loss term over this epoch, on this rank."""
-        return {name: value / self._count for name, value in self._sums.items()}
+        return {name: value / self._counts[name] for name, value in self._sums.items()}
 
 
 class ProgressHook(Hook):

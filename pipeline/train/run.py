@@ -5,7 +5,6 @@ import os
 from typing import Any, Dict, Optional
 
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
-from mmengine.runner import Runner
 
 from pipeline.shared.files import append_line, read_json, write_json
 from pipeline.shared.measurement import Measurement
@@ -20,11 +19,12 @@ from pipeline.train.named_samples import name_samples
 from pipeline.train.outcome import JobFailure, Stage, write_outcome
 from pipeline.train.runner_config import job_config
 from pipeline.train.seeding import LoaderSeeds
+from pipeline.train.speed import SpeedRunner
 
 log = logging.getLogger(__name__)
 
 
-class JobRunner(Runner):
+class JobRunner(SpeedRunner):
     """MMEngine's Runner, but for where its starting state comes from."""
 
     rundir: RunDir

@@ -17,6 +17,7 @@ from pipeline.train.compat import prepare_mmaction, read_plain_pickles
 from pipeline.train.fit_loaders import fit_loaders
 from pipeline.train.left_out import kind_of, split_hooks
 from pipeline.train.outcome import JobFailure
+from pipeline.train.speed import set_speed
 
 log = logging.getLogger(__name__)
 NEEDED = (
@@ -41,6 +42,7 @@ def job_config(rundir: RunDir, spec: TrialSpec, distributed: bool) -> Config:
         raise JobFailure(Cause.BAD_CONFIG, f"{rundir.config} cannot be loaded: {error}") from error
     check(config)
     read_from_store(config, spec)
+    set_speed(config, spec)
     for line in fit_loaders(config, spec):
         log.info(line)
     config.work_dir = str(rundir.root / "mmengine")

@@ -155,6 +155,19 @@ class TinyModel(BaseModel):
         return 1.0
 
 
+@MODELS.register_module()
+class TinyVideoModel(TinyModel):
+    """TinyModel whose trunk is made of 3-D convolutions, as those of videos are."""
+
+    def __init__(self, features=8, width=16, **others):
+        super().__init__(features, width, **others)
+        self.trunk = nn.Sequential(
+            nn.Unflatten(1, (1, 2, 2, 2)),
+            *(nn.Conv3d(1, width, 3, padding=1), nn.BatchNorm3d(width), nn.ReLU()),
+            *(nn.Conv3d(width, width, 2), nn.Flatten(), nn.ReLU(), nn.Dropout(0.2)),
+        )
+
+
 @METRICS.register_module()
 class TinyMetric(BaseMetric):
     """Top-1 as the model has it, or as dictated.

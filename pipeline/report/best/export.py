@@ -30,7 +30,7 @@ from pipeline.report.best.winner import Winner
 from pipeline.report.stats.readings import clips_of, reading_error, same_store, store_of
 from pipeline.shared.files import timestamp
 from pipeline.shared.rundir import RunDir
-from pipeline.shared.spec import TrialSpec
+from pipeline.shared.spec import USUAL_PRECISION, TrialSpec
 from pipeline.shared.start_record import changes, code_of_attempt, start_of
 from pipeline.study.trial_rows import TrialRow
 
@@ -96,7 +96,8 @@ def export(
     try:
         model = writer or _Checkpoint(sweep, project, source)
         # Resolved again, without what belongs to this machine.
-        resolved = resolve(sweep, project, {"export": source.spec.overrides}).configs["export"]
+        sets, speed = {"export": source.spec.overrides}, source.spec.speed
+        resolved = resolve(sweep, project, sets, speed=speed).configs["export"]
         text, digest = model.write(resolved.text, fresh / WEIGHTS)
         config = _exported(sweep, project, winner, source, text)
         (fresh / CONFIG).write_text(config.text)
@@ -261,12 +262,13 @@ def _result(sweep: Sweep, project: Project, winner: Winner, source: _Source) -> 
 
 def _other(other: TrialRow, row: TrialRow) -> dict[str, Any]:
     stores = [store_of(one.facts.get("data")) for one in (other, row)]
+    same_precision = other.facts.get("precision") == row.facts.get("precision")
     return {
         "trial": other.name,
         "state": other.state,
         "top1": other.best_top1,
         "reason": other.reason,
-        "comparable": same_store(*stores),
+        "comparable": same_store(*stores) and same_precision,
         "confirms": other.confirms,
         "imported": other.imported,
     }
@@ -287,6 +289,8 @@ def _circumstances(project: Project, source: _Source, config: ResolvedConfig) ->
         "code": code,
         "git_commit": (code.get("project") or {}).get("commit"),
         "gpu": start.get("gpu"),
+        "precision": spec.precision or USUAL_PRECISION,
+        "speed": start.get("speed") or {},
         "changed": changes(starts),
         "dataset": _dataset(spec, config),
         "data": {**(spec.data or {}), "root": None, "sha256": _digests(project, source, config)},

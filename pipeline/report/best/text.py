@@ -13,6 +13,7 @@ from pipeline.report.stats.readings import Reading, read_best
 from pipeline.report.stats.repetitions import confirmation_text
 from pipeline.report.stats.winner_bias import CHOSEN_BY_HAND, CHOSEN_BY_MEAN, winner_record
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import USUAL_PRECISION
 from pipeline.shared.start_record import shown_codes
 from pipeline.study.trial_rows import TrialRow
 
@@ -125,6 +126,8 @@ def _result(sweep: Sweep, winner: Winner, record: Mapping[str, Any]) -> list[str
     if record["goal"] is not None:
         word = "reached" if record["goal_reached"] else "not reached"
         lines.append(f"The goal of {percent(record['goal'])} is {word}.")
+    if record["precision"] != USUAL_PRECISION:
+        lines.append(f"Trained in {record['precision']}, validated in {USUAL_PRECISION}.")
     codes = shown_codes(record["code"])
     lines += [f"The code of {place}: {words}." for place, words in codes.items()]
     lines += [f"Changed between attempts, {line}." for line in record["changed"]]

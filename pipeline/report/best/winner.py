@@ -23,7 +23,7 @@ class Winner:
         confirmed: the repetitions of trials on other seeds, by trial.
         unconfirmed: a trial that reads higher but was not repeated, where the winner was.
         others: all other trials that were run, best first.
-        not_comparable: a sentence on trials that were trained on different stores, if there are.
+        not_comparable: a sentence on trials of different stores or precision, if there are.
     """
 
     row: TrialRow

@@ -195,6 +195,8 @@ def _circumstances(spec: TrialSpec) -> dict[str, Any]:
         "(processes)": spec.nproc,
         "(starting weights)": warm.get("checkpoint"),
         "(data store)": shown_store(store_of(spec.data)) or None,
+        "(precision)": spec.precision,
+        **{f"(speed) {name}": value for name, value in (spec.speed or {}).items()},
         **{f"(version) {name}": value for name, value in spec.versions.items()},
         **{f"(code) {place}": words for place, words in shown_codes(spec.code).items()},
         "(GPU)": shown_gpu(spec.gpu) if spec.gpu else None,
@@ -243,7 +245,9 @@ def _incomparable(
     makers = sweep.makers if sweep is not None else ()
     measured = [spec for folder, spec in specs if readings[folder]]
     return incomparable(
-        (spec.name, store_of(spec.data)) for spec in measured if spec.variant not in makers
+        (spec.name, store_of(spec.data), spec.precision)
+        for spec in measured
+        if spec.variant not in makers
     )
 
 

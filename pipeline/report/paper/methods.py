@@ -89,9 +89,10 @@ def _training(spec: TrialSpec) -> list[str]:
     seed = f", seed {spec.seed}" if spec.seed is not None else ""
     start = (spec.warm_start or {}).get("checkpoint")
     warm = f", starting from {markdown(str(start).rpartition('/')[2])}" if start else ""
+    precision = f", in {spec.precision} mixed precision" if spec.precision else ""
     lines = [
         f"The best trial ({markdown(spec.name)}) was trained with MMAction2 [@mmaction2]{epochs}"
-        f"{processes} on {markdown(where)}{seed}{warm}."
+        f"{processes} on {markdown(where)}{seed}{warm}{precision}."
     ]
     changed = {**spec.overrides, **spec.values}
     if changed:

@@ -91,6 +91,7 @@ def plan_record(view: PlanView) -> dict[str, Any]:
     return {
         "schema": 1,
         "sweep": sweep.name,
+        "speed": sweep.job.speed.used(),
         "variants": [_variant_record(v) for v in view.variants],
         "gates": [gate.record() for gate in first.gates],
         "patience": first.patience.model_dump() if first.patience else None,

@@ -41,6 +41,8 @@ def head_text(view: PlanView) -> str:
     known = sweep.objective.best_known
     start = f", best known {percent(known)}" if known is not None else ""
     head = f"{sweep.name} ({sweep.shown_path}): {sweep.objective.metric}{goal}{start}"
+    used = ", ".join(f"{k} {v}" if v is not True else k for k, v in sweep.job.speed.used().items())
+    head += f"\nFaster, for all variants: {used} (docs/speed.md)" if used else ""
     if view.worst_epochs is None:
         return head
     hours = _hours(view.worst_gpu_hours, sweep.job.gpus)

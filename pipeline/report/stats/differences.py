@@ -59,6 +59,8 @@ def not_comparable(a: Reading, b: Reading) -> str | None:
     if not same_store(a.store, b.store):
         stores = " and ".join(shown_store(one.store) for one in (a, b))
         return f"their samples came from different stores ({stores})"
+    if a.precision != b.precision:
+        return f"they were trained in different precision ({a.precision} and {b.precision})"
     if None not in (a.clips, b.clips) and a.clips != b.clips:
         return f"they were validated on {a.clips} and {b.clips} clips"
     if None not in (a.ids, b.ids) and a.ids != b.ids:

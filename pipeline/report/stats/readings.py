@@ -1,7 +1,7 @@
 """What a trial reads, how uncertain that is, and with which readings it may be compared.
 
 A trial is read at its best epoch, with the predictions that its validation kept. Trials whose
-samples came from different stores are not comparable.
+samples came from different stores, or that trained in different precision, are not comparable.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from pipeline.plan.verdict import standard_error
 from pipeline.shared.files import read_json
 from pipeline.shared.predictions import Predictions
 from pipeline.shared.rundir import RunDir
-from pipeline.shared.spec import TrialSpec
+from pipeline.shared.spec import USUAL_PRECISION, TrialSpec
 from pipeline.study.trial_rows import TrialRow
 
 Store = Mapping[str, Any]
@@ -30,6 +30,7 @@ class Reading:
         ids: digest of the clips.
         lacking: why there are no predictions.
         store: what the samples came from.
+        precision: that it was trained in, such as "bf16".
     """
 
     trial: str
@@ -40,6 +41,7 @@ class Reading:
     lacking: str
     metric: str | None
     store: Store
+    precision: str = USUAL_PRECISION
 
     @property
     def std_error(self) -> float | None:
@@ -71,6 +73,7 @@ def read_best(folder: Path, trial: str, spec: TrialSpec) -> Reading | None:
         lacking=lacking,
         metric=spec.metric,
         store=store_of(spec.data),
+        precision=spec.precision or USUAL_PRECISION,
     )
 
 
@@ -136,23 +139,37 @@ def same_store(one: Store, other: Store) -> bool:
     return None in (one["store"], other["store"]) or one == other
 
 
-def incomparable(trials: Iterable[tuple[str, Store]]) -> str | None:
-    """Return which trials came from different stores, in a sentence; None if all are alike."""
-    groups: dict[str, list[str]] = {}
-    for name, store in trials:
+def incomparable(trials: Iterable[tuple[str, Store, str | None]]) -> str | None:
+    """Return which trials are not comparable, and why, in sentences; None if all are alike.
+
+    Args:
+        trials: name, store and precision of each.
+    """
+    stores: dict[str, list[str]] = {}
+    precisions: dict[str, list[str]] = {}
+    for name, store, precision in trials:
         if store["store"] is not None:
-            groups.setdefault(shown_store(store), []).append(name)
-    if len(groups) < 2:
-        return None
-    listed = "; ".join(f"{store}: {_listed(names)}" for store, names in groups.items())
-    return f"Not comparable, their samples came from different stores ({listed})."
+            stores.setdefault(shown_store(store), []).append(name)
+        precisions.setdefault(precision or USUAL_PRECISION, []).append(name)
+    reasons = {
+        "their samples came from different stores": stores,
+        "they were trained in different precision": precisions,
+    }
+    found = [
+        f"Not comparable, {reason} ({'; '.join(f'{k}: {_listed(v)}' for k, v in groups.items())})."
+        for reason, groups in reasons.items()
+        if len(groups) > 1
+    ]
+    return " ".join(found) or None
 
 
 def incomparable_rows(rows: Sequence[TrialRow], makers: Iterable[str] = ()) -> str | None:
     """Return `incomparable` of the measured trials, makers of starting weights left out."""
     left_out = set(makers)
     measured = [r for r in rows if r.best_top1 is not None and r.variant not in left_out]
-    return incomparable((row.name, store_of(row.facts.get("data"))) for row in measured)
+    return incomparable(
+        (row.name, store_of(row.facts.get("data")), row.facts.get("precision")) for row in measured
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from pipeline.report.stats.readings import clips_of, incomparable_rows, reading_
 from pipeline.report.stats.repetitions import confirmation_record
 from pipeline.shared.files import read_objects
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import USUAL_PRECISION
 from pipeline.shared.states import Kind, Phase, State, is_repairable
 from pipeline.study.best import Confirmation, best_row, settled
 from pipeline.study.db.storage import Storage
@@ -167,6 +168,7 @@ def _trial(row: TrialRow, sweep: Sweep, project: Project, seen: bool) -> dict[st
         "continues": row.continues,
         "search": row.facts.get("search"),
         **_store(row),
+        "precision": row.facts.get("precision") or USUAL_PRECISION,
         "confirms": row.confirms,
         "seed": row.facts.get("seed"),
         "imported": row.facts.get("imported"),

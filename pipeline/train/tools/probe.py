@@ -1,7 +1,8 @@
 """`python -m pipeline.train.tools.probe`: what resolved configs would do, without training.
 
 stdin: `{"configs": {name: text}, "rehearse": {name: text on this machine}, "ranks": processes that
-train together, "data": `data` of a trial's specification, for a prepared store}`. stdout:
+train together, "data": `data` of a trial's specification, for a prepared store, "speed": what
+`job.speed` has on}`. stdout:
 `{"results": {name: {"lr": [one per epoch] or null, "lr_error": sentence or null, "follows":
 [[scheduler, metric]], "left_out": [hooks], "problems": [sentences], "notes": [sentences],
 "classes", "joints"}}, "rehearsals": {name: {"problems": [sentences], "metrics": [names] or null,
@@ -17,6 +18,7 @@ from typing import Any, Dict, List, Optional
 
 from pipeline.train.config_parts import asks_for_gpu, hooks_by_inheritance, part_problems
 from pipeline.train.rehearsal import Rehearsal, gpu_note
+from pipeline.train.speed import lacking
 from pipeline.train.tools.inspect_checkpoint import build, describe_config
 from pipeline.train.tools.schedule import schedule
 from pipeline.train.tools.tool import ToolError, serve
@@ -27,10 +29,12 @@ def probe(question: Dict[str, Any]) -> Dict[str, Any]:
     configs, placed = question["configs"], question.get("rehearse") or {}
     results, rehearsals = {}, {}
     rehearsal, data = Rehearsal(int(question.get("ranks") or 1)), question.get("data")
+    lacks = lacking(question.get("speed") or {})
     for name in dict.fromkeys([*configs, *placed]):
         built: Dict[str, Any] = {}
         if name in configs:
             results[name] = {**_course(configs[name]), **_model(name, configs[name], built)}
+            results[name]["problems"] += lacks
         if name in placed:
             rehearsals[name] = _rehearse(placed[name], built, rehearsal, data)
     return {"results": results, "rehearsals": rehearsals, "read": rehearsal.read}

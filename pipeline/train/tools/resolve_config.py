@@ -1,9 +1,10 @@
 """`python -m pipeline.train.tools.resolve_config`: a config and its variants, fully resolved.
 
 stdin: `{"config": path, "sets": [{"name", "overrides": {dotted path: value}}], "code_root":
-path or null}`. stdout: `{"base", "results": [{"name", "config", "changes", "missing", "near",
-"facts"}], "sources"}`. A resolved config is one text without `_base_` that plain MMEngine reads.
-Imports mmengine.config only (no torch) unless the config itself imports more.
+path or null, "speed": `job.speed`}`. stdout: `{"base", "results": [{"name", "config", "changes",
+"missing", "near", "speed_problem", "facts"}], "sources"}`. A resolved config is one text without
+`_base_` that plain MMEngine reads. Imports mmengine.config only (no torch) unless the config
+itself imports more.
 """
 
 import copy
@@ -15,6 +16,7 @@ from pipeline.train.config_file import load
 from pipeline.train.config_text import to_text
 from pipeline.train.left_out import kind_of, split_hooks
 from pipeline.train.override import apply, changes, nearest
+from pipeline.train.speed_config import apply_speed, precision_of, speed_problem
 from pipeline.train.tools.tool import ToolError, serve
 
 
@@ -26,20 +28,30 @@ def resolve(question: Dict[str, Any]) -> Dict[str, Any]:
     if question.get("code_root"):
         sys.path.insert(0, question["code_root"])
     base, _ = load(path)
-    results = [variant(base, entry, path) for entry in question.get("sets") or []]
+    speed = question.get("speed") or {}
+    results = [variant(base, entry, path, speed) for entry in question.get("sets") or []]
     return {"base": facts(base), "results": results}
 
 
-def variant(base: Dict[str, Any], entry: Dict[str, Any], path: str) -> Dict[str, Any]:
-    """Apply one set of overrides to the base config and write the result as text."""
+def variant(
+    base: Dict[str, Any], entry: Dict[str, Any], path: str, speed: Dict[str, Any]
+) -> Dict[str, Any]:
+    """Apply one set of overrides to the base config and write the result as text.
+
+    `changes` are those of the overrides alone: `job.speed` is the same for all variants.
+    """
     config = copy.deepcopy(base)
     overrides = entry.get("overrides") or {}
     missing = apply(config, overrides)
+    changed, problem = changes(base, config), speed_problem(config, speed)
+    if problem is None:
+        apply_speed(config, speed)
     return {
         "name": entry.get("name"),
         "config": to_text(config, path),
-        "changes": changes(base, config),
+        "changes": changed,
         "missing": missing,
+        "speed_problem": problem,
         "near": {name: nearest(base, name) for name in missing},
         "facts": facts(config),
     }
@@ -62,6 +74,7 @@ def facts(config: Dict[str, Any]) -> Dict[str, Any]:
         "batch_size": _inside(config, "train_dataloader", "batch_size"),
         "val_batch_size": _inside(config, "val_dataloader", "batch_size"),
         "num_workers": _inside(config, "train_dataloader", "num_workers"),
+        "precision": precision_of(config),
         "optimizer": _inside(config, "optim_wrapper", "optimizer", "type"),
         "lr": _inside(config, "optim_wrapper", "optimizer", "lr"),
         "clip_grad": _inside(config, "optim_wrapper", "clip_grad"),
