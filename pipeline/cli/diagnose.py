@@ -49,7 +49,7 @@ def command(
 
         pcan diagnose work_dirs/pcan_ntu60 --plan pcan_ntu60
     """
-    from pipeline.diagnose.runner import diagnosis_text, report
+    from pipeline.diagnose.runner import diagnosis_text
 
     one_form(as_json, as_csv)
     if bool(logs) == bool(trial):
@@ -57,18 +57,16 @@ def command(
     context = _plan_context(plan, variant, trial)
     rules, notes = context.rules()
     reports: list[dict[str, Any]] = []
-    chosen = logs or ((context.folder,) if context.folder is not None else ())
 
     def look(log: Path) -> None:
         case = _case(log, context, metric, clips)
         findings = _findings(log, case, rules)
         if as_json or as_csv:
-            entry = report(case, findings)
-            reports.append({**entry, "notes": [*entry["notes"], *notes]})
+            reports.append(_report(case, findings, notes))
         else:
             click.echo(diagnosis_text(case, findings, notes))
 
-    failed = for_each(chosen, look, reports)
+    failed = for_each(logs or context.logs, look, reports)
     if as_json:
         print_json(reports)
     elif as_csv:
@@ -95,6 +93,14 @@ def _findings(log: Path, case: "LogCase", rules: "Sequence[Rule]") -> "list[Find
 
     own = [labels_of(log), *hardware_rules(log)] if is_trial(log) else []
     return examine(case, [*rules, *own])
+
+
+def _report(case: "LogCase", findings: "list[Finding]", notes: "Sequence[str]") -> dict[str, Any]:
+    """Return what `--json` says of one log."""
+    from pipeline.diagnose.runner import report
+
+    entry = report(case, findings)
+    return {**entry, "notes": [*entry["notes"], *notes]}
 
 
 def _finding_rows(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:

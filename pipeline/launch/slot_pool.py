@@ -43,12 +43,11 @@ def find_slots(
     if device == "cpu":
         return cpu_slots(most)
     listing = read_gpus()
-    present = listing.gpus
     if listing.remark is not None:
         reporter.on_message(listing.remark)
-    if not present:
+    if not listing.gpus:
         return _without_gpus(most, reporter, named=device is not None or gpus is not None)
-    allowed = choose(present, gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    allowed = choose(listing.gpus, gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
     busy = [gpu for gpu in allowed if gpu.in_use and not wait]
     free = [gpu for gpu in allowed if gpu not in busy]
     short = len(free) < sweep.job.gpus * (most or 1) <= len(allowed)
