@@ -19,6 +19,14 @@ from pipeline.plan.sweep import Sweep
 from tiny_project import Project, watched
 
 ROOT = Path(__file__).resolve().parents[1]
+#: Rooms with files that take minutes.
+LONG = ("launch", "cluster", "surface", "manage", "preflight", "refine", "report", "train")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long rooms; within a room nothing moves."""
+    order = {room: place for place, room in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.parent.name, len(LONG)))
 
 
 @pytest.fixture(scope="session")
