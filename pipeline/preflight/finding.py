@@ -74,5 +74,6 @@ def run_check(name: str, check: Check, context: CheckContext) -> list[CheckFindi
     except PcanError as problem:
         findings.append(error(name, str(problem)))
     except OSError as problem:
-        findings.append(error(name, f"{problem.filename}: {problem.strerror}. Fix that first."))
+        place = f"{problem.filename}: " if problem.filename else ""
+        findings.append(error(name, f"{place}{problem.strerror}. Fix that first."))
     return findings
