@@ -63,8 +63,8 @@ ForkMetric.default_prefix = "精度"
 class LabModel(ForkModel):
     def __init__(self, cls_head, **kwargs):
         super().__init__(cls_head, **kwargs)
-        head = dict(type="ForkHead", num_classes=2, in_channels=1, sharpness=1.5)
-        self.cls_head = HEADS.build(dict(head, cuda=cls_head["cuda"]))
+        head = dict(num_classes=2, in_channels=1, sharpness=1.5, cuda=cls_head["cuda"])
+        self.cls_head = HEADS.get("ForkHead")(**head)
 
     def forward(self, *args, mode="tensor", **kwargs):
         found = super().forward(*args, mode=mode, **kwargs)
