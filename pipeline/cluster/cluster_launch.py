@@ -40,7 +40,7 @@ def launch_on(
     if request.order.search is not None:
         context, _ = start_search(context, Budget(), reporter)
     folder = request.make_folder()
-    write_pidfile(folder, request.command)
+    write_pidfile(folder, request.command, sweep.path)
     before = {
         (row.name, row.attempt) for row in context.rows() if _failed(row) or _interrupted(row)
     }

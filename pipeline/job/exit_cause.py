@@ -48,8 +48,18 @@ class LogBaseline:
 _PATTERNS: tuple[tuple[Cause, str, str], ...] = (
     (
         Cause.OOM_CUDA,
-        r"torch\.(?:cuda\.)?OutOfMemoryError|CUDA out of memory",
+        # torch's allocator, the driver itself, cuBLAS and cuDNN, NCCL.
+        r"torch\.(?:cuda\.)?OutOfMemoryError|CUDA out of memory|CUDA error: out of memory|"
+        r"CU(?:BLAS|DNN)_STATUS_ALLOC_FAILED|Cuda failure \d+ 'out of memory'",
         "the GPU ran out of memory: lower the batch size in the base config",
+    ),
+    (
+        Cause.OOM_HOST,
+        # torch, Python and NumPy (a class of its own), C++, a system call.
+        r"DefaultCPUAllocator: (?:can't allocate|not enough) memory|"
+        r"(?m:^(?:\w+\.)*(?:_Array)?MemoryError\b)|std::bad_alloc|Errno 12\b",
+        "the machine did not give the memory that was asked for: fewer data workers or a smaller "
+        "batch",
     ),
     (
         Cause.PORT,

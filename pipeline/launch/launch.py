@@ -96,7 +96,7 @@ def launch(
         context, budget = start_search(context, budget, reporter)
     folder = request.make_folder()
     if enclosing is None:
-        write_pidfile(folder, request.command)
+        write_pidfile(folder, request.command, request.sweep.path)
     stops = _stop_requests(request, folder, enclosing)
     controller = LaunchController(context, stops, reporter, wait, budget, enclosing)
     with report_error(reporter), stops.signal_handlers():

@@ -16,12 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import PcanError
-from pipeline.plan.project import Project, relative
+from pipeline.plan.project import LAUNCH_FILE, Project, relative
 from pipeline.shared.counted import counted
 from pipeline.shared.files import make_private, read_json, timestamp, write_json, write_text
 from pipeline.study.owner import ProcessIdentity, is_alive, this_process
 
-LAUNCH_FILE = "launch.json"
 LOG = "launch.log"
 START_LOG = "start.log"
 #: Lines that a start says on the terminal; one more says where it runs.
@@ -30,15 +29,16 @@ MOST_LINES = 2
 CHECKS_S = 120.0
 
 
-def write_pidfile(folder: Path, command: str = "") -> None:
+def write_pidfile(folder: Path, command: str, sweep: Path) -> None:
     """Record that this process launches the sweep whose runs lie in `folder`.
 
     Args:
         command: as it was typed.
+        sweep: the sweep file.
     """
-    began = timestamp()
     owner = dataclasses.asdict(this_process())
-    write_json(folder / LAUNCH_FILE, {**owner, "began": began, "command": command})
+    how = {"began": timestamp(), "command": command, "sweep": str(sweep)}
+    write_json(folder / LAUNCH_FILE, {**owner, **how})
 
 
 def last_command(folder: Path) -> str:

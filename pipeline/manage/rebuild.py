@@ -11,7 +11,8 @@ from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
 from pipeline.preflight.plan_facts import resolve_and_check
 from pipeline.shared.counted import counted
-from pipeline.shared.files import read_json
+from pipeline.shared.files import moment, read_json
+from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir, run_directories
 from pipeline.shared.spec import TrialSpec
 from pipeline.shared.states import Phase, State
@@ -63,7 +64,7 @@ def rebuild_project(
 def _with_runs(project: Project, first: Sweep | None) -> list[Sweep]:
     """Return the sweeps of the project that have run directories, the one that is named first."""
     found = [] if first is None else [first]
-    for file in project.sweep_files():
+    for file in (*project.sweep_files(), *project.launched_elsewhere().values()):
         try:
             found.append(read_sweep(file, project.root))
         except SweepFileError:
@@ -81,7 +82,8 @@ def _refill(
     failed = []
     for sweep in sweeps:
         try:
-            yield from rebuild(sweep, project, storage)
+            for line in rebuild(sweep, project, storage):
+                yield line if len(sweeps) == 1 else f"{sweep.name}: {line}"
         except PcanError as error:
             if len(sweeps) == 1:
                 raise
@@ -137,14 +139,25 @@ def _one(sweep: Sweep, project: Project, storage: Storage, folder: Path) -> str:
     lease.begin(place, spec.device or "", spec_facts(spec))
     if history:
         lease.report(history, verdicts)
-    outcome = read_json(rundir.outcome) or {}
+    outcome, seconds = read_json(rundir.outcome) or {}, _job_seconds(rundir, history)
     cause, reason = outcome.get("cause"), str(outcome.get("reason") or "")
     if outcome.get("state") in (State.COMPLETE, State.PRUNED, State.FAIL):
         state = str(outcome["state"])
-        lease.tell(state, history, cause=cause, reason=reason, verdicts=verdicts, seconds=0.0)
+        lease.tell(state, history, cause=cause, reason=reason, verdicts=verdicts, seconds=seconds)
         return f"{state.lower()} after {counted(len(history), 'epoch')}"
-    lease.release(Phase.INTERRUPTED, cause=cause, reason=reason or "rebuilt", seconds=0.0)
+    lease.release(Phase.INTERRUPTED, cause=cause, reason=reason or "rebuilt", seconds=seconds)
     return f"{counted(len(history), 'epoch')}, to be gone on with"
+
+
+def _job_seconds(rundir: RunDir, history: Sequence[Measurement]) -> float:
+    """Return how long the jobs of a trial ran: from each start to the last epoch it measured."""
+    total = 0.0
+    for start in rundir.read_starts():
+        began = moment(start.get("time"))
+        ended = [moment(m.time) for m in history if m.attempt == start.get("attempt")]
+        spans = [end - began for end in ended if end is not None and began is not None]
+        total += max(spans, default=0.0)
+    return max(0.0, total)
 
 
 def _verdicts(rundir: RunDir) -> list[dict[str, Any]]:

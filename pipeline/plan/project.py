@@ -8,10 +8,13 @@ from pathlib import Path
 
 from pipeline.errors import InputError
 from pipeline.plan.first_steps import next_steps
+from pipeline.shared.files import read_json
 
 #: The file that marks the project's root.
 MARK = "wandb.yaml"
 DEFAULT_SWEEP = "pcan_ntu60"
+#: In the folder of a sweep's runs: who launched it last, how, and from which sweep file.
+LAUNCH_FILE = "launch.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +42,21 @@ class Project:
         """Return the sweep files of the project, by name."""
         return sorted(self.sweeps.glob("*.yaml"))
 
+    def launched_elsewhere(self) -> dict[str, Path]:
+        """Return the files outside `sweeps/` that were launched here, by the sweep's name."""
+        found = {}
+        for record in sorted(self.runs.glob(f"*/{LAUNCH_FILE}")):
+            file = Path(str((read_json(record) or {}).get("sweep") or "."))
+            if file.parent != self.sweeps.resolve() and is_file(file):
+                found[record.parent.name] = file
+        return found
+
     def sweep_file(self, given: str | None) -> Path:
         """Return the file that SWEEP on the command line means.
 
         Args:
-            given: a file's name in `sweeps/`, a path, the `name:` of a file in `sweeps/`, or
-                None for the default.
+            given: a file's name in `sweeps/`, a path, the `name:` of a file in `sweeps/` or of one
+                that was launched here, or None for the default.
 
         Raises:
             InputError: there is no such sweep; the text lists those there are.
@@ -62,6 +74,9 @@ class Project:
         called = [file for file in files if _calls_itself(file, given)]
         if len(called) == 1:
             return called[0].resolve()
+        elsewhere = self.launched_elsewhere()
+        if given in elsewhere:
+            return elsewhere[given]
         known = ", ".join(file.stem for file in files) or "none"
         close = difflib.get_close_matches(given, [file.stem for file in files], 1)
         meant = f' Did you mean "{close[0]}"?' if close else ""

@@ -166,7 +166,9 @@ def _offered(
         newest = winner.weights(epochs[-1], later=True)
         readings["trial_mean"] = [ClipReading(weights=(newest,))]
     else:
-        unavailable["trial_mean"] = "its checkpoints keep no mean over the later epochs"
+        unavailable["trial_mean"] = (
+            "its checkpoints keep no mean over the later epochs: only a search's trials do"
+        )
     for other in members[1:]:
         reason = not_averaged(winner, other)
         if reason is not None:

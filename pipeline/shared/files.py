@@ -122,6 +122,14 @@ def timestamp() -> str:
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
+def moment(time: Optional[str]) -> Optional[float]:
+    """Return the seconds since 1970 of a `timestamp()`, None of what is not one."""
+    try:
+        return datetime.datetime.fromisoformat(time).timestamp() if time else None
+    except ValueError:
+        return None
+
+
 def append_line(path: Path, line: str) -> None:
     """Append one whole line and flush it to the disk.
 

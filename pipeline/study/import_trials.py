@@ -221,15 +221,24 @@ def recover(sweep: Sweep, storage: Storage, lost: RecoveredTrial) -> Lease | Non
             _fill_up_to(sweep, storage, lost)
         (row,) = _stored(sweep, storage, lost)
         if row["uid"] != lost.uid:
-            if row["attempt"] > 0:
+            if _was_run(row) or _is_held(row, storage):
                 raise NumberTaken("the storage has run another trial of this name")
             _replace(storage, row, lost)
         elif State(row["state"]).finished:
             return None
-        elif row["token"] and not is_dead(row, storage.now()):
+        elif _is_held(row, storage):
             raise NumberTaken("it is being run")
         (row,) = _stored(sweep, storage, lost)
         return take(sweep, storage, row, this_process())
+
+
+def _was_run(row: Mapping[str, Any]) -> bool:
+    """Whether a start of this trial got as far as a run directory of its own."""
+    return row["attempt"] > 0 and row["run_dir"] is not None
+
+
+def _is_held(row: Mapping[str, Any], storage: Storage) -> bool:
+    return bool(row["token"]) and not is_dead(row, storage.now())
 
 
 def _stored(sweep: Sweep, storage: Storage, lost: RecoveredTrial) -> list[dict[str, Any]]:
@@ -257,7 +266,10 @@ def _fill_up_to(sweep: Sweep, storage: Storage, lost: RecoveredTrial) -> None:
 
 
 def _replace(storage: Storage, row: Mapping[str, Any], lost: RecoveredTrial) -> None:
-    """Give the row of a trial that was never run to the lost one of the same name."""
+    """Give the row of a trial that was never run to the lost one of the same name.
+
+    A launch may have claimed it, and was refused by the run directory that is there.
+    """
     with storage.transaction() as connection:
         this = trials.c.trial_id == row["trial_id"]
         connection.execute(sa.update(trials).where(this).values(**_columns(lost)))

@@ -4,7 +4,6 @@ The rows are a fixed sequence: row k is the k-th measurement. So the number of r
 is enough to resume after any interruption.
 """
 
-import datetime
 import hashlib
 import json
 import math
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.shared.files import read_json, read_objects
+from pipeline.shared.files import moment, read_json, read_objects
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.redact import redact
 from pipeline.shared.rundir import RunDir
@@ -28,6 +27,18 @@ STATUS: Mapping[str | None, str] = {
     State.PRUNED: "pruned",
     State.FAIL: "failed",
 }
+#: What decides, again under names that put it on the first page in this order.
+DECIDES: Mapping[str, str] = {
+    "val/top1": "decides/1-top1",
+    "val/rgb_top1": "decides/2-rgb_top1",
+    "val/pose_top1": "decides/3-pose_top1",
+    "train/lr": "decides/4-lr",
+    "train/loss": "decides/5-loss",
+    "plan/floor": "decides/6-floor",
+    "plan/target": "decides/7-target",
+}
+#: Groups of names in a row that W&B charts by itself, and those that it only keeps.
+CHARTED, KEPT = ("decides/*", "z-*"), ("val/*", "train/*", "plan/*")
 #: Before the names of what decides nothing, so that its sections come last: W&B sorts by name.
 REST = "z-"
 VERDICT_COLUMNS = ("epoch", "top1", "verdict", "rule", "threshold", "reason", "next")
@@ -140,8 +151,9 @@ def rows(trial: TrialFiles) -> list[dict[str, Any]]:
             **{f"{REST}time/{name}": value for name, value in m.times.items()},
             **_gpu_columns(gpus.get(m.epoch, [])),
             **plan.at(m.epoch),
-            "_timestamp": _unix(m.time),  # W&B's own: when it was measured, not when it was sent
+            "_timestamp": moment(m.time),  # W&B's own: when it was measured, not when it was sent
         }
+        row |= {name: row[key] for key, name in DECIDES.items()}
         table.append({key: value for key, value in row.items() if value is not None})
     return table
 
@@ -155,13 +167,6 @@ def _gpu_columns(gpus: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         for name in shown
         if isinstance(gpu.get(name), int | float)
     }
-
-
-def _unix(time: str | None) -> float | None:
-    try:
-        return datetime.datetime.fromisoformat(time).timestamp() if time else None
-    except ValueError:
-        return None
 
 
 class PlanSeries:

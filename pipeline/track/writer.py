@@ -95,7 +95,9 @@ class RunWriter:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise TrackingError(f"W&B cannot write below {trial.folder}. Check its permissions.")
         self.run.define_metric("epoch", hidden=True)  # the axis of the others, no chart of its own
-        self.run.define_metric("*", step_metric="epoch")
+        for names in (*run_payload.CHARTED, *run_payload.KEPT):
+            hidden = names in run_payload.KEPT
+            self.run.define_metric(names, step_metric="epoch", hidden=hidden)
 
     @property
     def held(self) -> int:

@@ -3,8 +3,9 @@
 At a high learning rate the mean of the weights over the later half of the epochs shows what a
 trial has learned; the weights themselves hide it until the schedule comes down. The value only
 ranks trials: it is no result, and its weights are not kept. The sum over the later half of the
-whole training is another matter: checkpoints keep it, for `pcan sweep refine` (decisions/060). How
-the mean is defined, and what of PCAN and of a user's own hooks it touches: docs/decisions/044.
+whole training is another matter: checkpoints of such a trial keep it, for `pcan sweep refine`
+(decisions/060). How the mean is defined, and what of PCAN and of a user's own hooks it touches:
+docs/decisions/044.
 """
 
 import contextlib
@@ -38,7 +39,9 @@ class AveragedWeightsHook(Hook):
         self._metric = spec.metric
         self._resumes = spec.resume is not None
         self._sums = WeightSums(spec.averaged_checks)
-        self._later = WeightSums([spec.epochs] if (spec.epochs or 0) > 1 else [])
+        # Costs a copy of the weights in memory and in each checkpoint: not where none is read.
+        keeps = bool(spec.averaged_checks) and (spec.epochs or 0) > 1
+        self._later = WeightSums([spec.epochs] if keeps else [])
         self._hooks = hooks
 
     def before_train_epoch(self, runner: Any) -> None:

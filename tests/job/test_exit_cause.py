@@ -59,6 +59,22 @@ def rundir(tmp_path: Path) -> RunDir:
         ({}, "lost_worker", "exit code -9) and left no outcome"),
         ({"job": "RuntimeError: EADDRINUSE"}, "port", "port was taken"),
         ({1: "torch.OutOfMemoryError: CUDA out of memory."}, "oom_cuda", "batch size"),
+        ({0: "torch.AcceleratorError: CUDA error: out of memory"}, "oom_cuda", "batch size"),
+        ({0: "RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when"}, "oom_cuda", "batch"),
+        ({1: "ncclUnhandledCudaError: Cuda failure 2 'out of memory'"}, "oom_cuda", "batch size"),
+        (
+            {0: "RuntimeError: DefaultCPUAllocator: can't allocate memory: you tried"},
+            "oom_host",
+            "the memory that was asked for",
+        ),
+        ({1: "MemoryError\n"}, "oom_host", "the memory that was asked for"),
+        (
+            {1: "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 8.00 PiB"},
+            "oom_host",
+            "smaller batch",
+        ),
+        ({0: "OSError: [Errno 12] Cannot allocate memory"}, "oom_host", "fewer data workers"),
+        ({0: "terminate called after throwing 'std::bad_alloc'"}, "oom_host", "smaller batch"),
         ({0: "OSError: [Errno 28] No space left on device"}, "disk_full", "disk is full"),
         (
             {0: "RuntimeError: DataLoader worker (pid 3) is killed by signal: Killed."},

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from pipeline.errors import InputError
 from pipeline.launch.launch_process import last_command, opening_lines, write_pidfile
 from pipeline.launch.messages import weights_lines
 from pipeline.plan.project import Project
@@ -32,5 +35,16 @@ def test_prototype_banks_that_began_alike_share_a_line() -> None:
 
 def test_the_last_command_is_kept_as_typed(tmp_path: Path) -> None:
     assert last_command(tmp_path) == ""
-    write_pidfile(tmp_path, "pcan sweep launch demo --device cpu")
+    write_pidfile(tmp_path, "pcan sweep launch demo --device cpu", tmp_path / "demo.yaml")
     assert last_command(tmp_path) == "pcan sweep launch demo --device cpu"
+
+
+def test_a_sweep_launched_from_elsewhere_is_found_by_its_name(tmp_path: Path) -> None:
+    project, file = Project(tmp_path / "project"), tmp_path / "elsewhere.yaml"
+    (project.runs / "there").mkdir(parents=True)
+    write_pidfile(project.runs / "there", "pcan sweep launch ../elsewhere.yaml", file)
+    with pytest.raises(InputError, match='There is no sweep "there"'):
+        project.sweep_file("there")  # the file is gone
+    file.touch()
+    assert project.sweep_file("there") == file
+    assert project.launched_elsewhere() == {"there": file}

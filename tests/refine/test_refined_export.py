@@ -47,9 +47,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "line", ["ratio", "last_k", "trial_mean", "soup", "flip", "clips", "ensemble"]
-)
+@pytest.mark.parametrize("line", ["ratio", "last_k", "soup", "flip", "clips", "ensemble"])
 def test_an_export_of_each_line_gives_its_number_again(project: Path, line: str) -> None:
     """A line is put in as the chosen one, tuned ratio and all."""
     best = json.loads(pcan(project, "sweep", "status", "mini", "--json"))["best"]

@@ -1,4 +1,4 @@
-"""What the GPUs of a trial did is summed over its epochs, and stands in page, table and appendix."""
+"""What a trial's GPUs did is summed over its epochs, and stands in page, table and appendix."""
 
 import json
 

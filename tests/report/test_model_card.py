@@ -57,7 +57,12 @@ def test_requirements_are_what_pip_installs_and_notes_on_the_rest() -> None:
     assert "torch==2.13.0" in lines and "mmcv-lite==2.1.0" in lines
     assert "# mmaction2 1.2.0 (checkout)" in lines and "# pcan 0.1.0" in lines
     for line in lines:
-        assert line.startswith("#") or re.fullmatch(r"[\w-]+==[\w.]+", line)
+        assert line.startswith("#") or re.fullmatch(r"[\w-]+(==|>=)[\w.]+", line)
+
+
+def test_requirements_have_what_mmaction2_imports_and_does_not_ask_for() -> None:
+    assert "importlib_metadata>=6" in requirements({"mmaction2": "1.2.0"}).splitlines()
+    assert "importlib_metadata" not in requirements({"torch": "2.13.0"})
 
 
 def test_the_library_reads_what_is_written(tmp_path: Path) -> None:

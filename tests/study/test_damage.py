@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,12 +20,15 @@ from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.preflight.finding import CheckContext
 from pipeline.preflight.machine_checks import check_storage
+from pipeline.shared.states import Phase
 from pipeline.study.claim import claim
 from pipeline.study.claim_request import ClaimRequest
 from pipeline.study.db.damage import damage_of
 from pipeline.study.db.storage import open_storage, put_bad_aside
 from pipeline.study.db.urls import sqlite_url
+from pipeline.study.import_trials import NumberTaken, RecoveredTrial, recover
 from pipeline.study.register import recipe_of, register
+from pipeline.study.tables import trials
 
 TEXT = (
     "name: s\nconfig: c.py\nobjective: {metric: acc/top1}\n"
@@ -207,3 +211,21 @@ def test_trials_that_the_storage_lost_are_told_by_status_and_doctor(runs: Path, 
         sweep = read_sweep(runs.parent / "sweeps" / "s.yaml", runs.parent)
         (found,) = check_storage(CheckContext(project=Project(runs.parent), sweep=sweep))
         assert "does not know 1 trial with a run directory, first: runs/s/v0/0" in found.message
+
+
+def test_a_launch_that_was_refused_by_a_run_directory_does_not_keep_it_from_the_storage(
+    runs: Path, pcan, sound: bytes
+) -> None:
+    (runs / "pcan.db").write_bytes(sound)  # v0/0 is claimed, and never got a run directory
+    storage = open_storage(None, runs)
+    sweep = read_sweep(runs.parent / "sweeps" / "s.yaml", runs.parent)
+    lost = RecoveredTrial(
+        variant="v0", number=0, uid="lost", recipe_hash="h", params={}, attempt=1
+    )
+    with pytest.raises(NumberTaken, match="another trial of this name"):
+        recover(sweep, storage, lost)  # its launch lives: this process
+    with storage.transaction() as connection:
+        connection.execute(sa.update(trials).values(token=None, phase=Phase.INTERRUPTED))
+    lease = recover(sweep, storage, lost)
+    assert lease is not None and lease.name == "v0/0"
+    storage.close()

@@ -287,13 +287,17 @@ class Job:
 
     def offline_rows(self) -> list[dict[str, Any]]:
         """Every history row in the offline files, read by W&B's own tool."""
+        return self.offline_records("history")
+
+    def offline_records(self, kind: str) -> list[dict[str, Any]]:
+        """Every record of a kind in the offline files, in order."""
         rows = []
         for file in sorted(self.folder.glob("wandb/offline-run-*/run-*.wandb")):
             command = [*READER, "--run-file", str(file), str(file.parents[1])]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             for line in done.stdout.splitlines():
                 entry = json.loads(line)
-                if entry.get("type") == "history":
+                if entry.get("type") == kind:
                     rows.append(entry)
         return rows
 

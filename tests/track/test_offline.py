@@ -47,6 +47,23 @@ def test_every_epoch_of_every_trial_is_written_once(job, sweep_dir, until):
     assert sync_state.wandb_state(one.folder)["mode"] == "offline"
 
 
+def test_each_epoch_is_one_step_and_the_axis_of_every_chart(job, sweep_dir):
+    run = job()
+    run.measure(0, 1, 2, 3)
+    run.judge(3, "prune")
+    run.end("PRUNED")
+    start_mirror(sweep_dir, "offline").close(240)
+    rows = run.offline_rows()
+    steps = [(row["history"]["item"]["_step"], row["history"]["item"]["epoch"]) for row in rows]
+    assert steps == [(0, 0), (1, 1), (2, 2), (3, 3)]
+    globs = [one["metric"] for one in run.offline_records("metric")][1:]
+    assert {one["step_metric"] for one in globs} == {"epoch"}
+    names = {key for row in rows for key in row["history"]["item"] if not key.startswith("_")}
+    stems = {one["glob_name"].rstrip("*"): one["options"].get("hidden", False) for one in globs}
+    assert [key for key in names - {"epoch"} if not key.startswith(tuple(stems))] == []
+    assert [stem for stem, hidden in stems.items() if not hidden] == ["decides/", "z-"]
+
+
 def test_a_second_launch_adds_only_what_is_new(job, sweep_dir):
     run = job()
     run.measure(1, 2)

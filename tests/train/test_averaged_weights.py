@@ -19,7 +19,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # torch's of its own parts, imported through mmengine
     from mmengine.optim import OptimWrapper, OptimWrapperDict
 
-    from pipeline.train.averaged_weights import KEY, stepped
+    from pipeline.train.averaged_weights import KEY, LATER, stepped
     from pipeline.train.batch_statistics import measure_again, trained_batch_norms
 
 #: All that a reading could disturb: persistent workers, dropout, momentum, an average of the
@@ -49,9 +49,14 @@ def make(folder, overrides, checks=CHECKS, **spec):
     return tiny_run.make_run(folder, overrides, averaged_checks=checks, **spec)
 
 
+def checkpoint(rundir, epoch):
+    return torch.load(rundir.checkpoints / f"epoch_{epoch}.pth", weights_only=True)
+
+
 def contents(rundir, epoch):
-    """Return a checkpoint without what belongs to its own start."""
-    found = torch.load(rundir.checkpoints / f"epoch_{epoch}.pth", weights_only=True)
+    """Return a checkpoint without what belongs to its own start, or to a run with readings."""
+    found = checkpoint(rundir, epoch)
+    found.pop(LATER, None)
     for name in ("time", "attempt"):
         found["meta"].pop(name)
     for name in ("time", "attempt", "seconds", "times"):
@@ -111,6 +116,13 @@ def test_a_run_with_readings_equals_one_without(pair):
     plain, read = pair
     same_run(plain, read)
     assert told(plain)[1] == {} and sorted(told(read)[1]) == CHECKS
+
+
+def test_only_a_run_with_readings_pays_for_the_sum_of_its_later_weights(pair):
+    plain, read = pair
+    assert LATER not in checkpoint(plain, 5)
+    [kept] = checkpoint(read, 5)[LATER].values()
+    assert kept["steps"] > 0
 
 
 def test_a_reading_is_no_result(pair):

@@ -48,6 +48,10 @@ class ExportUsage:
             f"It needs the packages in `best.json` under `versions`{self._checkout()}.",
             *self._data(),
             "",
+            "In a new environment, once, from this folder (GPUs: by PyTorch's index for them):",
+            "",
+            *(f"    {line}" for line in self._install()),
+            "",
             "In the project's folder, where relative paths of the config begin:",
             "",
             *(f"    {line}" for line in self._setup()),
@@ -106,6 +110,12 @@ class ExportUsage:
         yield f"`{root}`."
         if outside:
             yield f"It does not reach {', '.join(outside)}, whose paths lie elsewhere."
+
+    def _install(self) -> Iterator[str]:
+        yield "python -m venv env && . env/bin/activate"
+        yield "pip install -r requirements.txt"
+        if self.config.needs_pcan:
+            yield "pip install --no-deps PCAN  # its folder or wheel; it is on no package index"
 
     def _setup(self) -> Iterator[str]:
         yield f"cd {shlex.quote(os.path.relpath(self.root, self.folder))}"

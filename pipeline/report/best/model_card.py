@@ -18,6 +18,8 @@ Record = Mapping[str, Any]
 REQUIREMENTS, SAFE = "requirements.txt", "weights.safetensors"
 #: Not on a package index, or no package.
 _ELSEWHERE = ("pcan", "python", "cuda", "optuna")
+#: mmaction2 imports `importlib_metadata` and does not ask for it; any version of these does.
+IMPORTED = ">=6"
 
 
 def finish_card(folder: Path, record: Record) -> None:
@@ -112,4 +114,6 @@ def requirements(versions: Mapping[str, str]) -> str:
         public = version.partition("+")[0]
         checkout = not re.fullmatch(r"[0-9][\w.]*", public)
         lines.append(f"# {name} {version}" if checkout else f"{name}=={public}")
+    if "mmaction2" in versions:
+        lines.append(f"importlib_metadata{IMPORTED}")
     return "\n".join([*notes, *lines, ""])
