@@ -18,8 +18,8 @@ from pipeline.train.outcome import JobFailure
 SMALL = 200
 #: Bytes of a process that has imported torch and MMAction2, at least.
 BASE = 400 << 20
-#: Seconds for one config; a slower one is left to the job.
-LIMIT_S = 60.0
+#: Seconds for one config, by device; one that takes longer is left to the job, and all after it.
+LIMITS_S = {"cuda": 60.0, "cpu": 20.0}
 #: A GPU is given a batch that is predicted to take up to this many times what is free.
 _TRIED = 1.3
 Points = List[Tuple[int, int]]
@@ -39,6 +39,7 @@ class MemoryProbe:
         self._free, self._always = int(request["free"]), bool(request["always"])
         self._ranks, self._speed = int(request["ranks"]), speed
         self._known: Dict[str, Dict[str, Any]] = {}
+        self._given_up = False
         self._meter = _GpuMeter() if self._device == "cuda" else _CpuMeter()
 
     def answer(self, cfg: Any, model: Any, loaders: Dict[str, Any]) -> Dict[str, Any]:
@@ -55,6 +56,8 @@ class MemoryProbe:
         nothing = {"problems": [], "notes": [], "settled": True, "memory": None}
         if len(loaders) < 2 or self._is_small(loaders) or not self._is_there():
             return nothing
+        if self._given_up:  # its thread still computes
+            return {**nothing, "settled": self._device == "cpu"}
         parts = ("model", "train_dataloader", "val_dataloader", "optim_wrapper")
         key = repr([cfg.get(part) for part in parts])
         if key not in self._known:
@@ -82,10 +85,11 @@ class MemoryProbe:
                 _clean(model)
             found["settled"] = True
 
-        error = within(LIMIT_S, measure)
+        error = within(LIMITS_S[self._device], measure)
+        self._given_up = error is None and not found["settled"]
         # What a step ends with is the rehearsal's own matter; a user's part may need a job.
-        failed = error is not None and self._device == "cpu"
-        return {**found, "settled": found["settled"] or failed}
+        # A slow CPU is slow the next time too; a GPU may have been busy.
+        return {**found, "settled": found["settled"] or self._device == "cpu"}
 
     def _measure(self, cfg: Any, model: Any, loaders: Dict[str, Any]) -> Optional[Dict[str, Any]]:
         train, val = loaders["train_dataloader"], loaders["val_dataloader"]
@@ -94,21 +98,19 @@ class MemoryProbe:
         if steps is None:
             return None
         points = self._grow(batch, steps)
-        fixed, per_sample = line(points)
-        fixed += self._beside(model)
+        beside, (fixed, per_sample) = self._beside(model), line(points)
         model.eval()
-        seen = self._grow(val.shape.batch_size or 1, lambda size: _validate(model, val, size))
-        reached = bool(points) and points[-1][0] == batch
-        peak = points[-1][1] + self._beside(model) if reached else fixed + batch * per_sample
+        val_batch = val.shape.batch_size or 1
+        seen = self._grow(val_batch, lambda size: _validate(model, val, size))
         return {
             "device": self._device,
             "batch": batch,
-            "peak": peak,
-            "fixed": fixed,
+            "peak": peak_at(points, batch) + beside,
+            "fixed": fixed + beside,
             "per_sample": per_sample,
             "sizes": [size for size, _ in points],
-            "val_batch": val.shape.batch_size or 1,
-            "val_peak": seen[-1][1] if seen else None,
+            "val_batch": val_batch,
+            "val_peak": peak_at(seen, val_batch) if seen else None,
         }
 
     def _training(self, cfg: Any, model: Any, train: Any) -> Optional[Callable[[int], None]]:
@@ -138,7 +140,10 @@ class MemoryProbe:
     def _grow(self, batch: int, run: Callable[[int], None]) -> Points:
         """Return sizes and the peaks that they reached, up to the batch or to what fits."""
         points: Points = []
-        for size in sizes_up_to(batch):
+        sizes = sizes_up_to(batch)
+        if self._device == "cpu":  # seconds a sample: the two smaller ones tell the third
+            sizes = sizes[:2]
+        for size in sizes:
             if len(points) > 1 and self._is_too_much(points, size):
                 break
             self._meter.reset()
@@ -178,6 +183,12 @@ def line(points: Points) -> Tuple[int, int]:
     (small, low), (large, high) = points[0], points[-1]
     per_sample = max(0, high - low) // (large - small) if large > small else 0
     return high - large * per_sample, per_sample
+
+
+def peak_at(points: Points, batch: int) -> int:
+    """Return what a batch takes: as measured, else by the line through the smaller ones."""
+    fixed, per_sample = line(points)
+    return dict(points).get(batch, fixed + batch * per_sample)
 
 
 def _validate(model: Any, val: Any, size: int) -> None:
