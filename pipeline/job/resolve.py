@@ -222,15 +222,7 @@ def rehearse_configs(
         known.look("rehearsals", name, *depends)
         if memory is not None:
             known.look_for_memory(name, memory, *depends, *speed)
-    first = [name for name in (wanted or configs) if name in known.unanswered]
-    if first:
-        others = [name for name in known.unanswered if name not in first]
-        try:
-            known.ask([*first, *others], data)
-        except NotReady:
-            if not others:
-                raise
-            known.ask(first, data)
+    known.ask_missing([name for name in (wanted or configs) if name in known.unanswered], data)
     names = [name for name in configs if name in (wanted or configs)]
     return (
         {name: ModelProbe(**known.answers["results", name]) for name in names},
@@ -274,6 +266,18 @@ class _ProbeAnswers:
         for always in (True, asked.always):
             if ("memory", name) not in self.answers:
                 self.look("memory", name, *depends, asked.device, asked.kind, always)
+
+    def ask_missing(self, first: Sequence[str], data: Mapping[str, Any] | None) -> None:
+        """Ask one child for these configs and all others; without those if it does not survive."""
+        others = [name for name in self.unanswered if name not in first]
+        if not first:
+            return
+        try:
+            self.ask([*first, *others], data)
+        except NotReady:
+            if not others:
+                raise
+            self.ask(first, data)
 
     def ask(self, names: Sequence[str], data: Mapping[str, Any] | None) -> None:
         """Ask a child for what is not known of these configs; keep what has no problem."""

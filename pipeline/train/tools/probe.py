@@ -45,7 +45,8 @@ def probe(question: Dict[str, Any]) -> Dict[str, Any]:
             if name in placed:
                 rehearsals[name] = rehearsed
             if meter is not None and name in measured:
-                memory[name] = meter.answer(*built["rehearsed"], rehearsal.loaders)
+                cfg, model = built["rehearsed"]
+                memory[name] = meter.answer(cfg, model, rehearsal.loaders)
     answer = {"results": results, "rehearsals": rehearsals, "memory": memory}
     return {**answer, "read": rehearsal.read}
 
@@ -61,7 +62,7 @@ def _course(text: str) -> Dict[str, Any]:
 
 def _model(name: str, text: str, built: Dict[str, Any]) -> Dict[str, Any]:
     """Return what the model is built for; what was built stays in `built`, by its text."""
-    nothing = {"classes": None, "joints": None, "left_out": []}
+    nothing: Dict[str, Any] = {"classes": None, "joints": None, "left_out": []}
     try:
         cfg, model = _build(text)
     except ToolError as error:
@@ -85,7 +86,7 @@ def _model(name: str, text: str, built: Dict[str, Any]) -> Dict[str, Any]:
 def _rehearse(
     text: str, built: Dict[str, Any], rehearsal: Rehearsal, data: Optional[Dict[str, Any]]
 ) -> Dict[str, Any]:
-    prepared = bool(data) and data.get("store") == "prepared"
+    prepared = data is not None and data.get("store") == "prepared"
     try:
         # A store may have the model's preprocessor draw the joints' heatmaps.
         cfg, model = _build(text, data) if prepared else built.get(text) or _build(text)
@@ -102,6 +103,8 @@ def _build(text: str, data: Optional[Dict[str, Any]] = None) -> Any:
     """Build a config's model; raise ToolError with CONFIG in place of the file."""
 
     def read_packs(cfg: Any) -> None:
+        if data is None:
+            return  # the import alone brings MMAction2's whole sample chain and scipy
         from pipeline.train.transforms import use_spec
 
         use_spec(cfg, data)
