@@ -4,8 +4,8 @@
 
 Draws its own clips (540p, 8 of them), packs them, and takes training and validation samples from
 the chains that `data_chain.py` compares, one core, one thread, from the same seeds. Prints for
-each step its share of the whole (mean of CPU times; shares, since other work on the machine changes
-the times), and the functions with the largest own times by cProfile.
+each step its share of the whole (mean of CPU times; other work on the machine changes the times
+more than the shares), and the functions with the largest own times by cProfile.
 """
 
 import argparse
