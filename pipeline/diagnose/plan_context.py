@@ -28,6 +28,11 @@ class PlanContext:
     schedule: Schedule | None = None
 
     @property
+    def logs(self) -> tuple[Path, ...]:
+        """The trial to read where no logs are named."""
+        return () if self.folder is None else (self.folder,)
+
+    @property
     def start(self) -> float | None:
         """What the variant's starting weights are expected to reach."""
         if self.variant is None or self.variant.warm_start is None:

@@ -192,15 +192,7 @@ def rehearse_configs(
     for name, (text, files) in placed.items():
         read = [_stamp(file) for file in files]
         known.look("rehearsals", name, text, read, sweep.job.gpus, dict(data or {}))
-    first = [name for name in (wanted or configs) if name in known.unanswered]
-    if first:
-        others = [name for name in known.unanswered if name not in first]
-        try:
-            known.ask([*first, *others], data)
-        except NotReady:
-            if not others:
-                raise
-            known.ask(first, data)
+    known.ask_missing([name for name in (wanted or configs) if name in known.unanswered], data)
     names = [name for name in configs if name in (wanted or configs)]
     return (
         {name: ModelProbe(**known.answers["results", name]) for name in names},
@@ -233,6 +225,18 @@ class _ProbeAnswers:
         answer = self._kept.find(f"probe-{part}", self._questions[part, name])
         if answer is not None:
             self.answers[part, name] = answer
+
+    def ask_missing(self, first: Sequence[str], data: Mapping[str, Any] | None) -> None:
+        """Ask one child for these configs and all others; without those if it does not survive."""
+        others = [name for name in self.unanswered if name not in first]
+        if not first:
+            return
+        try:
+            self.ask([*first, *others], data)
+        except NotReady:
+            if not others:
+                raise
+            self.ask(first, data)
 
     def ask(self, names: Sequence[str], data: Mapping[str, Any] | None) -> None:
         """Ask a child for what is not known of these configs; keep what has no problem."""

@@ -68,28 +68,39 @@ def probe_models(
             of that size.
     """
     configs = resolution.configs
-    courses: dict[str, Sequence[float]] = {}
-    problems: dict[str, list[str]] = {}
     texts = placed_texts(sweep, project, configs, placed) if placed is not None else {}
     probes, rehearsals = _rehearse(sweep, project, configs, texts, variants, say, here=jobs > 0)
     for name, probe in probes.items():
-        found = list(probe.problems)
-        if placed is not None and not found:
-            found += data_problems(project, configs[name], probe, placed)
-        if name in rehearsals and not found:
-            found += rehearsal_problems(sweep, probe, rehearsals[name])
-        problems[name] = found
         for line in (*_remarks(probe), *getattr(rehearsals.get(name), "notes", ())):
             say(f"{name}: {line}")
-        if probe.lr is not None and not probe.lr_follows:
-            courses[name] = probe.lr
     for line in grouped({name: one.labels for name, one in rehearsals.items()}):
         say(f"label_mismatch: {line}")
+    problems = {
+        name: _problems(sweep, project, configs[name], probe, rehearsals.get(name), placed)
+        for name, probe in probes.items()
+    }
     if any(problems.values()):
         raise InputError("\n".join(grouped(problems)))
     if jobs:
         _check_batches({name: batch_limits(sweep, r, jobs) for name, r in rehearsals.items()}, say)
-    return courses
+    return {n: one.lr for n, one in probes.items() if one.lr is not None and not one.lr_follows}
+
+
+def _problems(
+    sweep: Sweep,
+    project: Project,
+    config: ResolvedConfig,
+    probe: ModelProbe,
+    rehearsal: RehearsalResult | None,
+    placed: DataPlacement | None,
+) -> list[str]:
+    """Return what is wrong with a config: with its model; else its data; else its rehearsal."""
+    found = list(probe.problems)
+    if placed is not None and not found:
+        found += data_problems(project, config, probe, placed)
+    if rehearsal is not None and not found:
+        found += rehearsal_problems(sweep, probe, rehearsal)
+    return found
 
 
 def _rehearse(

@@ -221,7 +221,8 @@ def write_outcome(
         stop: the control side's request that the job followed, None without one.
     """
     finished = runner.epoch >= runner.max_epochs
-    state, cause = State.COMPLETE, None
+    state: Optional[State] = State.COMPLETE
+    cause: Optional[Cause] = None
     if stop is not None and not (finished and stop.get("state") is None):
         state, cause, reason = stop.get("state"), stop.get("cause"), stop.get("reason")
     elif finished:
