@@ -10,7 +10,6 @@ nothing. Two processes on the CPU; a command that was cut off goes on.
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,10 +39,11 @@ def small_plan() -> dict[str, Any]:
 
 
 def make_project(folder: Path) -> None:
-    """Write the project; it lies inside this checkout, so that trials record its commit."""
-    (folder / "sweeps").mkdir(parents=True, exist_ok=True)
-    shutil.copytree(ROOT / "configs", folder / "configs", dirs_exist_ok=True)
-    shutil.copy(ROOT / "wandb.yaml", folder)
+    """Clone this checkout's last commit, which trials then run and record, and add the plan."""
+    if not folder.exists():
+        git = ("git", "-c", "advice.detachedHead=false")
+        subprocess.run([*git, "clone", "--quiet", str(ROOT), str(folder)], check=True)
+        subprocess.run([*git, "checkout", "--quiet", "--detach"], cwd=folder, check=True)
     (folder / "configs" / "utd_example.py").write_text(CONFIG + VALIDATION, encoding="utf-8")
     text = yaml.safe_dump(small_plan(), sort_keys=False)
     (folder / "sweeps" / "utd_example.yaml").write_text(text, encoding="utf-8")
@@ -51,7 +51,7 @@ def make_project(folder: Path) -> None:
 
 def pcan(folder: Path, *words: str) -> None:
     """Run a command in the project; its exit code is 0 or 3 (no variant was eligible)."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
     env |= {"PCAN_HOST": "example", "LOGNAME": "example"}  # what the diary names
     command = [sys.executable, "-m", "pipeline.cli.main", "sweep", *words]
     done = subprocess.run(command, cwd=folder, env=env, check=False)
