@@ -125,7 +125,7 @@ def launch(section: Section) -> None:
 
 
 def demo(section: Section) -> Launches:
-    """Return a project with the demo for one process, its data drawn."""
+    """Return a project with the demo for one process, its data drawn: half of it, for the time."""
     project = Launches(section, "demo")
     plan = yaml.safe_load((ROOT / "sweeps/demo.yaml").read_text(encoding="utf-8"))
     plan["job"]["gpus"] = 1
@@ -137,7 +137,7 @@ def demo(section: Section) -> Launches:
     (project.root / "configs").mkdir()
     (project.root / "configs/pcan_demo.py").write_text(config, encoding="utf-8")
     (project.root / "sweeps/demo.yaml").write_text(yaml.safe_dump(plan), encoding="utf-8")
-    project.run("data", "demo", "data/demo", "--clips", "4" if section.small else "60")
+    project.run("data", "demo", "data/demo", "--clips", "4" if section.small else "30")
     return project
 
 

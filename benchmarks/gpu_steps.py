@@ -232,11 +232,15 @@ def ready(
             one = Trainee(section, kind, settings)
             first = one.warm_up(batch)
         except Exception as error:  # a compiler may raise anything; the others still count
-            section.row(name, f"fails: {type(error).__name__}: {str(error).splitlines()[0]}")
+            section.row(name, f"fails: {type(error).__name__}: {first_line(error)}")
             continue
         if "compile" in settings:
             section.row(f"{name}: first step", first, "s")
         yield name, one
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
 
 
 def largest_batch(section: Section) -> tuple[Any, Any]:

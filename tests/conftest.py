@@ -19,6 +19,14 @@ from pipeline.plan.sweep import Sweep
 from tiny_project import Project, watched
 
 ROOT = Path(__file__).resolve().parents[1]
+#: Rooms with files that take minutes.
+LONG = ("launch", "cluster", "surface", "manage", "preflight", "refine", "report", "train")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long rooms; within a room nothing moves."""
+    order = {room: place for place, room in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.parent.name, len(LONG)))
 
 
 @pytest.fixture(scope="session")
@@ -67,9 +75,19 @@ def odd_folder(above: Path, space: str = " ") -> Path:
 
 
 @pytest.fixture
-def project(tmp_path: Path):
-    """An empty project; whatever a test leaves running is a failure of the test."""
-    yield from watched(Project(tmp_path))
+def project(tmp_path_factory: pytest.TempPathFactory):
+    """An empty project; whatever a test leaves running is a failure of the test.
+
+    All tests get the same folder one after another, so that what the job side answered of a config
+    is known to the next.
+    """
+    base = tmp_path_factory.getbasetemp()
+    (base / "project").mkdir()
+    made = Project(base / "project", answers=base / "answers")
+    try:
+        yield from watched(made)
+    finally:
+        made.remove()
 
 
 @pytest.fixture

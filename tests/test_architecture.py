@@ -103,3 +103,29 @@ def test_a_file_of_a_run_directory_is_written_by_the_side_in_the_table() -> None
         "stop.json",
         "outcome.json",
     }
+
+
+#: What a reader asks first: words by which the page leads there, and the file and function there.
+QUESTIONS = {
+    "where a gate is judged": ("gates (each judges itself", "plan/gates.py", "judge"),
+    "what asks the gates": ("**The judge**", "plan/judge.py", "_verdicts"),
+    "what promotes a paused trial": ("**A paused trial**", "launch/search.py", "next_search"),
+    "how it gets its checkpoint": ("**A paused trial**", "launch/workdir.py", "prepare"),
+    "how its job goes on": ("**A paused trial**", "train/run.py", "load_or_resume"),
+    "where a new stopping rule goes": ("**a stopping rule", "plan/search/rules.py", "decide"),
+    "which job writes outcome.json": ("| `outcome.json`", "train/outcome.py", "write_outcome"),
+    "what makes that final": ("| `outcome.json`", "launch/control_files.py", "write_outcome"),
+    "what a killed launch leaves": ("**A killed launch**", "job/process.py", "_die_with_parent"),
+    "how its end is known": ("**A killed launch**", "study/owner.py", "is_dead"),
+    "what takes its trials up": ("**A killed launch**", "study/claim.py", "claim"),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_the_page_leads_from_a_question_to_the_function_in_one_step(question: str) -> None:
+    words, file, function = QUESTIONS[question]
+    place = PAGE.split(words, 1)[1].split("\n\n", 1)[0].split("\n- ", 1)[0]
+    line = place.split("\n", 1)[0] if words.startswith("|") else place
+    assert f"`pipeline/{file}`" in line
+    tree = ast.parse((ROOT / "pipeline" / file).read_text(encoding="utf-8"))
+    assert function in {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}

@@ -16,7 +16,11 @@ from pipeline.cli.common.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipeline.diagnose.log_case import Finding, LogCase
     from pipeline.diagnose.plan_context import PlanContext
+    from pipeline.diagnose.runner import Rule
 
 
 @click.command()
@@ -45,12 +49,7 @@ def command(
 
         pcan diagnose work_dirs/pcan_ntu60 --plan pcan_ntu60
     """
-    from pipeline.diagnose.log_case import make_case
-    from pipeline.diagnose.read_log import read_log
-    from pipeline.diagnose.rules.hardware import hardware_rules
-    from pipeline.diagnose.rules.label_fit import labels_of
-    from pipeline.diagnose.runner import diagnosis_text, examine, report
-    from pipeline.diagnose.trial import is_trial
+    from pipeline.diagnose.runner import diagnosis_text
 
     one_form(as_json, as_csv)
     if bool(logs) == bool(trial):
@@ -58,29 +57,53 @@ def command(
     context = _plan_context(plan, variant, trial)
     rules, notes = context.rules()
     reports: list[dict[str, Any]] = []
-    chosen = logs or ((context.folder,) if context.folder is not None else ())
 
     def look(log: Path) -> None:
-        curve = read_log(log)
-        name = metric or context.metric(curve.metric_names())
-        case = make_case(curve, metric=name, start=context.start, clips=clips)
-        own = [labels_of(log), *hardware_rules(log)] if is_trial(log) else []
-        findings = examine(case, [*rules, *own])
+        case = _case(log, context, metric, clips)
+        findings = _findings(log, case, rules)
         if as_json or as_csv:
-            entry = report(case, findings)
-            reports.append({**entry, "notes": [*entry["notes"], *notes]})
+            reports.append(_report(case, findings, notes))
         else:
             click.echo(diagnosis_text(case, findings, notes))
 
-    failed = for_each(chosen, look, reports)
+    failed = for_each(logs or context.logs, look, reports)
     if as_json:
         print_json(reports)
     elif as_csv:
-        print_csv(_findings(reports), ("log", "id", "severity", "epoch", "evidence", "remedy"))
+        print_csv(_finding_rows(reports), ("log", "id", "severity", "epoch", "evidence", "remedy"))
     end_with(failed)
 
 
-def _findings(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _case(log: Path, context: "PlanContext", metric: str | None, clips: int | None) -> "LogCase":
+    """Return the curves of a log, read by the metric that was named or the plan's."""
+    from pipeline.diagnose.log_case import make_case
+    from pipeline.diagnose.read_log import read_log
+
+    curve = read_log(log)
+    name = metric or context.metric(curve.metric_names())
+    return make_case(curve, metric=name, start=context.start, clips=clips)
+
+
+def _findings(log: Path, case: "LogCase", rules: "Sequence[Rule]") -> "list[Finding]":
+    """Return what the rules find; a trial's folder also tells of labels and hardware."""
+    from pipeline.diagnose.rules.hardware import hardware_rules
+    from pipeline.diagnose.rules.label_fit import labels_of
+    from pipeline.diagnose.runner import examine
+    from pipeline.diagnose.trial import is_trial
+
+    own = [labels_of(log), *hardware_rules(log)] if is_trial(log) else []
+    return examine(case, [*rules, *own])
+
+
+def _report(case: "LogCase", findings: "list[Finding]", notes: "Sequence[str]") -> dict[str, Any]:
+    """Return what `--json` says of one log."""
+    from pipeline.diagnose.runner import report
+
+    entry = report(case, findings)
+    return {**entry, "notes": [*entry["notes"], *notes]}
+
+
+def _finding_rows(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return a row a finding; a log without any has a row of its own."""
     return [
         {"log": report["log"], "error": report.get("error"), **finding}

@@ -146,35 +146,41 @@ def _export(
     Args:
         how: whether to measure the weights again, and whether to export the refined result.
     """
-    from pipeline.launch.control_files import audit_stamp
     from pipeline.manage.repeat import record_manual_choice
     from pipeline.report.best.export import export
-    from pipeline.report.best.text import best_lines, expected_of_winner, runner_up_difference
-    from pipeline.report.stats.repetitions import confirmation_record
-    from pipeline.study.best import eligible
+    from pipeline.report.best.text import best_lines
 
     sweep, project = opened.sweep, opened.project
-    confirmation = confirmation_record(sweep, rows, project.root)
-    chosen = {**audit_stamp(), "instead_of": _instead_of(opened, rows)} if winner.chosen else None
-    difference = runner_up_difference(project, winner)
-    extra = {
-        "chosen": chosen,
-        "confirmation": confirmation,
-        "against_runner_up": difference,
-        "on_new_clips": expected_of_winner(project, winner, eligible(sweep, rows)),
-    }
+    extra = _beside_others(opened, rows, winner)
     evaluate, refined = how
     writer, extra["refined"] = _refined(opened, rows, winner) if refined else (None, None)
     more = {key: value for key, value in extra.items() if value is not None}
     folder = out or project.exports(sweep.name)
     answer = export(sweep, project, winner, folder, evaluate, more, writer)
-    if chosen is not None:
-        record_manual_choice(sweep, project, store, winner.row, chosen)
+    if "chosen" in more:
+        record_manual_choice(sweep, project, store, winner.row, more["chosen"])
     if as_json:
         print_json(answer)
         return
     for line in best_lines(sweep, winner, answer):
         click.echo(line)
+
+
+def _beside_others(opened: "Opened", rows: "list[TrialRow]", winner: "Winner") -> dict[str, Any]:
+    """Return what the record says of the winner beside the other trials; None where nothing is."""
+    from pipeline.launch.control_files import audit_stamp
+    from pipeline.report.best.text import expected_of_winner, runner_up_difference
+    from pipeline.report.stats.repetitions import confirmation_record
+    from pipeline.study.best import eligible
+
+    sweep, project = opened.sweep, opened.project
+    chosen = {**audit_stamp(), "instead_of": _instead_of(opened, rows)} if winner.chosen else None
+    return {
+        "chosen": chosen,
+        "confirmation": confirmation_record(sweep, rows, project.root),
+        "against_runner_up": runner_up_difference(project, winner),
+        "on_new_clips": expected_of_winner(project, winner, eligible(sweep, rows)),
+    }
 
 
 def _refined(

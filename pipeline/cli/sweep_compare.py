@@ -69,11 +69,23 @@ def command(
         click.echo(json.dumps(data))
         return
     if as_csv:
-        from pipeline.report.paper.paper_tables import result_rows
-        from pipeline.report.paper.sweep_summary import summary_of
-
-        print_csv(result_rows(summary_of(data, opened.sweep.makers)), ("trial", "state", "top1"))
+        print_csv(_rows(opened, data), ("trial", "state", "top1"))
         return
+    file = _write_page(opened, data, out, lang)
+    if open_it:
+        click.launch(file.resolve().as_uri())
+
+
+def _rows(opened: "Opened", data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the results, a row a trial."""
+    from pipeline.report.paper.paper_tables import result_rows
+    from pipeline.report.paper.sweep_summary import summary_of
+
+    return result_rows(summary_of(data, opened.sweep.makers))
+
+
+def _write_page(opened: "Opened", data: dict[str, Any], out: Path | None, lang: str) -> Path:
+    """Write the page, print where it is, and return that."""
     from pipeline.plan.project import relative
     from pipeline.report.compare.page import build_page
     from pipeline.shared.files import make_private
@@ -85,8 +97,7 @@ def command(
     click.echo(relative(file, Path.cwd()))
     count = counted(len(data["trials"]), "trial")
     click.echo(f"{count}, {len(page) / 1e6:.1f} MB", err=True)
-    if open_it:
-        click.launch(file.resolve().as_uri())
+    return file
 
 
 def collector(

@@ -16,6 +16,7 @@ from pipeline.cli.common.options import (
 
 if TYPE_CHECKING:
     from pipeline.preflight.plan_facts import Resolved
+    from pipeline.report.plan.plan_record import PlanView
 
 
 @click.command("plan")
@@ -51,38 +52,53 @@ def command(
         pcan sweep plan pcan_ntu60
         pcan sweep plan pcan_ntu60 pose-1.5
     """
+    from pipeline.preflight.plan_facts import resolved
+    from pipeline.report.plan.plan_record import plan_record
+
+    opened, variant = _opened(sweep, variant)
+    facts = resolved(opened.sweep, opened.project)
+    view = _view(opened, facts, clips)
+    search = _search(opened, facts, storage, trials) if searching else None
+    if as_json:
+        print_json({**plan_record(view), **({"search": search} if search else {})})
+    else:
+        click.echo(_text(view, variant, search, full=full))
+    return facts.exit_code
+
+
+def _view(opened: Opened, facts: "Resolved", clips: int | None) -> "PlanView":
+    """Return what is shown of the plan; print which settings of the configs count for nothing.
+
+    Args:
+        clips: size of the validation set; None to take it from the runs.
+    """
     from pipeline.diagnose.trial import known_clips
     from pipeline.plan.config_checks import ignored_settings
     from pipeline.plan.lint.lint_finding import lint_context
-    from pipeline.preflight.plan_facts import resolved
-    from pipeline.report.plan.plan_record import plan_record, plan_view
+    from pipeline.report.plan.plan_record import plan_view
+
+    plan, project = opened.sweep, opened.project
+    for line in ignored_settings(plan, {name: c.facts for name, c in facts.configs.items()}):
+        echo_err(line)
+    clips = clips or known_clips(project.runs, plan.name)
+    subject = lint_context(plan, facts.bases, facts.true_lr, clips)
+    changes = {name: config.changes for name, config in facts.configs.items()}
+    return plan_view(subject, changes, facts.problems, facts.ceilings)
+
+
+def _text(
+    view: "PlanView", variant: str | None, search: dict[str, Any] | None, *, full: bool
+) -> str:
+    """Return the search, one variant, or the whole plan as text."""
     from pipeline.report.plan.screen import one_variant, plan_screen
     from pipeline.report.plan.search_estimate import search_text
     from pipeline.report.plan.text import plan_text
 
-    opened, variant = _opened(sweep, variant)
-    plan, project = opened.sweep, opened.project
-    facts = resolved(plan, project)
-    changes = {name: config.changes for name, config in facts.configs.items()}
-    for line in ignored_settings(
-        plan, {name: config.facts for name, config in facts.configs.items()}
-    ):
-        echo_err(line)
-    clips = clips or known_clips(project.runs, plan.name)
-    subject = lint_context(plan, facts.base, facts.true_lr, clips)
-    view = plan_view(subject, changes, facts.problems, facts.ceilings)
-    shown = plan_record(view)
-    if searching:
-        shown["search"] = _search(opened, facts, storage, trials)
-    if as_json:
-        print_json(shown)
-    elif searching:
-        click.echo(search_text(shown["search"]))
-    elif variant is not None:
-        click.echo(one_variant(view, variant))
-    else:
-        click.echo(plan_text(view) if full else plan_screen(view))
-    return facts.exit_code
+    if search is not None:
+        return search_text(search)
+    if variant is not None:
+        return one_variant(view, variant)
+    return plan_text(view) if full else plan_screen(view)
 
 
 def _opened(sweep: str | None, variant: str | None) -> tuple[Opened, str | None]:

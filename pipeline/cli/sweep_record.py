@@ -1,12 +1,20 @@
 """`pcan sweep register`, `import` and `continue`: add trials to the studies; these run no job."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.cli.common.each_log import end_with, for_each
-from pipeline.cli.common.options import echo_err, open_sweep, storage_option, sweep_argument
+from pipeline.cli.common.options import (
+    Opened,
+    echo_err,
+    open_sweep,
+    storage_option,
+    sweep_argument,
+)
+from pipeline.errors import PcanError
 
 if TYPE_CHECKING:
     from pipeline.diagnose.evidence import EarlierRun
@@ -73,10 +81,7 @@ def import_runs(
       pcan sweep import work_dirs/first_try work_dirs/second_try --sweep pcan_ntu60
     """
     from pipeline.diagnose.evidence import read_evidence
-    from pipeline.manage.import_runs import import_run
     from pipeline.preflight.plan_facts import resolve_and_check
-    from pipeline.study.db.storage import open_storage
-    from pipeline.study.register import register_all, registration_lines
 
     opened = open_sweep(sweep)
     resolution = resolve_and_check(opened.sweep, opened.project)
@@ -89,21 +94,31 @@ def import_runs(
         )
 
     failed = for_each(logs, read, [])
-    if not runs:
-        end_with(failed)
+    if runs:
+        failed += _add_runs(opened, storage, resolution.hashes, runs)
+    end_with(failed)
+
+
+def _add_runs(
+    opened: Opened, storage: str | None, hashes: Mapping[str, str], runs: "Sequence[EarlierRun]"
+) -> list[PcanError]:
+    """Register the sweep, add each run as a trial and print its name; return what failed."""
+    from pipeline.manage.import_runs import import_run
+    from pipeline.study.db.storage import open_storage
+    from pipeline.study.register import register_all, registration_lines
+
     store = open_storage(storage, opened.project.runs)
     try:
-        for line in registration_lines(register_all(opened.sweep, store, resolution.hashes)):
+        for line in registration_lines(register_all(opened.sweep, store, hashes)):
             echo_err(line)
         by_log = {Path(run.log): run for run in runs}
-        failed += for_each(
+        return for_each(
             tuple(by_log),
             lambda log: click.echo(import_run(opened.sweep, opened.project, store, by_log[log])),
             [],
         )
     finally:
         store.close()
-    end_with(failed)
 
 
 @click.command()

@@ -1,10 +1,13 @@
 """`pcan sweep rerun`: one epoch again from the recorded state, compared with the record."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.common.options import json_option, open_sweep, print_json
+from pipeline.cli.common.options import Opened, json_option, open_sweep, print_json
+
+if TYPE_CHECKING:
+    from pipeline.job.slots import Slot
 
 
 @click.command()
@@ -32,21 +35,12 @@ def command(
     Example:
       pcan sweep rerun baseline/0 --sweep demo --check
     """
-    from pipeline.launch.reporters import Reporter
-    from pipeline.launch.slot_pool import find_slots
-    from pipeline.manage.rerun import recorded_run, rerun
+    from pipeline.manage.rerun import rerun
 
     if not check:
         raise click.UsageError("Use --check: the epoch is compared and then thrown away.")
     opened = open_sweep(sweep)
-    spec = recorded_run(opened.sweep, opened.project, trial).read_spec()
-    recorded = spec.device if spec is not None else None
-    [slot, *_] = find_slots(opened.sweep, device or recorded, gpus, 1, Reporter())
-    problem = slot.acquire(trial)
-    if problem is not None:
-        from pipeline.errors import NotReady
-
-        raise NotReady(f"{problem}. Wait for it, or name others: --gpus")
+    slot = _acquired(opened, trial, device, gpus)
     try:
         record = rerun(opened.sweep, opened.project, trial, slot)
     finally:
@@ -57,6 +51,26 @@ def command(
         for line in lines(record):
             click.echo(line)
     return 0 if record["same"] else 3
+
+
+def _acquired(opened: Opened, trial: str, device: str | None, gpus: str | None) -> "Slot":
+    """Return a slot of the recorded kind, held by us.
+
+    Raises:
+        NotReady: there is none, or another launch holds it.
+    """
+    from pipeline.errors import NotReady
+    from pipeline.launch.reporters import Reporter
+    from pipeline.launch.slot_pool import find_slots
+    from pipeline.manage.rerun import recorded_run
+
+    spec = recorded_run(opened.sweep, opened.project, trial).read_spec()
+    recorded = spec.device if spec is not None else None
+    [slot, *_] = find_slots(opened.sweep, device or recorded, gpus, 1, Reporter())
+    problem = slot.acquire(trial)
+    if problem is not None:
+        raise NotReady(f"{problem}. Wait for it, or name others: --gpus")
+    return slot
 
 
 def lines(record: dict[str, Any]) -> list[str]:

@@ -55,6 +55,11 @@ def status(sweep: str | None, storage: str | None, as_json: bool, as_csv: bool) 
     if as_csv:
         print_csv(status_rows(record), ("trial", "state", "phase"))
         return
+    _print_screen(opened, record)
+
+
+def _print_screen(opened: Opened, record: dict[str, Any]) -> None:
+    """Print the table of trials, then where the sweep stands, what is wrong and what is next."""
     from pipeline.cli.common.console import print_lines, result_console
     from pipeline.report.stats.repetitions import confirmation_text
     from pipeline.report.status.status_record import courses

@@ -1,8 +1,14 @@
 """`pcan train`: one variant as one job, without a study."""
 
+from typing import TYPE_CHECKING
+
 import click
 
-from pipeline.cli.common.options import open_sweep, set_option
+from pipeline.cli.common.options import Opened, open_sweep, set_option
+
+if TYPE_CHECKING:
+    from pipeline.cli.common.terminal import Terminal
+    from pipeline.launch.launch import LaunchRequest
 
 
 @click.command()
@@ -36,38 +42,47 @@ def train(
       pcan train demo --variant baseline --device cpu
     """
     from pipeline.cli.common.terminal import Terminal
-    from pipeline.launch.gpu_reporter import GpuReporter
-    from pipeline.launch.label_reporter import LabelReporter
-    from pipeline.launch.launch import LaunchRequest
-    from pipeline.launch.orders import RunOrder
-    from pipeline.launch.reporters import Reporters, WandbReporter
     from pipeline.launch.slot_pool import find_slots
     from pipeline.launch.standalone import train_one
-    from pipeline.preflight.machine_overrides import parse_sets
-    from pipeline.track.tracking import Tracking, agent_run
 
-    opened, agent = open_sweep(sweep), agent_run()
-    mode = wandb_mode or ("live" if agent else "offline")
-    tracking = Tracking.of(opened.project, opened.sweep.name, mode)
-    spec = {**tracking.spec(), **(agent.spec(opened.sweep.name) if agent else {})}
-    terminal = Terminal()
-    folder = opened.project.runs / opened.sweep.name
-    mirror = WandbReporter(folder, tracking.mirror, terminal)
+    opened, terminal = open_sweep(sweep), Terminal()
     slots = find_slots(opened.sweep, device, gpus, 1, terminal, wait)
     try:
-        request = LaunchRequest(
-            sweep=opened.sweep,
-            project=opened.project,
-            storage=None,
-            order=RunOrder(variants=(variant,)),
-            sets=parse_sets(sets),
-            tracking=spec,
-            reporter=Reporters(
-                terminal, LabelReporter(terminal.on_message), GpuReporter(), mirror
-            ),
-        )
+        request = _request(opened, variant, sets, wandb_mode, terminal)
         run_dir, code = train_one(request, slots[0], wait=wait)
     finally:
         terminal.close()
     click.echo(run_dir)
     return code
+
+
+def _request(
+    opened: Opened,
+    variant: str,
+    sets: tuple[str, ...],
+    wandb_mode: str | None,
+    terminal: "Terminal",
+) -> "LaunchRequest":
+    """Return the launch of one variant without a storage, reported to the terminal and W&B."""
+    from pipeline.launch.gpu_reporter import GpuReporter
+    from pipeline.launch.label_reporter import LabelReporter
+    from pipeline.launch.launch import LaunchRequest
+    from pipeline.launch.orders import RunOrder
+    from pipeline.launch.reporters import Reporters, WandbReporter
+    from pipeline.preflight.machine_overrides import parse_sets
+    from pipeline.track.tracking import Tracking, agent_run
+
+    agent, name = agent_run(), opened.sweep.name
+    mode = wandb_mode or ("live" if agent else "offline")
+    tracking = Tracking.of(opened.project, name, mode)
+    mirror = WandbReporter(opened.project.runs / name, tracking.mirror, terminal)
+    labels = LabelReporter(terminal.on_message)
+    return LaunchRequest(
+        sweep=opened.sweep,
+        project=opened.project,
+        storage=None,
+        order=RunOrder(variants=(variant,)),
+        sets=parse_sets(sets),
+        tracking={**tracking.spec(), **(agent.spec(name) if agent else {})},
+        reporter=Reporters(terminal, labels, GpuReporter(), mirror),
+    )

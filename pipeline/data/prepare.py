@@ -63,13 +63,7 @@ def plan(
     Raises:
         InputError, NotReady: an annotation cannot be used, or nothing is to be prepared.
     """
-    if not sources:
-        raise InputError("There is nothing to prepare: name a split, such as --train-split train.")
-    if len({json.dumps(source.chain(), sort_keys=True) for source in sources}) != 1:
-        raise InputError(
-            "The loaders of this config sample or cut differently; one store serves one chain. "
-            "Prepare them one by one: pcan data prepare --ann FILE --videos DIR"
-        )
+    _refuse_mixed(sources)
     found: dict[Path, Annotation] = {}
     by_video: dict[Path, Task] = {}
     for source in sources:
@@ -91,6 +85,17 @@ def plan(
         annotation_sha256={path.name: _sha256(path) for path in found},
         limit=limit,
     )
+
+
+def _refuse_mixed(sources: Sequence[Source]) -> None:
+    """Raise InputError if there is nothing to prepare, or more than one chain."""
+    if not sources:
+        raise InputError("There is nothing to prepare: name a split, such as --train-split train.")
+    if len({json.dumps(source.chain(), sort_keys=True) for source in sources}) != 1:
+        raise InputError(
+            "The loaders of this config sample or cut differently; one store serves one chain. "
+            "Prepare them one by one: pcan data prepare --ann FILE --videos DIR"
+        )
 
 
 def _safe_name(clip: dict[str, Any], source: Source) -> str:

@@ -28,6 +28,11 @@ class PlanContext:
     schedule: Schedule | None = None
 
     @property
+    def logs(self) -> tuple[Path, ...]:
+        """The trial to read where no logs are named."""
+        return () if self.folder is None else (self.folder,)
+
+    @property
     def start(self) -> float | None:
         """What the variant's starting weights are expected to reach."""
         if self.variant is None or self.variant.warm_start is None:
@@ -36,9 +41,10 @@ class PlanContext:
 
     def metric(self, names: Sequence[str]) -> str | None:
         """Return the plan's metric, None if the log lacks it."""
-        if self.sweep is None or self.sweep.objective.metric not in names:
+        if self.sweep is None:
             return None
-        return self.sweep.objective.metric
+        metric = self.sweep.metric_of(self.variant.name if self.variant is not None else "")
+        return metric if metric in names else None
 
     def rules(self) -> tuple[list[Rule], tuple[str, ...]]:
         """Return the rules of conformance, and why the lr could not be checked."""

@@ -13,7 +13,7 @@ import sys
 _HERE = os.path.dirname(os.path.realpath(__file__))
 
 
-def _pin_package():
+def _pin_package() -> None:
     """Load the package from the folder around this one, without adding a path entry."""
     package = os.path.dirname(_HERE)
     spec = importlib.util.spec_from_file_location(
@@ -21,12 +21,13 @@ def _pin_package():
         os.path.join(package, "__init__.py"),
         submodule_search_locations=[package],
     )
+    assert spec is not None and spec.loader is not None, "a file beside this folder"
     module = importlib.util.module_from_spec(spec)
     sys.modules["pipeline"] = module
     spec.loader.exec_module(module)
 
 
-def _run_the_sites_own():
+def _run_the_sites_own() -> None:
     """Run the `sitecustomize` that this one hides, if the environment has one."""
     others = [entry for entry in sys.path if os.path.realpath(entry) != _HERE]
     spec = importlib.machinery.PathFinder.find_spec("sitecustomize", others)

@@ -26,6 +26,8 @@ from pipeline.study.search_outlook import outlook
 from pipeline.study.trial_rows import TrialRow
 
 RETRY_S = 2.0
+#: A launch that was asked to stop waits so long for a storage that is only locked.
+STOPPING_S = 10.0
 #: When this many trials of a search in a row fail before an epoch, they have one reason.
 MAX_STILLBORN = 3
 #: Faults of the machine, not of the trial: it stays resumable, and no other is started here.
@@ -133,14 +135,20 @@ class CompletionQueue:
                 f"{self.pending[0][0].name}: {error} Trying again every few seconds."
             )
         self._retry_at = now + RETRY_S
-        hurried = self._stops.level >= StopLevel.NOW
-        if alone and (hurried or now - self._outage_since > storage_patience_s()):
+        if alone and now - self._outage_since >= self._patience_s():
             names = ", ".join(trial.name for trial, _ in self.pending)
             self.pending.clear()
             raise StorageError(
                 f"{error} How {names} ended is kept in the run directory; the same launch reports "
                 "it when the storage is back."
             )
+
+    def _patience_s(self) -> float:
+        """Return how long an idle launch waits for its storage; not for long if it is to end."""
+        if self._stops.level >= StopLevel.NOW:
+            return 0.0
+        asked = self._stops.level > StopLevel.NONE
+        return min(STOPPING_S, storage_patience_s()) if asked else storage_patience_s()
 
     def _how_to_resume(self) -> str:
         """Return how an interrupted trial goes on; a search's hours count over all commands."""

@@ -43,20 +43,11 @@ def find_slots(
     if device == "cpu":
         return cpu_slots(most)
     listing = read_gpus()
-    present = listing.gpus
     if listing.remark is not None:
         reporter.on_message(listing.remark)
-    if not present and device is None and gpus is None:
-        reporter.on_message(
-            "No GPU here: the jobs train on the CPU (--device cpu does so without this line)."
-        )
-        return cpu_slots(most)
-    if not present:
-        raise NotReady(
-            "This machine shows no GPU (nvidia-smi is missing or lists none). On the CPU: "
-            "--device cpu"
-        )
-    allowed = choose(present, gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if not listing.gpus:
+        return _without_gpus(most, reporter, named=device is not None or gpus is not None)
+    allowed = choose(listing.gpus, gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
     busy = [gpu for gpu in allowed if gpu.in_use and not wait]
     free = [gpu for gpu in allowed if gpu not in busy]
     short = len(free) < sweep.job.gpus * (most or 1) <= len(allowed)
@@ -68,6 +59,19 @@ def find_slots(
     for gpu in busy:
         reporter.on_message(f"{gpu.describe_usage()}; left alone.")
     return gpu_slots(free, sweep.job.gpus, most)
+
+
+def _without_gpus(most: int | None, reporter: Reporter, *, named: bool) -> list[Slot]:
+    """Return slots on the CPU, unless GPUs were named by an option."""
+    if named:
+        raise NotReady(
+            "This machine shows no GPU (nvidia-smi is missing or lists none). On the CPU: "
+            "--device cpu"
+        )
+    reporter.on_message(
+        "No GPU here: the jobs train on the CPU (--device cpu does so without this line)."
+    )
+    return cpu_slots(most)
 
 
 def _usage(gpus: Sequence[Gpu]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pipeline.errors import PcanError
-from pipeline.job.resolve import Resolution
+from pipeline.job.resolve import ModelProbe, RehearsalResult, Resolution
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 
@@ -37,6 +37,8 @@ class CheckContext:
         storage_url: `--storage`.
         sets: `--set` by config path.
         resolution: the resolved variants, set by `check_plan`.
+        rehearsed: what each of them would do, by name, set by `check_plan`; None where it could
+            not be found on its data.
     """
 
     project: Project
@@ -46,6 +48,7 @@ class CheckContext:
     gpus: str | None = None
     sets: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     resolution: Resolution | None = None
+    rehearsed: tuple[dict[str, ModelProbe], dict[str, RehearsalResult]] | None = None
 
 
 Check = Callable[[CheckContext], Iterator[CheckFinding]]
@@ -71,5 +74,6 @@ def run_check(name: str, check: Check, context: CheckContext) -> list[CheckFindi
     except PcanError as problem:
         findings.append(error(name, str(problem)))
     except OSError as problem:
-        findings.append(error(name, f"{problem.filename}: {problem.strerror}. Fix that first."))
+        place = f"{problem.filename}: " if problem.filename else ""
+        findings.append(error(name, f"{place}{problem.strerror}. Fix that first."))
     return findings

@@ -68,28 +68,40 @@ def probe_models(
             of that size.
     """
     configs = resolution.configs
-    courses: dict[str, Sequence[float]] = {}
-    problems: dict[str, list[str]] = {}
     texts = placed_texts(sweep, project, configs, placed) if placed is not None else {}
     probes, rehearsals = _rehearse(sweep, project, configs, texts, variants, say, here=jobs > 0)
     for name, probe in probes.items():
-        found = list(probe.problems)
-        if placed is not None and not found:
-            found += data_problems(project, configs[name], probe, placed)
-        if name in rehearsals and not found:
-            found += rehearsal_problems(sweep, probe, rehearsals[name])
-        problems[name] = found
         for line in (*_remarks(probe), *getattr(rehearsals.get(name), "notes", ())):
             say(f"{name}: {line}")
-        if probe.lr is not None and not probe.lr_follows:
-            courses[name] = probe.lr
     for line in grouped({name: one.labels for name, one in rehearsals.items()}):
         say(f"label_mismatch: {line}")
+    problems = {
+        name: _problems(sweep, project, name, configs[name], probe, rehearsals.get(name), placed)
+        for name, probe in probes.items()
+    }
     if any(problems.values()):
         raise InputError("\n".join(grouped(problems)))
     if jobs:
         _check_batches({name: batch_limits(sweep, r, jobs) for name, r in rehearsals.items()}, say)
-    return courses
+    return {n: one.lr for n, one in probes.items() if one.lr is not None and not one.lr_follows}
+
+
+def _problems(
+    sweep: Sweep,
+    project: Project,
+    variant: str,
+    config: ResolvedConfig,
+    probe: ModelProbe,
+    rehearsal: RehearsalResult | None,
+    placed: DataPlacement | None,
+) -> list[str]:
+    """Return what is wrong with a config: with its model; else its data; else its rehearsal."""
+    found = list(probe.problems)
+    if placed is not None and not found:
+        found += data_problems(project, config, probe, placed)
+    if rehearsal is not None and not found:
+        found += rehearsal_problems(sweep, variant, probe, rehearsal)
+    return found
 
 
 def _rehearse(
@@ -197,19 +209,21 @@ def placed_texts(
 
 
 def rehearsal_problems(
-    sweep: Sweep, probe: ModelProbe, rehearsal: RehearsalResult
+    sweep: Sweep, variant: str, probe: ModelProbe, rehearsal: RehearsalResult
 ) -> Iterator[str]:
     """Yield what a rehearsal found: samples, and names that the validation does not give."""
     yield from rehearsal.problems
     if rehearsal.metrics is None:
         return
     have = ", ".join(rehearsal.metrics)
-    for name in (sweep.objective.metric, *sweep.objective.branches.values()):
+    other = sweep.metric_of(variant) != sweep.objective.metric
+    where = sweep.where(*(("variants", variant) if other else ("objective",)))
+    instead = "Set its metric." if other else "Set objective.metric and objective.branches."
+    if not other and sweep.config_of(variant) != sweep.config:
+        instead = f"{instead[:-1]}, or a metric of {variant}'s own."
+    for name in (sweep.metric_of(variant), *sweep.branches_of(variant).values()):
         if name not in rehearsal.metrics:
-            yield (
-                f'the validation has no metric "{name}" ({sweep.where("objective")}). It has: '
-                f"{have}. Set objective.metric and objective.branches."
-            )
+            yield f'the validation has no metric "{name}" ({where}). It has: {have}. {instead}'
     for kind, name in probe.follows:
         if name not in rehearsal.metrics:
             yield (

@@ -12,7 +12,12 @@ from pipeline.data.annotation import Annotation, clip_name, joint_form_problem, 
 from pipeline.data.clip_problems import is_empty, joint_problems, label_problems
 from pipeline.data.video import VideoError, frames, video_path
 from pipeline.errors import PcanError
-from pipeline.job.resolve import probe_configs, rehearse_configs
+from pipeline.job.resolve import (
+    ModelProbe,
+    RehearsalResult,
+    probe_configs,
+    rehearse_configs,
+)
 from pipeline.job.torch_tools import run_tool
 from pipeline.plan.project import relative
 from pipeline.plan.sweep import WarmStart
@@ -37,8 +42,12 @@ def check_plan(context: CheckContext) -> Iterator[CheckFinding]:
     """Check that all variants resolve and that their configs can carry out the plan."""
     assert context.sweep is not None
     context.resolution = resolve_and_check(context.sweep, context.project)
-    configs = context.resolution.configs
-    for name, probe in probe_configs(context.sweep, context.project, configs).items():
+    try:
+        context.rehearsed = _rehearse(context)
+        probes = context.rehearsed[0]
+    except PcanError:  # `check_rehearsal` says why
+        probes = probe_configs(context.sweep, context.project, context.resolution.configs)
+    for name, probe in probes.items():
         for problem in probe.problems:
             yield error("plan", f"{name}: {problem}")
         for line in probe.notes:
@@ -50,17 +59,29 @@ def check_plan(context: CheckContext) -> Iterator[CheckFinding]:
             )
 
 
+def _rehearse(
+    context: CheckContext,
+) -> tuple[dict[str, ModelProbe], dict[str, RehearsalResult]]:
+    """Return what each variant would do, all from one child: most of its time are its imports.
+
+    Raises:
+        PcanError: the data cannot be placed, or the child did not survive them.
+    """
+    sweep, project, resolution = context.sweep, context.project, context.resolution
+    assert sweep is not None and resolution is not None
+    placement = DataPlacement(root=data_root(sweep, project, context.sets), sets=context.sets)
+    texts = placed_texts(sweep, project, resolution.configs, placement)
+    data = store_data(sweep, project) if texts else None
+    return rehearse_configs(sweep, project, resolution.configs, texts, data)
+
+
 def check_rehearsal(context: CheckContext) -> Iterator[CheckFinding]:
     """Check that one sample of each loader passes chain, model and evaluator of each variant."""
-    if context.resolution is None:
+    sweep = context.sweep
+    if context.resolution is None or sweep is None:
         return
-    sweep, project, configs = context.sweep, context.project, context.resolution.configs
-    assert sweep is not None
-    placement = DataPlacement(root=data_root(sweep, project, context.sets), sets=context.sets)
-    texts = placed_texts(sweep, project, configs, placement)
-    data = store_data(sweep, project) if texts else None
-    probes, rehearsals = rehearse_configs(sweep, project, configs, texts, data)
-    problems = {n: rehearsal_problems(sweep, probes[n], one) for n, one in rehearsals.items()}
+    probes, rehearsals = context.rehearsed or _rehearse(context)
+    problems = {n: rehearsal_problems(sweep, n, probes[n], one) for n, one in rehearsals.items()}
     for line in grouped(problems):
         yield error("rehearsal", line)
     for line in grouped({name: one.labels for name, one in rehearsals.items()}):
@@ -119,13 +140,14 @@ def _fit(
     warm = [n for n, v in sweep.variants.items() if v.warm_start is not None]
     owners = "" if len(names) == len(warm) else f"{', '.join(names)}: "
     with tempfile.TemporaryDirectory() as folder:
-        config = project.root / sweep.config
+        base = sweep.config_of(names[0])
+        config = project.root / base
         if text is not None:
             config = Path(folder) / "config.py"
             config.write_text(text)
         request = {
             "checkpoint": start.checkpoint,
-            "config": str(config) if text is not None else sweep.config,
+            "config": str(config) if text is not None else base,
             "code_root": sweep.job.code_root,
             "min_matched": start.min_matched,
         }

@@ -8,6 +8,7 @@
 """
 
 import dataclasses
+import functools
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -99,15 +100,6 @@ def add_finished(
     Returns:
         The trial's name, and whether it is new.
     """
-
-    def end(connection: sa.Connection, trial_id: int, number: int) -> dict[str, Any]:
-        curve = {m.epoch: m.top1 for m in run.history if m.epoch > 0 and m.finite}
-        optuna_tables.add_values(connection, trial_id, curve)
-        values = final_values(run.state, run.history)
-        attributes = {"cause": run.cause, "reason": run.reason}
-        optuna_tables.end(connection, trial_id, run.state, values, attributes)
-        return {"run_dir": f"runs/{sweep.name}/{run.variant}/{number}"}
-
     storage.rdb  # noqa: B018  opened before the lock, which opening takes too
     with storage.lock():
         for row in read_board(sweep.name, storage):
@@ -120,7 +112,7 @@ def add_finished(
             run.variant,
             _template(sweep, run),
             fill=fill,
-            complete=end,
+            complete=functools.partial(_end, sweep, run),
             recipe_hash=None,
             params=run.params,
             phase=Phase.DONE,
@@ -130,6 +122,18 @@ def add_finished(
             **figures(run.history),
         )
     return f"{run.variant}/{added['number']}", True
+
+
+def _end(
+    sweep: Sweep, run: ImportedRun, connection: sa.Connection, trial_id: int, number: int
+) -> dict[str, Any]:
+    """Write a run's values and end into Optuna's tables; return what our row has beside them."""
+    curve = {m.epoch: m.top1 for m in run.history if m.epoch > 0 and m.finite}
+    optuna_tables.add_values(connection, trial_id, curve)
+    values = final_values(run.state, run.history)
+    attributes = {"cause": run.cause, "reason": run.reason}
+    optuna_tables.end(connection, trial_id, run.state, values, attributes)
+    return {"run_dir": f"runs/{sweep.name}/{run.variant}/{number}"}
 
 
 def _make_study(sweep: Sweep, storage: Storage, variant: str) -> None:

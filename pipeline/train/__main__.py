@@ -39,7 +39,7 @@ def main(arguments: List[str]) -> int:
         spec = read_spec(rundir)
         attempt = spec.attempt
         starting(rundir, rank)
-        limit_threads(spec.device, spec.nproc)
+        limit_threads(str(spec.device), spec.nproc or 1)
         from pipeline.train.run import run_job
 
         run_job(rundir, spec, stage)

@@ -40,8 +40,8 @@ class AveragedWeightsHook(Hook):
         self._resumes = spec.resume is not None
         self._sums = WeightSums(spec.averaged_checks)
         # Costs a copy of the weights in memory and in each checkpoint: not where none is read.
-        keeps = bool(spec.averaged_checks) and (spec.epochs or 0) > 1
-        self._later = WeightSums([spec.epochs] if keeps else [])
+        last = spec.epochs or 0
+        self._later = WeightSums([last] if spec.averaged_checks and last > 1 else [])
         self._hooks = hooks
 
     def before_train_epoch(self, runner: Any) -> None:

@@ -130,7 +130,7 @@ def plain(value: Any, where: str = "checkpoint", lost: Optional[List[str]] = Non
 
 def _plain_dict(value: Dict[Any, Any], where: str, lost: Optional[List[str]]) -> Dict[Any, Any]:
     kind = next((k for k in (OrderedDict, Counter) if isinstance(value, k)), dict)
-    copy = kind()
+    copy: Any = kind()
     for key, item in value.items():
         try:
             copy[key] = plain(item, f"{where}.{key}", lost)

@@ -27,7 +27,7 @@ def prepare_mmaction() -> None:
     if _DRN in sys.modules or has_drn():
         return
     package = types.ModuleType(_DRN)
-    package.__path__ = []  # type: ignore[attr-defined]
+    package.__path__ = []
     module = types.ModuleType(_DRN + ".drn")
     module.DRN = type("DRN", (), {"__doc__": "Placeholder: not in this mmaction2 wheel."})  # type: ignore[attr-defined]
     sys.modules[_DRN] = package

@@ -5,28 +5,18 @@ here, as do misspelled arguments.
 """
 
 import copy
+import functools
 import inspect
-import re
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from pipeline.train.left_out import REPLACED, kind_of, split_hooks
-from pipeline.train.outcome import JobFailure
+from pipeline.train.outcome import JobFailure, asks_for_gpu
 
 #: Errors by which a part refuses what it is given.
 REFUSALS = (TypeError, KeyError, ValueError, IndexError, AttributeError, AssertionError)
-#: What torch says where a GPU is asked for and there is none.
-_NO_GPU = re.compile(
-    r"No CUDA GPUs are available|not compiled with CUDA|no NVIDIA driver|CUDA-capable device|"
-    r"CUDA driver|CUDA unknown error|torch\.cuda\.is_available\(\) is False|invalid device ordinal"
-)
 _DELETE = "To replace a part of a base config as a whole, write _delete_=True in it"
 #: Stands for the iterations of an epoch, which are not known here.
 _EPOCH_LENGTH = 100
-
-
-def asks_for_gpu(text: str) -> bool:
-    """Whether an error's text says that a GPU was asked for where there is none."""
-    return _NO_GPU.search(text) is not None
 
 
 def one_line(error: BaseException) -> str:
@@ -78,10 +68,15 @@ def _loop(cfg: Any) -> Iterator[str]:
         yield failure.reason
 
 
+def _build_hook(hook: Dict[str, Any]) -> Any:
+    from mmengine.registry import HOOKS
+
+    return HOOKS.build(copy.deepcopy(hook))
+
+
 def _builders(cfg: Any, model: Any) -> Iterator[Tuple[str, Callable[[], Any]]]:
     from mmengine.evaluator import Evaluator
     from mmengine.optim import build_optim_wrapper
-    from mmengine.registry import HOOKS
 
     yield "optim_wrapper", lambda: build_optim_wrapper(model, plain_wrapper(cfg.optim_wrapper))
     yield "val_evaluator", lambda: Evaluator(copy.deepcopy(cfg.val_evaluator))
@@ -89,13 +84,13 @@ def _builders(cfg: Any, model: Any) -> Iterator[Tuple[str, Callable[[], Any]]]:
     yield "val_cfg", lambda: _bind_loop(cfg.get("val_cfg"), "ValLoop", 3)
     epochs = (cfg.get("train_cfg") or {}).get("max_epochs")
     for place, entry in _schedulers(cfg.get("param_scheduler")):
-        yield place, lambda one=entry: _build_scheduler(one, epochs)
+        yield place, functools.partial(_build_scheduler, entry, epochs)
     default, custom, _ = split_hooks(cfg)
     named = [(f"default_hooks.{name}", hook) for name, hook in default.items()]
     named += [(f"custom_hooks.{i}", hook) for i, hook in enumerate(custom)]
     for place, hook in named:
         if isinstance(hook, dict):
-            yield place, lambda one=hook: HOOKS.build(copy.deepcopy(one))
+            yield place, functools.partial(_build_hook, hook)
 
 
 def plain_wrapper(wrapper: Any) -> Any:

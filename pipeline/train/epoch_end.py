@@ -271,7 +271,8 @@ def measure(
         JobFailure: the validation lacks a metric that the specification names.
     """
     scalars = {name: float(value) for name, value in metrics.items() if is_number(value)}
-    objective = [spec.metric, *spec.branches.values()]
+    metric = str(spec.metric)  # a job without one was refused
+    objective = [metric, *spec.branches.values()]
     absent = [name for name in objective if name not in scalars]
     if absent:
         raise JobFailure(
@@ -286,7 +287,7 @@ def measure(
             extra[name if "loss" in name else f"train/{name}"] = value
     return Measurement(
         epoch=epoch,
-        top1=scalars[spec.metric],
+        top1=scalars[metric],
         rgb_top1=branches.pop("rgb_top1", None),
         pose_top1=branches.pop("pose_top1", None),
         loss=losses.get("loss"),

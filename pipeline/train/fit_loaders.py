@@ -31,7 +31,7 @@ def fit_loaders(config: Any, spec: TrialSpec) -> List[str]:
         return []
     prepared = spec.reads_packs
     cores = len(os.sched_getaffinity(0))
-    workers = suggest_workers(cores, int(loading.get("slots") or 1), spec.nproc, prepared)
+    workers = suggest_workers(cores, int(loading.get("slots") or 1), spec.nproc or 1, prepared)
     named = set(loading.get("named") or ())
     changes = fit_workers(config, workers, named)
     size = validation_batch(config)

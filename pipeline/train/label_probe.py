@@ -117,7 +117,7 @@ def _remarks(model: Any, batch: Any) -> Iterator[str]:
 
 def head_call(model: Any, batch: Any) -> Optional[HeadCall]:
     """Return how the model calls its head's loss for this batch, None if it has no such head."""
-    head = getattr(model, "cls_head", None)
+    head: Any = getattr(model, "cls_head", None)
     if not callable(getattr(head, "loss", None)):
         return None
     reached: List[HeadCall] = []
@@ -202,7 +202,7 @@ def _loss(
     args = [_batched(arg, labels, leaves) for arg in call.args]
     kwargs = {name: _batched(arg, labels, leaves) for name, arg in call.kwargs.items()}
     terms = head.loss(*args, **kwargs)
-    sums = {
+    sums: Dict[str, Any] = {
         name: sum(value) if isinstance(value, (list, tuple)) else value
         for name, value in terms.items()
         if "loss" in name
@@ -234,7 +234,7 @@ def _batched(value: Any, labels: Sequence[int], leaves: List[Tensor]) -> Any:
 
 def _label_of(sample: Any) -> Any:
     """Return the tensor that holds a sample's one class, None if it is not one."""
-    label = getattr(sample, "gt_label", None)
+    label: Any = getattr(sample, "gt_label", None)
     if label is None:  # MMAction2 up to 1.1
         label = getattr(getattr(sample, "gt_labels", None), "item", None)
     return label if torch.is_tensor(label) and label.numel() == 1 else None

@@ -1,7 +1,7 @@
 """Overrides by dotted path: apply them, and list what they changed."""
 
 import difflib
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Tuple
 
 
 def apply(config: Dict[str, Any], overrides: Dict[str, Any]) -> List[str]:
@@ -85,7 +85,7 @@ def nearest(config: Dict[str, Any], path: str) -> Any:
 
 def _paths(node: Any, prefix: str) -> Iterator[str]:
     if isinstance(node, dict):
-        items = node.items()
+        items: Iterable[Tuple[Any, Any]] = node.items()
     elif isinstance(node, (list, tuple)):
         items = ((str(i), item) for i, item in enumerate(node))
     else:

@@ -6,6 +6,7 @@ Standard library only: this runs before torch is imported.
 
 import ctypes
 import faulthandler
+import io
 import os
 import resource
 import signal
@@ -78,7 +79,8 @@ def log_to(path: Path) -> None:
     os.dup2(handle, 2)
     os.close(handle)
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
 
 
 def raise_file_limit() -> None:

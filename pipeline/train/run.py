@@ -62,7 +62,7 @@ class JobRunner(SpeedRunner):
         from pipeline.train.warm_start import WarmStartError, load_warm_start
 
         try:
-            report = load_warm_start(self, self.spec.warm_start)
+            report = load_warm_start(self, self.spec.warm_start or {})
         except WarmStartError as error:
             raise JobFailure(Cause.WARM_START, str(error)) from error
         for note in report["notes"]:
@@ -89,11 +89,11 @@ def replay_measurement(rundir: RunDir, content: Any) -> Optional[Measurement]:
 
 def run_job(rundir: RunDir, spec: TrialSpec, stage: Stage) -> None:
     """Train as the run directory says; on return the outcome is written."""
-    check_device(spec.device)
+    check_device(str(spec.device))
     config = job_config(rundir, spec, "WORLD_SIZE" in os.environ)
     stage.name = "join"
     timeout = ((config.get("env_cfg") or {}).get("dist_cfg") or {}).get("timeout")
-    distributed.join(spec.device, timeout)
+    distributed.join(str(spec.device), timeout)
     if distributed.rank() == 0:
         checkpoints.forget_unfinished(rundir)
     stage.name = "build"
@@ -136,7 +136,7 @@ def build(config: Any, rundir: RunDir, spec: TrialSpec, stage: Stage) -> JobRunn
     seed, rank = int(runner.seed), distributed.rank()
     watch = LossGuardHook()
     progress = ProgressHook(rundir, watch) if rank == 0 else None
-    clips = keep_predictions.ClipPredictionsHook(spec.metric)
+    clips = keep_predictions.ClipPredictionsHook(str(spec.metric))
     seeds = [
         LoaderSeeds(loop.dataloader, seed, rank, name)
         for loop, name in ((train_loop, "train"), (val_loop, "val"))

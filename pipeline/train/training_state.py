@@ -120,7 +120,8 @@ def _check_origin(spec: TrialSpec, content: Dict[str, Any]) -> None:
 def random_state() -> Dict[str, Any]:
     """Return the state of this process's random generators in plain form."""
     version, numbers, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state()
+    legacy: Any = np.random.get_state()
+    kind, keys, position, has_gauss, cached = legacy
     cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
     return {
         "torch": torch.get_rng_state(),

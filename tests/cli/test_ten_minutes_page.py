@@ -48,10 +48,13 @@ CHANGES = {
 }
 
 
-OLDER = [pytest.param(torch, marks=pytest.mark.slow) for torch in older_environments.TORCH]
+pytestmark = pytest.mark.slow
+#: Continuous integration runs the page in this environment.
+THIS = pytest.param("this", marks=pytest.mark.sample)
+OLDER = list(older_environments.TORCH)
 
 
-@pytest.fixture(params=["this", *OLDER])
+@pytest.fixture(params=[THIS, *OLDER])
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What the document starts from: fork, failed run, weights, environment, two GPUs."""
     this = request.param == "this"

@@ -30,6 +30,8 @@ def searched(cluster: Cluster) -> dict:
     return {k: t for k, t in cluster.project.status().items() if k != "baseline/0"}
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 def test_a_ladder_pauses_and_goes_on_across_jobs(cluster, until: Callable[..., None]) -> None:
     cluster.write(VARIANTS, "search: {rule: ladder, read: best, at: [0.5], finish: 1, seed: 3}\n")
     cluster.wait(search(cluster, "--trials", "4", "--wandb", "offline"))

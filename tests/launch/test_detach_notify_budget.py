@@ -56,6 +56,7 @@ def command(tmp_path: Path) -> list[str]:
 def test_a_detached_launch_survives_the_logout_and_can_be_watched_and_stopped(
     project, command: list[str], until: Callable[..., None]
 ) -> None:
+    project.ranks = 1
     project.sweep(SLOW)
     words = project.launch_words("--detach", "--notify", " ".join(command))
     done = project.run(*words)
@@ -117,12 +118,14 @@ def alive(pid: int) -> bool:
 
 
 def test_what_keeps_a_detached_launch_from_starting_is_said(project) -> None:
+    project.ranks = 1
     project.sweep(SLOW.replace("train_cfg.max_epochs", "train_cfg.max_epoch"))
     done = project.launch("--detach")
     assert done.returncode == 2 and 'has no "train_cfg.max_epoch"' in done.stderr
 
 
 def test_a_used_up_budget_stops_after_the_epoch_and_stays_resumable(project) -> None:
+    project.ranks = 1
     project.sweep(SLOW)
     done = project.launch("--gpu-hours", "0.00001")
     assert done.returncode == 75, done.stderr

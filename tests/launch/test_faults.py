@@ -246,6 +246,7 @@ def test_training_goes_on_without_its_storage_and_the_next_launch_reports_it(
     project, until, monkeypatch
 ) -> None:
     monkeypatch.setenv("PCAN_STORAGE_PATIENCE_S", "3")
+    project.ranks = 1
     project.sweep(SLOW)
     launch = project.start(*project.launch_words())
     until(lambda: project.epochs("baseline/0")[-1:] >= [1], "epoch 1")
@@ -268,6 +269,7 @@ def test_training_goes_on_without_its_storage_and_the_next_launch_reports_it(
 
 
 def test_a_run_directory_that_cannot_be_made_ends_no_running_trial(project) -> None:
+    project.ranks = 1
     project.sweep(SLOW.replace("0.25", "0.05") + "  other: {like: baseline}\n")
     (project.root / "runs" / "tiny" / "other").mkdir(parents=True)
     (project.root / "runs" / "tiny" / "other" / "0").write_text("in the way")
@@ -298,6 +300,7 @@ def test_a_time_limit_stops_after_the_epoch_and_stays_resumable(project) -> None
 def test_a_slot_that_met_a_locked_storage_is_used_again(project, until) -> None:
     """A claim that fails gives its slot back, and the launch ends with nothing left to claim."""
     short = "{like: baseline, set: {train_cfg.max_epochs: 1, model.sleep: 0.0}}"
+    project.ranks = 1
     project.sweep(SLOW.replace("0.25", "1.0") + f"  short: {short}\n  last: {short}\n")
     launch = project.start(*project.launch_words("--policy", "all", "--slots", "2"))
     until(lambda: project.epochs("short/0") == [1], "the short trial is about to end")

@@ -24,9 +24,10 @@ class Impatient(Hook):
 @pytest.fixture
 def small(project):
     """A project with one process a job, and the config `jobs/own.py` to be written."""
+    project.ranks = 1
     project.sweep("  baseline: {set: {val_evaluator.top1: [0.6, 0.55, 0.5, 0.85]}}\n")
     sweep = project.root / "sweeps" / "tiny.yaml"
-    text = sweep.read_text().replace("gpus: 2", "gpus: 1").replace("tiny.py", "own.py")
+    text = sweep.read_text().replace("tiny.py", "own.py")
     sweep.write_text(text.replace("patience: {epochs: 3", "patience: {epochs: 9"))
     parts = project.root / "jobs" / "tiny_parts.py"
     imports = (

@@ -52,19 +52,8 @@ def test_a_failed_gate_is_followed_by_the_fallback_and_the_winner_is_exported(pr
     assert str(project.root) not in json.dumps(stored)
 
 
-def test_nothing_eligible_is_said_and_has_its_exit_code(project) -> None:
-    project.sweep(BASELINE)
-    done = project.launch()
-    assert done.returncode == 3
-    best = project.run("sweep", "best", "tiny")
-    assert best.returncode == 3 and "Traceback" not in best.stderr
-    assert "no complete trial to export (1 pruned)" in best.stderr
-    assert "pcan sweep best tiny --trial baseline/0" in best.stderr
-    forced = project.run("sweep", "best", "tiny", "--trial", "baseline/0", "--json")
-    assert json.loads(forced.stdout)["eligible"] is False
-
-
 def test_two_launches_together_run_every_trial_once(project) -> None:
+    project.ranks = 1
     project.sweep(BASELINE.replace("0.4,", "0.6,") + BETTER + BETTER.replace("better", "other"))
     words = project.launch_words("--policy", "all")
     both = [project.start(*words), project.start(*words)]
@@ -117,6 +106,7 @@ def commit_all(root) -> None:
 
 def test_each_attempt_keeps_the_code_it_ran_with(project) -> None:
     """The export names the code of the attempt that measured the best epoch."""
+    project.ranks = 1
     project.sweep(BASELINE.replace("0.4,", "0.6,"))
     commit_all(project.root)
     (project.root / "jobs" / "new.py").write_text("x = 1\n")
@@ -207,6 +197,22 @@ def test_a_non_finite_loss_ends_the_job_and_calls_for_the_next(project) -> None:
     assert project.epochs("baseline/0") == [1]
 
 
+@pytest.fixture(scope="module")
+def faulty(module_project):
+    """A project with a sound sweep and some that are not; its configs are rehearsed once."""
+    project = module_project
+    project.sweep(BASELINE)
+    text = (project.root / "sweeps" / "tiny.yaml").read_text()
+    files = {
+        "warm": text.replace("name: tiny", "name: warm\nwarm_start: {checkpoint: w.pth}"),
+        "typo": text.replace("train_cfg.max_epochs: 4", "optim_wrapper.optimiser.lr: 4"),
+        "gate": text.replace("train_cfg.max_epochs: 4", "train_cfg.val_begin: 2"),
+    }
+    for name, content in files.items():
+        (project.root / "sweeps" / f"{name}.yaml").write_text(content)
+    return project
+
+
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
@@ -223,17 +229,8 @@ def test_a_non_finite_loss_ends_the_job_and_calls_for_the_next(project) -> None:
         (["sweep", "register", "gate"], 2, "which baseline does not validate"),
     ],
 )
-def test_bad_input_is_a_sentence_with_the_right_exit_code(project, words, code, told) -> None:
-    project.sweep(BASELINE)
-    text = (project.root / "sweeps" / "tiny.yaml").read_text()
-    files = {
-        "warm": text.replace("name: tiny", "name: warm\nwarm_start: {checkpoint: w.pth}"),
-        "typo": text.replace("train_cfg.max_epochs: 4", "optim_wrapper.optimiser.lr: 4"),
-        "gate": text.replace("train_cfg.max_epochs: 4", "train_cfg.val_begin: 2"),
-    }
-    for name, content in files.items():
-        (project.root / "sweeps" / f"{name}.yaml").write_text(content)
-    done = project.run(*words)
+def test_bad_input_is_a_sentence_with_the_right_exit_code(faulty, words, code, told) -> None:
+    done = faulty.run(*words)
     assert told in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert done.returncode == code
-    assert not (project.root / "runs" / "tiny").exists()
+    assert not (faulty.root / "runs" / "tiny").exists()

@@ -25,6 +25,7 @@ SLOW = (
 def test_gates_changed_during_a_launch_hold_for_what_runs(
     project, until: Callable[..., None]
 ) -> None:
+    project.ranks = 1
     project.sweep(SLOW)
     file = project.root / "sweeps" / "tiny.yaml"
     good = file.read_text()

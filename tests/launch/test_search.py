@@ -29,6 +29,7 @@ SEARCH = "search: {rule: ladder, at: [0.5], finish: 1, seed: 3}\n"
 
 
 def write(project) -> None:
+    project.ranks = 1
     project.sweep(VARIANTS)
     file = project.root / "sweeps" / "tiny.yaml"
     file.write_text(file.read_text() + SEARCH)
@@ -104,9 +105,9 @@ def test_pausing_and_resuming_equals_not_pausing(searched, tmp_path: Path) -> No
     trials = project.status()
     name = next(n for n, t in trials.items() if t["state"] == "COMPLETE" and t["attempts"] == 2)
     spec = json.loads((project.folder(name) / "spec.json").read_text())
-    alone = tiny_run.make_run(tmp_path / "alone", config_hash=spec["config_hash"])
+    alone = tiny_run.make_run(tmp_path / "alone", config_hash=spec["config_hash"], nproc=1)
     shutil.copy(project.folder(name) / "config.py", alone.config)
-    assert tiny_run.run(alone) == 0, tiny_run.logs(alone)
+    assert tiny_run.run(alone, nproc=1) == 0, tiny_run.logs(alone)
     assert measured(project.folder(name)) == measured(alone.root)
     files = [f / "checkpoints" / "epoch_4.pth" for f in (project.folder(name), alone.root)]
     paused, straight = (torch.load(f, weights_only=True) for f in files)

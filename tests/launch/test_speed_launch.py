@@ -15,6 +15,7 @@ def with_speed(project, speed: str) -> None:
 
 @pytest.mark.sample
 def test_a_plan_that_turns_to_bf16_gets_new_trials_that_are_not_compared_with_the_old(project):
+    project.ranks = 1
     project.sweep(ONE_EPOCH)
     assert project.launch().returncode == 0
     with_speed(project, "amp: bf16, channels_last: true")
@@ -39,6 +40,7 @@ def test_a_plan_that_turns_to_bf16_gets_new_trials_that_are_not_compared_with_th
 
 
 def test_speed_that_cannot_be_had_is_refused_before_a_job(project) -> None:
+    project.ranks = 1
     project.sweep(ONE_EPOCH)
     with_speed(project, "amp: fp16")
     done = project.launch()
@@ -47,6 +49,7 @@ def test_speed_that_cannot_be_had_is_refused_before_a_job(project) -> None:
 
 
 def test_speed_against_the_configs_own_settings_is_refused_with_its_line(project) -> None:
+    project.ranks = 1
     project.sweep(ONE_EPOCH)
     with_speed(project, "amp: bf16")
     config = project.root / "jobs" / "tiny.py"

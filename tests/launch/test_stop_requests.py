@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.launch.reporters import LineReporter
+from pipeline.errors import StorageError
+from pipeline.job.exit_cause import Outcome
+from pipeline.launch import completion
+from pipeline.launch.completion import CompletionQueue
+from pipeline.launch.reporters import LineReporter, Reporter
 from pipeline.launch.stop_requests import STOP_FILE, StopRequests
 from pipeline.shared.files import write_json
 
@@ -68,3 +72,28 @@ def test_term_and_hangup_ask_once_with_a_grace(tmp_path: Path, said, number) -> 
     finally:
         signal.signal(number, before)
     assert (stops.level, stops.grace_s, stops.exit_code) == (1, 5, 75)
+
+
+class EndedTrial:
+    """A trial whose end the storage does not take."""
+
+    name = "v/0"
+
+    def report_end(self, _: Outcome) -> None:
+        raise StorageError("The disk is full.")
+
+
+def test_a_launch_that_is_asked_to_stop_does_not_wait_on_for_its_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stops = StopRequests(tmp_path, grace_s=1, reporter=Reporter())
+    queue = CompletionQueue(None, stops, Reporter())
+    queue.pending.append((EndedTrial(), stops.outcome()))
+    monkeypatch.setattr(completion, "RETRY_S", 0.0)
+    monkeypatch.setattr(completion, "STOPPING_S", 0.0)
+    queue.flush(alone=True)
+    assert queue.pending  # it waits
+    stops.budget_exhausted("the hours are used up")
+    queue.flush(alone=False)
+    with pytest.raises(StorageError, match="is kept in the run directory"):
+        queue.flush(alone=True)

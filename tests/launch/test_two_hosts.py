@@ -223,6 +223,7 @@ def test_a_trial_whose_run_directory_is_elsewhere_is_left_to_its_host(
     assert launched.returncode == 5, launched.stderr
     assert "baseline/0 was started on alpha and has 2 epochs" in launched.stderr
     assert "Launch it on alpha" in launched.stderr and "Traceback" not in launched.stderr
+    assert "pcan doctor" not in launched.stderr, "nothing is wrong with this machine"
     assert beta.trial()["run_dir_host"] == "alpha"
     page = json.loads(beta.run("sweep", "compare", "tiny", "--json").stdout)
     (trial,) = page["trials"]

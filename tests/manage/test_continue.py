@@ -13,9 +13,26 @@ from pipeline.manage import continue_trial
 BASELINE = "  baseline: {set: {train_cfg.max_epochs: 3, val_evaluator.top1: [0.4, 0.7, 0.8]}}\n"
 
 
-def test_a_pruned_trial_goes_on_as_a_new_one_from_its_checkpoint(project) -> None:
-    project.sweep(BASELINE)
-    assert project.launch("--variant", "baseline").returncode == 3
+@pytest.fixture(scope="module")
+def pruned(module_project):
+    """A project whose only trial was stopped by a gate."""
+    module_project.ranks = 1
+    module_project.sweep(BASELINE)
+    assert module_project.launch("--variant", "baseline").returncode == 3
+    return module_project
+
+
+def test_nothing_eligible_is_said_and_has_its_exit_code(pruned) -> None:
+    best = pruned.run("sweep", "best", "tiny")
+    assert best.returncode == 3 and "Traceback" not in best.stderr
+    assert "no complete trial to export (1 pruned)" in best.stderr
+    assert "pcan sweep best tiny --trial baseline/0" in best.stderr
+    forced = pruned.run("sweep", "best", "tiny", "--trial", "baseline/0", "--json")
+    assert json.loads(forced.stdout)["eligible"] is False
+
+
+def test_a_pruned_trial_goes_on_as_a_new_one_from_its_checkpoint(pruned) -> None:
+    project = pruned
     refused = project.run("sweep", "continue", "baseline/7", "--sweep", "tiny")
     assert refused.returncode == 2 and "it has: baseline/0" in refused.stderr
 
@@ -59,7 +76,7 @@ def check_storage(project) -> None:
         ((meta,),) = db.execute("SELECT value_json FROM study_user_attributes WHERE key='pcan'")
     assert json.loads(attrs["continues"]) == "baseline/0"
     assert json.loads(attrs["overruled"])[0]["rule"] == "epoch 1 floor"
-    (jump,) = json.loads(meta)["history"]
+    jump, *_ = json.loads(meta)["history"]
     assert jump["chosen"] == "launch --variant" and jump["by"]
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pipeline.launch.launch import LaunchRequest
     from pipeline.launch.notify import NotifyReporter
     from pipeline.launch.orders import RunOrder
-    from pipeline.launch.reporters import LaunchResult
+    from pipeline.launch.reporters import LaunchResult, Reporters
     from pipeline.study.db.storage import Storage
     from pipeline.track.tracking import Tracking
 
@@ -87,10 +87,7 @@ def _request(
     The options are checked first: a mistake in them makes no storage.
     """
     from pipeline.cli.common.terminal import Terminal
-    from pipeline.launch.gpu_reporter import GpuReporter
-    from pipeline.launch.label_reporter import LabelReporter
     from pipeline.launch.launch import LaunchRequest
-    from pipeline.launch.reporters import Reporters, WandbReporter
     from pipeline.preflight.machine_overrides import parse_sets
     from pipeline.study.db.storage import open_storage
     from pipeline.track.tracking import Tracking
@@ -101,13 +98,9 @@ def _request(
         terminal = Terminal()
         terminal.wait_for(f"Checking {opened.sweep.name}: plan, data and this machine ...")
         stack.enter_context(_everything_missing(opened, given, terminal))
-        reporter = Reporters(terminal)
+        here = given.get("on", "local") == "local"
+        reporter = _reporters(opened, terminal, tracking if here else None)
         stack.callback(reporter.close)
-        if given.get("on", "local") == "local":
-            folder = opened.project.runs / opened.sweep.name
-            reporter.add(LabelReporter(reporter.on_message))
-            reporter.add(GpuReporter())  # before the mirror, which reads what it writes
-            reporter.add(WandbReporter(folder, tracking.mirror, terminal))
         notifiers = [_notifier(opened, one, given, terminal) for one in given["notify"]]
         if storage is None:
             storage = open_storage(given["storage"], opened.project.runs)
@@ -128,6 +121,25 @@ def _request(
         yield request, tracking
 
 
+def _reporters(opened: Opened, terminal: "Terminal", tracking: "Tracking | None") -> "Reporters":
+    """Return the observers of a launch.
+
+    Args:
+        tracking: None where the trials run in jobs of a cluster, whose own launches watch them.
+    """
+    from pipeline.launch.gpu_reporter import GpuReporter
+    from pipeline.launch.label_reporter import LabelReporter
+    from pipeline.launch.reporters import Reporters, WandbReporter
+
+    reporter = Reporters(terminal)
+    if tracking is not None:
+        folder = opened.project.runs / opened.sweep.name
+        reporter.add(LabelReporter(reporter.on_message))
+        reporter.add(GpuReporter())  # before the mirror, which reads what it writes
+        reporter.add(WandbReporter(folder, tracking.mirror, terminal))
+    return reporter
+
+
 @contextlib.contextmanager
 def _everything_missing(
     opened: Opened, given: Mapping[str, Any], terminal: "Terminal"
@@ -135,12 +147,12 @@ def _everything_missing(
     """After the first thing that this machine lacks, say all others that `pcan doctor` finds.
 
     The first is printed at once: looking for the others builds each model, which takes a while.
-    Only before the first job: later the launch has shown that the machine is ready.
+    Only before the first trial: later the launch has shown that the machine is ready.
     """
     try:
         yield
     except NotReady as error:
-        if terminal.started or given.get("on", "local") != "local" or given.get("in_job"):
+        if terminal.checked or given.get("on", "local") != "local" or given.get("in_job"):
             raise
         from pipeline.preflight.finding import CheckContext
         from pipeline.preflight.machine_overrides import parse_sets

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.status import Status
 from rich.text import Text
 
-from pipeline.errors import printable
+from pipeline.errors import PcanError, printable
 from pipeline.launch.reporters import LineReporter, RunningTrial
 from pipeline.launch.watchdog import read_progress
 from pipeline.plan.gates import next_gate
@@ -20,7 +20,7 @@ from pipeline.report.progress import seconds_left, shown_time
 class Terminal(LineReporter):
     """Lines to stderr; below them, on a terminal, where each running job is.
 
-    `started` says whether a job was started at all.
+    `checked` says whether the launch got as far as its trials, so that the machine was ready.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Terminal(LineReporter):
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._live: Live | None = None
         self._refreshed = 0.0
-        self.started = False
+        self.checked = False
         self._waiting: Status | None = None
 
     def wait_for(self, text: str) -> None:
@@ -43,8 +43,13 @@ class Terminal(LineReporter):
             self._console.print(Text(printable(text)))
 
     def on_trial_start(self, trial: RunningTrial) -> None:
-        self.started = True
+        self.checked = True
         super().on_trial_start(trial)
+
+    def on_launch_error(self, error: PcanError) -> None:
+        """Note it: what is wrong before the checks have passed does not come here."""
+        self.checked = True
+        super().on_launch_error(error)
 
     def on_step_end(self, trials: Sequence[RunningTrial]) -> None:
         """Draw the running jobs again, at most four times a second."""

@@ -67,9 +67,10 @@ def make_server(
     Raises:
         InputError: the address cannot be bound.
     """
-    source = _Source(collect)
+    served = {"source": _Source(collect), "host": host, "lang": lang}
+    handler = type("Handler", (_PageHandler,), served)
     try:
-        return _Server((host, port), _handler(source, host, lang))
+        return _Server((host, port), handler)
     except OSError as error:
         problem = error.strerror or error
         raise InputError(
@@ -77,52 +78,54 @@ def make_server(
         ) from None
 
 
-def _handler(source: _Source, host: str, lang: str) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        server_version = "pcan"
-        sys_version = ""
-        timeout = 30
+class _PageHandler(BaseHTTPRequestHandler):
+    """Answers one request; the server makes one for each, so what it serves is of the class."""
 
-        def do_GET(self) -> None:
-            if not _named(self.headers.get("Host", ""), host):
-                self.send(421, "text/plain", b"Ask for this page by the address pcan printed.\n")
-            elif self.path in ("/", "/data.json"):
-                self.send_fresh()
-            else:
-                self.send(404, "text/plain", b"There is only / here.\n")
+    source: _Source
+    host: str
+    lang: str
+    protocol_version = "HTTP/1.1"
+    server_version = "pcan"
+    sys_version = ""
+    timeout = 30
 
-        def send_fresh(self) -> None:
-            try:
-                data, tag = source.get()
-            except (PcanError, OSError) as error:
-                # Of this moment only, a locked storage for example: the page asks again.
-                self.send(503, "text/plain; charset=utf-8", f"{error}\n".encode())
-                return
-            if self.path == "/":
-                page = build_page(data, live=True, lang=lang)
-                self.send(200, "text/html; charset=utf-8", page.encode())
-                return
-            same = self.headers.get("If-None-Match") == tag
-            body = b"" if same else as_script(data).encode()
-            self.send(304 if same else 200, "application/json", body, tag)
+    def do_GET(self) -> None:
+        if not _named(self.headers.get("Host", ""), self.host):
+            self.send(421, "text/plain", b"Ask for this page by the address pcan printed.\n")
+        elif self.path in ("/", "/data.json"):
+            self.send_fresh()
+        else:
+            self.send(404, "text/plain", b"There is only / here.\n")
 
-        def send(self, status: int, kind: str, body: bytes, tag: str | None = None) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("Cache-Control", "no-store")
-            self.send_header("X-Content-Type-Options", "nosniff")
-            self.send_header("X-Frame-Options", "DENY")
-            if tag:
-                self.send_header("ETag", tag)
-            self.end_headers()
-            self.wfile.write(body)
+    def send_fresh(self) -> None:
+        try:
+            data, tag = self.source.get()
+        except (PcanError, OSError) as error:
+            # Of this moment only, a locked storage for example: the page asks again.
+            self.send(503, "text/plain; charset=utf-8", f"{error}\n".encode())
+            return
+        if self.path == "/":
+            page = build_page(data, live=True, lang=self.lang)
+            self.send(200, "text/html; charset=utf-8", page.encode())
+            return
+        same = self.headers.get("If-None-Match") == tag
+        body = b"" if same else as_script(data).encode()
+        self.send(304 if same else 200, "application/json", body, tag)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: ARG002
-            return  # one line a poll would bury everything else
+    def send(self, status: int, kind: str, body: bytes, tag: str | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("X-Frame-Options", "DENY")
+        if tag:
+            self.send_header("ETag", tag)
+        self.end_headers()
+        self.wfile.write(body)
 
-    return Handler
+    def log_message(self, format: str, *args: object) -> None:  # noqa: ARG002
+        return  # one line a poll would bury everything else
 
 
 def _named(given: str, host: str) -> bool:

@@ -64,15 +64,20 @@ def write_report(
     fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         _write(summary, results, fresh, sweep, price, lang)
-        fresh.chmod(0o755)
-        for file in fresh.iterdir():
-            file.chmod(0o644)
-        if out.exists():
-            shutil.rmtree(out)
-        fresh.rename(out)
+        _put_in_place(fresh, out)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return summary
+
+
+def _put_in_place(fresh: Path, out: Path) -> None:
+    """Replace an earlier report; others may read this one."""
+    fresh.chmod(0o755)
+    for file in fresh.iterdir():
+        file.chmod(0o644)
+    if out.exists():
+        shutil.rmtree(out)
+    fresh.rename(out)
 
 
 def _write(

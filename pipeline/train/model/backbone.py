@@ -75,7 +75,7 @@ class PCANBackbone(RGBPoseConv3D):
             heatmap_imgs: (N, joints, pose_frames, H', W').
         """
         self._check_inputs(imgs, heatmap_imgs)
-        if self.cross2 is None:
+        if self.cross2 is None or self.cross3 is None:
             return super().forward(imgs, heatmap_imgs)
         rgb_path, pose_path = self.rgb_path, self.pose_path
         dropped = self._draw_dropped()

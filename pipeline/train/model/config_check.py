@@ -53,7 +53,11 @@ def check_head_options(
     if not isinstance(loss_weights, (list, tuple)) or len(loss_weights) != 4:
         raise ValueError(f"cls_head.loss_weights is {loss_weights!r}; PCAN has four: {_WEIGHTS}.")
     for weight in loss_weights:
-        if isinstance(weight, bool) or not isinstance(weight, Real) or not 0 <= weight < 1e6:
+        if (
+            isinstance(weight, bool)
+            or not isinstance(weight, Real)
+            or not 0 <= float(weight) < 1e6
+        ):
             raise ValueError(
                 f"cls_head.loss_weights holds {weight!r}; each of {_WEIGHTS} is a number >= 0."
             )
@@ -92,7 +96,8 @@ def check_config(cfg: Any, model: Any) -> List[str]:
         model: what was built from `cfg.model`.
     """
     found = []
-    backbone, head = getattr(model, "backbone", None), getattr(model, "cls_head", None)
+    backbone: Any = getattr(model, "backbone", None)
+    head: Any = getattr(model, "cls_head", None)
     widths = getattr(backbone, "out_channels", None)
     if isinstance(widths, tuple) and list(widths) != list(getattr(head, "in_channels", widths)):
         found.append(
@@ -120,7 +125,7 @@ def check_config(cfg: Any, model: Any) -> List[str]:
 
 def expected_frames(model: Any) -> Dict[str, int]:
     """Return the clip lengths the cross-modal blocks are built for; empty without blocks."""
-    backbone = getattr(model, "backbone", None)
+    backbone: Any = getattr(model, "backbone", None)
     if getattr(backbone, "cross2", None) is None:
         return {}
     return {"RGB": backbone.rgb_frames, "Pose": backbone.pose_frames}

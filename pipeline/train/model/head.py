@@ -211,7 +211,7 @@ class PCANHead(RGBPoseHead):
     ) -> Dict[str, Tensor]:
         """Calibration and diversity losses of both streams on both levels."""
         projected = self.calibration_features(feats)
-        sums = []
+        sums: List[SetSums] = []
         for stream, scores in zip(STREAMS, logits):
             fine = projected[f"prototypes_{stream}"]
             coarse = projected[f"prototypes_{stream}_coarse"]

@@ -16,7 +16,8 @@ import sys
 import tempfile
 from typing import Any, Dict, List, Optional
 
-from pipeline.train.config_parts import asks_for_gpu, hooks_by_inheritance, part_problems
+from pipeline.train.config_parts import hooks_by_inheritance, part_problems
+from pipeline.train.outcome import asks_for_gpu
 from pipeline.train.rehearsal import Rehearsal, gpu_note
 from pipeline.train.speed import lacking
 from pipeline.train.tools.inspect_checkpoint import build, describe_config
@@ -51,7 +52,7 @@ def _course(text: str) -> Dict[str, Any]:
 
 def _model(name: str, text: str, built: Dict[str, Any]) -> Dict[str, Any]:
     """Return what the model is built for; what was built stays in `built`, by its text."""
-    nothing = {"classes": None, "joints": None, "left_out": []}
+    nothing: Dict[str, Any] = {"classes": None, "joints": None, "left_out": []}
     try:
         cfg, model = _build(text)
     except ToolError as error:
@@ -75,7 +76,7 @@ def _model(name: str, text: str, built: Dict[str, Any]) -> Dict[str, Any]:
 def _rehearse(
     text: str, built: Dict[str, Any], rehearsal: Rehearsal, data: Optional[Dict[str, Any]]
 ) -> Dict[str, Any]:
-    prepared = bool(data) and data.get("store") == "prepared"
+    prepared = data is not None and data.get("store") == "prepared"
     try:
         # A store may have the model's preprocessor draw the joints' heatmaps.
         cfg, model = _build(text, data) if prepared else built.get(text) or _build(text)
@@ -90,6 +91,8 @@ def _build(text: str, data: Optional[Dict[str, Any]] = None) -> Any:
     """Build a config's model; raise ToolError with CONFIG in place of the file."""
 
     def read_packs(cfg: Any) -> None:
+        if data is None:
+            return  # the import alone brings MMAction2's whole sample chain and scipy
         from pipeline.train.transforms import use_spec
 
         use_spec(cfg, data)

@@ -8,7 +8,7 @@ picture itself. So boxes, joints and random draws are the stock code's own.
 import logging
 import multiprocessing
 import os
-from typing import Any, Dict, List, Sequence
+from typing import Any, Collection, Dict, List, Sequence
 
 import cv2
 import numpy as np
@@ -123,7 +123,7 @@ def check_source(pack: Pack, clip: Dict[str, Any], filename: str) -> None:
         raise PackError(f"{pack.path} is stale: {path} has changed since.")
 
 
-def windows(pack: Pack, frames: Sequence[int]) -> List["Window"]:
+def windows(pack: Pack, frames: Collection[int]) -> List["Window"]:
     """Return the named frames, each decoded once; a frame named twice is two windows."""
     decoded = {int(frame): decode_still(pack, int(frame)) for frame in set(map(int, frames))}
     seen, shown = set(), []

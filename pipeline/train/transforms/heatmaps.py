@@ -5,14 +5,14 @@ persons, more than all other stages on prepared data. Here the same patches are 
 array and scattered (0.4 ms). The largest difference is float rounding, 2.4e-7.
 """
 
-from typing import Dict, Tuple
+from typing import Any, Dict, Tuple
 
 import numpy as np
 from mmaction.datasets.transforms import GeneratePoseTarget
 from mmaction.registry import TRANSFORMS
 
 # What `int(np.float32(x) - 3 * sigma)` is computed in: numpy 2 changed it to float32.
-EDGE_DTYPE = np.float64 if int(np.__version__.split(".")[0]) < 2 else np.float32
+EDGE_DTYPE: Any = np.float64 if int(np.__version__.split(".")[0]) < 2 else np.float32
 
 
 @TRANSFORMS.register_module()

@@ -46,12 +46,8 @@ def use_store(
         dataset = loader["dataset"]
         pipeline = [dict(one) for one in dataset["pipeline"]]
         if LOADERS[name] == "train" or shows_fixed_frames(pipeline):
-            check_chain(pipeline, manifest)
             packs = os.path.join(os.path.abspath(root), LOADERS[name])
-            pose_frames = manifest["chain"]["clip_len"]["Pose"]
-            step(pipeline, DECODE).update(
-                type="PackDecode", packs=packs, videos=videos_of(dataset), pose_frames=pose_frames
-            )
+            _decode_packs(pipeline, manifest, packs, videos_of(dataset))
         dataset["pipeline"] = [with_heatmaps(one, ship) for one in pipeline]
         if workers is not None:
             set_workers(loader, workers)
@@ -60,6 +56,17 @@ def use_store(
             type="DrawJointsPreprocessor", sigma=ship["sigma"], scaling=ship["scaling"]
         )
     return store_record(root)
+
+
+def _decode_packs(
+    pipeline: List[Dict[str, Any]], manifest: Dict[str, Any], packs: str, videos: str
+) -> None:
+    """Make a chain read packs; raise StoreError if the store is not proven for it."""
+    check_chain(pipeline, manifest)
+    decode = step(pipeline, DECODE)
+    assert decode is not None, "check_chain has found it"
+    pose_frames = manifest["chain"]["clip_len"]["Pose"]
+    decode.update(type="PackDecode", packs=packs, videos=videos, pose_frames=pose_frames)
 
 
 def use_spec(config: Any, data: Optional[Dict[str, Any]], workers: Optional[int] = None) -> None:
@@ -74,8 +81,8 @@ def use_spec(config: Any, data: Optional[Dict[str, Any]], workers: Optional[int]
     if found["digest"] != data["digest"]:
         raise StoreError(
             f"The store {data['packs']} has changed since this trial began (digest "
-            f"{found['digest'][:12]}, was {data['digest'][:12]}). Put the old one back, or start "
-            "the sweep again."
+            f"{str(found['digest'])[:12]}, was {data['digest'][:12]}). Put the old one back, or "
+            "start the sweep again."
         )
 
 
