@@ -64,7 +64,8 @@ class LabModel(ForkModel):
     def __init__(self, cls_head, **kwargs):
         super().__init__(cls_head, **kwargs)
         head = dict(num_classes=2, in_channels=1, sharpness=1.5, cuda=cls_head["cuda"])
-        self.cls_head = HEADS.get("ForkHead")(**head)
+        loss = dict(type="mmaction.CrossEntropyLoss")
+        self.cls_head = HEADS.get("ForkHead")(loss_cls=loss, **head)
 
     def forward(self, *args, mode="tensor", **kwargs):
         found = super().forward(*args, mode=mode, **kwargs)
@@ -210,6 +211,24 @@ def test_the_commands_of_the_page_do_what_it_describes(place: Path) -> None:
         assert expected in text, text
     assert "baseline/0 epoch 5/10" in (place / "ntu" / "events.txt").read_text()
     if prefix(place) != "acc/":
-        run = place / "ntu" / "runs" / "mine" / "pose-1.5" / "0" / "mmengine" / "lab-0.txt"
-        assert str(place / "mmaction-fork" / "mmaction") in run.read_text()
-        assert "精度/RGBPose_1:1_top1" in (place / "ntu" / "sweeps" / "pcan.yaml").read_text()
+        assert_that_the_fork_was_used(place)
+
+
+def assert_that_the_fork_was_used(place: Path) -> None:
+    """Its own mmaction and hook, its metrics' names; and what its switch does before a job."""
+    run = place / "ntu" / "runs" / "mine" / "pose-1.5" / "0" / "mmengine" / "lab-0.txt"
+    assert str(place / "mmaction-fork" / "mmaction") in run.read_text()
+    assert "精度/RGBPose_1:1_top1" in (place / "ntu" / "sweeps" / "pcan.yaml").read_text()
+    plan = place / "ntu" / "sweeps" / "mine.yaml"
+    switch = "      model.cls_head.cuda: true\n      model.cls_head.loss_weights: [1.0, 2.0"
+    old = "      model.cls_head.loss_weights: [1.0, 2.0"
+    plan.write_text(plan.read_text().replace(old, switch))
+    doctor = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli.main", "doctor", "mine"],
+        cwd=place / "ntu",
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "400"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "for a GPU before the training" in doctor.stdout, doctor.stdout + doctor.stderr
