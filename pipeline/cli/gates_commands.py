@@ -63,7 +63,7 @@ def lint(
     plan, project = opened.sweep, opened.project
     known = Resolved() if offline else resolved(plan, project)
     clips = clips or known_clips(project.runs, plan.name)
-    subject = lint_context(plan, known.base, known.true_lr, clips)
+    subject = lint_context(plan, known.bases, known.true_lr, clips)
     findings, floors = check(subject), floor_errors(subject, _earlier_runs(opened, storage))
     for problem in known.problems:
         click.echo(f"Not checked: {problem}", err=True)

@@ -81,7 +81,7 @@ def _view(opened: Opened, facts: "Resolved", clips: int | None) -> "PlanView":
     for line in ignored_settings(plan, {name: c.facts for name, c in facts.configs.items()}):
         echo_err(line)
     clips = clips or known_clips(project.runs, plan.name)
-    subject = lint_context(plan, facts.base, facts.true_lr, clips)
+    subject = lint_context(plan, facts.bases, facts.true_lr, clips)
     changes = {name: config.changes for name, config in facts.configs.items()}
     return plan_view(subject, changes, facts.problems, facts.ceilings)
 

@@ -76,7 +76,11 @@ def read_evidence(
         InputError: there is no such log or metric, or the log is of another variant.
     """
     curve = read_log(log)
-    case = make_case(curve, _metric(sweep, curve, metric), clips=clips)
+    case = make_case(
+        curve,
+        _metric(curve, metric or sweep.metric_of(variant or ""), metric is None),
+        clips=clips,
+    )
     history = _history(case)
     if case.series is None or not history:
         raise InputError(f"{curve.path} has no validation that can be read. See: pcan diagnose")
@@ -103,13 +107,12 @@ def read_evidence(
     )
 
 
-def _metric(sweep: Sweep, curve: Curve, given: str | None) -> str:
+def _metric(curve: Curve, metric: str, of_plan: bool) -> str:
     """Return the metric to read; a log's own top-1 is not silently used for the sweep's."""
     names = curve.metric_names()
-    metric = given or sweep.objective.metric
     if metric in names:
         return metric
-    if given is None and curve.format == "measurements" and "top1" in names:
+    if of_plan and curve.format == "measurements" and "top1" in names:
         return "top1"
     if not names:
         raise InputError(f"{curve.path} has no validation, so there is nothing to import.")

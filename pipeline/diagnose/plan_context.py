@@ -41,9 +41,10 @@ class PlanContext:
 
     def metric(self, names: Sequence[str]) -> str | None:
         """Return the plan's metric, None if the log lacks it."""
-        if self.sweep is None or self.sweep.objective.metric not in names:
+        if self.sweep is None:
             return None
-        return self.sweep.objective.metric
+        metric = self.sweep.metric_of(self.variant.name if self.variant is not None else "")
+        return metric if metric in names else None
 
     def rules(self) -> tuple[list[Rule], tuple[str, ...]]:
         """Return the rules of conformance, and why the lr could not be checked."""

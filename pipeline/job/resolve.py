@@ -45,9 +45,9 @@ class ResolvedConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Resolution:
-    """The base config's facts, and the resolved configs by name."""
+    """The facts of each base config, by its path, and the resolved configs by name."""
 
-    base: Mapping[str, Any]
+    bases: Mapping[str, Mapping[str, Any]]
     configs: Mapping[str, ResolvedConfig]
 
     @property
@@ -73,15 +73,38 @@ def resolve(
     sets: Mapping[str, Mapping[str, Any]],
     given: Sequence[str] = (),
     speed: Mapping[str, Any] | None = None,
+    variant: str | None = None,
 ) -> Resolution:
-    """Resolve the base config with each named set of overrides; see `resolve_variants`.
+    """Resolve each named set of overrides with its base config; see `resolve_variants`.
 
     Args:
+        sets: by the name of a variant or of one of its trials.
         given: paths that come from `--set`, for the message about one the config lacks.
+        variant: whose sets these are, where their names do not say so.
         speed: the plan's `job.speed`, or a trial's own; what of it changes numbers goes into the
             configs.
     """
-    config = _config_file(sweep, project)
+    groups: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for name, overrides in sets.items():
+        owner = variant or (name if name in sweep.variants else name.rpartition("/")[0])
+        groups.setdefault(sweep.config_of(owner), {})[name] = overrides
+    bases, configs = {}, {}
+    for config, group in (groups or {sweep.config: {}}).items():
+        bases[config], found = _resolve_with(sweep, project, config, group, given, speed)
+        configs.update(found)
+    return Resolution(bases=bases, configs={name: configs[name] for name in sets})
+
+
+def _resolve_with(
+    sweep: Sweep,
+    project: Project,
+    base: str,
+    sets: Mapping[str, Mapping[str, Any]],
+    given: Sequence[str],
+    speed: Mapping[str, Any] | None,
+) -> tuple[Mapping[str, Any], dict[str, ResolvedConfig]]:
+    """Resolve one base config with each set; return its facts, and the configs by name."""
+    config = _config_file(sweep, project, base)
     request = {
         "config": str(config),
         "sets": [{"name": n, "overrides": dict(o)} for n, o in sets.items()],
@@ -94,13 +117,10 @@ def resolve(
         answer = run_tool("resolve_config", request, sweep.job, project.root)
         kept.keep("resolve_config", request, answer, answer.pop("sources"))
     for result in answer["results"]:
-        _refuse_missing(sweep, result, given)
+        _refuse_missing(sweep, base, result, given)
         if result["speed_problem"]:
             raise SweepFileError(f"{sweep.where('job', 'speed')}: {result['speed_problem']}")
-    return Resolution(
-        base=answer["base"],
-        configs={r["name"]: _config(r) for r in answer["results"]},
-    )
+    return answer["base"], {r["name"]: _config(r) for r in answer["results"]}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -299,18 +319,20 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _config_file(sweep: Sweep, project: Project) -> Path:
-    path = Path(sweep.config)
+def _config_file(sweep: Sweep, project: Project, base: str) -> Path:
+    path = Path(base)
     path = path if path.is_absolute() else project.root / path
+    owner = next((n for n, v in sweep.variants.items() if v.config == base), "")
+    where = sweep.where("variants", owner, "config")
+    where = sweep.where("config") if base == sweep.config else where
     if path.suffix != ".py":
         raise InputError(
-            f'{sweep.where("config")}: the base config is "{sweep.config}", but must be a Python '
+            f'{where}: the base config is "{base}", but must be a Python '
             "file (.py): MMEngine reads other kinds in a way that can run code unseen."
         )
     if not is_file(path):
         raise InputError(
-            f'{sweep.where("config")}: the base config "{sweep.config}" is missing. Paths are '
-            f"relative to {project.root}."
+            f'{where}: the base config "{base}" is missing. Paths are relative to {project.root}.'
         )
     return path
 
@@ -325,7 +347,9 @@ def _config(result: Mapping[str, Any]) -> ResolvedConfig:
     )
 
 
-def _refuse_missing(sweep: Sweep, result: Mapping[str, Any], given: Sequence[str]) -> None:
+def _refuse_missing(
+    sweep: Sweep, base: str, result: Mapping[str, Any], given: Sequence[str]
+) -> None:
     missing = result.get("missing") or []
     if not missing:
         return
@@ -333,8 +357,8 @@ def _refuse_missing(sweep: Sweep, result: Mapping[str, Any], given: Sequence[str
     near = (result.get("near") or {}).get(path)
     meant = f' Did you mean "{near}"?' if near else " Correct the path, or add it to that config."
     if path in given:
-        raise InputError(f'--set {path}: the base config {sweep.config} has no "{path}".{meant}')
+        raise InputError(f'--set {path}: the base config {base} has no "{path}".{meant}')
     where = sweep.where("variants", variant, "set", path)
     raise SweepFileError(
-        f'{where}: the base config {sweep.config} has no "{path}", which {variant} sets.{meant}'
+        f'{where}: the base config {base} has no "{path}", which {variant} sets.{meant}'
     )

@@ -21,6 +21,7 @@ from pipeline.study.begun_search import search_trials
 from pipeline.study.gpu_hours import epoch_hours, hours_so_far
 from pipeline.study.import_trials import PriorTrial, import_prior, outside_space
 from pipeline.study.trial_rows import TrialRow, recipe_row
+from pipeline.study.yardstick import ranked_groups
 
 #: More than any search runs; its hours end it.
 UNLIMITED = 10_000
@@ -47,7 +48,8 @@ def choose_variant(sweep: Sweep, rows: Sequence[TrialRow], named: str | None) ->
     recipes = [
         r for r in rows if r.recipe_hash and r.state == State.COMPLETE and r.variant in able
     ]
-    best = max(recipes, key=lambda row: row.best_top1 or 0.0, default=None)
+    alike = next(iter(ranked_groups(sweep, recipes)), [])
+    best = max(alike, key=lambda row: row.best_top1 or 0.0, default=None)
     start = sweep.ladder.start
     fallback = start if start in able else able[0]
     chosen = named or (begun[-1] if begun else None) or sweep.search.around
@@ -165,6 +167,8 @@ def as_search_point(
 ) -> tuple[dict[str, object], str | None]:
     """Return another recipe's values in a variant's space, and why it has none there."""
     own = sweep.variants[variant]
+    if own.config != sweep.variants[other].config:
+        return {}, f"{other} has another base config than {variant}"
     if own.warm_start != sweep.variants[other].warm_start:
         return {}, f"{other} starts from other weights than {variant}"
     values = recipe_values(own)

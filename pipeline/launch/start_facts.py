@@ -33,6 +33,7 @@ def run_with(
         NotReady: the prepared store that the sweep file asks for is not there.
     """
     own = sweep.job.code_root
+    splits = config.facts.get("ann_splits") or {}
     digests = data_digests(project.root, config, data_root)
     return {
         "code": {
@@ -45,6 +46,7 @@ def run_with(
             **sweep.data.model_dump(),
             **store_data(sweep, project),
             **({"sha256": digests} if digests else {}),
+            **({"splits": dict(splits)} if splits else {}),
         },
     }
 

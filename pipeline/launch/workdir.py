@@ -111,9 +111,15 @@ def _trial_configs(context: LaunchContext, lease: TrialLease) -> TrialConfigs:
         return TrialConfigs(pure=pure, placed=pure)
     recipe = {**variant.set, **drawn, **_coupled_rates(context, lease.variant, drawn)}
     sets = {"pure": recipe, "placed": {**recipe, **machine}}
-    speed = context.sweep.job.speed.named()
-    given = tuple(machine)
-    configs = resolve(context.sweep, context.project, sets, given, speed).configs
+    found = resolve(
+        context.sweep,
+        context.project,
+        sets,
+        given=tuple(machine),
+        speed=context.sweep.job.speed.named(),
+        variant=lease.variant,
+    )
+    configs = found.configs
     return TrialConfigs(pure=configs["pure"], placed=configs["placed"])
 
 
@@ -190,8 +196,8 @@ def _spec(
         averaged_checks=list(place.averaged_checks),
         values=dict(lease.params),
         overrides=overrides_of(pure),
-        metric=sweep.objective.metric,
-        branches={str(name): key for name, key in sweep.objective.branches.items()},
+        metric=sweep.metric_of(lease.variant),
+        branches=sweep.branches_of(lease.variant),
         goal=sweep.objective.goal,
         best_known=sweep.objective.best_known,
         seed=variant.seed,

@@ -170,7 +170,7 @@ def _fill(
         values=dict(earlier.params),
         overrides=dict(earlier.overrides),
         epochs=earlier.epochs,
-        metric=sweep.objective.metric,
+        metric=sweep.metric_of(variant),
         goal=sweep.objective.goal,
         best_known=sweep.objective.best_known,
         wandb={"id": wandb_id(uid, number)},

@@ -111,8 +111,8 @@ def _prepare(
     spec = run.read_spec() or TrialSpec()
     again.checkpoints.mkdir()
     shutil.copy(run.config, again.config)
-    sets = {"rerun": spec.overrides}
-    config = resolve(sweep, project, sets, speed=spec.speed).configs["rerun"]
+    sets = {spec.name: spec.overrides}
+    config = resolve(sweep, project, sets, speed=spec.speed).configs[spec.name]
     placed = dataclasses.replace(config, text=run.config.read_text())
     spec = dataclasses.replace(
         spec,

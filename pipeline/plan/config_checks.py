@@ -24,12 +24,13 @@ def check_against(sweep: Sweep, facts: Mapping[str, Mapping[str, Any]]) -> None:
         if not isinstance(epochs, int) or epochs < 1:
             raise SweepFileError(
                 f"{sweep.where('variants', name)}: {name} has no train_cfg.max_epochs, in "
-                f"{sweep.config} or here; pcan trains by epochs. Set train_cfg.max_epochs."
+                f"{sweep.config_of(name)} or here; pcan trains by epochs. Set "
+                "train_cfg.max_epochs."
             )
         if found.get("has_validation") is False:
             raise SweepFileError(
-                f"{sweep.where('config')}: {sweep.config} does not validate, so nothing can be "
-                "judged. Give it val_dataloader, val_cfg and val_evaluator."
+                f"{sweep.where('config')}: {sweep.config_of(name)} does not validate, so nothing "
+                "can be judged. Give it val_dataloader, val_cfg and val_evaluator."
             )
         _check_rates(sweep, name, found)
         _check_gates(sweep, name, epochs, found.get("val_epochs"))
@@ -43,23 +44,26 @@ def ignored_settings(sweep: Sweep, facts: Mapping[str, Mapping[str, Any]]) -> li
     """
     lines: list[str] = []
     for name, found in facts.items():
+        config = sweep.config_of(name)
         replaced = found.get("replaced") or {}
         for backend in replaced.get("backends", []):
-            lines.append(f"has {backend}, which is left out: pcan mirrors each trial itself.")
+            lines.append(
+                f"{config} has {backend}, which is left out: pcan mirrors each trial itself."
+            )
         for hook in replaced.get("hooks", []):
-            lines.append(f"has {hook}, which is left out: {_instead(sweep, hook)}.")
+            lines.append(f"{config} has {hook}, which is left out: {_instead(sweep, hook)}.")
         if found.get("resume"):
             lines.append(
-                "says resume=True, which is left out: a trial goes on from its own checkpoints, "
-                "and begins with the weights of warm_start."
+                f"{config} says resume=True, which is left out: a trial goes on from its own "
+                "checkpoints, and begins with the weights of warm_start."
             )
         variant = sweep.variants.get(name)
         if found.get("load_from") and variant is not None and variant.warm_start is None:
             lines.append(
-                f'has load_from="{found["load_from"]}", which {name} does not use: its warm_start '
-                "is null. To start from it, name it as warm_start.checkpoint."
+                f'{config} has load_from="{found["load_from"]}", which {name} does not use: its '
+                "warm_start is null. To start from it, name it as warm_start.checkpoint."
             )
-    return [f"{sweep.config} {line}" for line in dict.fromkeys(lines)]
+    return list(dict.fromkeys(lines))
 
 
 def _instead(sweep: Sweep, hook: str) -> str:

@@ -267,9 +267,15 @@ class Notify(Strict):
 
 
 class VariantEntry(Strict):
-    """A variant as the file has it: what is left out comes from elsewhere (`INHERITED`)."""
+    """A variant as the file has it: what is left out comes from elsewhere (`INHERITED`).
+
+    `config` and `metric` are for a model of another kind: its own base config, and the name of the
+    objective there.
+    """
 
     plan: str | None = None
+    config: str | None = None
+    metric: str | None = None
     like: Name | None = None
     set: dict[str, Any] = {}
     space: dict[str, Space] | None = None
@@ -282,8 +288,8 @@ class VariantEntry(Strict):
 
 
 #: What a variant takes from the one it is `like`, else from the file's top level, if it does not
-#: set it itself. `null` means that for the first four, and "none" for the last two.
-INHERITED = ("space", "gates", "bands", "seed", "patience", "warm_start")
+#: set it itself. `null` means that for the first six, and "none" for the last two.
+INHERITED = ("config", "metric", "space", "gates", "bands", "seed", "patience", "warm_start")
 NULL_IS_A_VALUE = ("patience", "warm_start")
 
 
@@ -295,6 +301,7 @@ class Variant(VariantEntry):
     """
 
     name: str
+    config: str
     named: dict[str, Any]
     space: dict[str, Space] = {}
     gates: Several[Gate] = ()
@@ -356,6 +363,20 @@ class Sweep(SweepFile):
         if self.path.is_relative_to(self.root):
             return str(self.path.relative_to(self.root))
         return str(self.path)
+
+    def metric_of(self, variant: str) -> str:
+        """Return the metric that a variant's trials are read by."""
+        own = self.variants[variant].metric if variant in self.variants else None
+        return own or self.objective.metric
+
+    def branches_of(self, variant: str) -> dict[str, str]:
+        """Return a variant's branch metrics; one with a metric of its own has none."""
+        same = self.metric_of(variant) == self.objective.metric
+        return {str(k): v for k, v in self.objective.branches.items()} if same else {}
+
+    def config_of(self, variant: str) -> str:
+        """Return a variant's base config."""
+        return self.variants[variant].config if variant in self.variants else self.config
 
     @property
     def makers(self) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ def check_label_fit(context: CheckContext) -> Iterator[CheckFinding]:
         request = {
             "config": text,
             "checkpoint": str(path),
-            "metric": sweep.objective.metric,
+            "metric": sweep.metric_of(name),
             "clips": CLIPS,
             "seconds": SECONDS,
         }

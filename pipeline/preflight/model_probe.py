@@ -76,7 +76,7 @@ def probe_models(
     for line in grouped({name: one.labels for name, one in rehearsals.items()}):
         say(f"label_mismatch: {line}")
     problems = {
-        name: _problems(sweep, project, configs[name], probe, rehearsals.get(name), placed)
+        name: _problems(sweep, project, name, configs[name], probe, rehearsals.get(name), placed)
         for name, probe in probes.items()
     }
     if any(problems.values()):
@@ -89,6 +89,7 @@ def probe_models(
 def _problems(
     sweep: Sweep,
     project: Project,
+    variant: str,
     config: ResolvedConfig,
     probe: ModelProbe,
     rehearsal: RehearsalResult | None,
@@ -99,7 +100,7 @@ def _problems(
     if placed is not None and not found:
         found += data_problems(project, config, probe, placed)
     if rehearsal is not None and not found:
-        found += rehearsal_problems(sweep, probe, rehearsal)
+        found += rehearsal_problems(sweep, variant, probe, rehearsal)
     return found
 
 
@@ -208,19 +209,21 @@ def placed_texts(
 
 
 def rehearsal_problems(
-    sweep: Sweep, probe: ModelProbe, rehearsal: RehearsalResult
+    sweep: Sweep, variant: str, probe: ModelProbe, rehearsal: RehearsalResult
 ) -> Iterator[str]:
     """Yield what a rehearsal found: samples, and names that the validation does not give."""
     yield from rehearsal.problems
     if rehearsal.metrics is None:
         return
     have = ", ".join(rehearsal.metrics)
-    for name in (sweep.objective.metric, *sweep.objective.branches.values()):
+    other = sweep.metric_of(variant) != sweep.objective.metric
+    where = sweep.where(*(("variants", variant) if other else ("objective",)))
+    instead = "Set its metric." if other else "Set objective.metric and objective.branches."
+    if not other and sweep.config_of(variant) != sweep.config:
+        instead = f"{instead[:-1]}, or a metric of {variant}'s own."
+    for name in (sweep.metric_of(variant), *sweep.branches_of(variant).values()):
         if name not in rehearsal.metrics:
-            yield (
-                f'the validation has no metric "{name}" ({sweep.where("objective")}). It has: '
-                f"{have}. Set objective.metric and objective.branches."
-            )
+            yield f'the validation has no metric "{name}" ({where}). It has: {have}. {instead}'
     for kind, name in probe.follows:
         if name not in rehearsal.metrics:
             yield (

@@ -81,7 +81,7 @@ def check_rehearsal(context: CheckContext) -> Iterator[CheckFinding]:
     if context.resolution is None or sweep is None:
         return
     probes, rehearsals = context.rehearsed or _rehearse(context)
-    problems = {n: rehearsal_problems(sweep, probes[n], one) for n, one in rehearsals.items()}
+    problems = {n: rehearsal_problems(sweep, n, probes[n], one) for n, one in rehearsals.items()}
     for line in grouped(problems):
         yield error("rehearsal", line)
     for line in grouped({name: one.labels for name, one in rehearsals.items()}):
@@ -140,13 +140,14 @@ def _fit(
     warm = [n for n, v in sweep.variants.items() if v.warm_start is not None]
     owners = "" if len(names) == len(warm) else f"{', '.join(names)}: "
     with tempfile.TemporaryDirectory() as folder:
-        config = project.root / sweep.config
+        base = sweep.config_of(names[0])
+        config = project.root / base
         if text is not None:
             config = Path(folder) / "config.py"
             config.write_text(text)
         request = {
             "checkpoint": start.checkpoint,
-            "config": str(config) if text is not None else sweep.config,
+            "config": str(config) if text is not None else base,
             "code_root": sweep.job.code_root,
             "min_matched": start.min_matched,
         }

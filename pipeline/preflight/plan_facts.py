@@ -23,7 +23,7 @@ class Resolved:
         exit_code: of what kept all variants from being resolved, 0 if they were.
     """
 
-    base: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    bases: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     configs: Mapping[str, ResolvedConfig] = dataclasses.field(default_factory=dict)
     true_lr: Mapping[str, list[float]] = dataclasses.field(default_factory=dict)
     ceilings: Mapping[str, tuple[list[float], str]] = dataclasses.field(default_factory=dict)
@@ -55,7 +55,7 @@ def resolved(sweep: Sweep, project: Project, only: str | None = None) -> Resolve
     chosen = {n: c for n, c in resolution.configs.items() if only in (None, n)}
     rates, ceilings, problems = _courses(sweep, project, chosen)
     return Resolved(
-        base=resolution.base,
+        bases=resolution.bases,
         configs=resolution.configs,
         true_lr=rates,
         ceilings=ceilings,

@@ -44,7 +44,7 @@ class TrialSpec:
         versions: of the packages that matter in the job's own interpreter, by name.
         created: ISO 8601 with offset.
         data: which store the samples come from, with its profile and digest; `sha256` of the
-            annotation files by loader.
+            annotation files and `splits` of them, by loader.
         read: what the search's rule ranks trials by, "averaged" or "best"; None is "best".
         averaged_checks: epochs after which the job reads the averaged weights.
         loading: `slots`, jobs that share the machine, and `named`, config paths set by the user.

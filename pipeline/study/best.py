@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.states import State
 from pipeline.study.trial_rows import TrialRow
+from pipeline.study.yardstick import ranked_groups
 
 
 class RepeatedRun(Protocol):
@@ -92,9 +93,16 @@ def settled(rows: Sequence[TrialRow]) -> dict[str, Confirmation]:
 def eligible(sweep: Sweep, rows: Sequence[TrialRow]) -> list[TrialRow]:
     """Return the trials that could win, best reading first.
 
-    Complete ones; not the makers of starting weights, not imported ones, which have no weights,
-    and not the repetitions of others, which stand for the trial they repeat.
+    Complete ones that were measured alike (`yardstick.py`); not makers of starting weights, not
+    imported ones, which have no weights, and not the repetitions of others, which stand for the
+    trial they repeat.
     """
+    groups = eligible_groups(sweep, rows)
+    return groups[0] if groups else []
+
+
+def eligible_groups(sweep: Sweep, rows: Sequence[TrialRow]) -> list[list[TrialRow]]:
+    """Return what `eligible` returns, and the same of trials that are measured otherwise."""
     complete = [
         row
         for row in rows
@@ -103,7 +111,8 @@ def eligible(sweep: Sweep, rows: Sequence[TrialRow]) -> list[TrialRow]:
         and row.variant not in sweep.makers
         and row.is_regular
     ]
-    return sorted(complete, key=lambda row: -(row.best_top1 or 0.0))
+    groups = ranked_groups(sweep, complete)
+    return [sorted(group, key=lambda row: -(row.best_top1 or 0.0)) for group in groups]
 
 
 def best_row(sweep: Sweep, rows: Sequence[TrialRow]) -> TrialRow | None:

@@ -126,7 +126,7 @@ def _register_one(
     else:
         study_id = stored._study_id
         before = stored.user_attrs.get(META, {})
-        _check_same(sweep, name, before, stored)
+        _check_same(sweep, variant, before, stored)
     now = _facts(sweep, variant, recipe, before)
     changed = tuple(
         key for key in now if key not in ("recipe_hash", "metric") and before.get(key) != now[key]
@@ -154,7 +154,7 @@ def _facts(
 ) -> dict[str, Any]:
     v = sweep.variants[variant]
     return {
-        "metric": sweep.objective.metric,
+        "metric": sweep.metric_of(variant),
         "recipe_hash": recipe.hash or before.get("recipe_hash"),
         "plan": v.plan,
         "gates": [gate.record() for gate in v.gates],
@@ -170,12 +170,15 @@ def _facts(
     }
 
 
-def _check_same(sweep: Sweep, name: str, before: Mapping[str, Any], stored: Any) -> None:
-    metric = before.get("metric")
-    if metric is not None and metric != sweep.objective.metric:
+def _check_same(sweep: Sweep, variant: str, before: Mapping[str, Any], stored: Any) -> None:
+    metric, now, name = before.get("metric"), sweep.metric_of(variant), stored.study_name
+    if metric is not None and metric != now:
+        where = sweep.where("objective", "metric")
+        if now != sweep.objective.metric:
+            where = sweep.where("variants", variant, "metric")
         raise InputError(
-            f'{sweep.where("objective", "metric")}: study "{name}" was made for the metric '
-            f'"{metric}", this file says "{sweep.objective.metric}". Change it back, or give the '
+            f'{where}: study "{name}" was made for the metric '
+            f'"{metric}", this file says "{now}". Change it back, or give the '
             "sweep another name."
         )
     direction = stored.directions[0].name.lower()

@@ -8,7 +8,7 @@ from pipeline.plan.search.expected_gain import ENOUGH, MORE, GainForecast, expec
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.counted import counted
 from pipeline.shared.states import Kind, Phase, State
-from pipeline.study.best import eligible
+from pipeline.study.best import eligible_groups
 from pipeline.study.gpu_hours import hours_so_far
 from pipeline.study.trial_rows import TrialRow
 
@@ -61,13 +61,16 @@ def outlook(sweep: Sweep, rows: Sequence[TrialRow], variant: str) -> SearchOutlo
     """Return what more trials of a variant's search would bring, None if none has finished.
 
     Args:
-        rows: the whole board; the best of all complete trials is what has to be beaten.
+        rows: the whole board; the best of all complete trials that are measured alike is what
+            has to be beaten.
     """
     mine = [row for row in rows if row.variant == variant and row.kind is Kind.SEARCH]
     finished = [row for row in mine if row.finished]
     if not finished:
         return None
-    complete = eligible(sweep, rows)
+    groups = eligible_groups(sweep, rows)
+    own = [group for group in groups if any(row.variant == variant for row in group)]
+    complete = next(iter(own or groups), [])
     best = complete[0].best_top1 if complete else None
     why_not = _why_not(mine, finished, best)
     forecast = None

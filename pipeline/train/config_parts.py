@@ -7,27 +7,16 @@ here, as do misspelled arguments.
 import copy
 import functools
 import inspect
-import re
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from pipeline.train.left_out import REPLACED, kind_of, split_hooks
-from pipeline.train.outcome import JobFailure
+from pipeline.train.outcome import JobFailure, asks_for_gpu
 
 #: Errors by which a part refuses what it is given.
 REFUSALS = (TypeError, KeyError, ValueError, IndexError, AttributeError, AssertionError)
-#: What torch says where a GPU is asked for and there is none.
-_NO_GPU = re.compile(
-    r"No CUDA GPUs are available|not compiled with CUDA|no NVIDIA driver|CUDA-capable device|"
-    r"CUDA driver|CUDA unknown error|torch\.cuda\.is_available\(\) is False|invalid device ordinal"
-)
 _DELETE = "To replace a part of a base config as a whole, write _delete_=True in it"
 #: Stands for the iterations of an epoch, which are not known here.
 _EPOCH_LENGTH = 100
-
-
-def asks_for_gpu(text: str) -> bool:
-    """Whether an error's text says that a GPU was asked for where there is none."""
-    return _NO_GPU.search(text) is not None
 
 
 def one_line(error: BaseException) -> str:

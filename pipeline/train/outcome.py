@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import sys
 import tempfile
 import traceback
@@ -33,6 +34,11 @@ _READS_DATA = {
 }
 #: In a rank's error when another one is gone: the other rank knows the cause.
 _PEER_LOST = ("closed by peer", "reset by peer", "NCCL", "gloo", "Broken pipe", "TCPStore")
+#: What torch says where a GPU is asked for and there is none.
+_NO_GPU = re.compile(
+    r"No CUDA GPUs are available|not compiled with CUDA|no NVIDIA driver|CUDA-capable device|"
+    r"CUDA driver|CUDA unknown error|torch\.cuda\.is_available\(\) is False|invalid device ordinal"
+)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -117,6 +123,17 @@ def _checkpoint_name(rundir: RunDir, epoch: int) -> Optional[str]:
     return f"{rundir.checkpoints.name}/{path.name}" if path.exists() else None
 
 
+def _has_gpu() -> bool:
+    import torch  # loaded already where it has raised an error
+
+    return bool(torch.cuda.is_available())
+
+
+def asks_for_gpu(text: str) -> bool:
+    """Whether an error's text says that a GPU was asked for where there is none."""
+    return _NO_GPU.search(text) is not None
+
+
 class Stage:
     """How far the job has come: an error while it is built is the config's fault."""
 
@@ -143,6 +160,12 @@ def classify_error(error: BaseException, stage: str) -> Optional[JobFailure]:
         return None
     if _reading_data(error):
         return JobFailure(Cause.BAD_DATA, f"A sample or annotation cannot be read: {text}.")
+    if asks_for_gpu(str(error)) and not _has_gpu():
+        return JobFailure(
+            Cause.BAD_CONFIG,
+            f"The code asks for a GPU, and this job runs on the CPU ({text}). Leave the device to "
+            "the job, which moves the model to its GPU; or launch on GPUs.",
+        )
     if stage in ("config", "build") and isinstance(error, Exception):
         return JobFailure(Cause.BAD_CONFIG, f"The config cannot be carried out: {text}.")
     return None

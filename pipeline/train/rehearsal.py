@@ -13,10 +13,11 @@ import re
 import time
 from typing import Any, Dict, List, Optional, Tuple
 
-from pipeline.train.config_parts import REFUSALS, asks_for_gpu, one_line, refusal
+from pipeline.train.config_parts import REFUSALS, one_line, refusal
 from pipeline.train.epoch_shape import EpochShape, shape_problems
 from pipeline.train.first_step import step_problems
 from pipeline.train.label_probe import LabelProbe
+from pipeline.train.outcome import asks_for_gpu
 
 _SHAPES = re.compile(r"size|shape|running_mean|channel|dimension|expected .* input", re.I)
 #: No further training step is made after this time for all configs together.

@@ -45,18 +45,23 @@ def job_config(rundir: RunDir, spec: TrialSpec, distributed: bool) -> Config:
     set_speed(config, spec)
     for line in fit_loaders(config, spec):
         log.info(line)
-    config.work_dir = str(rundir.root / "mmengine")
-    config.load_from, config.resume = None, False
+    leave_to_job(config, str(rundir.root / "mmengine"))
     config.launcher = "pytorch" if distributed else "none"
-    default, custom, _ = split_hooks(config)
-    config.default_hooks, config.custom_hooks = {**default, "checkpoint": None}, custom
-    if config.get("visualizer"):
-        config.visualizer.vis_backends = local_only(config.visualizer.get("vis_backends"))
     if spec.seed is not None:
         config.randomness = {**(config.get("randomness") or {}), "seed": spec.seed}
     if distributed and spec.device == "cpu":
         config.model_wrapper_cfg = cpu_wrapper(config)
     return config
+
+
+def leave_to_job(config: Config, work_dir: str) -> None:
+    """Take out of a config what a job decides itself: start, stop, saving, trackers, launcher."""
+    config.work_dir = work_dir
+    config.load_from, config.resume, config.launcher = None, False, "none"
+    default, custom, _ = split_hooks(config)
+    config.default_hooks, config.custom_hooks = {**default, "checkpoint": None}, custom
+    if config.get("visualizer"):
+        config.visualizer.vis_backends = local_only(config.visualizer.get("vis_backends"))
 
 
 def read_from_store(config: Config, spec: TrialSpec) -> None:

@@ -104,7 +104,8 @@ def test_how_much_has_to_be_said(sweep: Sweep) -> None:
 def context(sweep: Sweep) -> Any:
     resolution = types.SimpleNamespace(configs=CONFIGS)
     hashes = {name: "h" for name in sweep.variants}
-    return types.SimpleNamespace(sweep=sweep, resolution=resolution, hashes=hashes)
+    recipes = lambda _rows: hashes  # noqa: E731
+    return types.SimpleNamespace(sweep=sweep, resolution=resolution, recipes=recipes)
 
 
 def test_a_ladder_has_as_many_trials_as_its_hours_pay_for(sweep: Sweep) -> None:

@@ -116,7 +116,7 @@ def test_each_mistake_is_found_with_its_line(
 def test_gates_are_checked_against_what_the_config_validates(tmp_path: Path) -> None:
     sweep = read(tmp_path)
     facts = {"max_epochs": 10, "val_begin": 1, "val_interval": 2}
-    told = lint(lint_context(sweep, facts, {}))
+    told = lint(lint_context(sweep, {sweep.config: facts}, {}))
     assert {(f.id, f.where) for f in told} == {
         ("gate_never_judged", "s.yaml:7"),
         ("gate_never_judged", "s.yaml:8"),
@@ -128,7 +128,11 @@ def test_gates_are_checked_against_what_the_config_validates(tmp_path: Path) -> 
 def test_a_gate_after_the_last_epoch_of_the_base_config(tmp_path: Path) -> None:
     sweep = read(tmp_path, ("{set: {train_cfg.max_epochs: 10}}", "{set: {a.c: 1}}"))
     facts = {"max_epochs": 2, "val_begin": 1, "val_interval": 1}
-    told = [f for f in lint(lint_context(sweep, facts, {})) if f.id == "gate_never_judged"]
+    told = [
+        f
+        for f in lint(lint_context(sweep, {sweep.config: facts}, {}))
+        if f.id == "gate_never_judged"
+    ]
     assert "a gate at epoch 3, but first has 2 epochs" in told[0].message
 
 

@@ -6,11 +6,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import export_readme
 from in_project import pcan, python
+from pipeline.report.best.text import best_lines
 from pipeline.shared.predictions import Predictions
 from pipeline.shared.rundir import RunDir
 
@@ -145,3 +147,19 @@ def test_a_folder_that_is_not_an_export_is_left_alone(project: Path) -> None:
     )
     assert done.returncode == 2 and "is not an export" in done.stderr
     assert [p.name for p in other.iterdir()] == ["diary.txt"]
+
+
+@pytest.mark.parametrize(("value", "said"), [(0.8004, False), (0.79, True), (0.81, True)])
+def test_a_reading_that_is_not_the_recorded_one_is_said(value: float, said: bool) -> None:
+    sweep = SimpleNamespace(objective=SimpleNamespace(goal=None))
+    winner = SimpleNamespace(row=SimpleNamespace(name="b/0"), unconfirmed=None)
+    answer = {
+        "top1": 0.8,
+        "std_error": 0.01,
+        "goal_reached": False,
+        "epoch": 3,
+        "out": "exports/b",
+    }
+    lines = best_lines(sweep, winner, {**answer, "measured_anew": {"val": value, "test": 0.5}})
+    again = [line for line in lines if "measured again" in line]
+    assert ("points off the recorded 80.00 %" in again[0]) == said and "off" not in again[1]

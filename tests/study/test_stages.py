@@ -12,6 +12,7 @@ from pipeline.plan.sweep import Sweep
 from pipeline.shared.states import Phase, State
 from pipeline.study.stages import Stages
 from pipeline.study.trial_rows import TrialRow
+from written_rows import row
 
 VARIANTS = """
 variants:
@@ -32,15 +33,6 @@ def sweep_of(folder: Path, variants: str = VARIANTS) -> Sweep:
 @pytest.fixture
 def sweep(tmp_path: Path) -> Sweep:
     return sweep_of(tmp_path)
-
-
-def row(variant: str, number: int, top1: float, recipe: str | None, **values: Any) -> TrialRow:
-    """Return a complete trial; its uid is its name."""
-    nothing = {field.name: None for field in dataclasses.fields(TrialRow)}
-    known = {"params": {}, "verdicts": (), "facts": {}, "averaged": {}, "phase": Phase.DONE}
-    given = {"variant": variant, "number": number, "best_top1": top1, "recipe_hash": recipe}
-    figures = {"state": State.COMPLETE, "best_epoch": 3, "uid": f"{variant}-{number}"}
-    return TrialRow(**{**nothing, **known, **given, **figures, **values})
 
 
 def began(source: TrialRow) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class HisHook(Hook): ...
 CONFIG = """
 custom_imports = dict(imports=["his_parts"], allow_failed_imports=False)
 model = dict(type="His")
-load_from, resume = "old.pth", True
+load_from, resume, launcher = "old.pth", True, "slurm"
 default_hooks = dict(checkpoint=dict(type="CheckpointHook"), stop=dict(type="HisStop"))
 custom_hooks = [dict(type=one) for one in ("mmengine.EarlyStoppingHook", "HisStop", "HisHook")]
 visualizer = dict(vis_backends=[dict(type="LocalVisBackend"), dict(type="WandbVisBackend")])
@@ -57,6 +57,7 @@ def test_an_export_has_the_early_stopping_of_the_plan_alone(answer) -> None:
 
 def test_an_export_loads_nothing_stale_and_sends_nothing(answer) -> None:
     _, found = answer
+    assert "launcher" not in found["config"]
     assert "load_from = None" in found["config"] and "resume = False" in found["config"]
     assert "Wandb" not in found["config"] and "LocalVisBackend" in found["config"]
 

@@ -5,8 +5,10 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 
 import tiny_run
+from pipeline.train.outcome import classify_error
 
 ONE = {"nproc": 1}
 
@@ -48,6 +50,16 @@ def test_cause_is_named(cause, tmp_path):
     assert (ended["state"], ended["cause"]) == ("FAIL", cause), ended
     assert words in ended["reason"]
     assert ended["epochs"] == 0 and not list(rundir.checkpoints.glob("*"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+@pytest.mark.parametrize("stage", ["config", "training"])
+def test_a_model_that_asks_for_a_gpu_on_the_cpu_is_said_in_words(stage):
+    with pytest.raises((AssertionError, RuntimeError)) as asked:
+        torch.nn.Linear(2, 2).cuda()
+    failure = classify_error(asked.value, stage)
+    assert failure is not None and failure.cause == "bad_config"
+    assert "this job runs on the CPU" in failure.reason and "Leave the device to" in failure.reason
 
 
 BAD_DATA = {

@@ -114,18 +114,19 @@ Check = Callable[[LintContext], Iterator[LintFinding]]
 
 def lint_context(
     sweep: Sweep,
-    base: Mapping[str, Any],
+    bases: Mapping[str, Mapping[str, Any]],
     true_lr: Mapping[str, Sequence[float]],
     clips: int | None = None,
 ) -> LintContext:
     """Return a plan as the checks want it.
 
     Args:
-        base: facts of the base config, empty if it could not be read.
+        bases: facts of each base config by its path, empty if it could not be read.
         true_lr: by variant.
     """
     validated, epochs = {}, {}
     for name, variant in sweep.variants.items():
+        base = bases.get(variant.config, {})
         last = variant.epochs or base.get("max_epochs")
         begin = _setting(variant, base, "val_begin")
         interval = _setting(variant, base, "val_interval")

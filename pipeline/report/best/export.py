@@ -96,8 +96,9 @@ def export(
     try:
         model = writer or _Checkpoint(sweep, project, source)
         # Resolved again, without what belongs to this machine.
-        sets, speed = {"export": source.spec.overrides}, source.spec.speed
-        resolved = resolve(sweep, project, sets, speed=speed).configs["export"]
+        name, speed = source.spec.name, source.spec.speed
+        sets = {name: source.spec.overrides}
+        resolved = resolve(sweep, project, sets, speed=speed).configs[name]
         text, digest = model.write(resolved.text, fresh / WEIGHTS)
         config = _exported(sweep, project, winner, source, text)
         (fresh / CONFIG).write_text(config.text)
@@ -105,7 +106,7 @@ def export(
         if evaluate:
             record["measured_anew"] = _measure(sweep, project, fresh, source, model)
         (fresh / RECORD).write_text(json.dumps(record, indent=1) + "\n")
-        usage = _usage(sweep, project, winner, source, config, out, fresh)
+        usage = _usage(sweep, project, source, config, out, fresh)
         (fresh / README).write_text(readme(sweep, winner, record, usage))
         finish_card(fresh, record)
         fresh.chmod(0o755)
@@ -149,7 +150,7 @@ class _Checkpoint:
     """The weights of a trial's best epoch as they are."""
 
     def __init__(self, sweep: Sweep, project: Project, source: _Source) -> None:
-        self.metric = sweep.objective.metric
+        self.metric = source.spec.metric or sweep.metric_of(source.spec.variant)
         self._sweep, self._project, self._source = sweep, project, source
 
     def write(self, text: str, weights: Path) -> tuple[str, str]:
@@ -174,21 +175,23 @@ def _exported(
     variant = sweep.variants.get(row.variant)
     patience = variant.patience if variant is not None else None
     lines = [f"{spec.study}/{spec.number}: top-1 {percent(row.best_top1 or 0)}"]
-    start = _start(sweep, row)
+    start = _start(sweep, project, spec)
     lines += [f"It began with {start}: set load_from to it to train again."] if start else []
-    return export_config(sweep, project.root, text, patience, "\n".join(lines))
+    stop = None if patience is None else (sweep.metric_of(row.variant), patience)
+    return export_config(sweep, project.root, text, stop, "\n".join(lines))
 
 
-def _start(sweep: Sweep, row: TrialRow) -> str | None:
-    """Return the checkpoint that a trial began with, as the sweep file names it."""
-    variant = sweep.variants.get(row.variant)
+def _start(sweep: Sweep, project: Project, spec: TrialSpec) -> str | None:
+    """Return the checkpoint that a trial began with, as the sweep file or the project names it."""
+    variant = sweep.variants.get(spec.variant)
+    if spec.stage is not None and spec.warm_start is not None:
+        return relative(Path(str(spec.warm_start["checkpoint"])), project.root)
     return variant.warm_start.checkpoint if variant and variant.warm_start else None
 
 
 def _usage(
     sweep: Sweep,
     project: Project,
-    winner: Winner,
     source: _Source,
     config: ExportedConfig,
     folder: Path,
@@ -201,7 +204,7 @@ def _usage(
         config=config,
         root=project.root,
         folder=folder,
-        start=_start(sweep, winner.row),
+        start=_start(sweep, project, source.spec),
         start_copy=START if (fresh / START).exists() else None,
         data_root=placed_root(sweep.data.root, used, config.data_root),
     )
@@ -251,7 +254,7 @@ def _result(sweep: Sweep, project: Project, winner: Winner, source: _Source) -> 
         "not_comparable": winner.not_comparable,
         "values": dict(row.params),
         "overrides": source.spec.overrides,
-        "metric": sweep.objective.metric,
+        "metric": source.spec.metric or sweep.metric_of(row.variant),
         "measurements": [json.loads(m.to_line()) for m in source.run.read_measurements()],
         "verdicts": source.run.read_verdicts(),
         "state": row.state,

@@ -40,18 +40,17 @@ class ExportedConfig:
 
 
 def export_config(
-    sweep: Sweep, root: Path, text: str, patience: Patience | None, head: str
+    sweep: Sweep, root: Path, text: str, stop: tuple[str, Patience] | None, head: str
 ) -> ExportedConfig:
     """Return the config of an export, settled in the job's own environment.
 
     Args:
         text: the resolved config of the trial, without paths of this machine.
+        stop: the metric and the patience that end a training.
         head: comment lines that stand on top.
     """
-    stop = None
-    if patience is not None:
-        stop = {"monitor": sweep.objective.metric, **_stop(patience)}
-    answer = run_tool("export_config", {"config": text, "stop": stop}, sweep.job, root)
+    early = None if stop is None else {"monitor": stop[0], **_stop(stop[1])}
+    answer = run_tool("export_config", {"config": text, "stop": early}, sweep.job, root)
     moved, data_root = movable(answer["config"])
     comment = "".join(f"# {line}\n" for line in head.splitlines())
     return ExportedConfig(

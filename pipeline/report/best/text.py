@@ -17,6 +17,9 @@ from pipeline.shared.spec import USUAL_PRECISION
 from pipeline.shared.start_record import shown_codes
 from pipeline.study.trial_rows import TrialRow
 
+#: Two readings of the same weights differ by no more than this, whatever device took them.
+SAME_READING = 1e-3
+
 
 def best_lines(sweep: Sweep, winner: Winner, answer: Mapping[str, Any]) -> list[str]:
     """Return the lines on what was exported, and how certain that choice is."""
@@ -42,9 +45,22 @@ def best_lines(sweep: Sweep, winner: Winner, answer: Mapping[str, Any]) -> list[
         instead = answer["chosen"]["instead_of"]
         lines.append(f"  by choice, on record, instead of {instead or 'nothing eligible'}")
     for split, value in (answer.get("measured_anew") or {}).items():
-        lines.append(f"  measured again on {split}: {percent(value)}")
+        off = _off_record(answer, value) if split == "val" else ""
+        lines.append(f"  measured again on {split}: {percent(value)}{off}")
     files = "config.py, weights.pth and .safetensors, best.json, requirements.txt, README.md"
     return [*lines, f"  {answer['out']}: {files}"]
+
+
+def _off_record(answer: Mapping[str, Any], value: float) -> str:
+    """Return the end of a line on a reading that is not the recorded one, else ""."""
+    refined = answer.get("refined") or {}
+    recorded = refined["reads"] if refined.get("metric") is not None else answer["top1"]
+    if abs(value - recorded) <= SAME_READING:
+        return ""
+    return (
+        f", {100 * (value - recorded):+.2f} points off the recorded {percent(recorded)}. Data, "
+        "code or versions have changed since then, or the validation is random"
+    )
 
 
 def refined_line(refined: Mapping[str, Any]) -> str:

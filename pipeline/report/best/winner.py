@@ -11,6 +11,7 @@ from pipeline.report.stats.readings import incomparable_rows
 from pipeline.shared.states import Phase, State
 from pipeline.study.best import Confirmation, best_row, eligible, settled
 from pipeline.study.trial_rows import TrialRow
+from pipeline.study.yardstick import yardstick
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,8 @@ class Winner:
         confirmed: the repetitions of trials on other seeds, by trial.
         unconfirmed: a trial that reads higher but was not repeated, where the winner was.
         others: all other trials that were run, best first.
-        not_comparable: a sentence on trials of different stores or precision, if there are.
+        not_comparable: a sentence on trials that are not comparable, if there are.
+        apart: the names of others that were measured otherwise than the winner.
     """
 
     row: TrialRow
@@ -31,6 +33,7 @@ class Winner:
     eligible: bool
     others: Sequence[TrialRow]
     not_comparable: str | None = None
+    apart: frozenset[str] = frozenset()
     confirmed: Mapping[str, Confirmation] = dataclasses.field(default_factory=dict)
     unconfirmed: TrialRow | None = None
 
@@ -44,9 +47,10 @@ class Winner:
     def runner_up(self) -> TrialRow | None:
         """The best other complete trial; repetitions and imported runs do not count.
 
-        Beside a confirmed winner it is the next best mean.
+        Nor do trials that are not comparable. Beside a confirmed winner it is the next best mean.
         """
         complete = [row for row in self.others if row.state == State.COMPLETE and row.is_regular]
+        complete = [row for row in complete if row.name not in self.apart]
         means = [row for row in complete if row.name in self.confirmed]
         if self.row.name in self.confirmed and means:
             return max(means, key=lambda row: self.confirmed[row.name].mean)
@@ -72,12 +76,15 @@ def find_winner(sweep: Sweep, rows: Sequence[TrialRow], named: str | None = None
         row = best
     measured = [r for r in rows if r is not row and r.best_top1 is not None]
     others = [r for r in measured if r.variant not in sweep.makers]
+    own = yardstick(sweep, row)
+    apart = {other.name for other in others if not own.agrees(yardstick(sweep, other))}
     return Winner(
         row=row,
         chosen=named is not None,
         eligible=row.state == State.COMPLETE,
-        others=sorted(others, key=lambda r: -(r.best_top1 or 0.0)),
-        not_comparable=incomparable_rows([row, *others], sweep.makers),
+        others=sorted(others, key=lambda r: (r.name in apart, -(r.best_top1 or 0.0))),
+        apart=frozenset(apart),
+        not_comparable=incomparable_rows(sweep, [row, *others]),
         confirmed=settled(rows),
         unconfirmed=_unconfirmed(sweep, rows, row),
     )

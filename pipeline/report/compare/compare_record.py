@@ -29,6 +29,7 @@ from pipeline.shared.start_record import changes, shown_codes, shown_gpu
 from pipeline.shared.states import Phase, State
 from pipeline.study.db.storage import Storage
 from pipeline.study.trial_rows import TrialRow
+from pipeline.study.yardstick import Yardstick, apart, grouped
 from pipeline.track.sync_state import SENT
 
 #: A run directory with its specification.
@@ -64,6 +65,8 @@ def collect(
     trials = [_trial(folder, spec, phases or {}, readings[folder]) for folder, spec in specs]
     trials += [dict(trial) for trial in distant]
     first = specs[0][1] if specs else TrialSpec()
+    apart_ones = _apart(specs, _candidates(sweep, specs, trials))
+    trials = [{**trial, "apart": trial["id"] in apart_ones} for trial in trials]
     return {
         "schema": 1,
         "sweep": sweep.name if sweep else first.sweep or sweep_dir.name,
@@ -103,16 +106,23 @@ def _on_new_clips(
 def _candidates(
     sweep: Sweep | None, specs: Sequence[FolderSpec], trials: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-    """Return the complete trials that can win: neither makers of weights, imports nor repeats."""
+    """Return the complete trials that can win: neither makers of weights, imports nor repeats.
+
+    Of trials that were measured differently, only those like the plan's first variant.
+    """
     complete = {trial["id"] for trial in trials if trial["state"] == State.COMPLETE}
     makers = sweep.makers if sweep is not None else ()
-    return [
-        spec.name
+    able = [
+        spec
         for _, spec in specs
         if spec.name in complete
         and spec.variant not in makers
         and not (spec.imported or spec.confirms)
     ]
+    start = sweep.ladder.start if sweep is not None else None
+    able.sort(key=lambda spec: spec.variant != start)
+    groups = grouped((spec.name, Yardstick.of(spec.metric, spec.data)) for spec in able)
+    return groups[0][1] if groups else []
 
 
 def _specs(sweep_dir: Path) -> list[FolderSpec]:
@@ -243,12 +253,17 @@ def _incomparable(
     sweep: Sweep | None, specs: Sequence[FolderSpec], readings: Mapping[Path, Reading | None]
 ) -> str | None:
     makers = sweep.makers if sweep is not None else ()
-    measured = [spec for folder, spec in specs if readings[folder]]
-    return incomparable(
-        (spec.name, store_of(spec.data), spec.precision)
-        for spec in measured
-        if spec.variant not in makers
-    )
+    measured = [spec for folder, spec in specs if readings[folder] and spec.variant not in makers]
+    kinds = apart((spec.name, Yardstick.of(spec.metric, spec.data)) for spec in measured)
+    stores = incomparable((spec.name, store_of(spec.data), spec.precision) for spec in measured)
+    return " ".join(filter(None, (kinds, stores))) or None
+
+
+def _apart(specs: Sequence[FolderSpec], candidates: Sequence[str]) -> list[str]:
+    """Return the trials that were measured otherwise than those that can win."""
+    kinds = {spec.name: Yardstick.of(spec.metric, spec.data) for _, spec in specs}
+    first = next((kinds[name] for name in candidates), None)
+    return [name for name, one in kinds.items() if first is not None and not first.agrees(one)]
 
 
 def _variants(

@@ -172,6 +172,12 @@ def _caption(summary: SweepSummary, lang: str) -> str:
         )
     else:
         parts.append("No trial is complete, so there is no winner.")
+    apart = [row.name for row in summary.rows if row.trial.get("apart")]
+    if apart:
+        parts.append(
+            f"Not comparable and not ranked, by another metric or on other clips: "
+            f"{', '.join(apart)}."
+        )
     return (" " if lang == "en" else "").join(say(part, lang) for part in parts)
 
 

@@ -63,7 +63,8 @@ class SweepSummary:
 
     Args:
         data: the record of `compare --json`.
-        rows: the winner first, then by reading; variants without a trial are left out.
+        rows: the winner first, then by reading, those that are not comparable with it last;
+            variants without a trial are left out.
         winner: the row of the winner, None where no trial is complete.
     """
 
@@ -80,7 +81,8 @@ class SweepSummary:
         """The next complete row after the winner, None where there is none."""
         if self.winner is None:
             return None
-        return next((r for r in self.rows[1:] if r.trial["state"] == State.COMPLETE), None)
+        complete = [r for r in self.rows[1:] if r.trial["state"] == State.COMPLETE]
+        return next((row for row in complete if not row.trial.get("apart")), None)
 
 
 def summary_of(data: Record, makers: Sequence[str] = ()) -> SweepSummary:
@@ -93,7 +95,7 @@ def summary_of(data: Record, makers: Sequence[str] = ()) -> SweepSummary:
     seeds = {one["trial"]: one for one in (data["confirmation"] or {}).get("trials", ())}
     regular = [t for t in data["trials"] if t["variant"] not in makers and not t["confirms"]]
     single = len({trial["variant"] for trial in regular}) == 1
-    regular.sort(key=lambda trial: _rank(trial, seeds), reverse=True)
+    regular.sort(key=lambda t: (not t.get("apart"), _rank(t, seeds)), reverse=True)
     chosen: dict[str, Record] = {}
     for trial in regular:
         chosen.setdefault(trial["id"] if single else trial["variant"], trial)

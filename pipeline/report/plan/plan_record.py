@@ -120,6 +120,8 @@ def _variant_record(view: VariantView) -> dict[str, Any]:
         "plan": view.variant.plan,
         "in_ladder": view.variant.in_ladder,
         "starts_from": view.variant.starts_from,
+        "config": view.variant.config,
+        "metric": view.variant.metric,
         "epochs": view.epochs,
         "compared_with": view.compared_with,
         "changes": [dataclasses.asdict(c) for c in view.changes or ()],
@@ -138,6 +140,8 @@ def _variant(
     sweep, lr = subject.sweep, tuple(subject.true_lr.get(variant.name, ()))
     start = sweep.ladder.start
     compared = start if variant.name != start else None
+    if variant.config != sweep.variants[start].config:
+        compared = None
     epochs = subject.epochs_of(variant)
     return VariantView(
         variant=variant,
@@ -147,7 +151,7 @@ def _variant(
         lr=lr if ceiling is None else tuple(ceiling[0]),
         follows=None if ceiling is None else ceiling[1],
         # A fallback inherits the bands, but the lr column was written for the first variant.
-        table=tuple(table_differences(variant.bands, lr)) if lr and not compared else (),
+        table=tuple(table_differences(variant.bands, lr)) if lr and variant.name == start else (),
         gpu_hours=gpu_hours(sweep, epochs),
     )
 
@@ -164,7 +168,8 @@ def _named_only(sweep: Sweep, changes: Mapping[str, Iterable[ChangeLike]]) -> li
     """Return variants whose resolved config differs from its model in more than they name."""
     findings = []
     for name, variant in sweep.variants.items():
-        changed = _differs(name, variant.like, changes) if variant.like else None
+        same = variant.like and sweep.config_of(variant.like) == variant.config
+        changed = _differs(name, variant.like, changes) if same else None
         extra = beyond(changed or (), variant.named)
         if extra:
             findings.append(

@@ -52,6 +52,9 @@ def _ladder(view: PlanView) -> Iterator[str]:
     for v in view.variants:
         if v.variant.starts_from is not None:
             yield f"Stage: {v.variant.name} starts from the best of {v.variant.starts_from}"
+        if v.variant.config != view.sweep.config:
+            metric = f", measured by {v.variant.metric}" if v.variant.metric else ""
+            yield f"Config: {v.variant.name} has its own, {v.variant.config}{metric}"
     rest = [v.variant.name for v in view.variants if not v.variant.in_ladder]
     if rest:
         yield f"Not in the ladder: {', '.join(rest)}"

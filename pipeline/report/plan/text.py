@@ -95,8 +95,10 @@ def variant_text(view: VariantView) -> str:
 
 def _variant(view: VariantView) -> Iterator[str]:
     variant = view.variant
-    against = view.compared_with or "the base config"
+    against = view.compared_with or f"its base config {variant.config}"
     yield _named(view)
+    if variant.metric is not None:
+        yield f"  measured by {variant.metric}, so not comparable with variants that are not"
     if view.changes is None:
         yield "  set, not resolved: " + ", ".join(f"{k} = {v}" for k, v in variant.set.items())
     elif not view.changes:

@@ -56,6 +56,8 @@ def not_comparable(a: Reading, b: Reading) -> str | None:
     """Return why two readings are of different things, None if no reason is known."""
     if a.metric != b.metric:
         return f"they read different metrics ({a.metric}, {b.metric})"
+    if not a.yardstick.agrees(b.yardstick):
+        return f"they were validated on other clips ({a.yardstick}, {b.yardstick})"
     if not same_store(a.store, b.store):
         stores = " and ".join(shown_store(one.store) for one in (a, b))
         return f"their samples came from different stores ({stores})"

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.plan.judge import best
+from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import standard_error
 from pipeline.shared.files import read_json
 from pipeline.shared.predictions import Predictions
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import USUAL_PRECISION, TrialSpec
 from pipeline.study.trial_rows import TrialRow
+from pipeline.study.yardstick import Yardstick, apart, shown_names, yardstick
 
 Store = Mapping[str, Any]
 STORE_KEYS = ("store", "profile", "digest")
@@ -41,6 +43,7 @@ class Reading:
     lacking: str
     metric: str | None
     store: Store
+    yardstick: Yardstick = Yardstick(metric=None, annotation=None, split=None)
     precision: str = USUAL_PRECISION
 
     @property
@@ -73,6 +76,7 @@ def read_best(folder: Path, trial: str, spec: TrialSpec) -> Reading | None:
         lacking=lacking,
         metric=spec.metric,
         store=store_of(spec.data),
+        yardstick=Yardstick.of(spec.metric, spec.data),
         precision=spec.precision or USUAL_PRECISION,
     )
 
@@ -156,23 +160,22 @@ def incomparable(trials: Iterable[tuple[str, Store, str | None]]) -> str | None:
         "they were trained in different precision": precisions,
     }
     found = [
-        f"Not comparable, {reason} ({'; '.join(f'{k}: {_listed(v)}' for k, v in groups.items())})."
+        f"Not comparable, {reason} ({_listed(groups)})."
         for reason, groups in reasons.items()
         if len(groups) > 1
     ]
     return " ".join(found) or None
 
 
-def incomparable_rows(rows: Sequence[TrialRow], makers: Iterable[str] = ()) -> str | None:
-    """Return `incomparable` of the measured trials, makers of starting weights left out."""
-    left_out = set(makers)
-    measured = [r for r in rows if r.best_top1 is not None and r.variant not in left_out]
-    return incomparable(
+def _listed(groups: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{kind}: {shown_names(names)}" for kind, names in groups.items())
+
+
+def incomparable_rows(sweep: Sweep, rows: Sequence[TrialRow]) -> str | None:
+    """Return which measured trials are not comparable; makers of starting weights are left out."""
+    measured = [r for r in rows if r.best_top1 is not None and r.variant not in sweep.makers]
+    named = [
         (row.name, store_of(row.facts.get("data")), row.facts.get("precision")) for row in measured
-    )
-
-
-def _listed(names: Sequence[str]) -> str:
-    if len(names) > 4:
-        return f"{', '.join(names[:3])} and {len(names) - 3} others"
-    return ", ".join(names)
+    ]
+    kinds = [(row.name, yardstick(sweep, row)) for row in measured]
+    return " ".join(filter(None, (apart(kinds), incomparable(named)))) or None

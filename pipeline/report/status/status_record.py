@@ -50,7 +50,7 @@ def status_record(
         "jobs": [{**job, "trial": running.get(job["id"])} for job in jobs],
         "goal": sweep.objective.goal,
         "command": command or None,
-        "not_comparable": incomparable_rows(rows, sweep.makers),
+        "not_comparable": incomparable_rows(sweep, rows),
         "best": _best(sweep, project, rows),
         "confirmation": confirmation_record(sweep, rows, project.root),
         "searches": [one.record() for one in outlooks(sweep, rows)],

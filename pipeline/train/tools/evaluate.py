@@ -37,12 +37,15 @@ def measure(config: Any, weights: str, split: str) -> Dict[str, float]:
     """Test one split with MMEngine's Runner; return its metrics."""
     from mmengine.runner import Runner
 
+    from pipeline.train.runner_config import leave_to_job
+
     config.test_dataloader = config[f"{split}_dataloader"]
     config.test_evaluator = config[f"{split}_evaluator"]
     config.test_cfg = config.get("test_cfg") or {}
-    config.load_from = weights
     with tempfile.TemporaryDirectory() as folder:
-        config.work_dir = folder
+        leave_to_job(config, folder)
+        # As in `score_reader`; the weights are those that a hook would put in place (EMA).
+        config.load_from, config.custom_hooks = weights, []
         with contextlib.redirect_stdout(io.StringIO()):  # stdout carries the answer alone
             metrics = Runner.from_cfg(config).test()
     return {name: float(value) for name, value in metrics.items()}

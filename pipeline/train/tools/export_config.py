@@ -3,7 +3,8 @@
 stdin: `{"config": text, "stop": {"monitor", "patience", "min_delta"} or null}`. stdout:
 `{"config": text, "pcan": whether its modules need pcan's package, "paths": {loader: [paths of its
 data]}}`. What a job leaves to others is settled in the text: hooks that stop, also by inheritance,
-give way to the plan's early stopping, other trackers are gone, nothing is loaded or resumed.
+give way to the plan's early stopping, other trackers are gone, nothing is loaded or resumed, and
+it runs in one process unless who uses it says otherwise.
 """
 
 import os
@@ -51,6 +52,9 @@ def export(question: Dict[str, Any]) -> Dict[str, Any]:
     stop = question.get("stop")
     _settle_hooks(config, {"type": STOPS, "rule": "greater", **stop} if stop else None)
     config["load_from"], config["resume"] = None, False
+    config.pop(
+        "launcher", None
+    )  # of a job; "slurm" would look for one wherever the export is used
     _keep_local_trackers(config)
     if ours:
         _import_ours(config)

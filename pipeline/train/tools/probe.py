@@ -16,7 +16,8 @@ import sys
 import tempfile
 from typing import Any, Dict, List, Optional
 
-from pipeline.train.config_parts import asks_for_gpu, hooks_by_inheritance, part_problems
+from pipeline.train.config_parts import hooks_by_inheritance, part_problems
+from pipeline.train.outcome import asks_for_gpu
 from pipeline.train.rehearsal import Rehearsal, gpu_note
 from pipeline.train.speed import lacking
 from pipeline.train.tools.inspect_checkpoint import build, describe_config

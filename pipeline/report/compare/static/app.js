@@ -11,7 +11,7 @@ function remembered(key) { try { return localStorage.getItem(`pcan.${key}`); } c
 function remember(key, value) { try { localStorage.setItem(`pcan.${key}`, value); } catch { /* a file may not store */ } }
 
 function best(count) {
-  return [...state.data.trials].filter((t) => bestTop1(t) !== null).sort((a, b) => bestTop1(b) - bestTop1(a)).slice(0, count);
+  return [...state.data.trials].filter((t) => bestTop1(t) !== null).sort((a, b) => Boolean(a.apart) - Boolean(b.apart) || bestTop1(b) - bestTop1(a)).slice(0, count);
 }
 
 /* At first: each variant's own recipe (what the ladder tried), else the best five. */

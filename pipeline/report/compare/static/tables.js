@@ -68,6 +68,8 @@ function compare(a, b) {
 /* Unknown values stay last whichever way one sorts. */
 function sorted(trials, column, down) {
   return [...trials].sort((x, y) => {
+    // Another metric or other clips: never ranked among those of the plan's own.
+    if (column.id === "best" && Boolean(x.apart) !== Boolean(y.apart)) return x.apart ? 1 : -1;
     const [a, b] = [column.get(x), column.get(y)];
     if (a === null || b === null) return compare(a, b);
     return down ? compare(b, a) : compare(a, b);
