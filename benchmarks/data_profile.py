@@ -1,11 +1,11 @@
-"""Where the CPU time of a training sample from packs goes, step by step of its chain.
+"""Where the CPU time of a sample from packs goes, step by step of its chain.
 
     python benchmarks/data_profile.py [--samples 200] [--out FILE]
 
-Draws its own clips (540p, 8 of them), packs them, and takes samples from the chains that
-`data_chain.py` compares, one core, one thread, from the same seeds. Prints for each step its share
-of the whole (mean of CPU times; shares, since other work on the machine changes the times) and,
-inside the reading of a pack, what its functions take by cProfile.
+Draws its own clips (540p, 8 of them), packs them, and takes training and validation samples from
+the chains that `data_chain.py` compares, one core, one thread, from the same seeds. Prints for
+each step its share of the whole (mean of CPU times; other work on the machine changes the times
+more than the shares), and the functions with the largest own times by cProfile.
 """
 
 import argparse
@@ -62,9 +62,12 @@ def measure(given: SimpleNamespace, store: Path, samples: int) -> dict:
     register_all_modules()
     record = {}
     for name, config in data_chain.configs(given, store).items():
-        if name != "stock":
-            data = DATASETS.build(config.train_dataloader.dataset)
-            record[name] = {"steps": steps(data, samples), "functions": functions(data, samples)}
+        for loader in ("train", "val") if name != "stock" else ():
+            data = DATASETS.build(config[f"{loader}_dataloader"].dataset)
+            record[f"{loader}, {name}"] = {
+                "steps": steps(data, samples),
+                "functions": functions(data, samples),
+            }
     return record
 
 

@@ -50,9 +50,13 @@ def to_rgb(planes: Array, size: Tuple[int, int]) -> Array:
     height, width = size
     u, v = planes[height:, : width // 2], planes[height:, width // 2 :]
     bright = cv2.LUT(planes[:height], _Y)  # (H, W) int16
-    shares = (_RV[v], _GU[u] + _GV[v], _BU[u])  # of red, green, blue
-    whole = [cv2.resize(s, (width, height), interpolation=cv2.INTER_NEAREST) for s in shares]
-    return cv2.merge([cv2.add(bright, share, dtype=cv2.CV_8U) for share in whole])
+    green = cv2.add(cv2.LUT(u, _GU), cv2.LUT(v, _GV))
+    channels = []
+    for share in (cv2.LUT(v, _RV), green, cv2.LUT(u, _BU)):
+        wide = cv2.resize(share, (width, height // 2), interpolation=cv2.INTER_NEAREST)
+        # NumPy copies whole rows; OpenCV would look each pixel up.
+        channels.append(cv2.add(bright, np.repeat(wide, 2, axis=0), dtype=cv2.CV_8U))
+    return cv2.merge(channels)
 
 
 def to_planes(picture: Array) -> Optional[Array]:
