@@ -158,7 +158,11 @@ def _board(opened: "Opened", storage: str | None) -> "list[TrialRow]":
 
     if storage is None and not (opened.project.runs / "pcan.db").exists():
         return []
-    return read_board(opened.sweep.name, open_storage(storage, opened.project.runs, create=False))
+    store = open_storage(storage, opened.project.runs, create=False)
+    try:
+        return read_board(opened.sweep.name, store)
+    finally:
+        store.close()
 
 
 def _distant(
@@ -200,7 +204,8 @@ def _serve(
     click.echo(address(server))
     if host in LOOPBACK:
         click.echo(f"From elsewhere: {tunnel(server)}   then the same address there", err=True)
-    click.echo("Read only; Ctrl-C ends it.", err=True)
+    port = server.server_address[1]
+    click.echo(f"Read only; Ctrl-C ends it. At the same address again: --port {port}", err=True)
     if open_it:
         click.launch(address(server))
     try:

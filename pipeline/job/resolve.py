@@ -4,6 +4,7 @@ Answers are kept (`pipeline/job/answers.py`), so that a second launch starts no 
 """
 
 import dataclasses
+import difflib
 import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -332,9 +333,20 @@ def _config_file(sweep: Sweep, project: Project, base: str) -> Path:
         )
     if not is_file(path):
         raise InputError(
-            f'{where}: the base config "{base}" is missing. Paths are relative to {project.root}.'
+            f'{where}: the base config "{base}" is missing. Paths are relative to '
+            f"{project.root}.{_meant(path, base)}"
         )
     return path
+
+
+def _meant(path: Path, given: str) -> str:
+    """Return a question: the config beside a missing one whose name is like it; or nothing."""
+    try:
+        beside = sorted(file.name for file in path.parent.glob("*.py"))
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name, beside, 1)
+    return f' Did you mean "{Path(given).with_name(close[0])}"?' if close else ""
 
 
 def _config(result: Mapping[str, Any]) -> ResolvedConfig:

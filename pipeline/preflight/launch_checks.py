@@ -82,10 +82,10 @@ def missing_checkpoints(sweep: Sweep, project: Project, variants: Sequence[str])
         if ("variants", name, "warm_start") not in sweep.lines:
             where = sweep.where("warm_start", "checkpoint")
         cold = [n for n, v in sweep.variants.items() if v.warm_start is None]
-        without = f", or train without one: --variant {cold[0]}" if cold else ""
+        without = f" Or train without one: --variant {cold[0]}" if cold else ""
         sentences[start.checkpoint] = (
             f"The checkpoint to start from is missing: {start.checkpoint} ({where}). Put it "
-            f"there, correct that path{without}"
+            f"there, or correct that path.{without}"
         )
     return list(sentences.values())
 

@@ -83,7 +83,7 @@ def data_root(sweep: Sweep, project: Project, sets: Mapping[str, Any]) -> str | 
     text = re.sub(r"^\$(\w+)", lambda m: _variable(m.group(1), source), str(given))
     path = project.root / os.path.expanduser(text)
     if not path.is_dir():
-        made = f" Or make the drawn set: pcan data demo {given}" if sweep.name == DEMO else ""
+        made = f"   Or make the drawn set: pcan data demo {given}" if sweep.name == DEMO else ""
         what = "Correct it." if DATA_ROOT in sets else "Say where: --set data_root=DIR"
         raise NotReady(f"There is no data folder {path} ({source}). {what}{made}")
     return os.path.expanduser(text)

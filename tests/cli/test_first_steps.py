@@ -53,6 +53,14 @@ def test_a_checkout_of_the_framework_is_known(folder: Path) -> None:
     assert "--from CONFIG.py --code-root ." in said()
 
 
+def test_a_misspelt_config_leads_to_the_one_beside_it(shipped: Path) -> None:
+    file = shipped / "sweeps" / "demo.yaml"
+    file.write_text(file.read_text().replace("configs/pcan_demo.py", "configs/pcan_dmo.py"))
+    text = said("sweep", "launch", "demo", "--device", "cpu")
+    assert 'pcan_dmo.py" is missing' in text
+    assert 'Did you mean "configs/pcan_demo.py"?' in text
+
+
 def test_in_a_project_its_sweeps_and_the_next_command_are_named(shipped: Path) -> None:
     for words in ((), ("sweep",)):
         assert "Sweeps here: demo, pcan_ntu60, utd_mhad8." in said(*words)

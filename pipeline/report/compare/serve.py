@@ -8,13 +8,14 @@ import getpass
 import hashlib
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, PcanError
 from pipeline.report.compare.page import as_script, build_page
 
 #: Run directories are read again at most this often, however many pages poll.
@@ -44,6 +45,15 @@ class _Source:
             return self._data, self._tag
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keep quiet about clients that went away: a closed page, a tunnel that broke."""
+        if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
+
 def make_server(
     collect: Collect, host: str = "127.0.0.1", port: int = 0, lang: str = "en"
 ) -> ThreadingHTTPServer:
@@ -60,14 +70,12 @@ def make_server(
     served = {"source": _Source(collect), "host": host, "lang": lang}
     handler = type("Handler", (_PageHandler,), served)
     try:
-        server = ThreadingHTTPServer((host, port), handler)
+        return _Server((host, port), handler)
     except OSError as error:
         problem = error.strerror or error
         raise InputError(
             f"{host}:{port} cannot be served ({problem}). Choose another: --port"
         ) from None
-    server.daemon_threads = True
-    return server
 
 
 class _PageHandler(BaseHTTPRequestHandler):
@@ -84,17 +92,22 @@ class _PageHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if not _named(self.headers.get("Host", ""), self.host):
             self.send(421, "text/plain", b"Ask for this page by the address pcan printed.\n")
-        elif self.path == "/":
-            data, _ = self.source.get()
-            page = build_page(data, live=True, lang=self.lang)
-            self.send(200, "text/html; charset=utf-8", page.encode())
-        elif self.path == "/data.json":
-            self.send_data()
+        elif self.path in ("/", "/data.json"):
+            self.send_fresh()
         else:
             self.send(404, "text/plain", b"There is only / here.\n")
 
-    def send_data(self) -> None:
-        data, tag = self.source.get()
+    def send_fresh(self) -> None:
+        try:
+            data, tag = self.source.get()
+        except (PcanError, OSError) as error:
+            # Of this moment only, a locked storage for example: the page asks again.
+            self.send(503, "text/plain; charset=utf-8", f"{error}\n".encode())
+            return
+        if self.path == "/":
+            page = build_page(data, live=True, lang=self.lang)
+            self.send(200, "text/html; charset=utf-8", page.encode())
+            return
         same = self.headers.get("If-None-Match") == tag
         body = b"" if same else as_script(data).encode()
         self.send(304 if same else 200, "application/json", body, tag)

@@ -135,15 +135,11 @@ def draw_curves(summary: SweepSummary, folder: Path, lang: str = "en") -> None:
         _others(top, summary, shown)
         handles = [_curve(top, low, row, at) for at, row in enumerate(shown)]
         if summary.data["goal"] is not None:
-            goal = 100 * summary.data["goal"]
-            top.axhline(goal, color="0.35", linewidth=0.6, linestyle=(0, (2, 2)))
-            top.annotate(
-                say(f"goal {goal:g}", lang),
-                (0.01, goal),
-                xycoords=("axes fraction", "data"),
-                va="bottom",
+            top.axhline(
+                100 * summary.data["goal"], color="0.35", linewidth=0.6, linestyle=(0, (2, 2))
             )
         _zoom(top, summary, shown)
+        _name_goal(top, summary, shown, lang)
         top.set_ylabel(say("validation top-1 (%)", lang))
         low.set_ylabel(say("learning rate", lang))
         low.set_xlabel(say("epoch", lang))
@@ -156,6 +152,36 @@ def draw_curves(summary: SweepSummary, folder: Path, lang: str = "en") -> None:
             for text in legend.get_texts():
                 text.set_parse_math(False)
         save(figure, folder, "curves.pdf", "curves.svg", "curves.png")
+
+
+def _name_goal(
+    axes: "Axes", summary: SweepSummary, shown: Sequence[VariantRow], lang: str
+) -> None:
+    """Write the goal at the end of its line where fewer points of curves are near."""
+    if summary.data["goal"] is None:
+        return
+    goal = 100 * summary.data["goal"]
+    low, high = axes.get_ylim()
+    curves = [_points(row.trial, "top1") for row in shown]
+    near = [
+        epoch
+        for epochs, values in curves
+        for epoch, value in zip(epochs, values, strict=True)
+        if -0.02 < (100 * value - goal) / (high - low) < 0.09
+    ]
+    last = max((epochs[-1] for epochs, _ in curves if epochs), default=1)
+    right = sum(e > 0.75 * last for e in near) < sum(e < 0.25 * last + 1 for e in near)
+    axes.annotate(
+        say(f"goal {goal:g}", lang),
+        (0.99 if right else 0.01, goal),
+        xytext=(0, 1.5),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        va="bottom",
+        ha="right" if right else "left",
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0},
+        zorder=20,
+    )
 
 
 def _zoom(axes: "Axes", summary: SweepSummary, shown: Sequence[VariantRow]) -> None:

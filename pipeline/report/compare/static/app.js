@@ -154,12 +154,24 @@ function connect() {
   byId("pick-none").addEventListener("click", () => { state.picked.clear(); writeFragment(); render(); });
 }
 
+/* A tunnel that broke says nothing: a question without an answer is given up after this. */
+const PATIENCE_MS = 20000;
+
+/* Say that the page is behind, and since when; an empty text takes it back. */
+function stale(problem) {
+  const place = byId("stale");
+  if (problem && place.hidden) place.dataset.since = new Date().toLocaleTimeString();
+  place.hidden = !problem;
+  place.textContent = problem ? `${say("No news since")} ${place.dataset.since}: ${problem} ${say("The page goes on asking.")}` : "";
+  document.body.dataset.reached = problem ? "no" : "yes";
+}
+
 /* With --serve: ask our own server; a sweep that is at rest answers 304 and nothing is drawn. */
 async function follow() {
   let tag = null;
   for (;;) {
     try {
-      const reply = await fetch("data.json", { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store" });
+      const reply = await fetch("data.json", { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
       if (reply.status === 200) {
         tag = reply.headers.get("ETag");
         const known = new Set(state.data.trials.map((t) => t.id));
@@ -173,9 +185,9 @@ async function follow() {
         renderColumns();
         render();
       }
-      document.body.dataset.reached = "yes";
+      stale(reply.ok || reply.status === 304 ? "" : (await reply.text()).slice(0, 300));
     } catch {
-      document.body.dataset.reached = "no";
+      stale(say("the server does not answer."));
     }
     await new Promise((done) => setTimeout(done, 3000));
   }
