@@ -163,6 +163,7 @@ class RehearsalResult:
         labels: how the head's loss changes the labels that the loader gives.
         loads: what the batches of each loader take of the machine.
         notes: what could not be rehearsed.
+        memory: what a rank takes of its device (`MemoryProbe.answer`), None if not measured.
         settled: False if something could not be reached, so that another attempt may find more.
     """
 
@@ -172,6 +173,30 @@ class RehearsalResult:
     loads: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
     notes: Sequence[str] = ()
     settled: bool = True
+    memory: Mapping[str, Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MemoryQuestion:
+    """What a rehearsal measures the memory on.
+
+    Args:
+        device: "cuda" or "cpu".
+        free: bytes that one rank may take.
+        gpu: id of the GPU that is measured on, which nobody else uses.
+        kind: name of that GPU; measurements hold for all of its kind.
+        always: also where a small batch cannot be too much.
+    """
+
+    device: str
+    free: int
+    gpu: str = ""
+    kind: str = ""
+    always: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """Return what the child is asked."""
+        return {"device": self.device, "free": self.free, "always": self.always}
 
 
 def probe_configs(
@@ -192,6 +217,7 @@ def rehearse_configs(
     placed: Mapping[str, tuple[str, Sequence[Path]]],
     data: Mapping[str, Any] | None = None,
     wanted: Collection[str] = (),
+    memory: MemoryQuestion | None = None,
 ) -> tuple[dict[str, ModelProbe], dict[str, RehearsalResult]]:
     """Build each config's schedule and model once, and rehearse it on its data.
 
@@ -202,6 +228,7 @@ def rehearse_configs(
         placed: by name, the config as it would run on this machine and its annotations.
         data: of a trial's specification, where samples are read from a prepared store.
         wanted: the configs whose answers are returned; empty for all.
+        memory: measure also what a rank takes of this device.
 
     Raises:
         NotReady: the child could not be run.
@@ -212,13 +239,19 @@ def rehearse_configs(
         known.look("results", name, config.text, *speed)
     for name, (text, files) in placed.items():
         read = [_stamp(file) for file in files]
-        known.look("rehearsals", name, text, read, sweep.job.gpus, dict(data or {}))
+        depends = text, read, sweep.job.gpus, dict(data or {})
+        known.look("rehearsals", name, *depends)
+        if memory is not None:
+            known.look_for_memory(name, memory, *depends, *speed)
     known.ask_missing([name for name in (wanted or configs) if name in known.unanswered], data)
     names = [name for name in configs if name in (wanted or configs)]
     return (
         {name: ModelProbe(**known.answers["results", name]) for name in names},
         {
-            name: RehearsalResult(**known.answers["rehearsals", name])
+            name: RehearsalResult(
+                **known.answers["rehearsals", name],
+                memory=known.answers.get(("memory", name), {}).get("memory"),
+            )
             for name in names
             if name in placed
         },
@@ -233,6 +266,7 @@ class _ProbeAnswers:
         self._sweep, self._project = sweep, project
         self._kept = AnswerCache(sweep, project)
         self._questions: dict[tuple[str, str], list[Any]] = {}
+        self._memory: MemoryQuestion | None = None
 
     @property
     def unanswered(self) -> list[str]:
@@ -246,6 +280,13 @@ class _ProbeAnswers:
         answer = self._kept.find(f"probe-{part}", self._questions[part, name])
         if answer is not None:
             self.answers[part, name] = answer
+
+    def look_for_memory(self, name: str, asked: MemoryQuestion, *depends: Any) -> None:
+        """Find what was measured of a config before, whoever asked for it."""
+        self._memory = asked
+        for always in (True, asked.always):
+            if ("memory", name) not in self.answers:
+                self.look("memory", name, *depends, asked.device, asked.kind, always)
 
     def ask_missing(self, first: Sequence[str], data: Mapping[str, Any] | None) -> None:
         """Ask one child for these configs and all others; without those if it does not survive."""
@@ -262,7 +303,7 @@ class _ProbeAnswers:
     def ask(self, names: Sequence[str], data: Mapping[str, Any] | None) -> None:
         """Ask a child for what is not known of these configs; keep what has no problem."""
         asked = [key for key in self._questions if key not in self.answers and key[1] in names]
-        texts: dict[str, dict[str, str]] = {"results": {}, "rehearsals": {}}
+        texts: dict[str, dict[str, str]] = {"results": {}, "rehearsals": {}, "memory": {}}
         for part, name in sorted(asked, key=lambda key: names.index(key[1])):
             texts[part][name] = self._questions[part, name][0]
         job = self._sweep.job
@@ -272,8 +313,13 @@ class _ProbeAnswers:
             "ranks": job.gpus,
             "data": data,
             "speed": job.speed.used(),
+            "measure": texts["memory"],
         }
-        found = run_tool("probe", request, job, self._project.root)
+        gpu = ""
+        if self._memory is not None and texts["memory"]:
+            request["memory"] = {**self._memory.record(), "ranks": job.gpus}
+            gpu = self._memory.gpu
+        found = run_tool("probe", request, job, self._project.root, gpu)
         for part, name in asked:
             one = self.answers[part, name] = found[part][name]
             if _may_be_kept(one):

@@ -85,8 +85,13 @@ def _import_entry(given: str, root: Path) -> str:
     return below
 
 
-def run_tool(tool: str, request: dict[str, Any], job: JobSettings, root: Path) -> dict[str, Any]:
+def run_tool(
+    tool: str, request: dict[str, Any], job: JobSettings, root: Path, gpu: str = ""
+) -> dict[str, Any]:
     """Run one tool and return its answer.
+
+    Args:
+        gpu: the id of a free GPU that the tool may compute on; "" for none.
 
     Raises:
         InputError: the tool refused the request; the text is its own.
@@ -94,7 +99,7 @@ def run_tool(tool: str, request: dict[str, Any], job: JobSettings, root: Path) -
     """
     python, env = interpreter(job, root), job_env(job, root)
     if tool not in ON_GPU:
-        env["CUDA_VISIBLE_DEVICES"] = ""
+        env["CUDA_VISIBLE_DEVICES"] = gpu
     try:
         done = subprocess.run(
             [python, "-m", f"pipeline.train.tools.{tool}"],

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from pipeline.plan.sweep import Sweep
 from pipeline.preflight.launch_checks import check_ready, refuse_float16
 from pipeline.preflight.machine_limits import machine_limits
 from pipeline.preflight.machine_overrides import data_root
+from pipeline.preflight.memory_check import held_memory
 from pipeline.preflight.model_probe import DataPlacement, probe_models
 from pipeline.preflight.plan_facts import resolve_and_check
 from pipeline.shared.files import make_private
@@ -189,6 +191,10 @@ def preflight(
     for line in ignored_settings(sweep, {name: c.facts for name, c in resolution.configs.items()}):
         note(line)
     placement = DataPlacement(root=root, sets=request.sets)
+    with held_memory(slots, sweep.job.gpus) if slots else nullcontext() as memory:
+        courses = probe_models(
+            *(sweep, project, resolution, variants, note, placement), len(slots), memory
+        )
     return LaunchContext(
         sweep=sweep,
         project=project,
@@ -198,7 +204,7 @@ def preflight(
         sets=request.sets,
         data_root=root,
         resolution=resolution,
-        courses=probe_models(sweep, project, resolution, variants, note, placement, len(slots)),
+        courses=courses,
         tracking=request.tracking,
     )
 

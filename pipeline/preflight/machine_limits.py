@@ -56,6 +56,11 @@ class LimitProblems:
     certain: tuple[str, ...] = ()
     likely: tuple[str, ...] = ()
 
+    def beside(self, other: "LimitProblems") -> "LimitProblems":
+        """Return the sentences of both."""
+        certain, likely = (*self.certain, *other.certain), (*self.likely, *other.likely)
+        return LimitProblems(certain=certain, likely=likely)
+
     def refuse(self) -> None:
         """Raise NotReady if a job is certain to fail."""
         if self.certain:
@@ -202,14 +207,14 @@ def processes_left() -> tuple[int, str]:
     found = [(_limit(resource.RLIMIT_NPROC) - _own_threads(), "ulimit -u")]
     if os.getuid() == 0:  # the kernel does not hold root to that one
         found = []
-    for folder in _control_groups():
+    for folder in control_groups():
         most, now = _number(folder / "pids.max"), _number(folder / "pids.current")
         if most is not None and now is not None:
             found.append((most - now, str(folder / "pids.max")))
     return min(found, default=(2**31, "no limit"))
 
 
-def _control_groups() -> Iterator[Path]:
+def control_groups() -> Iterator[Path]:
     """Yield this process's control groups of version 2, from its own up to the root."""
     root = Path("/sys/fs/cgroup")
     try:

@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.data.labels import ALL, annotation_facts
 from pipeline.errors import InputError, NotReady
 from pipeline.job.resolve import (
+    MemoryQuestion,
     ModelProbe,
     RehearsalResult,
     Resolution,
@@ -21,6 +22,7 @@ from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.preflight.machine_limits import LimitProblems, loader_limits, loads_of
 from pipeline.preflight.machine_overrides import DATA_ROOT, apply_data_root, missing_data_hint
+from pipeline.preflight.memory_check import DeviceMemory, memory_findings
 from pipeline.shared.counted import counted
 from pipeline.shared.store import StoreError, default_store, spec_data
 
@@ -51,6 +53,7 @@ def probe_models(
     say: Callable[[str], None],
     placed: DataPlacement | None = None,
     jobs: int = 0,
+    memory: DeviceMemory | None = None,
 ) -> dict[str, Sequence[float]]:
     """Refuse configs that no job could train; return each variant's true lr course.
 
@@ -61,6 +64,7 @@ def probe_models(
         say: prints one line.
         placed: where the data lies; None to skip the data.
         jobs: that will run on this machine at the same time; 0: on other machines.
+        memory: of the device that they will run on; None: it is not looked at.
 
     Raises:
         InputError: all that is wrong with the configs, a line each.
@@ -69,7 +73,10 @@ def probe_models(
     """
     configs = resolution.configs
     texts = placed_texts(sweep, project, configs, placed) if placed is not None else {}
-    probes, rehearsals = _rehearse(sweep, project, configs, texts, variants, say, here=jobs > 0)
+    asked = memory.question() if memory is not None else None
+    probes, rehearsals = _rehearse(
+        sweep, project, configs, texts, variants, say, here=jobs > 0, memory=asked
+    )
     for name, probe in probes.items():
         for line in (*_remarks(probe), *getattr(rehearsals.get(name), "notes", ())):
             say(f"{name}: {line}")
@@ -83,6 +90,9 @@ def probe_models(
         raise InputError("\n".join(grouped(problems)))
     if jobs:
         _check_batches({name: batch_limits(sweep, r, jobs) for name, r in rehearsals.items()}, say)
+    if memory is not None:
+        takes = {n: memory_limits(sweep, configs[n], r, memory) for n, r in rehearsals.items()}
+        _check_batches(takes, say)
     return {n: one.lr for n, one in probes.items() if one.lr is not None and not one.lr_follows}
 
 
@@ -113,6 +123,7 @@ def _rehearse(
     say: Callable[[str], None],
     *,
     here: bool,
+    memory: MemoryQuestion | None = None,
 ) -> tuple[dict[str, ModelProbe], dict[str, RehearsalResult]]:
     """Rehearse the configs, or only build their models where data cannot be read here.
 
@@ -122,7 +133,7 @@ def _rehearse(
     """
     data = store_data(sweep, project) if texts else None
     try:
-        return rehearse_configs(sweep, project, configs, texts, data, wanted)
+        return rehearse_configs(sweep, project, configs, texts, data, wanted, memory)
     except NotReady as error:
         if not texts and here:
             raise
@@ -149,6 +160,17 @@ def batch_limits(sweep: Sweep, rehearsal: RehearsalResult, jobs: int) -> LimitPr
     """Return what of this machine the loaders of a rehearsed config exceed."""
     prepared = sweep.data.store != DEFAULT_STORE
     return loader_limits(loads_of(rehearsal.loads), jobs, sweep.job.gpus, prepared)
+
+
+def memory_limits(
+    sweep: Sweep, config: ResolvedConfig, rehearsal: RehearsalResult, device: DeviceMemory
+) -> LimitProblems:
+    """Return what of the device's memory a rehearsed config exceeds."""
+    found = memory_findings(rehearsal.memory, config.facts, device, sweep.job.gpus)
+    return LimitProblems(
+        certain=tuple(one.sentence for one in found if one.certain),
+        likely=tuple(one.sentence for one in found if not one.certain),
+    )
 
 
 def store_data(sweep: Sweep, project: Project) -> dict[str, Any]:

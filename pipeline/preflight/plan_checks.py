@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -12,22 +13,26 @@ from pipeline.data.annotation import Annotation, clip_name, joint_form_problem, 
 from pipeline.data.clip_problems import is_empty, joint_problems, label_problems
 from pipeline.data.video import VideoError, frames, video_path
 from pipeline.errors import PcanError
+from pipeline.job.gpus import choose, list_gpus
 from pipeline.job.resolve import (
     ModelProbe,
     RehearsalResult,
     probe_configs,
     rehearse_configs,
 )
+from pipeline.job.slots import Slot, cpu_slots, gpu_slots
 from pipeline.job.torch_tools import run_tool
 from pipeline.plan.project import relative
 from pipeline.plan.sweep import WarmStart
 from pipeline.preflight.finding import CheckContext, CheckFinding, error, note, warning
 from pipeline.preflight.launch_checks import checksum_mismatches, missing_checkpoints
 from pipeline.preflight.machine_overrides import data_root
+from pipeline.preflight.memory_check import device_memory, held_memory
 from pipeline.preflight.model_probe import (
     DataPlacement,
     batch_limits,
     grouped,
+    memory_limits,
     placed_texts,
     rehearsal_problems,
     store_data,
@@ -72,7 +77,9 @@ def _rehearse(
     placement = DataPlacement(root=data_root(sweep, project, context.sets), sets=context.sets)
     texts = placed_texts(sweep, project, resolution.configs, placement)
     data = store_data(sweep, project) if texts else None
-    return rehearse_configs(sweep, project, resolution.configs, texts, data)
+    with held_memory(_slots(context), sweep.job.gpus) as memory:
+        asked = memory.question(always=True) if memory is not None else None
+        return rehearse_configs(sweep, project, resolution.configs, texts, data, memory=asked)
 
 
 def check_rehearsal(context: CheckContext) -> Iterator[CheckFinding]:
@@ -81,18 +88,35 @@ def check_rehearsal(context: CheckContext) -> Iterator[CheckFinding]:
     if context.resolution is None or sweep is None:
         return
     probes, rehearsals = context.rehearsed or _rehearse(context)
+    configs = context.resolution.configs
+    memory = device_memory(_slots(context), sweep.job.gpus)
     problems = {n: rehearsal_problems(sweep, n, probes[n], one) for n, one in rehearsals.items()}
     for line in grouped(problems):
         yield error("rehearsal", line)
     for line in grouped({name: one.labels for name, one in rehearsals.items()}):
         yield warning("label_mismatch", line)
     limits = {name: batch_limits(sweep, one, 1) for name, one in rehearsals.items()}
+    if memory is not None:
+        takes = {n: memory_limits(sweep, configs[n], r, memory) for n, r in rehearsals.items()}
+        limits = {name: found.beside(takes[name]) for name, found in limits.items()}
     for line in grouped({name: found.certain for name, found in limits.items()}):
         yield error("rehearsal", line)
     for line in grouped({name: found.likely for name, found in limits.items()}):
         yield warning("rehearsal", line)
     for line in grouped({name: one.notes for name, one in rehearsals.items()}):
         yield note("rehearsal", line)
+
+
+def _slots(context: CheckContext) -> list[Slot]:
+    """Return where one job would run: on free GPUs, on the CPU of a machine without any."""
+    assert context.sweep is not None
+    gpus = list_gpus() if context.device != "cpu" else []
+    if not gpus:
+        return cpu_slots(1)
+    allowed = choose(gpus, context.gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    free = [gpu for gpu in allowed if not gpu.in_use]
+    ranks = context.sweep.job.gpus
+    return gpu_slots(free, ranks, 1) if len(free) >= ranks else []
 
 
 def check_weights(context: CheckContext) -> Iterator[CheckFinding]:

@@ -13,13 +13,15 @@ from typing import Any, Callable, Dict, List, Optional
 from pipeline.train.config_parts import one_line, plain_wrapper
 from pipeline.train.epoch_shape import EpochShape
 from pipeline.train.left_out import kind_of
+from pipeline.train.speed_config import precision_of
 
 #: By class, texts of errors that do not depend on the state of a training.
 _CERTAIN = {
     RuntimeError: r"size|shape|running_mean|channel|dimension|expected .* input|"
     r"does not require grad|class values must be|out of bounds|out of range in self",
     IndexError: r"Target .* is out of bounds|out of range in self",
-    TypeError: r"unexpected keyword argument|required positional argument",
+    TypeError: r"unexpected keyword argument|required positional argument|"
+    r"unsupported ScalarType BFloat16",
 }
 #: A normalisation in training mode that is given a single value.
 ONE_VALUE = re.compile(r"Expected more than 1 value per channel")
@@ -80,10 +82,15 @@ class _Step:
     def __init__(self, cfg: Any, model: Any, collate: Any, sample: Any) -> None:
         from mmengine.optim import build_optim_wrapper
 
+        from pipeline.train.speed import CpuAmpOptimWrapper
+
         self.done = False
         self.unused: List[str] = []
         self._model, self._collate, self._sample = model, collate, sample
-        self._wrapper = build_optim_wrapper(model, plain_wrapper(cfg.optim_wrapper))
+        wrapper = plain_wrapper(cfg.optim_wrapper)
+        if "bf16" in precision_of(cfg):  # the CPU has it too
+            wrapper["type"] = CpuAmpOptimWrapper.__name__
+        self._wrapper = build_optim_wrapper(model, wrapper)
         # Gradients are looked at after the step.
         self._clear, self._wrapper.zero_grad = self._wrapper.zero_grad, lambda **_: None
 

@@ -91,6 +91,8 @@ class Rehearsal:
         self._steps: Dict[str, List[str]] = {}
         self._spent = 0.0
         self._labels = LabelProbe()
+        #: Of the config that was rehearsed last; empty where it has a problem.
+        self.loaders: Dict[str, RehearsedLoader] = {}
 
     def run(self, cfg: Any, model: Any) -> Dict[str, Any]:
         """Return what is wrong with loaders, samples and model, and what the loaders take.
@@ -105,6 +107,7 @@ class Rehearsal:
         answer: Dict[str, Any] = {"problems": [], "metrics": None, "loads": {}, "notes": []}
         answer.update(labels=[], settled=True)
         loaders: Dict[str, RehearsedLoader] = {}
+        self.loaders = {}
         try:
             for name in _LOADERS:
                 loaders[name] = self._loader(name, cfg[name], answer["problems"])
@@ -123,6 +126,7 @@ class Rehearsal:
             found = self._step(cfg, model, loaders["train_dataloader"])
             answer["problems"] += found or []
             answer["settled"] = found is not None
+            self.loaders = loaders if not found else {}
         except RuntimeError as error:
             text = one_line(error)
             sentence = f"the first validated sample does not fit the model: {text}."

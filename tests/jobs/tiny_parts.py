@@ -167,6 +167,9 @@ class TinyVideoModel(TinyModel):
             *(nn.Conv3d(width, width, 2), nn.Flatten(), nn.ReLU(), nn.Dropout(0.2)),
         )
 
+    def _fault_now(self):
+        return 1.0  # it reads nothing of a training's state, so a rehearsal can step it
+
 
 @METRICS.register_module()
 class TinyMetric(BaseMetric):

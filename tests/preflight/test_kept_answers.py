@@ -84,7 +84,7 @@ def test_a_variant_that_ends_the_child_does_not_keep_another_from_being_run(
     parts = project.root / "jobs" / "tiny_parts.py"
     asked = []
 
-    def run_tool(tool, request, job, root):
+    def run_tool(tool, request, job, root, gpu=""):
         asked.append(list(request["configs"]))
         if "longer" in request["configs"]:
             raise NotReady("the child was killed")

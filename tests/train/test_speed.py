@@ -4,10 +4,12 @@ import functools
 import json
 import subprocess
 import sys
+import types
 import warnings
 
 import pytest
 import torch
+from torch.utils.data import default_collate
 
 import tiny_run
 from pipeline.shared.measurement import AVERAGED
@@ -18,10 +20,12 @@ from pipeline.train.speed_config import apply_speed, precision_of, speed_problem
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # torch's of its own parts, imported through mmengine
     from mmengine.config import Config
+    from mmengine.model import BaseModel
     from mmengine.optim.optimizer import amp_optimizer_wrapper
 
     from pipeline.shared.spec import TrialSpec
     from pipeline.train import checkpoints
+    from pipeline.train.first_step import step_problems
     from pipeline.train.outcome import JobFailure
     from pipeline.train.speed import lacking, lay_out_weights, set_speed
 
@@ -151,6 +155,28 @@ def test_compiling_needs_a_torch_that_can(monkeypatch):
     monkeypatch.delattr(torch, "compile")
     (sentence,) = lacking({"compile": True})
     assert "has no torch.compile (it came with 2.0)" in sentence
+
+
+class NumpyHead(BaseModel):
+    """Reads its outputs in NumPy while it trains, which has no bfloat16."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 2)
+
+    def forward(self, inputs, **_):
+        scores = self.layer(inputs)
+        return {"loss": scores.sum(), "acc": torch.tensor(scores.detach().numpy().mean())}
+
+
+@pytest.mark.parametrize(("amp", "found"), [(None, 0), ("bf16", 1)])
+def test_a_model_that_cannot_take_bfloat16_is_found_by_its_first_step(amp, found):
+    config = {"optim_wrapper": {"optimizer": {"type": "SGD", "lr": 0.1}}}
+    apply_speed(config, {"amp": amp})
+    shape = types.SimpleNamespace(smallest_batch=2, ranks=1)
+    sample = {"inputs": torch.ones(4)}
+    problems = step_problems(Config(config), NumpyHead(), default_collate, sample, shape)
+    assert len(problems) == found and all("BFloat16" in one for one in problems)
 
 
 WRAPPER = {"optimizer": {"type": "SGD", "lr": 0.1}}

@@ -17,6 +17,7 @@ from pipeline.plan.verdict import VerdictKind
 from pipeline.report.progress import row_gpu_hours, to_gpu_hours
 from pipeline.report.stats.by_class import class_shares
 from pipeline.report.stats.differences import differences
+from pipeline.report.stats.gpu_use import gpu_use
 from pipeline.report.stats.kept_scores import kept_curve, named_ratios
 from pipeline.report.stats.readings import Reading, incomparable, read_best, shown_store, store_of
 from pipeline.report.stats.repetitions import confirmation_of_trials
@@ -159,6 +160,7 @@ def _trial(
         "planned": spec.epochs,
         "attempts": max((m.attempt for m in measured), default=spec.attempt or 1),
         "gpu_hours": _gpu_hours(measured, spec),
+        "gpu": gpu_use(run),
         "params": spec.values,
         "config": {**spec.overrides, **_circumstances(spec)},
         "code": shown_codes(spec.code),
@@ -372,6 +374,7 @@ def _distant_trial(
         "planned": row.facts.get("epochs"),
         "attempts": row.attempt,
         "gpu_hours": round(row_gpu_hours(row), 3),
+        "gpu": None,
         "params": dict(row.params),
         "config": {},
         "code": {},

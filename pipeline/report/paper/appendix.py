@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from pipeline.plan.verdict import percent, standard_error
-from pipeline.report.paper.paper_tables import markdown, shown_p
+from pipeline.report.paper.paper_tables import GPU_FIGURES, markdown, shown_p
 from pipeline.report.paper.story import story
 from pipeline.report.paper.sweep_summary import SweepSummary
 from pipeline.report.stats.repetitions import confirmation_text
@@ -35,6 +35,7 @@ def appendix(
         _pairs(summary, lang),
         _seeds(summary, lang),
         _settings(summary, lang),
+        *_gpus(summary, lang),
         _code(summary, lang),
         [story(results, summary, price, lang).replace("\n## ", "\n### ").replace("# ", "## ", 1)],
     ]
@@ -128,6 +129,23 @@ def _settings(summary: SweepSummary, lang: str) -> list[str]:
         cells = " | ".join(markdown(str(one.get(path, ""))) for one in values)
         lines.append(f"| {markdown(path)} | {cells} |")
     return lines
+
+
+def _gpus(summary: SweepSummary, lang: str) -> list[list[str]]:
+    """Return what the trials' GPUs did; nothing where none were sampled."""
+    trials = [trial for trial in summary.data["trials"] if trial["gpu"]]
+    if not trials:
+        return []
+    names = ("Trial", "Use (%)", "Waits (%)", "Most memory (MiB)", "Energy (Wh)")
+    head = f"| {' | '.join(say(name, lang) for name in names)} |"
+    lines = ["## GPUs", "", head, "|---|---:|---:|---:|---:|"]
+    for trial in trials:
+        use, idle, peak, energy = (trial["gpu"][key] for key in GPU_FIGURES)
+        shares = [f"{100 * one:.0f}" if one is not None else "" for one in (use, idle)]
+        rest = [f"{one:.0f}" if one is not None else "" for one in (peak, energy)]
+        lines.append(f"| {markdown(trial['id'])} | {' | '.join([*shares, *rest])} |")
+    explained = "Waits: share of the samples with a use below 10 %. Memory is that of one GPU."
+    return [[*lines, "", say(explained, lang)]]
 
 
 def _code(summary: SweepSummary, lang: str) -> list[str]:

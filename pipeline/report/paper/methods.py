@@ -180,6 +180,8 @@ def _trials(summary: SweepSummary) -> list[str]:
     epochs = sum(sum(epoch > 0 for epoch in trial["epochs"]) for trial in trials)
     hours = gpu_hours(trials)
     cost = f", {hours:.2f} {hours_word(trials)}" if hours else ""
+    energy = [t["gpu"]["wh"] for t in trials if t["gpu"] and t["gpu"]["wh"] is not None]
+    cost += f", {sum(energy) / 1000:.2f} kWh of the GPUs of {len(energy)}" if energy else ""
     return [
         f"{counted(len(trials), 'trial')} ({listed}) of "
         f"{counted(len({t['variant'] for t in trials}), 'variant')} were trained, as studies of "

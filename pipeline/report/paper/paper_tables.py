@@ -17,6 +17,8 @@ _LATEX = {
     '"': "''",
 }
 NOTHING = "--"
+#: What `gpu_use` says of a trial.
+GPU_FIGURES = ("use", "idle", "peak_mib", "wh")
 
 
 def results_csv(summary: SweepSummary) -> str:
@@ -56,6 +58,7 @@ def _result(summary: SweepSummary, trial: Any) -> dict[str, Any]:
         "real": difference.get("real"),
         "epochs": max(trial["epochs"], default=0),
         "gpu_hours": trial["gpu_hours"],
+        **{f"gpu_{key}": (trial["gpu"] or {}).get(key) for key in GPU_FIGURES},
         "code": trial["code"].get("project"),
         "reason": trial["reason"],
         **{f"value {path}": value for path, value in trial["params"].items()},

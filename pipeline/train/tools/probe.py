@@ -2,11 +2,13 @@
 
 stdin: `{"configs": {name: text}, "rehearse": {name: text on this machine}, "ranks": processes that
 train together, "data": `data` of a trial's specification, for a prepared store, "speed": what
-`job.speed` has on}`. stdout:
+`job.speed` has on, "measure": {name: text on this machine} and "memory": the request of a
+`MemoryProbe`, for what they take of the device}`. stdout:
 `{"results": {name: {"lr": [one per epoch] or null, "lr_error": sentence or null, "follows":
 [[scheduler, metric]], "left_out": [hooks], "problems": [sentences], "notes": [sentences],
 "classes", "joints"}}, "rehearsals": {name: {"problems": [sentences], "metrics": [names] or null,
-"loads": {loader: numbers}, "labels": [sentences], "notes": [sentences], "settled"}}, "sources"}`.
+"loads": {loader: numbers}, "labels": [sentences], "notes": [sentences], "settled"}}, "memory":
+{name: `MemoryProbe.answer`}, "sources"}`.
 Each model is built once, on the CPU and without weights; one child answers for all, since most of
 the cost is importing torch.
 """
@@ -17,6 +19,7 @@ import tempfile
 from typing import Any, Dict, List, Optional
 
 from pipeline.train.config_parts import hooks_by_inheritance, part_problems
+from pipeline.train.memory_probe import MemoryProbe
 from pipeline.train.outcome import asks_for_gpu
 from pipeline.train.rehearsal import Rehearsal, gpu_note
 from pipeline.train.speed import lacking
@@ -28,17 +31,25 @@ from pipeline.train.tools.tool import ToolError, serve
 def probe(question: Dict[str, Any]) -> Dict[str, Any]:
     """Answer one question; its form is in the module's docstring."""
     configs, placed = question["configs"], question.get("rehearse") or {}
-    results, rehearsals = {}, {}
+    measured, results, rehearsals, memory = question.get("measure") or {}, {}, {}, {}
+    meter = MemoryProbe(question["memory"], question.get("speed") or {}) if measured else None
     rehearsal, data = Rehearsal(int(question.get("ranks") or 1)), question.get("data")
     lacks = lacking(question.get("speed") or {})
-    for name in dict.fromkeys([*configs, *placed]):
+    for name in dict.fromkeys([*configs, *placed, *measured]):
         built: Dict[str, Any] = {}
         if name in configs:
             results[name] = {**_course(configs[name]), **_model(name, configs[name], built)}
             results[name]["problems"] += lacks
-        if name in placed:
-            rehearsals[name] = _rehearse(placed[name], built, rehearsal, data)
-    return {"results": results, "rehearsals": rehearsals, "read": rehearsal.read}
+        if name in placed or name in measured:
+            text = placed.get(name) or measured[name]
+            rehearsed = _rehearse(text, built, rehearsal, data)
+            if name in placed:
+                rehearsals[name] = rehearsed
+            if meter is not None and name in measured:
+                cfg, model = built["rehearsed"]
+                memory[name] = meter.answer(cfg, model, rehearsal.loaders)
+    answer = {"results": results, "rehearsals": rehearsals, "memory": memory}
+    return {**answer, "read": rehearsal.read}
 
 
 def _course(text: str) -> Dict[str, Any]:
@@ -80,8 +91,10 @@ def _rehearse(
     try:
         # A store may have the model's preprocessor draw the joints' heatmaps.
         cfg, model = _build(text, data) if prepared else built.get(text) or _build(text)
+        built["rehearsed"] = cfg, model
     except ToolError as error:  # without a store the probe's own answer says why
         problems = [str(error)] if prepared and not asks_for_gpu(str(error)) else []
+        rehearsal.loaders, built["rehearsed"] = {}, ({}, None)
         nothing: Dict[str, Any] = {"metrics": None, "loads": {}, "notes": [], "settled": False}
         return {"problems": problems, **nothing}
     return rehearsal.run(cfg, model)

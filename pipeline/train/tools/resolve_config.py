@@ -85,6 +85,7 @@ def facts(config: Dict[str, Any]) -> Dict[str, Any]:
         ),
         "ann_files": {name: annotation_file(d) for name, d in sets.items() if "ann_file" in d},
         "ann_splits": {name: d["split"] for name, d in sets.items() if "split" in d},
+        "auto_scale_lr": config.get("auto_scale_lr"),
         "load_from": config.get("load_from"),
         "resume": bool(config.get("resume")),
         "replaced": replaced(config),

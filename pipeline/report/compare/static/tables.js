@@ -28,6 +28,7 @@ function columnsOf(data) {
     { id: "lr", name: "lr now", get: (t) => t.lr[t.lr.length - 1] ?? null, show: number, n: true, hidden: true },
     { id: "loss", name: "Loss", get: (t) => t.loss[t.loss.length - 1] ?? null, show: number, n: true, hidden: true },
     { id: "hours", name: "GPU hours", get: (t) => t.gpu_hours, show: (v) => (v === null ? UNKNOWN : v.toFixed(1)), n: true, hidden: true },
+    ...gpuColumns(data),
     { id: "attempts", name: "Attempts", get: (t) => t.attempts, n: true, hidden: true },
     { id: "gate", name: "Last rule", get: (t) => (latestVerdict(t) || {}).rule ?? null, hidden: true },
     { id: "reason", name: "Reason", get: (t) => t.reason || (latestVerdict(t) || {}).reason || null, kind: "reason" },
@@ -35,6 +36,19 @@ function columnsOf(data) {
   ];
   const searched = paths.map((path) => ({ id: `p:${path}`, name: names[path], title: path, get: (t) => t.params[path] ?? null, show: text, n: data.trials.every((t) => typeof (t.params[path] ?? 0) === "number") }));
   return [...fixed.slice(0, 14), ...searched, ...fixed.slice(14)];
+}
+
+/* What the GPUs did: mean use, share of the time below 10 %, most memory of one, energy. */
+function gpuColumns(data) {
+  const hidden = !data.trials.some((t) => t.gpu);
+  const of = (key) => (t) => (t.gpu ? t.gpu[key] ?? null : null);
+  const share = (v) => (v === null ? "" : `${Math.round(100 * v)} %`);
+  return [
+    { id: "gpu use", name: "GPU use", get: of("use"), show: share, n: true, hidden },
+    { id: "gpu idle", name: "GPU waits", get: of("idle"), show: share, n: true, hidden },
+    { id: "gpu memory", name: "GPU memory (GiB)", get: of("peak_mib"), show: (v) => (v === null ? "" : (v / 1024).toFixed(1)), n: true, hidden },
+    { id: "gpu wh", name: "GPU energy (Wh)", get: of("wh"), show: (v) => (v === null ? "" : v.toFixed(0)), n: true, hidden },
+  ];
 }
 
 /* Where a trial comes from: the plan, a search, an earlier run's log, a second seed. */
