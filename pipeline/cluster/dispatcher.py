@@ -17,6 +17,7 @@ from pipeline.launch.messages import epoch_text
 from pipeline.launch.orders import Schedule
 from pipeline.launch.reporters import Reporter
 from pipeline.launch.scheduler import count_unclaimed, running, schedule
+from pipeline.launch.starting_weights import register_stages
 from pipeline.launch.stop_requests import StopRequests
 from pipeline.plan.verdict import Verdict, VerdictKind
 from pipeline.shared.files import read_lines
@@ -110,6 +111,7 @@ class Dispatcher:
         plan = schedule(self._context, rows)
         if plan.to_prune:  # by the last to arrive, whose job may be gone
             prune_paused(self._context, plan.to_prune, self._reporter)
+        rows = register_stages(self._context, plan, rows, self._reporter.on_message)
         self._update_rows(rows)
         self._update_jobs(jobs, plan)
         # Do not replace a job that a user has cancelled.

@@ -12,8 +12,9 @@ from typing import Any
 _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|nan|inf)"
 _SEPARATOR = re.compile(r"\s{2,}|\t|, ")
 _FIELD = re.compile(rf"(.*\S):\s({_NUMBER})")
-#: "acc/RGBPose_1:1_top1", "coco/AP .5": spaces occur, brackets and double spaces do not.
-_NAME = re.compile(r"[A-Za-z_](?:[\w./:@%+()=-]| (?! )){0,119}")
+#: "acc/RGBPose_1:1_top1", "coco/AP .5", in any alphabet: spaces occur, brackets and double spaces
+#: do not.
+_NAME = re.compile(r"[^\W\d](?:[\w./:@%+()=-]| (?! )){0,119}")
 #: "confusion:" before a tensor's lines, "eta: 0:05:28": not a number, but a field.
 _OTHER_FIELD = re.compile(r"\S+:|\S+: \S.*")
 #: Where another process's line begins inside this one.

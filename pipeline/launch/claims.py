@@ -16,6 +16,7 @@ from pipeline.launch.retry_policy import rejected_checkpoint
 from pipeline.launch.scheduler import claimable, schedule
 from pipeline.launch.search import lost_checkpoint
 from pipeline.launch.slot_pool import SlotPool
+from pipeline.launch.starting_weights import register_stages
 from pipeline.launch.stop_requests import StopRequests
 from pipeline.launch.trial_history import LaunchedTrialRules
 from pipeline.launch.trial_runner import TrialRunner
@@ -28,7 +29,6 @@ from pipeline.launch.workdir import (
     take_ownership,
     write_workdir,
 )
-from pipeline.plan.verdict import percent
 from pipeline.shared.counted import counted
 from pipeline.shared.files import make_private, read_json
 from pipeline.shared.rundir import RunDir
@@ -36,9 +36,7 @@ from pipeline.shared.spec import TrialSpec
 from pipeline.shared.states import Phase
 from pipeline.study.claim import busy, claim
 from pipeline.study.lease import Lease
-from pipeline.study.register import register_all
-from pipeline.study.stages import Stages
-from pipeline.study.trial_rows import TrialRow, recipe_row
+from pipeline.study.trial_rows import TrialRow
 
 IDLE_S = 2.0
 
@@ -102,7 +100,7 @@ class TrialClaimer:
         names = [request.variant for request in plan.requests]
         for line in publish_made_weights(context.sweep, context.project, rows, names):
             self._reporter.on_message(line)
-        rows = self._register_stages(rows)
+        rows = register_stages(context, plan, rows, self._reporter.on_message)
         remote = {row.trial_id for row in rows if _remote_host(context, row)}
         skip = self._completion.given_back | remote
         while accepting() and claimable(context.sweep, plan, rows, skip):
@@ -119,28 +117,6 @@ class TrialClaimer:
                 break
             start(Claimed(lease=lease, slot=slot, rows=rows))
             rows = context.rows()
-
-    def _register_stages(self, rows: list[TrialRow]) -> list[TrialRow]:
-        """Enqueue the recipe of each wanted stage that has its weights now; return all trials."""
-        context, sweep = self._current.value, self._current.value.sweep
-        stages = Stages(sweep, rows, context.resolution.hashes)
-        begun = {
-            request.variant: start
-            for request in self.schedule.requests
-            if request.recipe_hash
-            and recipe_row(rows, request.variant, request.recipe_hash) is None
-            and (start := stages.start_of(request.variant)) is not None
-        }
-        if not begun:
-            return rows
-        lines = stages.old_of(begun)
-        register_all(sweep, context.study_storage, context.resolution.hashes)
-        for name, start in begun.items():
-            top1 = percent(start.best_top1 or 0.0)
-            lines.append(f"{name} starts from {start.name} ({top1} at epoch {start.best_epoch}).")
-        for line in lines:
-            self._reporter.on_message(line)
-        return context.rows()
 
     def wait_for_others(self) -> bool:
         """Wait while another launcher runs what is wanted; False if there is nothing to await.

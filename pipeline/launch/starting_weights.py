@@ -2,20 +2,23 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import NotReady
 from pipeline.launch.context import LaunchContext
+from pipeline.launch.orders import Schedule
 from pipeline.launch.trial_lease import TrialLease
 from pipeline.plan.ladder import retry_command
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
+from pipeline.plan.verdict import percent
 from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
+from pipeline.study.register import register_all
 from pipeline.study.stages import Stages
-from pipeline.study.trial_rows import TrialRow
+from pipeline.study.trial_rows import TrialRow, recipe_row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,34 @@ def stage_start(context: LaunchContext, lease: TrialLease) -> StageStart | None:
         "sha256": digest,
     }
     return StageStart(checkpoint=file, facts=facts)
+
+
+def register_stages(
+    context: LaunchContext, plan: Schedule, rows: list[TrialRow], say: Callable[[str], None]
+) -> list[TrialRow]:
+    """Enqueue the recipe of each wanted stage that has its weights now; return all trials.
+
+    Args:
+        say: takes what each starts from, and which of its earlier trials are old.
+    """
+    sweep = context.sweep
+    stages = Stages(sweep, rows, context.resolution.hashes)
+    begun = {
+        request.variant: start
+        for request in plan.requests
+        if recipe_row(rows, request.variant, request.recipe_hash) is None
+        and (start := stages.start_of(request.variant)) is not None
+    }
+    if not begun:
+        return rows
+    lines = stages.old_of(begun)
+    register_all(sweep, context.study_storage, context.resolution.hashes)
+    for name, start in begun.items():
+        top1 = percent(start.best_top1 or 0.0)
+        lines.append(f"{name} starts from {start.name} ({top1} at epoch {start.best_epoch}).")
+    for line in lines:
+        say(line)
+    return context.rows()
 
 
 def best_checkpoint(project: Project, sweep: Sweep, row: TrialRow) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.diagnose.curve import Curve
+from pipeline.diagnose.fields import metrics
 from pipeline.diagnose.read_log import newest_work_dir, read_log
 from pipeline.errors import InputError
 from pipeline.shared.measurement import Measurement
@@ -273,3 +274,11 @@ def test_a_config_in_the_log_is_never_executed(tmp_path: Path, mmengine_log: Mak
     log = write(tmp_path / "x.log", mmengine_log([0.5], config=evil))
     facts = read_log(log).facts
     assert (facts.max_epochs, facts.load_from, canary.exists()) == (9, None, False)
+
+
+@pytest.mark.parametrize("prefix", ["acc/", "精度/", "точность/", "_"])
+def test_a_metric_may_have_a_name_in_any_alphabet(prefix: str) -> None:
+    line = f"    {prefix}RGBPose_1:1_top1: 0.8832  {prefix}rgb_top1: 0.8712  time: 0.1000\n"
+    found = metrics(line.encode(), True)
+    assert found == {f"{prefix}RGBPose_1:1_top1": 0.8832, f"{prefix}rgb_top1": 0.8712}
+    assert metrics(b"    1/x: 0.8832  time: 0.1000\n", True) == {}

@@ -3,11 +3,19 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
 
+from pipeline.launch.orders import RunOrder, Schedule
+from pipeline.launch.scheduler import next_trials
+from pipeline.plan.read import read_sweep
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.states import Phase, State
+from pipeline.study.stages import Stages
+from pipeline.study.trial_rows import TrialRow
+from written_rows import row
 
 #: Nothing is learnt at this rate, so that a stage's weights stay those it began with.
 STILL = "optim_wrapper.optimizer.lr: 1.0e-9, param_scheduler: []"
@@ -72,3 +80,43 @@ def test_one_launch_runs_all_stages_and_a_changed_first_makes_the_later_old(proj
     assert old == {"fine/0", "low/0"}
     record = json.loads(project.run("sweep", "plan", "tiny", "--json").stdout)
     assert [v["starts_from"] for v in record["variants"]] == [None, "baseline", "fine"]
+
+
+PLAN = """
+name: s
+config: c.py
+objective: {metric: acc/top1}
+variants:
+  fine: {warm_start: {best_of: first}}
+  first: {space: {lr: {low: 0.1, high: 1.0}}}
+ladder: {start: first, after: [{cause: nan, next: [fine]}]}
+"""
+WAITS = {"state": State.WAITING, "phase": Phase.WAITING}
+
+
+def wanted(folder: Path, order: RunOrder, *rows: TrialRow) -> Schedule:
+    (folder / "s.yaml").write_text(PLAN)
+    sweep = read_sweep(folder / "s.yaml", folder)
+    recipes = Stages(sweep, rows, {"first": "h", "fine": "i"}).recipes()
+    return next_trials(sweep, order, rows, recipes)
+
+
+def test_all_variants_hold_a_stage_until_its_start_has_all_its_trials(tmp_path: Path) -> None:
+    begun = wanted(tmp_path, RunOrder(policy="all"), row("first", 0, 0.0, **WAITS))
+    assert [one.variant for one in begun.requests] == ["first"]
+    assert "pcan sweep launch s --variant first" in begun.why
+    one = row("first", 0, 0.7)
+    two = wanted(tmp_path, RunOrder(policy="all", trials=2), one)
+    assert [r.variant for r in two.requests] == ["first"]
+    assert two.why == "fine waits for all trials of first"
+    ended = wanted(tmp_path, RunOrder(policy="all", trials=2), one, row("first", 1, 0.8, None))
+    assert [r.variant for r in ended.requests] == ["fine", "first"]
+
+
+def test_the_ladder_ends_with_the_next_command_before_a_stage_without_a_start(
+    tmp_path: Path,
+) -> None:
+    lost = row("first", 0, 0.0, state=State.FAIL, cause="nan")
+    plan = wanted(tmp_path, RunOrder(), lost)
+    assert [one.variant for one in plan.requests] == ["first"]
+    assert plan.why.endswith("Run it first: pcan sweep launch s --variant first")
