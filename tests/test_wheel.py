@@ -61,6 +61,12 @@ def test_the_version_is_the_codes_own_where_an_older_install_is_recorded(
     assert versions(("pcan",)) == {"pcan": pipeline.__version__}
 
 
+def test_the_newest_version_of_the_changelog_is_this_one() -> None:
+    heads = [line for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if "## " in line]
+    released = [head for head in heads if head.startswith("## ") and head != "## Unreleased"]
+    assert released[0].startswith(f"## {pipeline.__version__} - ")
+
+
 @pytest.mark.slow
 @pytest.mark.sample
 @pytest.mark.parametrize("python", ["this", "3.12"])

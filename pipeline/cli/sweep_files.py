@@ -2,6 +2,7 @@
 
 import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +14,9 @@ from pipeline.cli.common.options import (
     storage_option,
     sweep_argument,
 )
+
+if TYPE_CHECKING:
+    from pipeline.manage.clean import CleanupPlan
 
 
 @click.command()
@@ -51,13 +55,20 @@ def clean(sweep: str | None, yes: bool, storage: str | None, as_json: bool) -> N
         kept_for = list(plan.stages)
         print_json({**record, "kept": plan.kept, "kept_for_stages": kept_for, "trials": rows})
         return
+    _print_plan(name, plan, rows, deleted=yes)
+
+
+def _print_plan(
+    name: str, plan: "CleanupPlan", rows: list[dict[str, Any]], *, deleted: bool
+) -> None:
+    """Print each trial that is or would be cleaned, what is kept, and how to delete."""
     for row in rows:
         click.echo(f"{row['trial']:<24} {row['state']:<9} {row['files']} files")
     kept = f"; kept as the best: {plan.kept}" if plan.kept else ""
     kept += f"; kept for later stages: {', '.join(plan.stages)}" if plan.stages else ""
     if not rows:
         echo_err(f"{name} has no checkpoints of losers{kept}.")
-    elif yes:
+    elif deleted:
         echo_err(f"Deleted, {_size(plan.freed)} freed{kept}.")
     else:
         echo_err(

@@ -79,10 +79,14 @@ def command(
     if as_json:
         print_json(record)
         return
+    _print_table(record, opened.sweep.name)
+
+
+def _print_table(record: dict[str, Any], sweep: str) -> None:
     from pipeline.refine.text import table_lines
 
     click.echo("\n".join(table_lines(record)))
-    echo_err(f"Export it: pcan sweep best {opened.sweep.name} --refined")
+    echo_err(f"Export it: pcan sweep best {sweep} --refined")
 
 
 def _refine(

@@ -161,14 +161,15 @@ class MemoryProbe:
         return fixed + size * per_sample > self._free * (_TRIED if self._device == "cuda" else 1)
 
     def _beside(self, model: Any) -> int:
-        """Return what a job has beside a step: buckets of gradients, two sums of the weights.
+        """Return what a job is certain to have beside a step: buckets of its ranks' gradients.
 
-        On the CPU the model itself was there before the step.
+        On the CPU the model itself was there before the step. A search's trials also have up to
+        two sums of the weights.
         """
         counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
         buckets = sum(n for n, learned in counts if learned) if self._ranks > 1 else 0
-        copies = 3 if self._device == "cpu" else 2
-        return 4 * (buckets + copies * sum(n for n, _ in counts))
+        own = sum(n for n, _ in counts) if self._device == "cpu" else 0
+        return 4 * (buckets + own)
 
 
 def sizes_up_to(batch: int) -> List[int]:

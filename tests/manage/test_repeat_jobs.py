@@ -6,12 +6,13 @@ import pytest
 
 VARIANTS = (
     "  baseline: {set: {train_cfg.max_epochs: 2, val_evaluator.top1: [0.6, 0.9]}}\n"
-    "  better: {plan: A, like: baseline, seed: 7, set: {val_evaluator.top1: null}}\n"
+    "  better: {plan: A, like: baseline, seed: 7, gates: [], set: {val_evaluator.top1: null}}\n"
 )
 CONFIRM = ("sweep", "best", "tiny", "--device", "cpu", "--wandb", "disabled", "--confirm")
 
 
 def test_the_best_are_repeated_on_new_seeds_and_the_mean_decides(project) -> None:
+    project.ranks = 1
     project.sweep(VARIANTS)
     assert project.launch("--policy", "all").returncode == 0
     told = project.run(*CONFIRM, "2", "--seeds", "1", "--dry-run")

@@ -4,9 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from in_project import pcan, python
+from pipeline.refine.evaluations import Evaluations
+from pipeline.refine.recipes import recipe_of
+from pipeline.refine.score_worker import ScoreWorker
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = """\
@@ -67,6 +71,33 @@ def test_an_export_of_each_line_gives_its_number_again(project: Path, line: str)
     record = json.loads((folder / "best.json").read_text())
     assert len(record["refined"]["lines"]) == len(table["lines"])
     assert str(project) not in (folder / "config.py").read_text()
+
+
+@pytest.mark.slow
+def test_a_soup_of_two_trials_gives_what_was_read_of_it(project: Path) -> None:
+    best = json.loads(pcan(project, "sweep", "status", "mini", "--json"))["best"]
+    run = project / "runs" / "mini" / best["variant"] / str(best["number"])
+    table = json.loads((run / "refine" / "table.json").read_text())
+    place = next(i for i, one in enumerate(table["lines"]) if one["name"] == "soup")
+    apart = next(one for one in table["lines"] if one["name"] == "ensemble")["recipe"]["readings"]
+    both = {**apart[0], "weights": [w for one in apart for w in one["weights"]]}
+    recipe = {"readings": [both], "ratio": {"rgb": 0.5, "log": False}}
+    folders = {w["trial"]: project / "runs" / "mini" / w["trial"] for w in both["weights"]}
+    (reading,) = recipe_of(recipe, folders).readings
+    scores = Evaluations(run, no_worker, 0, lambda *_: None).scores(reading)  # the soup tried it
+    fused = sum(np.asarray(one, dtype=float) for one in scores.branches.values())
+    read = float((fused.argmax(1) == np.asarray(scores.labels)).mean())
+    table["lines"][place] |= {"recipe": recipe, "ratio": None, "fitted": read}
+    table |= {"chosen": "soup", "chosen_line": place, "better": True}
+    (run / "refine" / "table.json").write_text(json.dumps(table))
+    pcan(project, "sweep", "best", "mini", "--refined", "--out", "exports/two")
+    found = python(project / "exports" / "two", "-c", TEST, PCAN_DATA_ROOT=str(project / "clips"))
+    metrics = json.loads(found.rpartition("RESULT")[2])
+    assert metrics["acc/refined_top1"] == pytest.approx(read, abs=1.01 / table["clips"])
+
+
+def no_worker(_: int) -> ScoreWorker:
+    raise AssertionError("these scores are kept")
 
 
 @pytest.mark.slow

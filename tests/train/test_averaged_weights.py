@@ -99,7 +99,11 @@ def same_run(one, other, last=5):
     assert difference(contents(one, last), contents(other, last)) is None
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one process", "two ranks"])
+#: The same run as one process is a slow proof: two ranks can differ in more ways.
+ONE = pytest.param(1, id="one process", marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", params=[ONE, pytest.param(2, id="two ranks")])
 def pair(request, tmp_path_factory):
     """A run without readings and one with them, alike in all else."""
     folder, ranks = tmp_path_factory.mktemp("pair"), request.param
@@ -178,7 +182,7 @@ def beside_the_usual(moment):
     "moment",
     [
         "with its checkpoint",
-        "in the validation",
+        pytest.param("in the validation", marks=pytest.mark.slow),
         beside_the_usual("before"),
         beside_the_usual("after"),
     ],

@@ -347,7 +347,7 @@ def draw_confusion(
         names: of the classes; numbers where there are none.
     """
     with style(lang != "en"):
-        figure = _figure(COLUMN, COLUMN if kept is not None else 0.8)
+        figure = _figure(COLUMN, 0.85 * COLUMN if kept is not None else 0.8)
         axes = figure.subplots()
         if kept is None:
             axes.set_axis_off()
