@@ -12,6 +12,7 @@ import pytest
 import fake_gpus
 from pipeline.job import gpu_sampler
 from pipeline.job.gpu_sampler import GpuProcessSample, GpuSample, GpuSampler, summarize
+from pipeline.job.process import belongs_to
 from pipeline.launch.gpu_reporter import others
 
 
@@ -124,7 +125,7 @@ def test_other_processes_on_a_gpu_are_told_from_the_trials_own() -> None:
     gone = 2**22 + 1  # above the largest pid there can be
     try:
         deadline = time.monotonic() + 60  # until the child has its own environment
-        while others([at(own.pid)], "token") and time.monotonic() < deadline:
+        while not belongs_to(own.pid, "token") and time.monotonic() < deadline:
             time.sleep(0.02)
         assert others([at(own.pid), at(gone)], "token") == []
         assert others([at(own.pid), at(os.getpid())], "token") == [f"pid {os.getpid()} (python)"]
