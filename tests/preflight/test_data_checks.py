@@ -29,7 +29,7 @@ def findings(root: Path, data: Path) -> list[CheckFinding]:
 
 def context_of(root: Path, data: Path, sweep: Path | None = None) -> CheckContext:
     plan = read_sweep(sweep or root / "sweeps" / "demo.yaml", root)
-    nothing = Resolution(base={}, configs={})
+    nothing = Resolution(bases={}, configs={})
     given = {"data_root": str(data)}
     return CheckContext(project=Project(root), sweep=plan, sets=given, resolution=nothing)
 
