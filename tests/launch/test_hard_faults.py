@@ -89,8 +89,12 @@ def small_disk(project):
     subprocess.run(["umount", "-l", str(runs)], check=False)
 
 
-def test_a_disk_that_fills_up_under_a_job_costs_no_epoch(project, until, small_disk) -> None:
+def test_a_disk_that_fills_up_under_a_job_costs_no_epoch(
+    project, until, small_disk, monkeypatch
+) -> None:
     fill, make_room = small_disk
+    # Where the storage cannot be written either, the launch waits for that with nothing running.
+    monkeypatch.setenv("PCAN_STORAGE_PATIENCE_S", "5")
     project.sweep(SLOW.replace("model.sleep", "model.width: 256, model.sleep"))
     launch = project.start(*project.launch_words())
     until(lambda: project.epochs("baseline/0")[-1:] >= [1], "epoch 1")
