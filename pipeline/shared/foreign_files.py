@@ -6,6 +6,7 @@ By its first bytes and the names in it; nothing is loaded. Shared with the job s
 import gzip
 import re
 import zipfile
+import zlib
 from pathlib import Path
 from typing import List, Optional
 
@@ -106,7 +107,7 @@ def _binary(path: Path, head: bytes) -> Optional[str]:
         return _gzip(path)
     if head[257:262] == b"ustar":
         return _tar(head)
-    if zipfile.is_zipfile(str(path)) and head.startswith(b"PK\x03\x04"):
+    if head.startswith(b"PK\x03\x04") and _is_zip(path):
         return None  # torch's own, or named by its reader
     for start, what in _STARTS:
         if re.match(start, head, re.DOTALL):
@@ -114,11 +115,18 @@ def _binary(path: Path, head: bytes) -> Optional[str]:
     return None
 
 
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(str(path))
+    except zipfile.BadZipFile:  # one whose end says that it is in several parts
+        return True
+
+
 def _gzip(path: Path) -> str:
     try:
         with gzip.open(str(path)) as stream:
             inside = stream.read(512)
-    except (OSError, EOFError):
+    except (OSError, EOFError, zlib.error):
         inside = b""
     if inside[257:262] == b"ustar":
         first = inside[:100].rstrip(b"\0").decode("utf-8", "replace")

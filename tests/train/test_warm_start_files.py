@@ -281,6 +281,22 @@ def test_a_file_without_weights_is_described_by_what_it_has(content, sentence):
         state_dict_of(content, "w.pth")
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data.replace(b"PK\x06\x07\0", b"PK\x06\x07\1"),  # one part of several
+        lambda data: gzip.compress(data)[:20] + b"\xff" * 40,
+    ],
+)
+def test_a_damaged_archive_is_said_to_be_one(tmp_path, damage):
+    torch.save({"state_dict": {"w": torch.ones(2)}}, tmp_path / "w.pth")
+    data = (tmp_path / "w.pth").read_bytes()
+    (tmp_path / "w.pth").write_bytes(damage(data))
+    assert damage(data) != data
+    with pytest.raises(CheckpointError, match="damaged|gzip"):
+        read_checkpoint(tmp_path / "w.pth")
+
+
 def numpy_file(save):
     stream = io.BytesIO()
     save(stream, np.ones(2))
