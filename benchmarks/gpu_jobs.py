@@ -15,7 +15,7 @@ from gpu_rows import Section, carry_out
 
 ROOT = Path(__file__).resolve().parents[1]
 PCAN = [sys.executable, "-m", "pipeline.cli.main"]
-#: Where the demo's first trial is killed: after so many epochs of six.
+#: Where the demo's first trial is killed: after this epoch of six.
 KILLED_AFTER = 2
 STALL_S = 8
 #: A launch that ends without a winner says so with 3.

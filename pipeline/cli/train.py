@@ -1,5 +1,6 @@
 """`pcan train`: one variant as one job, without a study."""
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import click
@@ -49,7 +50,8 @@ def train(
     slots = find_slots(opened.sweep, device, gpus, 1, terminal, wait)
     try:
         request = _request(opened, variant, sets, wandb_mode, terminal)
-        run_dir, code = train_one(request, slots[0], wait=wait)
+        with contextlib.closing(request.reporter):
+            run_dir, code = train_one(request, slots[0], wait=wait)
     finally:
         terminal.close()
     click.echo(run_dir)
@@ -64,19 +66,15 @@ def _request(
     terminal: "Terminal",
 ) -> "LaunchRequest":
     """Return the launch of one variant without a storage, reported to the terminal and W&B."""
-    from pipeline.launch.gpu_reporter import GpuReporter
-    from pipeline.launch.label_reporter import LabelReporter
+    from pipeline.cli.common.run_launch import launch_reporters
     from pipeline.launch.launch import LaunchRequest
     from pipeline.launch.orders import RunOrder
-    from pipeline.launch.reporters import Reporters, WandbReporter
     from pipeline.preflight.machine_overrides import parse_sets
     from pipeline.track.tracking import Tracking, agent_run
 
     agent, name = agent_run(), opened.sweep.name
     mode = wandb_mode or ("live" if agent else "offline")
     tracking = Tracking.of(opened.project, name, mode)
-    mirror = WandbReporter(opened.project.runs / name, tracking.mirror, terminal)
-    labels = LabelReporter(terminal.on_message)
     return LaunchRequest(
         sweep=opened.sweep,
         project=opened.project,
@@ -84,5 +82,5 @@ def _request(
         order=RunOrder(variants=(variant,)),
         sets=parse_sets(sets),
         tracking={**tracking.spec(), **(agent.spec(name) if agent else {})},
-        reporter=Reporters(terminal, labels, GpuReporter(), mirror),
+        reporter=launch_reporters(opened, terminal, tracking),
     )

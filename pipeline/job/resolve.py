@@ -183,7 +183,7 @@ class MemoryQuestion:
     Args:
         device: "cuda" or "cpu".
         free: bytes that one rank may take.
-        gpu: id of the GPU that is measured on, which nobody else uses.
+        gpu: id of the GPU that is measured on, which no other process uses.
         kind: name of that GPU; measurements hold for all of its kind.
         always: also where a small batch cannot be too much.
     """

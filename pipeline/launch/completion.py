@@ -137,11 +137,17 @@ class CompletionQueue:
         self._retry_at = now + RETRY_S
         if alone and now - self._outage_since >= self._patience_s():
             names = ", ".join(trial.name for trial, _ in self.pending)
+            kept = all(trial.rundir.outcome.exists() for trial, _ in self.pending)
             self.pending.clear()
-            raise StorageError(
-                f"{error} How {names} ended is kept in the run directory; the same launch reports "
-                "it when the storage is back."
+            how = (
+                f"How {names} ended is kept in the run directory; the same launch reports it when "
+                "the storage is back."
             )
+            lost = (
+                f"How {names} ended could not be kept either; when that is fixed, the same launch "
+                "goes on from the last checkpoint."
+            )
+            raise StorageError(f"{error} {how if kept else lost}")
 
     def _patience_s(self) -> float:
         """Return how long an idle launch waits for its storage; not for long if it is to end."""

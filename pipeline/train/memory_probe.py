@@ -114,7 +114,7 @@ class MemoryProbe:
         }
 
     def _training(self, cfg: Any, model: Any, train: Any) -> Optional[Callable[[int], None]]:
-        """Return what makes two training steps with a batch of so many samples."""
+        """Return what makes two training steps with a batch of the size it is given."""
         from mmengine.optim import build_optim_wrapper
 
         from pipeline.train.speed import lay_out_weights, set_speed

@@ -235,7 +235,7 @@ class _Unpickler(PlainUnpickler):
             return HistoryBuffer
         if module in ("builtins", "__builtin__") and name == "getattr":
             return _statistic
-        return _numpy_dtype(module, name)
+        return _by_module(module, name)
 
 
 def _statistic(owner: Any, name: str) -> Any:
@@ -247,7 +247,7 @@ def _statistic(owner: Any, name: str) -> Any:
     return getattr(owner, name)
 
 
-def _numpy_dtype(module: str, name: str) -> Any:
+def _by_module(module: str, name: str) -> Any:
     """Return a class of `numpy.dtypes`, by which NumPy 1.25 and later name a plain type.
 
     Raises:

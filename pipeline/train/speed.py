@@ -100,14 +100,19 @@ def lacking(speed: Mapping[str, Any]) -> List[str]:
     """Return a sentence for each setting that this interpreter's torch cannot do."""
     if not speed.get("compile"):
         return []
-    found: Dict[str, str] = {}
+    why = _no_compile()
+    return [f"job.speed.compile is true, but {why}. Leave it out."] if why else []
+
+
+def _no_compile() -> str:
     if not hasattr(torch, "compile"):
-        found["torch"] = f"torch {torch.__version__} has no torch.compile (it came with 2.0)"
-    elif _no_dynamo():
-        found["python"] = f"torch {torch.__version__} cannot compile here ({_no_dynamo()})"
-    elif not any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++"))):
-        found["compiler"] = "torch.compile needs a C++ compiler, and there is no g++ here"
-    return [f"job.speed.compile is true, but {why}. Leave it out." for why in found.values()]
+        return f"torch {torch.__version__} has no torch.compile (it came with 2.0)"
+    reason = _no_dynamo()
+    if reason:
+        return f"torch {torch.__version__} cannot compile here ({reason})"
+    if not any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++"))):
+        return "torch.compile needs a C++ compiler, and there is no g++ here"
+    return ""
 
 
 def _no_dynamo() -> str:

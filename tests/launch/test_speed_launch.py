@@ -13,6 +13,7 @@ def with_speed(project, speed: str) -> None:
     file.write_text(text)
 
 
+@pytest.mark.slow
 @pytest.mark.sample
 def test_a_plan_that_turns_to_bf16_gets_new_trials_that_are_not_compared_with_the_old(project):
     project.ranks = 1

@@ -14,6 +14,7 @@ from pipeline.launch.completion import CompletionQueue
 from pipeline.launch.reporters import LineReporter, Reporter
 from pipeline.launch.stop_requests import STOP_FILE, StopRequests
 from pipeline.shared.files import write_json
+from pipeline.shared.rundir import RunDir
 
 
 @pytest.fixture
@@ -79,21 +80,31 @@ class EndedTrial:
 
     name = "v/0"
 
+    def __init__(self, folder: Path) -> None:
+        self.rundir = RunDir(folder)
+
     def report_end(self, _: Outcome) -> None:
         raise StorageError("The disk is full.")
 
 
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [(True, "is kept in the run directory"), (False, "could not be kept either")],
+)
 def test_a_launch_that_is_asked_to_stop_does_not_wait_on_for_its_storage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool, said: str
 ) -> None:
+    ended = EndedTrial(tmp_path)
+    if kept:
+        ended.rundir.outcome.touch()
     stops = StopRequests(tmp_path, grace_s=1, reporter=Reporter())
     queue = CompletionQueue(None, stops, Reporter())
-    queue.pending.append((EndedTrial(), stops.outcome()))
+    queue.pending.append((ended, stops.outcome()))
     monkeypatch.setattr(completion, "RETRY_S", 0.0)
     monkeypatch.setattr(completion, "STOPPING_S", 0.0)
     queue.flush(alone=True)
     assert queue.pending  # it waits
     stops.budget_exhausted("the hours are used up")
     queue.flush(alone=False)
-    with pytest.raises(StorageError, match="is kept in the run directory"):
+    with pytest.raises(StorageError, match=said):
         queue.flush(alone=True)

@@ -42,7 +42,7 @@ def measured(module_project):
 
 
 def launch(measured, free):
-    """Do what a launch does before its first job, on a device with so many free bytes."""
+    """Do what a launch does before its first job, on a device with `free` bytes left."""
     sweep, project, configs, _ = measured
     said: list[str] = []
     memory = DeviceMemory(free=free, place="this machine")

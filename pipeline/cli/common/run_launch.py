@@ -99,7 +99,7 @@ def _request(
         terminal.wait_for(f"Checking {opened.sweep.name}: plan, data and this machine ...")
         stack.enter_context(_everything_missing(opened, given, terminal))
         here = given.get("on", "local") == "local"
-        reporter = _reporters(opened, terminal, tracking if here else None)
+        reporter = launch_reporters(opened, terminal, tracking if here else None)
         stack.callback(reporter.close)
         notifiers = [_notifier(opened, one, given, terminal) for one in given["notify"]]
         if storage is None:
@@ -121,7 +121,9 @@ def _request(
         yield request, tracking
 
 
-def _reporters(opened: Opened, terminal: "Terminal", tracking: "Tracking | None") -> "Reporters":
+def launch_reporters(
+    opened: Opened, terminal: "Terminal", tracking: "Tracking | None"
+) -> "Reporters":
     """Return the observers of a launch.
 
     Args:

@@ -137,8 +137,7 @@ def _gpus(summary: SweepSummary, lang: str) -> list[list[str]]:
     if not trials:
         return []
     names = ("Trial", "Use (%)", "Waits (%)", "Most memory (MiB)", "Energy (Wh)")
-    head = f"| {' | '.join(say(name, lang) for name in names)} |"
-    lines = ["## GPUs", "", head, "|---|---:|---:|---:|---:|"]
+    lines = [_heading("GPUs", lang), "", *_head(names, "|---|---:|---:|---:|---:|", lang)]
     for trial in trials:
         use, idle, peak, energy = (trial["gpu"][key] for key in GPU_FIGURES)
         shares = [f"{100 * one:.0f}" if one is not None else "" for one in (use, idle)]

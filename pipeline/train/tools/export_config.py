@@ -52,9 +52,7 @@ def export(question: Dict[str, Any]) -> Dict[str, Any]:
     stop = question.get("stop")
     _settle_hooks(config, {"type": STOPS, "rule": "greater", **stop} if stop else None)
     config["load_from"], config["resume"] = None, False
-    config.pop(
-        "launcher", None
-    )  # of a job; "slurm" would look for one wherever the export is used
+    config.pop("launcher", None)  # "slurm" would look for a job wherever the export is used
     _keep_local_trackers(config)
     if ours:
         _import_ours(config)
