@@ -208,7 +208,7 @@ def further_columns(sample: Any) -> Dict[str, int]:
     coarse = sample.get("pred_coarse_score") if hasattr(sample, "get") else None
     if isinstance(coarse, dict) and "gt_coarse_label" in sample:
         columns.update(_classes_of(coarse, COARSE))
-        columns[TRUE_COARSE] = int(sample["gt_coarse_label"])
+        columns[TRUE_COARSE] = int(sample.get("gt_coarse_label"))
     return columns
 
 

@@ -12,6 +12,7 @@ with warnings.catch_warnings():
     from mmaction.registry import METRICS, MODELS
     from mmaction.structures import ActionDataSample
 
+    from pipeline.train.keep_predictions import read_clips
     from pipeline.train.model import CoarseAccMetric, PCANHead
 
 
@@ -106,6 +107,16 @@ def test_metrics_report_fused_and_coarse_accuracies():
     scores = torch.stack([sample.pred_coarse_score["pose"] for sample in predicted])
     right = (scores.argmax(dim=1) == torch.tensor([0, 0, 0, 1, 1, 1])).float().mean()
     assert found["acc/pose_coarse_top1"] == pytest.approx(right.item())
+
+
+def test_kept_predictions_have_the_classes_of_each_branch_and_the_coarse_ones():
+    head = build().eval()
+    with torch.no_grad():
+        predicted = head.predict(features(2), samples([0, 5]))
+    first, last = read_clips(predicted, "RGBPose_1:1")
+    names = {"rgb", "pose", "rgb_coarse", "pose_coarse", "true_coarse"}
+    assert set(first.columns) == set(last.columns) == names
+    assert (first.columns["true_coarse"], last.columns["true_coarse"]) == (0, 1)
 
 
 def test_prediction_needs_no_labels():
