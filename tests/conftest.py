@@ -29,6 +29,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(item.path.parent.name, len(LONG)))
 
 
+@pytest.fixture(autouse=True)
+def no_default_scope() -> Iterator[None]:
+    """Let no test find the registry scope that a runner of another test left in this process."""
+    yield
+    if scopes := sys.modules.get("mmengine.registry.default_scope"):
+        scopes.DefaultScope._instance_dict.clear()
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
