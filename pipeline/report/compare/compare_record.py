@@ -66,8 +66,11 @@ def collect(
     trials = [_trial(folder, spec, phases or {}, readings[folder]) for folder, spec in specs]
     trials += [dict(trial) for trial in distant]
     first = specs[0][1] if specs else TrialSpec()
-    apart_ones = _apart(specs, _candidates(sweep, specs, trials))
+    names = _candidates(sweep, specs, trials)
+    apart_ones = _apart(specs, names)
     trials = [{**trial, "apart": trial["id"] in apart_ones} for trial in trials]
+    confirmation = confirmation_of_trials(trials, names)
+    best = _best(names, confirmation, trials)
     return {
         "schema": 1,
         "sweep": sweep.name if sweep else first.sweep or sweep_dir.name,
@@ -76,40 +79,77 @@ def collect(
         "goal": sweep.objective.goal if sweep else first.goal,
         "best_known": sweep.objective.best_known if sweep else first.best_known,
         "variants": _variants(sweep, specs, lr_courses or {}),
+        "best": best,
         "trials": trials,
         "ladder": _ladder(sweep, trials),
         "not_comparable": _incomparable(sweep, specs, readings),
-        "differences": differences([one for one in readings.values() if one is not None]),
-        "confirmation": confirmation_of_trials(trials, _candidates(sweep, specs, trials)),
-        "on_new_clips": _on_new_clips(sweep, specs, readings, trials),
+        "differences": differences(
+            [one for one in readings.values() if one is not None],
+            best["trial"] if best else None,
+        ),
+        "confirmation": confirmation,
+        "on_new_clips": _on_new_clips(names, best, specs, readings),
         "importances": list(importances or ()),
     }
 
 
-def _on_new_clips(
-    sweep: Sweep | None,
-    specs: Sequence[FolderSpec],
-    readings: Mapping[Path, Reading | None],
+def _best(
+    names: Sequence[str],
+    confirmation: Mapping[str, Any] | None,
     trials: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any] | None:
-    """Return what the best complete trial is expected to read on new clips, if it had a rival."""
-    names = _candidates(sweep, specs, trials)
+    """Return the winner as `study.best.best_row` chooses it, None where no trial is complete.
+
+    Args:
+        names: the trials that can win, best reading first.
+    """
+    repeated = {one["trial"]: one for one in (confirmation or {}).get("trials", ())}
+    name = next(iter(repeated or names), None)
+    trial = next((one for one in trials if one["id"] == name), None)
+    if trial is None:
+        return None
+    epoch, top1 = _best_epoch(trial)
+    confirmed = repeated.get(str(name))
+    return {
+        "trial": name,
+        "top1": top1,
+        "epoch": epoch,
+        "std_error": trial["std_error"],
+        "confirmed": confirmed
+        and {k: confirmed[k] for k in ("mean", "spread")} | {"seeds": len(confirmed["values"])},
+    }
+
+
+def _best_epoch(trial: Mapping[str, Any]) -> tuple[int, float]:
+    """Return the best trained epoch and its top-1, the first of equals."""
+    pairs = zip(trial["epochs"], trial["top1"], strict=True)
+    known = [(epoch, top1) for epoch, top1 in pairs if epoch > 0 and top1 is not None]
+    return max(known, key=lambda pair: (pair[1], -pair[0]), default=(0, 0.0))
+
+
+def _on_new_clips(
+    names: Sequence[str],
+    best: Mapping[str, Any] | None,
+    specs: Sequence[FolderSpec],
+    readings: Mapping[Path, Reading | None],
+) -> dict[str, Any] | None:
+    """Return what the winner is expected to read on new clips, if it had a rival."""
     by_name = {spec.name: readings[folder] for folder, spec in specs}
     found = [reading for name in names if (reading := by_name.get(name)) is not None]
-    if not found:
+    winner = next((one for one in found if best and one.trial == best["trial"]), None)
+    if winner is None or best is None:
         return None
-    first, *others = sorted(found, key=lambda one: -one.top1)
-    ended = {trial["id"] for trial in trials if trial["state"] == State.COMPLETE}
-    repeated = {spec.confirms for _, spec in specs if spec.confirms and spec.name in ended}
-    return winner_record(first, others, CHOSEN_BY_MEAN if repeated else "")
+    others = [one for one in found if one is not winner]
+    return winner_record(winner, others, CHOSEN_BY_MEAN if best["confirmed"] else "")
 
 
 def _candidates(
     sweep: Sweep | None, specs: Sequence[FolderSpec], trials: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-    """Return the complete trials that can win: neither makers of weights, imports nor repeats.
+    """Return the complete trials that can win, in the order of `study.best.eligible`.
 
-    Of trials that were measured differently, only those like the plan's first variant.
+    Neither makers of weights, imports nor repeats; of trials that were measured differently, only
+    those like the plan's first variant.
     """
     complete = {trial["id"] for trial in trials if trial["state"] == State.COMPLETE}
     makers = sweep.makers if sweep is not None else ()
@@ -123,7 +163,16 @@ def _candidates(
     start = sweep.ladder.start if sweep is not None else None
     able.sort(key=lambda spec: spec.variant != start)
     groups = grouped((spec.name, Yardstick.of(spec.metric, spec.data)) for spec in able)
-    return groups[0][1] if groups else []
+    place = {name: at for at, name in enumerate(sweep.variants if sweep is not None else ())}
+    record = {trial["id"]: trial for trial in trials}
+
+    def order(name: str) -> tuple[float, int, str, int]:
+        trial = record[name]
+        variant = str(trial["variant"])
+        known = place.get(variant, len(place))
+        return -_best_epoch(trial)[1], known, variant, int(trial["number"])
+
+    return sorted(groups[0][1], key=order) if groups else []
 
 
 def _specs(sweep_dir: Path) -> list[FolderSpec]:
