@@ -28,7 +28,7 @@ from pipeline.shared.measurement import Measurement, best_of
 from pipeline.shared.predictions import Predictions
 from pipeline.shared.rundir import RunDir, run_directories
 from pipeline.shared.spec import TrialSpec
-from pipeline.shared.start_record import code_of_attempt
+from pipeline.shared.start_record import code_of_attempt, seconds_of_jobs
 from pipeline.shared.states import State
 
 #: What there are columns of: a row is a trial, an epoch of a trial, a verdict, a value of a
@@ -209,7 +209,7 @@ def open_sweep(given: str | Path) -> SweepResults:
 def _trial_rows(trial: TrialResult) -> Iterator[dict[str, Any]]:
     spec, best = trial.spec, trial.best
     last = trial.epochs[-1] if trial.epochs else None
-    seconds = sum(m.seconds or 0.0 for m in trial.epochs)
+    seconds = seconds_of_jobs(RunDir(trial.folder).read_starts(), trial.epochs)
     project = trial.code.get("project") or {}
     yield {
         "trial": trial.name,

@@ -119,7 +119,7 @@ def test_a_real_difference_is_told_from_chance(root) -> None:
     assert (real["real"], real["only_a"], real["only_b"]) == (True, 60, 0)
     assert real["sentence"] == (
         "good/0 reads 15.00 ± 1.79 points above poor/0: 60 of 400 clips only the first gets "
-        "right, 0 only the second; the difference is real (McNemar, p = below 0.0001, corrected "
+        "right, 0 only the second; the difference is real (McNemar, p < 0.0001, corrected "
         "for 3 pairs)."
     )
     assert (chance["a"], chance["real"], chance["only_a"]) == ("equal/0", False, 12)

@@ -26,7 +26,7 @@ from pipeline.shared.files import read_json, read_lines, timestamp
 from pipeline.shared.measurement import Measurement, best_of, by_epoch, parse_measurements
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
-from pipeline.shared.start_record import changes, shown_codes, shown_gpu
+from pipeline.shared.start_record import changes, seconds_of_jobs, shown_codes, shown_gpu
 from pipeline.shared.states import Phase, State
 from pipeline.study.db.storage import Storage
 from pipeline.study.trial_rows import TrialRow
@@ -50,6 +50,7 @@ def collect(
     phases: Mapping[str, str] | None = None,
     importances: Sequence[Mapping[str, Any]] | None = None,
     distant: Sequence[Mapping[str, Any]] = (),
+    hours: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Return what the page shows.
 
@@ -60,10 +61,16 @@ def collect(
         phases: by trial name, what only the study storage knows (waiting, paused).
         distant: trials whose run directories other hosts have (`distant_trials`).
         importances: by study, which searched values mattered (`study.importance`).
+        hours: by trial, GPU hours as the study storage counts them; of others they are taken from
+            the run directory, to the last measured epoch.
     """
     specs = _specs(sweep_dir)
     readings = {folder: read_best(folder, spec.name, spec) for folder, spec in specs}
-    trials = [_trial(folder, spec, phases or {}, readings[folder]) for folder, spec in specs]
+    known = hours or {}
+    trials = [
+        _trial(folder, spec, phases or {}, readings[folder], known.get(spec.name))
+        for folder, spec in specs
+    ]
     trials += [dict(trial) for trial in distant]
     first = specs[0][1] if specs else TrialSpec()
     names = _candidates(sweep, specs, trials)
@@ -185,7 +192,11 @@ def _specs(sweep_dir: Path) -> list[FolderSpec]:
 
 
 def _trial(
-    folder: Path, spec: TrialSpec, phases: Mapping[str, str], reading: Reading | None
+    folder: Path,
+    spec: TrialSpec,
+    phases: Mapping[str, str],
+    reading: Reading | None,
+    hours: float | None,
 ) -> dict[str, Any]:
     run = RunDir(folder)
     measured = parse_measurements(read_lines(run.measurements))
@@ -208,7 +219,7 @@ def _trial(
         "reason": outcome.get("reason"),
         "planned": spec.epochs,
         "attempts": max((m.attempt for m in measured), default=spec.attempt or 1),
-        "gpu_hours": _gpu_hours(measured, spec),
+        "gpu_hours": hours or _gpu_hours(run, measured, spec),
         "gpu": gpu_use(run),
         "params": spec.values,
         "config": {**spec.overrides, **_circumstances(spec)},
@@ -265,10 +276,10 @@ def _circumstances(spec: TrialSpec) -> dict[str, Any]:
     return {key: value for key, value in facts.items() if value is not None}
 
 
-def _gpu_hours(measured: Sequence[Measurement], spec: TrialSpec) -> float | None:
-    """Return the GPU hours of the measured epochs, None if none was timed."""
-    seconds = sum(m.seconds or 0.0 for m in measured)
-    return round(to_gpu_hours(seconds, (spec.nproc or 1)), 3) if seconds else None
+def _gpu_hours(run: RunDir, measured: Sequence[Measurement], spec: TrialSpec) -> float | None:
+    """Return the GPU hours of a trial by its run directory, None if none was timed."""
+    seconds = seconds_of_jobs(run.read_starts(), measured)
+    return round(to_gpu_hours(seconds, (spec.nproc or 1)), 4) if seconds else None
 
 
 def _verdicts(run: RunDir) -> list[dict[str, Any]]:
@@ -285,19 +296,16 @@ def _curves(measured: Sequence[Measurement]) -> dict[str, list[Any]]:
     """Return columns, not rows: half the size, and what a chart takes."""
     return {
         "epochs": [m.epoch for m in measured],
-        "top1": [_short(m.top1) for m in measured],
-        "rgb": [_short(m.rgb_top1) for m in measured],
-        "pose": [_short(m.pose_top1) for m in measured],
-        "lr": [_short(m.lr) for m in measured],
-        "loss": [_short(m.loss) for m in measured],
+        "top1": [_finite(m.top1) for m in measured],
+        "rgb": [_finite(m.rgb_top1) for m in measured],
+        "pose": [_finite(m.pose_top1) for m in measured],
+        "lr": [_finite(m.lr) for m in measured],
+        "loss": [_finite(m.loss) for m in measured],
     }
 
 
-def _short(value: float | None) -> float | None:
-    """Return a number with the digits a chart can show; None where it has no value."""
-    if value is None or not math.isfinite(value):
-        return None
-    return float(f"{value:.6g}")
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _incomparable(
@@ -330,7 +338,7 @@ def _variants(
         variants[name].setdefault("lr", spec.others.get("lr_course"))
     for name, course in lr_courses.items():
         if name in variants:
-            variants[name]["lr"] = [_short(value) for value in course]
+            variants[name]["lr"] = [_finite(value) for value in course]
     return list(variants.values())
 
 
@@ -422,7 +430,7 @@ def _distant_trial(
         "reason": f"run directory on {host}{reason}",
         "planned": row.facts.get("epochs"),
         "attempts": row.attempt,
-        "gpu_hours": round(row_gpu_hours(row), 3),
+        "gpu_hours": round(row_gpu_hours(row), 4),
         "gpu": None,
         "params": dict(row.params),
         "config": {},

@@ -128,8 +128,13 @@ def _sentence(a: Reading, b: Reading, test: McNemar, p: float, pairs: int, real:
     return (
         f"{a.trial} reads {100 * test.difference:.2f} ± {100 * test.std_error:.2f} points above "
         f"{b.trial}: {test.only_first} of {test.clips} clips only the first gets right, "
-        f"{test.only_second} only the second; {conclusion} (McNemar, p = {shown_p(p)}{corrected})."
+        f"{test.only_second} only the second; {conclusion} (McNemar, {p_is(p)}{corrected})."
     )
+
+
+def p_is(p: float) -> str:
+    """Return a p-value as a sentence has it: "p = 0.031", "p < 0.0001"."""
+    return "p < 0.0001" if p < 1e-4 else f"p = {shown_p(p)}"
 
 
 def shown_p(p: float) -> str:
