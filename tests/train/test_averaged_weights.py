@@ -24,7 +24,8 @@ with warnings.catch_warnings():
     from tiny_parts import TinyModel
 
 #: All that a reading could disturb: persistent workers, dropout, momentum, an average of the
-#: user's own, a schedule on the metric, gradients that accumulate over the epochs' ends.
+#: user's own, a schedule on the metric, half precision, gradients that accumulate over the
+#: epochs' ends.
 HARD = {
     "custom_hooks": [{"type": "EMAHook"}],
     "train_dataloader.num_workers": 2,
@@ -32,6 +33,9 @@ HARD = {
     "val_dataloader.num_workers": 1,
     "val_dataloader.persistent_workers": True,
     "optim_wrapper": {
+        "type": "AmpOptimWrapper",
+        "dtype": "bfloat16",
+        "loss_scale": {"enabled": False},
         "optimizer": {"type": "SGD", "lr": 0.01, "momentum": 0.9},
         "accumulative_counts": 3,
     },
