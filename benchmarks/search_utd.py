@@ -3,9 +3,9 @@
     python benchmarks/search_utd.py --data data/utd_mhad_demo8 --work DIR --seeds 0 1 2
 
 Runs `pcan sweep search` with two-process jobs on the CPU: for every seed all trials to their end
-(`rule: none`), and for the seeds of `--live` also the ladder itself. On the complete curves of
-every seed the ladder is replayed as well. The network is configs/utd_mhad8.py at half its width
-and frames, with pictures of 32 px: a trial of 8 epochs takes half a minute on two idle cores.
+(`rule: none`), and for the seeds of `--live` also the ladder itself. The network is
+configs/utd_mhad8.py at half its width and frames, with pictures of 32 px: a trial of 8 epochs
+takes half a minute on two idle cores.
 
 With `--warm` the trials start from weights that 12 epochs made, as fine-tuning does, and validate
 on the 127 clips of `xsub_val`; what is measured is the stopping rule. A command that was cut off
@@ -24,15 +24,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.plan.search.rules import SyncHalving
-from pipeline.plan.search.simulate import LearningCurve, simulate
 from pipeline.shared.measurement import AVERAGED
 from pipeline.shared.rundir import RunDir
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Shares of a trial's epochs at which the replayed ladder checks; the first is its default.
-CHECKS = ((0.125, 0.25, 0.5), (0.1667, 0.3333, 0.5), (0.3333, 0.5), (0.375, 0.75))
-#: Epochs at which --curves reads averaged weights, by the epochs of a trial: all of `CHECKS`.
+#: Epochs at which --curves reads averaged weights, by the epochs of a trial: all that the rules of
+#: `search_replay.py` check.
 READ_AT = {8: (3, 4, 5, 6), 30: (4, 5, 8, 10, 12, 15, 23)}
 LR, POSE_WEIGHT = "optim_wrapper.optimizer.lr", "model.cls_head.loss_weights.1"
 CONFIG = """\
@@ -222,13 +219,6 @@ def report(args: argparse.Namespace, seed: int) -> list[str]:
     curves = [trial["curve"] for trial in search(args, "none", seed)]
     full, of = max(map(max, curves)), len(curves) * args.epochs
     lines = [row("no rule", seed, sum(map(len, curves)), of, full, full)]
-    for at in CHECKS:
-        replayed = simulate(
-            [LearningCurve.of(one) for one in curves], SyncHalving(args.epochs, at)
-        )
-        kind = f"ladder, replayed, best so far, at {', '.join(f'{share:.4g}' for share in at)}"
-        spent, best = sum(replayed.trained), full - replayed.regret
-        lines.append(row(kind, seed, spent, of, best, full))
     if live:
         kept = [trial["best_top1"] for trial in live if trial["state"] == "COMPLETE"]
         spent = sum(trial["epochs"] for trial in live)
