@@ -129,8 +129,8 @@ def test_a_validation_that_mmcv_calls_training_is_one(tmp_path: Path) -> None:
     [
         ("[Rank 1] Watchdog caught collective operation timeout: OpType=ALLREDUCE", "other ranks"),
         ("slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026 DUE TO TIME LIMIT ***", "longer"),
-        ("traceback : Signal 9 (SIGKILL) received by PID 17", "out of memory"),
-        ("slurmstepd: error: Detected 1 oom-kill event(s) in StepId=7.0.", "out of memory"),
+        ("traceback : Signal 9 (SIGKILL) received by PID 17", "memory was full"),
+        ("slurmstepd: error: Detected 1 oom-kill event(s) in StepId=7.0.", "memory was full"),
     ],
 )
 def test_what_ended_a_run_from_outside_is_named(tmp_path: Path, line: str, remedy: str) -> None:

@@ -106,15 +106,11 @@ def test_the_shipped_plan_holds_the_plans_numbers(plan: Sweep) -> None:
         ("max_epochs: 4", "max_epochs: 1__0", "is '1__0'; write a whole number"),
         ("max_epochs: 4", "max_epochs: " + "9" * 5000, "write a whole number"),
         (
-            "    plan: B",
-            "    plan：B",
-            's.yaml:11: "plan：B" is no "key: value"; write a plain colon',
+            "config: c",
+            "config：c",
+            's.yaml:2: "config：configs/tiny.py" is no "key: value"; write',
         ),
-        (
-            "    plan: B",
-            "    plan:B",
-            's.yaml:11: "plan:B" is no "key: value"; write a plain colon',
-        ),
+        ("config: c", "config:c", 's.yaml:2: "config:configs/tiny.py" is no "key: value"; write'),
         (
             "plan: B",
             "\u00a0plan: B",
