@@ -17,6 +17,7 @@ from pipeline.train.epoch_end import EpochEndHook
 from pipeline.train.hooks import LoaderSeedHook, LossGuardHook, ProgressHook, SyncBuffersHook
 from pipeline.train.named_samples import name_samples
 from pipeline.train.outcome import JobFailure, Stage, write_outcome
+from pipeline.train.rank_process import collect_garbage_again
 from pipeline.train.runner_config import job_config
 from pipeline.train.seeding import LoaderSeeds
 from pipeline.train.speed import SpeedRunner
@@ -100,6 +101,7 @@ def run_job(rundir: RunDir, spec: TrialSpec, stage: Stage) -> None:
     runner = build(config, rundir, spec, stage)
     if distributed.rank() == 0:
         write_json(rundir.facts, {**(read_json(rundir.facts) or {}), **facts(runner)})
+    collect_garbage_again()
     runner.train()
     if distributed.rank() == 0:
         write_outcome(runner, runner.epoch_end.stop, rundir, spec)
