@@ -1,5 +1,7 @@
 """Makes run directories of the tiny job and starts them as the control side would."""
 
+import atexit
+import functools
 import hashlib
 import json
 import os
@@ -136,21 +138,70 @@ def ask(tool, question, cwd=ROOT, path=(), **environment):
 
 
 def run_alone(rundir):
-    """Run the job as a single process without torchrun (half the time); return its exit code."""
-    command = [sys.executable, "-m", "pipeline.train", str(rundir.root)]
-    with open(rundir.job_log, "ab") as log:
-        return subprocess.call(
-            command, env=environment_of(rundir), stdout=log, stderr=log, timeout=120
-        )
+    """Run the job as a single process without torchrun; return its exit code."""
+    return run_program(rundir, ALONE)
 
 
 def run_program(rundir, program):
     """Run the job as a single process through a program of its own; return its exit code."""
-    with open(rundir.job_log, "ab") as log:
-        return subprocess.call(
-            [sys.executable, "-c", program, str(rundir.root)],
-            env=environment_of(rundir),
-            stdout=log,
-            stderr=log,
-            timeout=120,
-        )
+    server = _forking_server()
+    asked = {
+        "argv": ["-c", str(rundir.root)],
+        "env": environment_of(rundir),
+        "log": str(rundir.job_log),
+        "program": program,
+    }
+    server.stdin.write(json.dumps(asked) + "\n")
+    server.stdin.flush()
+    return int(server.stdout.readline())
+
+
+ALONE = """
+import sys
+from pipeline.train.__main__ import leave_at_once, main
+leave_at_once(main(sys.argv[1:]))
+"""
+#: Imports once what every rank imports, and forks a process for each job: most of a short job is
+#: that import. What a job itself imports, sets and leaves behind is its own process's.
+FORKS = """
+import json, os, signal, sys
+import pipeline.train.run
+for line in sys.stdin:
+    asked = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(240)
+        os.environ.clear()
+        os.environ.update(asked["env"])
+        log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        for place, file in ((0, os.open(os.devnull, os.O_RDONLY)), (1, log), (2, log)):
+            os.dup2(file, place)
+        sys.argv = asked["argv"]
+        try:
+            exec(asked["program"], {"__name__": "__main__"})
+        except SystemExit as ended:
+            os._exit(ended.code or 0)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+@functools.cache
+def _forking_server():
+    """Start the program above, once for all tests of this process; it ends with its stdin."""
+    server = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", FORKS],
+        env=environment_of(RunDir(Path("server"))),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    atexit.register(_end, server)
+    return server
+
+
+def _end(server):
+    server.stdin.close()
+    server.wait()
+    server.stdout.close()
