@@ -189,7 +189,8 @@ def test_kills_of_torchrun_and_of_a_data_worker_cost_no_epoch(project, until) ->
 def test_a_launch_goes_on_from_the_newest_good_checkpoint_and_never_from_zero(
     project, until: Callable[..., None]
 ) -> None:
-    project.sweep(SLOW.replace("0.25", "0.5"))
+    project.ranks = 1
+    project.sweep(SLOW)
     file = project.root / "sweeps" / "tiny.yaml"
     file.write_text(file.read_text().replace("stop_grace_s: 20", "stop_grace_s: 1"))
     first = project.start(*project.launch_words())
@@ -287,6 +288,7 @@ def test_a_run_directory_that_cannot_be_made_ends_no_running_trial(project) -> N
 @pytest.mark.slow
 @pytest.mark.sample
 def test_a_time_limit_stops_after_the_epoch_and_stays_resumable(project) -> None:
+    project.ranks = 1
     project.sweep(SLOW)
     file = project.root / "sweeps" / "tiny.yaml"
     file.write_text(file.read_text().replace("job: {", "job: {max_hours: 0.0005, "))

@@ -180,10 +180,11 @@ def test_what_another_user_wrote_into_a_lock_harms_nobody(driver: Path, note: by
 def test_a_single_job_keeps_off_gpus_in_use_or_waits_for_them(
     project, driver: Path, stranger
 ) -> None:
+    project.ranks = 1
     project.sweep(BASELINE)
     file = project.root / "sweeps" / "tiny.yaml"
-    file.write_text(file.read_text().replace("gpus: 2,", f"gpus: 2, python: {driver}/python,"))
-    words = ["train", "tiny", "--variant", "baseline", "--gpus", "0,1", "--wandb", "disabled"]
+    file.write_text(file.read_text().replace("gpus: 1,", f"gpus: 1, python: {driver}/python,"))
+    words = ["train", "tiny", "--variant", "baseline", "--gpus", "1", "--wandb", "disabled"]
     refused = project.run(*words)
     assert refused.returncode == 5
     assert f"GPU 1 has 20.0 of 80.0 GiB in use by pid {stranger.pid}" in refused.stderr
@@ -196,11 +197,11 @@ def test_a_single_job_keeps_off_gpus_in_use_or_waits_for_them(
     stranger.kill()
     stranger.wait()
     assert waiting.communicate(timeout=400) and waiting.returncode == 0
-    assert (driver / "jobs").read_text().split() == ["baseline/train-0", "GPU-0,GPU-1"]
+    assert (driver / "jobs").read_text().split() == ["baseline/train-0", "GPU-1"]
     run = RunDir(project.root / "runs" / "tiny" / "baseline" / "train-0")
     assert all(m.times["train"] > 0 and m.times["val"] > 0 for m in run.read_measurements())
     sampled = read_objects(run.gpus)[-1]["gpus"]
-    assert [(gpu["index"], gpu["name"]) for gpu in sampled] == [(0, "Stand-in"), (1, "Stand-in")]
+    assert [(gpu["index"], gpu["name"]) for gpu in sampled] == [(1, "Stand-in")]
     assert sampled[0]["celsius"] == 34 and sampled[0]["others"] == []
 
 
