@@ -3,13 +3,16 @@
     python benchmarks/search_utd.py --data data/utd_mhad_demo8 --work DIR --seeds 0 1 2
 
 Runs `pcan sweep search` with two-process jobs on the CPU: for every seed all trials to their end
-(`rule: none`), and for the seeds of `--live` also the ladder itself. On the complete curves of
-every seed the ladder is replayed as well. The network is configs/utd_mhad8.py at half its width
-and frames, with pictures of 32 px: a trial of 8 epochs takes half a minute on two idle cores.
+(`rule: none`), and for the seeds of `--live` also the ladder itself. The network is
+configs/utd_mhad8.py at half its width and frames, with pictures of 32 px: a trial of 8 epochs
+takes half a minute on two idle cores.
 
 With `--warm` the trials start from weights that 12 epochs made, as fine-tuning does, and validate
 on the 127 clips of `xsub_val`; what is measured is the stopping rule. A command that was cut off
 goes on.
+
+With `--curves FILE` every trial is trained whole and also reads its averaged weights at the epochs
+of `READ_AT`; the complete curves are written to FILE, which `benchmarks/search_replay.py` replays.
 """
 
 import argparse
@@ -21,12 +24,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.plan.search.rules import SyncHalving
-from pipeline.plan.search.simulate import LearningCurve, simulate
+from pipeline.shared.measurement import AVERAGED
+from pipeline.shared.rundir import RunDir
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Shares of a trial's epochs at which the replayed ladder checks; the first is its default.
-CHECKS = ((0.125, 0.25, 0.5), (0.1667, 0.3333, 0.5), (0.3333, 0.5), (0.375, 0.75))
+#: Epochs at which --curves reads averaged weights, by the epochs of a trial: all that the rules of
+#: `search_replay.py` check.
+READ_AT = {8: (3, 4, 5, 6), 30: (4, 5, 8, 10, 12, 15, 23)}
+LR, POSE_WEIGHT = "optim_wrapper.optimizer.lr", "model.cls_head.loss_weights.1"
 CONFIG = """\
 _base_ = "./utd_mhad8.py"
 
@@ -81,7 +86,7 @@ variants:
       optim_wrapper.optimizer.lr: {{low: 1e-3, high: 0.5, log: true}}
       model.cls_head.loss_weights.1: {{low: 0.5, high: 2.0, step: 0.1}}
 ladder: {{start: small}}
-{warm}search: {{rule: {rule}, read: {read}, trials: {trials}, seed: {seed}}}
+{warm}search: {{rule: {rule}, read: {read}, trials: {trials}, seed: {seed}{more}}}
 """
 
 #: What --warm adds.
@@ -104,14 +109,20 @@ variants:
 
 def sweep_text(args: argparse.Namespace, rule: str, seed: int) -> str:
     """Return the sweep file of one seed and rule."""
+    more = ""
+    if args.curves:
+        # At least one trial has to be in danger, or nothing is read: the last, which is extra.
+        at = [epoch / args.epochs for epoch in READ_AT[args.epochs]]
+        more = f", keep: {args.trials / (args.trials + 1)}, at: {at}"
     text = SWEEP.format(
         data=args.data.resolve(),
         seed=seed,
         rule=rule,
         read=args.read,
-        trials=args.trials,
+        trials=args.trials + bool(args.curves),
         epochs=args.epochs,
         warm=WARM if args.warm else "",
+        more=more,
     )
     return text.replace("variants:\n", START.format(seed=seed)) if args.warm else text
 
@@ -157,13 +168,43 @@ def search(args: argparse.Namespace, rule: str, seed: int) -> list[dict[str, Any
     status = json.loads(pcan(folder, "sweep", "status", "utd_small", "--json", keep=True))
     studies = [study for study in status["studies"] if study["variant"] == "small"]
     trials = [trial for study in studies for trial in study["trials"] if trial["attempts"]]
-    return [{**trial, "curve": curve(folder / trial["run_dir"])} for trial in trials]
+    for trial in trials:
+        measured = RunDir(folder / trial["run_dir"]).read_measurements()
+        trial["measured"] = [one for one in measured if one.epoch]
+        trial["curve"] = [one.top1 for one in trial["measured"]]
+    return trials
 
 
-def curve(run_dir: Path) -> list[float]:
-    """Return the top-1 of each epoch of a trial."""
-    lines = (run_dir / "measurements.jsonl").read_text().splitlines()
-    return [json.loads(line)["top1"] for line in lines]
+def record(args: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Train every trial of a seed whole, with readings; return what replays need of each."""
+    found = [trial for trial in search(args, "halving", seed) if trial["state"] != "PRUNED"]
+    return {
+        "seed": seed,
+        "clips": found[0]["val_clips"],
+        "trials": [
+            {
+                "number": trial["number"],
+                "lr": trial["params"][LR],
+                "pose_weight": trial["params"].get(POSE_WEIGHT, 2.0),
+                "top1": [round(one.top1, 6) for one in trial["measured"]],
+                "averaged": {
+                    one.epoch: round(one.extra[AVERAGED], 6)
+                    for one in trial["measured"]
+                    if AVERAGED in one.extra
+                },
+            }
+            for trial in found
+        ],
+    }
+
+
+def write_curves(args: argparse.Namespace) -> None:
+    """Write the complete curves of all seeds, after each seed anew."""
+    seeds = []
+    for seed in args.seeds:
+        seeds.append(record(args, seed))
+        content = {"epochs": args.epochs, "read_at": READ_AT[args.epochs], "seeds": seeds}
+        args.curves.write_text(json.dumps(content) + "\n")
 
 
 def row(kind: str, seed: int, epochs: int, of: int, best: float, full: float) -> str:
@@ -178,13 +219,6 @@ def report(args: argparse.Namespace, seed: int) -> list[str]:
     curves = [trial["curve"] for trial in search(args, "none", seed)]
     full, of = max(map(max, curves)), len(curves) * args.epochs
     lines = [row("no rule", seed, sum(map(len, curves)), of, full, full)]
-    for at in CHECKS:
-        replayed = simulate(
-            [LearningCurve.of(one) for one in curves], SyncHalving(args.epochs, at)
-        )
-        kind = f"ladder, replayed, best so far, at {', '.join(f'{share:.4g}' for share in at)}"
-        spent, best = sum(replayed.trained), full - replayed.regret
-        lines.append(row(kind, seed, spent, of, best, full))
     if live:
         kept = [trial["best_top1"] for trial in live if trial["state"] == "COMPLETE"]
         spent = sum(trial["epochs"] for trial in live)
@@ -208,8 +242,12 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--read", choices=("averaged", "best"), default="averaged")
     parser.add_argument("--warm", action="store_true", help="start from trained weights")
+    parser.add_argument("--curves", type=Path, help="write complete curves with readings here")
     args = parser.parse_args()
     args.work = args.work.resolve()
+    if args.curves:
+        write_curves(args)
+        return
     print("| seed | rule | epochs | share | best that may be exported | points lost |")
     print("|---|---|---|---|---|---|")
     for seed in args.seeds:

@@ -85,7 +85,7 @@ def _case(log: Path, context: "PlanContext", metric: str | None, clips: int | No
 
 
 def _findings(log: Path, case: "LogCase", rules: "Sequence[Rule]") -> "list[Finding]":
-    """Return what the rules find; a trial's folder also tells of labels and hardware."""
+    """Return what the rules find; a trial's folder also has labels and hardware."""
     from pipeline.diagnose.rules.hardware import hardware_rules
     from pipeline.diagnose.rules.label_fit import labels_of
     from pipeline.diagnose.runner import examine

@@ -147,7 +147,7 @@ class SlurmExecutor(Executor):
 
     @property
     def job_name(self) -> str:
-        """The name of the sweep's jobs, which tells them from those of another folder."""
+        """The name of the sweep's jobs, which differs from that of another folder."""
         place = hashlib.sha256(str(self._project.runs.resolve()).encode()).hexdigest()[:8]
         return f"pcan-{self._sweep.name}-{place}"
 

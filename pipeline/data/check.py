@@ -91,7 +91,7 @@ def check_split(source: Source, annotation: Annotation, clips: Clips) -> Rows:
 
 
 def check_labels(clips: Clips, classes: int | None) -> Rows:
-    """Labels that are no class of the model's, and classes without clips."""
+    """Labels outside the model's classes, and classes without clips."""
     problems = list(label_problems(clips, classes))
     yield from problems
     counts = collections.Counter(

@@ -16,7 +16,7 @@ Rows = Iterator[tuple[str, str]]
 
 
 def label_problems(clips: Clips, classes: int | None) -> Rows:
-    """Yield severity and sentence about labels that are no class of the model's.
+    """Yield severity and sentence about labels outside the model's classes.
 
     Args:
         classes: how many the model's head has, None if that is not known.

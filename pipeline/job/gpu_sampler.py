@@ -113,7 +113,7 @@ class GpuSampler:
             if self._about_processes
             else f"--query-gpu={','.join(self._fields)}"
         )
-        # A pipe could fill up while nobody reads it.
+        # A pipe could fill up while it is not read.
         self._output = tempfile.TemporaryFile()  # noqa: SIM115
         try:
             self._child = subprocess.Popen(

@@ -87,7 +87,7 @@ class GpuListing:
     """What `nvidia-smi` answers.
 
     Args:
-        not_understood: the lines of its answers that are no rows of a GPU or a process.
+        not_understood: the lines of its answers that are not rows of a GPU or a process.
     """
 
     gpus: tuple[Gpu, ...] = ()

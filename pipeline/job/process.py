@@ -2,7 +2,7 @@
 
 torchrun puts each rank into a session of its own, so no process group reaches them; the trial's
 marker in the environment does. Only processes of our user that carry the marker are signalled.
-The package `psutil` is not used: it tells processes apart by pid and start time, while a pidfd
+The package `psutil` is not used: it identifies processes by pid and start time, while a pidfd
 pins the process between the check and the signal.
 """
 

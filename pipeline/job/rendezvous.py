@@ -1,7 +1,7 @@
 """The private folder in which a job's ranks, and torchrun's own agent, find each other.
 
 It is in the temporary directory and locked while its launcher lives, so that the folder of a
-killed launcher can be told from one in use; the next job's start removes it. The package
+killed launcher can be distinguished from one in use; the next job's start removes it. The package
 `filelock` is not used: it creates a lock file that is missing, and a folder without one is not
 ours to remove.
 

@@ -250,7 +250,7 @@ def _service(url: str, scheme: str) -> Any:
     limits = f"{'&' if '?' in url else '?'}cto={TIMEOUT_S / 3:g}&rto={TIMEOUT_S / 3:g}"
     if not service.add(url + limits):
         raise InputError(
-            f"--notify {scheme}://... is no service that is known, or a part of its URL is "
+            f"--notify {scheme}://... is not a known service, or a part of its URL is "
             "missing. Examples: ntfy://TOPIC, mailto://USER:PASSWORD@HOST, tgram://TOKEN/CHAT"
         )
     return service

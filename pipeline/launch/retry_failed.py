@@ -22,7 +22,7 @@ from pipeline.shared.rundir import RunDir
 from pipeline.shared.states import State, is_repairable
 from pipeline.study.trial_rows import TrialRow, ended_recipes, recipe_row
 
-#: Between writing a file and its last change of place or mode, if nobody copied it since.
+#: Between writing a file and its last change of place or mode, if it was not copied since.
 UNTOUCHED_S = 60.0
 #: Folders of a checkout that hold nothing a job imports.
 _PASSED_OVER = ("runs", "exports", "node_modules", "__pycache__", "site-packages")

@@ -254,7 +254,7 @@ class Search(Strict):
 
 
 class Notify(Strict):
-    """What `--notify` tells people elsewhere.
+    """What `--notify` reports.
 
     Args:
         on: the events: a verdict that is not "go", a failed trial or launch, the end of a launch,
@@ -316,7 +316,7 @@ class Variant(VariantEntry):
 
     @property
     def starts_from(self) -> str | None:
-        """The variant whose best trial gives the starting weights; None if it is no stage."""
+        """The variant whose best trial gives the starting weights; None if it is not a stage."""
         return self.warm_start.best_of if self.warm_start is not None else None
 
 

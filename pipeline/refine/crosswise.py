@@ -137,7 +137,7 @@ def halves(names: Sequence[str], people: Sequence[str]) -> tuple[Mask, str]:
 
 
 def person_in(name: str) -> str:
-    """Return the person that a clip's name tells of, "" without one."""
+    """Return the person in a clip's name, "" without one."""
     found = next((m.group(1) for one in _PERSON if (m := one.search(name))), "")
     return str(found)
 

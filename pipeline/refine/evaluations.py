@@ -166,7 +166,7 @@ def checkpoint(weights: Weights) -> Path:
 
 
 def _named(weights: Sequence[Weights]) -> list[Any]:
-    """Return what tells weights apart, also from those of a trial of the same name."""
+    """Return what identifies weights, also from those of a trial of the same name."""
     found = []
     for one in weights:
         try:

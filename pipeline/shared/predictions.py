@@ -28,7 +28,7 @@ class Predictions:
         ids: digest of the clips' names and labels in order; equal: the same clips.
         predicted: one class a clip, in the order of the data set.
         labels: the true classes, likewise.
-        classes: how many the model tells apart; None in a file of an earlier version.
+        classes: how many the model has; None in a file of an earlier version.
         columns: further columns by name: the class that each branch gave ("rgb", "pose"), its
             coarse class ("rgb_coarse"), and the true coarse class (`TRUE_COARSE`).
     """

@@ -22,7 +22,7 @@ class TrialSpec:
         number: of the trial in its study; a text for a run without a study.
         study: name of the Optuna study.
         plan: letter or name of the variant in the written plan.
-        trial: id that tells this trial from one of the same name in another storage.
+        trial: id that differs from that of a trial of the same name in another storage.
         continues: name of the stopped trial whose epochs this one goes on from.
         confirms: name of the finished trial that this one repeats on another seed.
         search: rule of the search that drew the trial.

@@ -45,7 +45,7 @@ class Stages:
         return [name for name, variant in self._sweep.variants.items() if variant.starts_from]
 
     def start_of(self, variant: str) -> TrialRow | None:
-        """Return the trial a stage starts from; None if there is none yet, or it is no stage.
+        """Return the trial a stage starts from; None if there is none yet, or it is not a stage.
 
         It is the best complete one of the earlier stage's present recipe.
         """

@@ -57,7 +57,7 @@ class TrialRow:
     facts: Mapping[str, Any]
     #: Values of the averaged weights by epoch.
     averaged: Mapping[int, float] = dataclasses.field(default_factory=dict)
-    #: Tells the trial from one of the same name in another storage.
+    #: Differs from that of a trial of the same name in another storage.
     uid: str | None = None
     #: When the row was read, by the database's clock.
     read_at: float | None = None

@@ -2,7 +2,7 @@
 
 At a high learning rate the mean of the weights over the later half of the epochs shows what a
 trial has learned; the weights themselves hide it until the schedule comes down. The value only
-ranks trials: it is no result, and its weights are not kept. The sum over the later half of the
+ranks trials: it is not a result, and its weights are not kept. The sum over the later half of the
 whole training is another matter: checkpoints of such a trial keep it, for `pcan sweep refine`
 (decisions/060). How the mean is defined, and what of PCAN and of a user's own hooks it touches:
 docs/decisions/044.

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Tuple
 REPLACED = ("CheckpointHook", "EarlyStoppingHook")
 #: Options of a hook by which it moves or deletes the job's own logs.
 REPLACED_OPTIONS = {"LoggerHook": ("out_dir", "keep_local", "file_client_args", "backend_args")}
-#: MMEngine's own saver stands here in every config; nobody has to read that it is left out.
+#: MMEngine's own saver stands here in every config; that it is left out need not be said.
 _USUAL = ("checkpoint", "CheckpointHook")
 
 

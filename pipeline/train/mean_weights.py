@@ -30,7 +30,7 @@ class WeightSource:
 
 
 def needs_statistics(sources: Sequence[WeightSource]) -> bool:
-    """Whether these are no weights that training itself has had."""
+    """Whether training itself has never had these weights."""
     return len(sources) > 1 or sources[0].later
 
 

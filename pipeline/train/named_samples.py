@@ -9,7 +9,7 @@ NAMES = ("frame_dir", "filename", "img_path", "video_path", "frame_path")
 
 
 class NamingCompose(Compose):
-    """A chain whose errors name the clip; their kind, by which causes are told apart, stays."""
+    """A chain whose errors name the clip; their kind, by which causes are distinguished, stays."""
 
     def __call__(self, data: Dict) -> Any:
         """Return the sample."""

@@ -262,7 +262,7 @@ def test_a_new_best_is_told_if_it_is_better_by_as_much_as_asked(service) -> None
 
 
 def test_an_unknown_service_is_refused_and_no_key_is_kept() -> None:
-    with pytest.raises(InputError, match=r"nosuch://\.\.\. is no service"):
+    with pytest.raises(InputError, match=r"nosuch://\.\.\. is not a known service"):
         make_notifier("nosuch://token", "demo", Reporter(), Notify())
     assert hidden_target("tgram://123:abc/7") == "tgram://***"
     assert hidden_target("mail -s pcan me@here") == "mail -s pcan me@here"

@@ -10,6 +10,7 @@ import pytest
 from pipeline.plan.read import read_sweep
 from pipeline.plan.search.rules import AsyncHalving, Reachability, SyncHalving
 from pipeline.plan.sweep import Search, Sweep
+from pipeline.report.plan.search_estimate import search_record, search_text
 from pipeline.shared.measurement import AVERAGED, Measurement
 from pipeline.study.begun_search import as_begun
 from pipeline.study.claim import claim, claim_to_prune
@@ -198,6 +199,50 @@ def test_the_averaged_value_ranks_trials_and_is_told_to_nobody_else(sweep, stora
     assert rows[first.number].facts["read"] == "averaged"
     study = optuna.load_study(study_name="s/base", storage=storage.rdb)
     assert max(study.trials[first.number].intermediate_values.values()) == 0.5
+
+
+def finish(sweep: Sweep, storage: Storage, count: int) -> None:
+    """End trials of 8 epochs, the better the worse they begin; all but the first have readings."""
+    for n in range(count):
+        values = curve(*[0.5 - 0.02 * n] * 7, 0.5 + 0.04 * n)
+        if n:
+            values[2:4] = [dataclasses.replace(m, extra={AVERAGED: m.top1}) for m in values[2:4]]
+            values[3] = dataclasses.replace(values[3], extra={AVERAGED: 0.5 + 0.01 * n})
+        told = {"cause": None, "reason": "r", "verdicts": [], "seconds": 1.0}
+        drawn(sweep, storage, count).tell("COMPLETE", values, **told)
+
+
+def search_record_of(sweep: Sweep, storage: Storage, **changed) -> dict:
+    sweep = sweep.model_copy(update={"search": sweep.search.model_copy(update=changed)})
+    rows = read_board("s", storage)
+    return search_record(sweep, "base", {"max_epochs": 8}, storage, rows, trials=8)
+
+
+@pytest.mark.parametrize(("count", "measured"), [(7, False), (9, True)])
+def test_a_plan_says_which_curves_it_used(sweep, storage, count: int, measured: bool) -> None:
+    finish(sweep, storage, count)
+    record = search_record_of(sweep, storage)
+    found = {"measured": measured, "count": count, "averaged": count - 1}
+    assert record["curves"] == (found if measured else {**found, "count": 200, "averaged": 0})
+    assert all((one["loss"] is not None) is measured for one in record["rules"])
+    said = (
+        f"from {count} complete curves of this storage ({count - 1} of them have values of"
+        if measured
+        else "from made-up reference shapes, since this storage has fewer than 8 complete"
+    )
+    assert said in search_text(record)
+
+
+def test_a_plans_losses_are_those_of_the_storages_curves_by_what_is_read(sweep, storage) -> None:
+    finish(sweep, storage, 9)
+    rule = {"at": (0.5,), "finish": 1, "keep": 0.1}
+    averaged, best = (
+        {one["rule"]: one for one in search_record_of(sweep, storage, read=read, **rule)["rules"]}
+        for read in ("averaged", "best")
+    )
+    assert averaged["ladder"]["loss"] == pytest.approx(0)
+    assert best["ladder"]["loss"] > 0.2 and best["none"]["loss"] == 0
+    assert averaged["ladder"]["beats_whole"] and not best["ladder"]["beats_whole"]
 
 
 def test_a_search_begun_by_the_best_so_far_goes_on_by_it() -> None:

@@ -23,7 +23,7 @@ from pipeline.study.db.urls import sqlite_url
         ("sqlite:///nodir/x.db", 'The folder "nodir" of the storage'),
         ("sqlite:///:memory:", "lost with the process"),
         ("sqlite:///a?b.db", "write it as %3F: sqlite:///a%3Fb.db"),
-        ("sqlite:///file:a.db?mode=ro&uri=true", "is no option of a file's"),
+        ("sqlite:///file:a.db?mode=ro&uri=true", "is not an option of a file's"),
         ("sqlite://host/x.db", "needs three slashes"),
         ("postgresql+psycopg://u:ge@heim@h/d", "more than one @"),
         ("postgresql+psycopg://u:geheim geheim@h/d", "a space as %20"),

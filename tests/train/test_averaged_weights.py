@@ -21,9 +21,11 @@ with warnings.catch_warnings():
 
     from pipeline.train.averaged_weights import KEY, LATER, stepped
     from pipeline.train.batch_statistics import measure_again, trained_batch_norms
+    from tiny_parts import TinyModel
 
 #: All that a reading could disturb: persistent workers, dropout, momentum, an average of the
-#: user's own, a schedule on the metric, gradients that accumulate over the epochs' ends.
+#: user's own, a schedule on the metric, half precision, gradients that accumulate over the
+#: epochs' ends.
 HARD = {
     "custom_hooks": [{"type": "EMAHook"}],
     "train_dataloader.num_workers": 2,
@@ -31,6 +33,9 @@ HARD = {
     "val_dataloader.num_workers": 1,
     "val_dataloader.persistent_workers": True,
     "optim_wrapper": {
+        "type": "AmpOptimWrapper",
+        "dtype": "bfloat16",
+        "loss_scale": {"enabled": False},
         "optimizer": {"type": "SGD", "lr": 0.01, "momentum": 0.9},
         "accumulative_counts": 3,
     },
@@ -199,6 +204,48 @@ def test_a_run_killed_around_a_reading_goes_on_as_if_it_had_not_been(easy, tmp_p
     assert tiny_run.run_alone(rundir) == 0, tiny_run.logs(rundir)
     same_run(easy, rundir)
     assert told(rundir)[1] == told(easy)[1]
+
+
+#: Keeps what the model is given in a reading, and the weights that are validated.
+RECORDER = """\
+import sys, torch
+from pathlib import Path
+import pipeline.train.averaged_weights as weights
+given, real = {"loss": [], "predict": []}, weights.measure_again
+def measure_again(runner, model, seed):
+    def note(_, args, named):
+        given[named["mode"]].append((named["inputs"].clone(), torch.as_tensor(named["label"])))
+        given["weights"] = {name: one.clone() for name, one in model.state_dict().items()}
+    model.register_forward_pre_hook(note, with_kwargs=True)
+    real(runner, model, seed)
+weights.measure_again = measure_again
+from pipeline.train.__main__ import main
+code = main(sys.argv[1:])
+torch.save(given, Path(sys.argv[1]) / "given.pth")
+sys.exit(code)
+"""
+
+
+def test_a_reading_is_what_the_mean_of_kept_checkpoints_reads(tmp_path):
+    one_step = {"train_cfg.max_epochs": 3, "train_dataloader.batch_size": 64}
+    rundir = make(tmp_path / "run", one_step, [3], nproc=1)
+    assert tiny_run.run_program(rundir, RECORDER) == 0, tiny_run.logs(rundir)
+    given = torch.load(rundir.root / "given.pth", weights_only=True)
+    older, newer = (checkpoint(rundir, epoch)["state_dict"] for epoch in (2, 3))
+    model = TinyModel().eval()
+    model.load_state_dict({name: (older[name] + newer[name]) / 2 for name in newer})
+    [(clips, _)] = given["loss"]
+    before = model.trunk[0](clips).detach()
+    model.trunk[1].running_mean, model.trunk[1].running_var = before.mean(0), before.var(0)
+    for name, weight in model.state_dict().items():
+        if "num_batches" not in name:
+            assert torch.allclose(given["weights"][name], weight, atol=1e-6), name
+    right = []
+    for inputs, labels in given["predict"]:
+        scores = [one["pred_score"] for one in model(inputs, labels, mode="predict")]
+        guesses = torch.stack([one["rgb"] + one["pose"] for one in scores]).argmax(1)
+        right += (guesses == labels).tolist()
+    assert told(rundir)[1] == {3: sum(right) / 32}
 
 
 class Small(nn.Module):

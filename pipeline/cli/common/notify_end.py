@@ -1,4 +1,4 @@
-"""Tell people elsewhere how a command ended that is no launch, as `pcan sweep refine`."""
+"""Report the end of a command that is not a launch, such as `pcan sweep refine`."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence

@@ -122,7 +122,7 @@ def _collapse(values: list[Value], case: LogCase) -> tuple[Value, Value, int] | 
 
 
 def decline(case: LogCase) -> Iterator[Finding]:
-    """Find a long fall of top-1 that is no collapse, whatever the training loss did."""
+    """Find a long fall of top-1 that is not a collapse, whatever the training loss did."""
     values = case.sound
     if case.series is None or len(values) < 2 * ENOUGH:
         return

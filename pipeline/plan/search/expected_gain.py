@@ -27,7 +27,7 @@ FREEDOM = 2
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GainForecast:
-    """What so many more trials gain over the best value known.
+    """What a number of further trials gains over the best value known.
 
     Args:
         more: number of trials.

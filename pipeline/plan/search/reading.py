@@ -10,7 +10,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-#: A mean over one or two epochs is no mean: no check before this epoch reads averaged weights.
+#: One or two epochs are too few for a mean: no check before this epoch reads averaged weights.
 FEWEST_EPOCHS = 3
 #: What one reading costs, in epochs: batch statistics measured again, and one more validation.
 EPOCHS_PER_READING = 0.2
@@ -48,7 +48,7 @@ class RungReading:
 
 
 def digits_for(values: Sequence[float]) -> int:
-    """Return with how many digits values in points can be told apart, four at most."""
+    """Return with how many digits values in points differ, four at most."""
     for digits in (1, 2):
         if len({f"{100 * value:.{digits}f}" for value in values}) == len(set(values)):
             return digits

@@ -150,7 +150,7 @@ class AsyncHalving:
         return self.averaged and check in self.checks
 
     def may_stop(self, trials: int) -> bool:
-        """Whether the rule can stop any of so many trials."""
+        """Whether the rule can stop any of that many trials."""
         return bool(self.checks) and self._allowed(trials) < trials
 
     def decide(

@@ -90,7 +90,7 @@ def summary_of(data: Record, makers: Sequence[str] = ()) -> SweepSummary:
 
     Args:
         data: what `compare_record.collect` returns.
-        makers: variants that only make starting weights; they are no rows.
+        makers: variants that only make starting weights; they are not rows.
     """
     seeds = {one["trial"]: one for one in (data["confirmation"] or {}).get("trials", ())}
     regular = [t for t in data["trials"] if t["variant"] not in makers and not t["confirms"]]

@@ -101,8 +101,8 @@ def _refuse_sqlite_options(made: "sa.URL", url: str) -> None:
     options = url.partition("?")[2]
     if "?" in url and (not all("=" in part for part in options.split("&")) or "uri" in made.query):
         raise StorageError(
-            f'"?{mask(options)}" in the storage URL is no option of a file\'s. If the ? belongs '
-            f"to the name, write it as %3F: {sqlite_url(Path(unquote(url.partition(':///')[2])))}"
+            f'"?{mask(options)}" in the storage URL is not an option of a file\'s. If the ? '
+            f"belongs to the name, write it as %3F: {sqlite_url(Path(unquote(url.partition(':///')[2])))}"
         )
 
 

@@ -34,7 +34,7 @@ def write_safetensors(path: Path, weights: Mapping[str, Any]) -> List[str]:
     """Write tensors, the ones with the widest numbers first, so that each is aligned.
 
     Returns:
-        The names that are left out: of entries that are no tensors, or of a type without a name.
+        The names that are left out: of entries that are not tensors, or of a type without a name.
     """
     usable = {n: t for n, t in weights.items() if torch.is_tensor(t) and t.dtype in TYPES}
     ordered = sorted(usable.items(), key=lambda pair: (-pair[1].element_size(), pair[0]))

@@ -59,7 +59,7 @@ def main() -> int:
     """Answer until stdin ends."""
     die_with_parent(os.getppid())
     stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever a library prints is no answer
+    os.dup2(2, 1)  # what a library prints is not an answer
     prepare_yapf()
     prepare_mmaction()
     read_plain_pickles()
