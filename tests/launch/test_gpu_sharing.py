@@ -205,19 +205,21 @@ def test_a_single_job_keeps_off_gpus_in_use_or_waits_for_them(
     assert sampled[0]["celsius"] == 34 and sampled[0]["others"] == []
 
 
-def test_two_launches_share_four_gpus_without_sharing_one(project, driver: Path) -> None:
+def test_two_launches_share_two_gpus_without_sharing_one(project, driver: Path) -> None:
     names = ("b", "c")
+    project.ranks = 1
     project.sweep(BASELINE + "".join(f"  {name}: {{like: baseline}}\n" for name in names))
     file = project.root / "sweeps" / "tiny.yaml"
-    file.write_text(file.read_text().replace("gpus: 2,", f"gpus: 2, python: {driver}/python,"))
-    words = ["sweep", "launch", "tiny", "--wandb", "disabled", "--policy", "all", "--wait"]
+    file.write_text(file.read_text().replace("gpus: 1,", f"gpus: 1, python: {driver}/python,"))
+    words = ["sweep", "launch", "tiny", "--gpus", "0,1", "--wandb", "disabled", "--wait"]
+    words += ["--policy", "all"]
     both = [project.start(*words), project.start(*words)]
     texts = [process.communicate(timeout=400)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], texts
     assert {trial["state"] for trial in project.status().values()} == {"COMPLETE"}
     jobs = dict(line.split() for line in (driver / "jobs").read_text().splitlines())
     assert sorted(jobs) == ["b/0", "baseline/0", "c/0"]
-    assert set(jobs.values()) == {"GPU-0,GPU-1", "GPU-2,GPU-3"}
+    assert set(jobs.values()) == {"GPU-0", "GPU-1"}
     with contextlib.closing(sqlite3.connect(project.root / "runs" / "pcan.db")) as db:
         spans = db.execute(
             "SELECT gpus, started_at, ended_at FROM pcan_trials ORDER BY gpus, started_at"

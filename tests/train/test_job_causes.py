@@ -1,7 +1,6 @@
 """A job that cannot go on says why, where only the job can know.
 
-Faults of one rank of two, and running out of memory: `tests/launch/test_faults.py` and
-`test_launch.py`.
+Faults of one rank of two: `tests/launch/test_faults.py` and `test_launch.py`.
 """
 
 import os
@@ -18,6 +17,7 @@ ONE = {"nproc": 1}
 
 
 CAUSES = {
+    "oom_cuda": ({"model.fault": {"kind": "oom"}}, {}, "Tried to allocate 30.00 GiB"),
     "nan": ({"model.fault": {"kind": "nan_weights", "step": 8}}, {}, "not finite"),
     "no_metric": ({}, {"metric": "acc/top1"}, "It has: acc/RGBPose_1:1_top1, acc/pose_top1"),
     "bad_config": ({"model.type": "NoSuchModel"}, {}, "NoSuchModel"),
