@@ -7,6 +7,7 @@
       NoResult           nothing to show or to export yet                   exit 3
       StorageError       the study storage cannot be used                   exit 4
       NotReady           fix the machine: GPU, disk, data, checkpoint       exit 5
+        StageWaits       train the earlier stage first                      exit 5
       TrackingError      go on, send to W&B later                           exit 1, never fatal
 
 A bug stays a plain exception with its traceback (exit 1).
@@ -51,6 +52,10 @@ class NotReady(PcanError):
     """The machine lacks something that the job needs: a GPU, disk space, data, a checkpoint."""
 
     exit_code = 5
+
+
+class StageWaits(NotReady):
+    """A stage whose earlier one has no complete trial; the text has the command that trains it."""
 
 
 class TrackingError(PcanError):

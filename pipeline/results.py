@@ -14,7 +14,8 @@ seconds, epochs count from 1 (epoch 0 is the check of the starting weights).
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -27,7 +28,7 @@ from pipeline.shared.measurement import Measurement, best_of
 from pipeline.shared.predictions import Predictions
 from pipeline.shared.rundir import RunDir, run_directories
 from pipeline.shared.spec import TrialSpec
-from pipeline.shared.start_record import code_of_attempt
+from pipeline.shared.start_record import code_of_attempt, seconds_of_jobs
 from pipeline.shared.states import State
 
 #: What there are columns of: a row is a trial, an epoch of a trial, a verdict, a value of a
@@ -151,8 +152,13 @@ class SweepResults:
         Raises:
             InputError: there is no such table.
         """
-        if table not in _ROWS:
-            raise InputError(f'There is no table "{table}". There are {", ".join(_ROWS)}.')
+        if table not in get_args(Table):
+            known = ", ".join(get_args(Table))
+            raise InputError(f'There is no table "{table}". There are {known}.')
+        if table == "scores":
+            columns = self.columns(table)
+            clips = zip(*columns.values(), strict=True)
+            return [dict(zip(columns, clip, strict=True)) for clip in clips]
         rows = [row for trial in self.trials for row in _ROWS[table](trial)]
         keys = dict.fromkeys(key for row in rows for key in row)
         return [{key: row.get(key) for key in keys} for row in rows]
@@ -165,6 +171,8 @@ class SweepResults:
         each changed or searched config path, its value as JSON. `scores`: each validation clip at
         the best epoch, its true and its predicted class.
         """
+        if table == "scores":  # millions of rows: no record each
+            return _score_columns(self.trials)
         rows = self.records(table)
         return {key: _one_type([row[key] for row in rows]) for key in (rows[0] if rows else ())}
 
@@ -201,7 +209,7 @@ def open_sweep(given: str | Path) -> SweepResults:
 def _trial_rows(trial: TrialResult) -> Iterator[dict[str, Any]]:
     spec, best = trial.spec, trial.best
     last = trial.epochs[-1] if trial.epochs else None
-    seconds = sum(m.seconds or 0.0 for m in trial.epochs)
+    seconds = seconds_of_jobs(RunDir(trial.folder).read_starts(), trial.epochs)
     project = trial.code.get("project") or {}
     yield {
         "trial": trial.name,
@@ -268,29 +276,32 @@ def _config_rows(trial: TrialResult) -> Iterator[dict[str, Any]]:
         }
 
 
-def _score_rows(trial: TrialResult) -> Iterator[dict[str, Any]]:
-    kept = trial.predictions()
-    if kept is None:
-        return
-    pairs = zip(kept.labels, kept.predicted, strict=True)
-    for clip, (label, predicted) in enumerate(pairs):
-        yield {
-            "trial": trial.name,
-            "epoch": kept.epoch,
-            "clip": clip,
-            "label": label,
+def _score_columns(trials: Iterable[TrialResult]) -> Columns:
+    columns: Columns = {}
+    for trial in trials:
+        kept = trial.predictions()
+        if kept is None:
+            continue
+        labels, predicted = kept.labels.tolist(), kept.predicted.tolist()
+        part: dict[str, Iterable[Any]] = {
+            "trial": [trial.name] * len(labels),
+            "epoch": [kept.epoch] * len(labels),
+            "clip": range(len(labels)),
+            "label": labels,
             "predicted": predicted,
-            "right": label == predicted,
+            "right": map(operator.eq, labels, predicted),
         }
+        for name, values in part.items():
+            columns.setdefault(name, []).extend(values)
+    return columns
 
 
-_ROWS = dict(
-    zip(
-        get_args(Table),
-        (_trial_rows, _epoch_rows, _verdict_rows, _config_rows, _score_rows),
-        strict=True,
-    )
-)
+_ROWS: Mapping[Table, Callable[[TrialResult], Iterator[dict[str, Any]]]] = {
+    "trials": _trial_rows,
+    "epochs": _epoch_rows,
+    "verdicts": _verdict_rows,
+    "configs": _config_rows,
+}
 
 
 def _one_type(values: list[Any]) -> list[Any]:

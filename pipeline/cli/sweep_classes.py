@@ -90,7 +90,8 @@ def _read_once(opened: "Opened", row: "TrialRow", places: dict[str, Any]) -> "Re
     from pipeline.report.stats.read_trials import from_scores
     from pipeline.shared.rundir import RunDir
 
-    with held_slots(opened, places, f"classes {row.name}") as slots, Bar("Reading clips") as bar:
+    bar = Bar("Reading clips", shares=True)
+    with held_slots(opened, places, f"classes {row.name}") as slots, bar:
         request = RefineRequest(
             sweep=opened.sweep,
             project=opened.project,

@@ -109,6 +109,7 @@ def collector(
         resolve: also find the true learning rates, which takes a process that imports torch.
     """
     from pipeline.report.compare.compare_record import collect
+    from pipeline.report.progress import row_gpu_hours
     from pipeline.study.importance import importances
 
     folder = opened.project.runs / opened.sweep.name
@@ -128,7 +129,8 @@ def collector(
             ranked.clear()
             ranked[ended] = importances(opened.sweep, board)
         distant = _distant(opened, storage, board)
-        return collect(folder, opened.sweep, rates, phases, ranked[ended], distant)
+        hours = {row.name: round(row_gpu_hours(row), 4) for row in board}
+        return collect(folder, opened.sweep, rates, phases, ranked[ended], distant, hours)
 
     return fresh
 

@@ -105,7 +105,8 @@ def _refine(
 
     if test[0]:
         refuse_second(RunDir(opened.project.root / (winner.run_dir or "")), test[1])
-    with held_slots(opened, places, f"refine {winner.name}") as slots, Bar("Reading clips") as bar:
+    bar = Bar("Reading clips", shares=True)
+    with held_slots(opened, places, f"refine {winner.name}") as slots, bar:
         request = RefineRequest(
             sweep=opened.sweep,
             project=opened.project,

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import NotReady, PcanError
+from pipeline.errors import PcanError, StageWaits
 from pipeline.job.slots import Slot
 from pipeline.launch.budget import Budget
 from pipeline.launch.context import LaunchContext
@@ -152,14 +152,14 @@ def _refuse_waiting_stages(context: LaunchContext) -> None:
     """Refuse a named or searched stage whose earlier one neither is complete nor is to be run.
 
     Raises:
-        NotReady: with the command that runs the earlier stage.
+        StageWaits: with the command that runs the earlier stage.
     """
     order = context.order
     named = [order.search.variant] if order.search is not None else list(order.variants)
     waiting = Stages(context.sweep, context.rows(), context.resolution.hashes).waiting()
     for name in named:
         if name in waiting and context.sweep.variants[name].starts_from not in named:
-            raise NotReady(waiting[name])
+            raise StageWaits(waiting[name])
 
 
 def preflight(

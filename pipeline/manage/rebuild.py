@@ -11,10 +11,10 @@ from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
 from pipeline.preflight.plan_facts import resolve_and_check
 from pipeline.shared.counted import counted
-from pipeline.shared.files import moment, read_json
-from pipeline.shared.measurement import Measurement
+from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir, run_directories
 from pipeline.shared.spec import TrialSpec
+from pipeline.shared.start_record import seconds_of_jobs
 from pipeline.shared.states import Phase, State
 from pipeline.study.db.storage import Storage, open_storage, put_bad_aside
 from pipeline.study.import_trials import NumberTaken, RecoveredTrial, recover
@@ -139,7 +139,10 @@ def _one(sweep: Sweep, project: Project, storage: Storage, folder: Path) -> str:
     lease.begin(place, spec.device or "", spec_facts(spec))
     if history:
         lease.report(history, verdicts)
-    outcome, seconds = read_json(rundir.outcome) or {}, _job_seconds(rundir, history)
+    outcome, seconds = (
+        read_json(rundir.outcome) or {},
+        seconds_of_jobs(rundir.read_starts(), history),
+    )
     cause, reason = outcome.get("cause"), str(outcome.get("reason") or "")
     if outcome.get("state") in (State.COMPLETE, State.PRUNED, State.FAIL):
         state = str(outcome["state"])
@@ -147,17 +150,6 @@ def _one(sweep: Sweep, project: Project, storage: Storage, folder: Path) -> str:
         return f"{state.lower()} after {counted(len(history), 'epoch')}"
     lease.release(Phase.INTERRUPTED, cause=cause, reason=reason or "rebuilt", seconds=seconds)
     return f"{counted(len(history), 'epoch')}, to be gone on with"
-
-
-def _job_seconds(rundir: RunDir, history: Sequence[Measurement]) -> float:
-    """Return how long the jobs of a trial ran: from each start to the last epoch it measured."""
-    total = 0.0
-    for start in rundir.read_starts():
-        began = moment(start.get("time"))
-        ended = [moment(m.time) for m in history if m.attempt == start.get("attempt")]
-        spans = [end - began for end in ended if end is not None and began is not None]
-        total += max(spans, default=0.0)
-    return max(0.0, total)
 
 
 def _verdicts(rundir: RunDir) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.plan.verdict import percent, shown_reading
-from pipeline.report.stats.differences import shown_p
+from pipeline.report.stats.differences import p_is, shown_p
 from pipeline.shared.counted import counted
 
 _HEAD = ("line", "top-1", "against plain", "p", "passes", "what")
@@ -39,13 +39,13 @@ def sentence(record: Mapping[str, Any]) -> str:
         return (
             f"Chosen: {named(best)}. Choosing a line reads {percent(choice['top1'])} on clips "
             f"that had no part in the choice, {points} against the plain winner "
-            f"(McNemar, p = {shown_p(choice['p'])})."
+            f"(McNemar, {p_is(choice['p'])})."
         )
     if record["best_line"] == 0:
         return "Nothing reads better than the plain winner: that is what is exported."
     return (
         f"No refinement is better beyond noise: {named(best)} reads best, but choosing a line "
-        f"reads {points} (McNemar, p = {shown_p(choice['p'])}). The plain winner is exported."
+        f"reads {points} (McNemar, {p_is(choice['p'])}). The plain winner is exported."
     )
 
 
@@ -55,7 +55,7 @@ def test_sentence(test: Mapping[str, Any]) -> str:
     return (
         f"On the test split{nth}: {shown_reading(test['top1'], test['std_error'])}, plain "
         f"{percent(test['plain_top1'])}, difference {100 * test['difference']:+.2f} ± "
-        f"{100 * test['difference_std_error']:.2f} points (p = {shown_p(test['p'])})."
+        f"{100 * test['difference_std_error']:.2f} points ({p_is(test['p'])})."
     )
 
 

@@ -6,6 +6,8 @@ A record is a line of `starts.jsonl`. Python 3.8 and the standard library.
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from pipeline.shared.counted import counted
+from pipeline.shared.files import moment
+from pipeline.shared.measurement import Measurement
 
 Record = Mapping[str, Any]
 #: The checkouts of a record, in the order in which they are shown.
@@ -46,6 +48,24 @@ def shown_gpu(gpu: Optional[Record]) -> str:
     kinds = [f"{names.count(n)} x {n}" if names.count(n) > 1 else n for n in dict.fromkeys(names)]
     driver = f", driver {gpu['driver']}" if gpu.get("driver") else ""
     return ", ".join(kinds) + driver
+
+
+def seconds_of_jobs(starts: Sequence[Record], history: Sequence[Measurement]) -> float:
+    """Return how long the jobs of a trial ran: from each start to the last epoch it measured.
+
+    Epochs of an attempt whose start has no time count as long as they took themselves.
+    """
+    began = {int(one.get("attempt") or 0): moment(one.get("time")) for one in starts}
+    total = 0.0
+    for attempt in sorted({m.attempt for m in history}):
+        epochs = [m for m in history if m.attempt == attempt]
+        ended = [end for end in (moment(m.time) for m in epochs) if end is not None]
+        start = began.get(attempt)
+        if start is None or not ended:
+            total += sum(m.seconds or 0.0 for m in epochs)
+        else:
+            total += max(0.0, max(ended) - start)
+    return total
 
 
 def start_of(starts: Sequence[Record], attempt: int) -> Optional[Record]:

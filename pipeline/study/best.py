@@ -102,7 +102,10 @@ def eligible(sweep: Sweep, rows: Sequence[TrialRow]) -> list[TrialRow]:
 
 
 def eligible_groups(sweep: Sweep, rows: Sequence[TrialRow]) -> list[list[TrialRow]]:
-    """Return what `eligible` returns, and the same of trials that are measured otherwise."""
+    """Return what `eligible` returns, and the same of trials that are measured otherwise.
+
+    Of equal readings the variant that the plan names first goes first, then the lower number.
+    """
     complete = [
         row
         for row in rows
@@ -112,7 +115,12 @@ def eligible_groups(sweep: Sweep, rows: Sequence[TrialRow]) -> list[list[TrialRo
         and row.is_regular
     ]
     groups = ranked_groups(sweep, complete)
-    return [sorted(group, key=lambda row: -(row.best_top1 or 0.0)) for group in groups]
+    place = {name: at for at, name in enumerate(sweep.variants)}
+
+    def order(row: TrialRow) -> tuple[float, int, int]:
+        return -(row.best_top1 or 0.0), place.get(row.variant, len(place)), row.number
+
+    return [sorted(group, key=order) for group in groups]
 
 
 def best_row(sweep: Sweep, rows: Sequence[TrialRow]) -> TrialRow | None:

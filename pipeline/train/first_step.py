@@ -8,6 +8,7 @@ of a training, which there is none of here; their other errors are left to the j
 import copy
 import re
 import threading
+import traceback
 from typing import Any, Callable, Dict, List, Optional
 
 from pipeline.train.config_parts import one_line, plain_wrapper
@@ -15,13 +16,14 @@ from pipeline.train.epoch_shape import EpochShape
 from pipeline.train.left_out import kind_of
 from pipeline.train.speed_config import precision_of
 
+#: Of NumPy's error, which has no such type on any device.
+_NOT_IN_BF16 = "unsupported ScalarType BFloat16"
 #: By class, texts of errors that do not depend on the state of a training.
 _CERTAIN = {
     RuntimeError: r"size|shape|running_mean|channel|dimension|expected .* input|"
     r"does not require grad|class values must be|out of bounds|out of range in self",
     IndexError: r"Target .* is out of bounds|out of range in self",
-    TypeError: r"unexpected keyword argument|required positional argument|"
-    r"unsupported ScalarType BFloat16",
+    TypeError: r"unexpected keyword argument|required positional argument|" + _NOT_IN_BF16,
 }
 #: A normalisation in training mode that is given a single value.
 ONE_VALUE = re.compile(r"Expected more than 1 value per channel")
@@ -40,8 +42,7 @@ def step_problems(cfg: Any, model: Any, collate: Any, sample: Any, shape: EpochS
     step = _Step(cfg, model, collate, sample)
     error = step.run(2)
     if error is not None:
-        certain = _is_certain(error)
-        return [f"the first training step does not succeed: {one_line(error)}."] if certain else []
+        return [_sentence(error)] if _is_certain(error) else []
     found = _unused(cfg, step.unused, shape.ranks) if step.done else []
     if shape.smallest_batch == 1 and step.done:
         error = step.run(1)
@@ -52,6 +53,27 @@ def step_problems(cfg: Any, model: Any, collate: Any, sample: Any, shape: EpochS
                 "that leaves no single sample."
             )
     return found
+
+
+def _sentence(error: BaseException) -> str:
+    if _NOT_IN_BF16 not in str(error):
+        return f"the first training step does not succeed: {one_line(error)}."
+    return (
+        f"the first training step in bf16 does not succeed: {_part_of(error)} cannot compute in "
+        f"it ({one_line(error)}). Leave out `amp: bf16` of job.speed, or the AmpOptimWrapper of "
+        "the config if it is its own. PCANHead trains in bf16; on a GPU `amp: fp16` is the other "
+        "choice."
+    )
+
+
+def _part_of(error: BaseException) -> str:
+    """Return the innermost module of the model in whose method an error arose."""
+    import torch
+
+    frames = traceback.walk_tb(error.__traceback__)
+    owners = [frame.f_locals.get("self") for frame, _ in frames]
+    parts = [type(one).__name__ for one in owners if isinstance(one, torch.nn.Module)]
+    return parts[-1] if parts else "the model"
 
 
 def _is_certain(error: BaseException) -> bool:

@@ -18,6 +18,7 @@ from pipeline.train.epoch_shape import EpochShape, shape_problems
 from pipeline.train.first_step import step_problems
 from pipeline.train.label_probe import LabelProbe
 from pipeline.train.outcome import asks_for_gpu
+from pipeline.train.speed_config import precision_of
 
 _SHAPES = re.compile(r"size|shape|running_mean|channel|dimension|expected .* input", re.I)
 #: No further training step is made after this time for all configs together.
@@ -172,10 +173,10 @@ class Rehearsal:
     def _step(self, cfg: Any, model: Any, train: RehearsedLoader) -> Optional[List[str]]:
         """Return what a training step would end with, None if there was no time for it.
 
-        Variants of one model share the answer.
+        Variants of one model and one precision share the answer.
         """
         wrapping = (cfg.get("find_unused_parameters"), cfg.get("model_wrapper_cfg"))
-        key = repr([cfg["model"], cfg["train_dataloader"], *wrapping])
+        key = repr([cfg["model"], cfg["train_dataloader"], precision_of(cfg), *wrapping])
         if key not in self._steps and self._spent < _STEPS_S:
             began = time.monotonic()
             self._steps[key] = step_problems(

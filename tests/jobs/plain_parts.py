@@ -31,15 +31,23 @@ class PlainModel(BaseModel):
         frozen: nothing of it can be trained.
         early_gpu: asks for a GPU while it is built.
         late_gpu: asks for a GPU in its forward pass.
+        in_numpy: computes the accuracy of a training step in NumPy.
     """
 
     def __init__(
-        self, features=8, classes=2, spare=False, frozen=False, early_gpu=False, late_gpu=False
+        self,
+        features=8,
+        classes=2,
+        spare=False,
+        frozen=False,
+        early_gpu=False,
+        late_gpu=False,
+        in_numpy=False,
     ):
         super().__init__()
         self.norm, self.head = nn.BatchNorm1d(features), nn.Linear(features, classes)
         self.spare = nn.Linear(2, 2) if spare else None
-        self.late_gpu = late_gpu
+        self.late_gpu, self.in_numpy = late_gpu, in_numpy
         if frozen:
             self.requires_grad_(False)
         if early_gpu:
@@ -48,6 +56,8 @@ class PlainModel(BaseModel):
     def forward(self, inputs, label, mode="tensor"):
         scores = self.head(self.norm(inputs.cuda() if self.late_gpu else inputs))
         if mode == "loss":
+            if self.in_numpy:
+                scores.detach().numpy().argmax(1)
             return {"loss": nn.functional.cross_entropy(scores, torch.as_tensor(label))}
         return [{"right": int(s.argmax() == t)} for s, t in zip(scores, label)]
 

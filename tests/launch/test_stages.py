@@ -47,6 +47,7 @@ def test_one_launch_runs_all_stages_and_a_changed_first_makes_the_later_old(proj
     project.sweep(VARIANTS, LADDER)
     early = project.launch("--variant", "low")
     assert early.returncode == 5 and "launch tiny --variant baseline" in early.stderr
+    assert "doctor" not in early.stderr  # the machine lacks nothing
 
     first = project.start(*project.launch_words())
     for line in first.stdout:

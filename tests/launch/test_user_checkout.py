@@ -118,7 +118,9 @@ def test_the_demo_runs_through_a_fork_in_an_older_environment(lab) -> None:
     (lab.root / "sweeps" / "demo.yaml").write_text(demo)
 
     assert lab.run("data", "demo", "data/demo").returncode == 0
-    done = lab.run("sweep", "launch", "demo", "--device", "cpu", "--wandb", "disabled")
+    done = lab.run(
+        "sweep", "launch", "demo", "--device", "cpu", "--wandb", "disabled", timeout=5400
+    )
     assert done.returncode == 0, done.stderr
     best = json.loads(lab.run("sweep", "best", "demo", "--json").stdout)
     assert (best["variant"], best["goal_reached"]) == ("lr-0.02", True)

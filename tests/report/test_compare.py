@@ -11,9 +11,13 @@ import pytest
 from pipeline.plan.read import read_sweep
 from pipeline.report.compare.compare_record import collect
 from pipeline.report.compare.page import LIBRARY, SCRIPTS, build_page
+from pipeline.report.paper.sweep_summary import summary_of
 from pipeline.report.words import say
+from pipeline.results import open_sweep
 from pipeline.shared.files import append_line, write_json
 from pipeline.shared.measurement import Measurement
+from pipeline.study.best import best_row
+from written_rows import row
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "pipeline" / "report" / "compare" / "static"
@@ -70,6 +74,55 @@ def test_collects_curves_plan_and_verdicts(sweep_dir):
     assert found["gpu_hours"] == 1.0
     assert data["variants"][0]["gates"][1]["floor"] == 0.8919
     assert data["goal"] == 0.91
+
+
+def test_the_winner_is_that_of_best_also_among_equal_readings(sweep_dir, plan):
+    curve = [(1, 0.9), (2, 0.91)]
+    for variant in ("pose-1.5", "baseline", "lr-0.02"):
+        trial(sweep_dir, variant, 0, curve, "COMPLETE")
+    trial(sweep_dir, "baseline", 1, curve, "COMPLETE")
+    trial(sweep_dir, "baseline", 2, [(1, 0.95)], "PRUNED")
+    data = collect(sweep_dir, plan)
+    rows = [row(t["variant"], t["number"], 0.91) for t in data["trials"] if t["id"][-1] != "2"]
+    assert best_row(plan, rows[::-1]).name == data["best"]["trial"] == "baseline/0"
+    assert summary_of(data).winner.name == "baseline/0"
+    best = {"top1": 0.91, "epoch": 2, "std_error": None, "confirmed": None}
+    assert data["best"] == {"trial": "baseline/0", **best}
+
+
+def test_a_mean_over_new_seeds_decides_who_is_expected_to_read_what(sweep_dir):
+    trial(sweep_dir, "a", 0, [(1, 0.92)], "COMPLETE")
+    trial(sweep_dir, "b", 0, [(1, 0.91)], "COMPLETE")
+    for name, top1 in (("a", 0.88), ("b", 0.9)):
+        trial(sweep_dir, name, 1, [(1, top1)], "COMPLETE", confirms=f"{name}/0")
+    data = collect(sweep_dir)
+    assert data["best"]["trial"] == data["on_new_clips"]["trial"] == "b/0"
+    assert data["best"]["confirmed"] == {"mean": 0.9, "spread": None, "seeds": 1}
+    assert summary_of(data).winner.name == "b/0"
+
+
+def test_curves_are_in_full_in_the_record_and_short_on_the_page(sweep_dir):
+    trial(sweep_dir, "a", 0, [(1, 0.90112345678)], "COMPLETE")
+    data = collect(sweep_dir)
+    assert data["trials"][0]["top1"] == [0.90112345678]
+    assert '"top1":[0.901123]' in build_page(data)
+
+
+def test_hours_are_those_of_the_storage_or_from_start_to_last_epoch(sweep_dir):
+    folder = trial(sweep_dir, "a", 0, [(1, 0.9)], "COMPLETE")
+    assert collect(sweep_dir)["trials"][0]["gpu_hours"] == 0.5
+    assert collect(sweep_dir, hours={"a/0": 0.7})["trials"][0]["gpu_hours"] == 0.7
+    start = {"attempt": 1, "time": "2026-01-01T00:00:00+00:00"}
+    append_line(folder / "starts.jsonl", json.dumps(start))
+    line = Measurement(epoch=1, top1=0.9, seconds=900, time="2026-01-01T00:20:00+00:00").to_line()
+    (folder / "measurements.jsonl").write_text(line)
+    assert collect(sweep_dir)["trials"][0]["gpu_hours"] == round(2 / 3, 4)
+    assert open_sweep(sweep_dir).columns("trials")["gpu_hours"] == [pytest.approx(2 / 3)]
+
+
+def test_without_a_complete_trial_there_is_no_best(sweep_dir):
+    trial(sweep_dir, "a", 0, [(1, 0.92)], "PRUNED")
+    assert collect(sweep_dir)["best"] is None
 
 
 def test_the_ladder_follows_what_the_recipes_ended_with(sweep_dir, plan):

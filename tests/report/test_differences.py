@@ -1,6 +1,7 @@
 """Which differences are real: compared with SciPy and statsmodels, and put into sentences."""
 
 import array
+import dataclasses
 import itertools
 import json
 import math
@@ -13,7 +14,7 @@ from scipy import stats
 from pipeline.plan.verdict import standard_error
 from pipeline.report.compare.compare_record import collect
 from pipeline.report.stats.differences import differences
-from pipeline.report.stats.readings import read_best
+from pipeline.report.stats.readings import Reading, read_best, store_of
 from pipeline.report.stats.significance import McNemar, chances, holm, pair
 from pipeline.shared.files import append_line, write_json
 from pipeline.shared.measurement import Measurement
@@ -118,7 +119,7 @@ def test_a_real_difference_is_told_from_chance(root) -> None:
     assert (real["real"], real["only_a"], real["only_b"]) == (True, 60, 0)
     assert real["sentence"] == (
         "good/0 reads 15.00 ± 1.79 points above poor/0: 60 of 400 clips only the first gets "
-        "right, 0 only the second; the difference is real (McNemar, p = below 0.0001, corrected "
+        "right, 0 only the second; the difference is real (McNemar, p < 0.0001, corrected "
         "for 3 pairs)."
     )
     assert (chance["a"], chance["real"], chance["only_a"]) == ("equal/0", False, 12)
@@ -216,3 +217,25 @@ def test_seeds_read_from_folders_are_those_of_the_storage(tmp_path: Path) -> Non
     groups = [one["values"] for one in found["trials"]]
     assert found["chance_order"] == chances(groups, 1 / CLIPS)["order"]
     assert found["trials"][0]["spread"] == pytest.approx(np.std([0.91, 0.92], ddof=1))
+
+
+def test_every_trial_is_compared_with_the_winner_however_many_there_are() -> None:
+    readings = [
+        Reading(
+            trial=f"a/{at}",
+            top1=1 - at / 100,
+            clips=100,
+            right=(1 << (100 - at)) - 1,
+            ids=None,
+            lacking="",
+            metric=None,
+            store=store_of(None),
+        )
+        for at in range(40)
+    ]
+    found = differences(readings, "a/30")
+    pairs = {frozenset((one["a"], one["b"])) for one in found}
+    assert len(pairs) == len(found) == 24 * 23 // 2 + 15 + 24
+    assert all({f"a/{at}", "a/30"} in pairs for at in range(40) if at != 30)
+    equal = differences([dataclasses.replace(one, top1=0.5) for one in readings[:3]], "a/2")
+    assert [one["a"] for one in equal] == ["a/2", "a/2", "a/0"]

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.plan.sweep import JobSettings
+from pipeline.report.best.export_usage import ExportUsage
+from pipeline.report.best.exported_config import ExportedConfig
 from pipeline.report.best.model_card import finish_card, front_matter, requirements
 
 RECORD: dict[str, Any] = {
@@ -57,12 +60,61 @@ def test_requirements_are_what_pip_installs_and_notes_on_the_rest() -> None:
     assert "torch==2.13.0" in lines and "mmcv-lite==2.1.0" in lines
     assert "# mmaction2 1.2.0 (checkout)" in lines and "# pcan 0.1.0" in lines
     for line in lines:
-        assert line.startswith("#") or re.fullmatch(r"[\w-]+(==|>=)[\w.]+", line)
+        assert line.startswith("#") or re.fullmatch(r"[\w-]+((==|>=)[\w.]+)?", line)
 
 
 def test_requirements_have_what_mmaction2_imports_and_does_not_ask_for() -> None:
     assert "importlib_metadata>=6" in requirements({"mmaction2": "1.2.0"}).splitlines()
     assert "importlib_metadata" not in requirements({"torch": "2.13.0"})
+
+
+def test_a_checkout_gets_what_the_released_package_would_have_asked_for() -> None:
+    released, checkout = (
+        requirements({"mmaction2": version}).splitlines()
+        for version in ("1.2.0", "1.2.0 (checkout)")
+    )
+    assert {"einops", "scipy", "importlib_metadata>=6"} <= set(checkout)
+    assert "einops" not in released
+
+
+USAGES: dict[str, tuple[dict[str, str], str | None, list[str]]] = {
+    "pcan's own": (
+        {"python": "3.11.7", "torch": "2.13.0+cpu"},
+        None,
+        [
+            "    python3.11 -m venv env && ",
+            "    pip install --no-deps PCAN",
+            "The trial ran with torch 2.13.0+cpu.",
+        ],
+    ),
+    "an older": (
+        {"python": "3.8.18", "torch": "1.13.1+cu117"},
+        "../my env/bin/python",
+        [
+            "    python3.8 -m venv env && ",
+            "    pip install --no-deps --ignore-requires-python PCAN",
+            "In the new environment `python` takes the place of `'../my env/bin/python'` below.",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", USAGES)
+def test_the_card_names_the_python_and_the_build_of_torch(name: str, tmp_path: Path) -> None:
+    versions, python, lines = USAGES[name]
+    usage = ExportUsage(
+        job=JobSettings(python=python),
+        config=ExportedConfig(text="", needs_pcan=True, data_root=None, paths={}),
+        root=tmp_path,
+        folder=tmp_path / "exports" / "lab",
+        start=None,
+        start_copy=None,
+        data_root=None,
+        versions=versions,
+    )
+    text = "\n".join(usage.lines())
+    assert all(f"\n{line}" in text for line in lines), text
+    assert "add `--extra-index-url https://download.pytorch.org/whl/cpu`" in text
 
 
 def test_the_library_reads_what_is_written(tmp_path: Path) -> None:

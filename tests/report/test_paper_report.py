@@ -130,7 +130,7 @@ def test_names_are_text_in_latex_markdown_svg_and_csv(
         assert "a_%&#{}$^~" in "".join(tree.getroot().itertext()), name
 
 
-@pytest.mark.parametrize("start", ["=cmd|' /C calc'!A0", "+1", "-2+3", "@SUM(A1)", "\tx"])
+@pytest.mark.parametrize("start", ["=cmd|' /C calc'!A0", "+1", "-2+3", "@SUM(A1)", "\tx", "＝cmd"])
 def test_a_spreadsheet_runs_no_cell(data: dict[str, Any], start: str) -> None:
     hostile = copy.deepcopy(data)
     hostile["trials"][0] |= {"reason": start, "params": {start: start}}

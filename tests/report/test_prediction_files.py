@@ -1,9 +1,11 @@
 """`pcan compare-predictions`: the forms it reads, and what it refuses."""
 
+import array
 import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -11,6 +13,8 @@ from pipeline.cli.main import cli
 from pipeline.errors import InputError
 from pipeline.report.stats.prediction_files import compare_files, read_predictions
 from pipeline.report.stats.significance import McNemar
+from pipeline.shared.clip_scores import ClipScores
+from pipeline.shared.predictions import Predictions
 from recorded_sweep import record_sweep
 
 CLIPS = [(f"clip{n}", n % 4, n % 4 if n % 5 else (n + 1) % 4) for n in range(60)]
@@ -74,6 +78,29 @@ def test_files_that_runs_keep_are_read(tmp_path: Path) -> None:
     assert record["difference"] == pytest.approx(0.07) and record["a"] == "0.bin"
     shown = CliRunner().invoke(cli, ["compare-predictions", *map(str, copied)]).stdout
     assert "93.00 % ± 1.28 on 400 clips" in shown and record["sentence"] in shown
+
+
+def test_kept_scores_are_read_at_the_ratio_of_the_objective(tmp_path: Path) -> None:
+    table = np.eye(3, dtype="<f2")[[0, 1, 1]]
+    branches = {"rgb": table.tobytes(), "pose": (table[::-1] / 2).tobytes()}
+    metric, names = "acc/RGBPose_1:1_top1", ["x", "y", "z"]
+    kept = ClipScores(4, metric, 1.0, "i", 3, [0, 1, 2], names, [""] * 3, branches)
+    (tmp_path / "scores_4.bin").write_bytes(kept.to_bytes())
+    found = read_predictions(tmp_path / "scores_4.bin")
+    assert (found.clips, found.labels, found.predicted) == (
+        names,
+        ["0", "1", "2"],
+        ["0", "1", "1"],
+    )
+
+
+def test_files_that_runs_kept_of_different_clips_are_refused(tmp_path: Path) -> None:
+    column = array.array("H", [0, 1])
+    for ids in ("one", "two"):
+        kept = Predictions(1, "acc/top1", 1.0, ids, column, column)
+        (tmp_path / ids).write_bytes(kept.to_bytes())
+    with pytest.raises(InputError, match="validated on different clips"):
+        compare_files(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.parametrize(

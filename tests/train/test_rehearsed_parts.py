@@ -29,6 +29,7 @@ optim_wrapper = dict(optimizer=dict(type="SGD", lr=0.01))
 """
 #: By name: what is appended to a sound config, and what is said; None: nothing.
 TRAIN, DATA = "train_dataloader", "train_dataloader['dataset']"
+BF16 = "optim_wrapper.update(type='AmpOptimWrapper', dtype='bfloat16')"
 CASES = {
     "sound": ("", None),
     "one scheduler": ("param_scheduler = dict(type='ConstantLR', factor=0.5)", None),
@@ -96,6 +97,13 @@ CASES = {
         f"{DATA}['features'] = 9",
         "the first training step does not succeed: RuntimeError: running_mean should contain 9",
     ),
+    "in NumPy": ("model['in_numpy'] = True", None),
+    "in NumPy, bf16": (
+        f"model['in_numpy'] = True; {BF16}",
+        "the first training step in bf16 does not succeed: PlainModel cannot compute in it "
+        "(TypeError: Got unsupported ScalarType BFloat16). Leave out `amp: bf16` of job.speed",
+    ),
+    "bf16": (BF16, None),
 }
 STATEFUL = {
     "state of a training": ("", None),

@@ -14,11 +14,12 @@ class Bar:
 
     Args:
         text: what is being done, in a few words.
+        shares: pieces are parts of the work, not things: they are shown in percent.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, shares: bool = False) -> None:
         console = Console(stderr=True)
-        self._text, self._console = text, console
+        self._text, self._console, self._shares = text, console, shares
         self._began = self._printed = time.monotonic()
         self._progress = Progress(console=console, transient=True, disable=not console.is_terminal)
         self._task: TaskID = self._progress.add_task(text, total=None)
@@ -42,5 +43,6 @@ class Bar:
         if self._console.is_terminal or now - self._printed < SECONDS_BETWEEN_LINES:
             return
         left = (now - self._began) / max(1, done) * (total - done)
-        self._console.print(f"{self._text}: {done} of {total}, about {left / 60:.0f} min left")
+        far = f"{100 * done // max(1, total)} %" if self._shares else f"{done} of {total}"
+        self._console.print(f"{self._text}: {far}, about {left / 60:.0f} min left")
         self._printed = now

@@ -13,7 +13,7 @@ import click
 
 from pipeline.cli.common.options import Opened, echo_err
 from pipeline.env import STORAGE
-from pipeline.errors import InputError, NotReady
+from pipeline.errors import InputError, NotReady, StageWaits
 
 #: Letters by which two messages about one thing are taken for the same.
 ALIKE = 30
@@ -153,6 +153,8 @@ def _everything_missing(
     """
     try:
         yield
+    except StageWaits:
+        raise
     except NotReady as error:
         if terminal.checked or given.get("on", "local") != "local" or given.get("in_job"):
             raise

@@ -106,7 +106,7 @@ def export(
         if evaluate:
             record["measured_anew"] = _measure(sweep, project, fresh, source, model)
         (fresh / RECORD).write_text(json.dumps(record, indent=1) + "\n")
-        usage = _usage(sweep, project, source, config, out, fresh)
+        usage = _usage(sweep, project, source, config, out, fresh, record["versions"])
         (fresh / README).write_text(readme(sweep, winner, record, usage))
         finish_card(fresh, record)
         fresh.chmod(0o755)
@@ -196,6 +196,7 @@ def _usage(
     config: ExportedConfig,
     folder: Path,
     fresh: Path,
+    versions: Mapping[str, str],
 ) -> ExportUsage:
     """Return how the export in `folder`, whose files are still in `fresh`, is used."""
     used = data_root_of(source.run.config.read_text()) if source.run.config.exists() else None
@@ -207,6 +208,7 @@ def _usage(
         start=_start(sweep, project, source.spec),
         start_copy=START if (fresh / START).exists() else None,
         data_root=placed_root(sweep.data.root, used, config.data_root),
+        versions=versions,
     )
 
 

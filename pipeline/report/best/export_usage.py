@@ -8,7 +8,7 @@ import dataclasses
 import json
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pipeline.plan.sweep import JobSettings
@@ -16,7 +16,11 @@ from pipeline.report.best.exported_config import ROOT_VARIABLE, ExportedConfig
 from pipeline.shared.counted import counted
 
 _RUN = "from mmengine import Config; from mmengine.runner import Runner"
-_PCAN = "$(python -c 'from pipeline.job.torch_tools import JOB_PATH; print(JOB_PATH)')"
+#: Nothing but pcan itself is imported: it may be installed without what it needs.
+_PCAN = "$(python -c 'import pipeline; print(pipeline.__path__[0])')/job_path"
+#: pip takes pcan for an older Python only if asked; what jobs import of it runs there.
+_PCAN_PYTHON = (3, 11)
+_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +44,7 @@ class ExportUsage:
     start: str | None
     start_copy: str | None
     data_root: str | None
+    versions: Mapping[str, str]
 
     def lines(self) -> list[str]:
         """Return the part of the README."""
@@ -48,9 +53,11 @@ class ExportUsage:
             f"It needs the packages in `best.json` under `versions`{self._checkout()}.",
             *self._data(),
             "",
-            "In a new environment, once, from this folder (GPUs: by PyTorch's index for them):",
+            "In a new environment, once, from this folder:",
             "",
             *(f"    {line}" for line in self._install()),
+            "",
+            *self._builds(),
             "",
             "In the project's folder, where relative paths of the config begin:",
             "",
@@ -112,10 +119,29 @@ class ExportUsage:
             yield f"It does not reach {', '.join(outside)}, whose paths lie elsewhere."
 
     def _install(self) -> Iterator[str]:
-        yield "python -m venv env && . env/bin/activate"
+        release = self._release
+        python = f"python{'.'.join(map(str, release))}"
+        yield f"{python} -m venv env && . env/bin/activate"
         yield "pip install -r requirements.txt"
         if self.config.needs_pcan:
-            yield "pip install --no-deps PCAN  # its folder or wheel; it is on no package index"
+            older = "--ignore-requires-python " if () < release < _PCAN_PYTHON else ""
+            file = "PCAN  # its folder or wheel; it is on no package index"
+            yield f"pip install --no-deps {older}{file}"
+
+    @property
+    def _release(self) -> tuple[int, ...]:
+        """Return the Python of the trial, its first two numbers; () where it is not on record."""
+        return tuple(int(n) for n in self.versions.get("python", "").split(".")[:2] if n.isdigit())
+
+    def _builds(self) -> Iterator[str]:
+        """Yield which build of torch pip takes, and what else differs in the new environment."""
+        trained = self.versions.get("torch")
+        if trained is not None:
+            yield f"The trial ran with torch {trained}."
+        yield "On Linux pip takes torch's build for GPUs, with gigabytes of CUDA libraries; where"
+        yield f"there is no GPU, add `--extra-index-url {_CPU_INDEX}`."
+        if self.job.python is not None:
+            yield f"In the new environment `python` takes the place of `{self._python}` below."
 
     def _setup(self) -> Iterator[str]:
         yield f"cd {shlex.quote(os.path.relpath(self.root, self.folder))}"

@@ -18,6 +18,8 @@ Record = Mapping[str, Any]
 REQUIREMENTS, SAFE = "requirements.txt", "weights.safetensors"
 #: Not on a package index, or no package.
 _ELSEWHERE = ("pcan", "python", "cuda", "optuna")
+#: What mmaction2 itself asks for beside the packages on record: a checkout brings none of it.
+_OF_MMACTION = ("einops", "matplotlib", "Pillow", "scipy")
 #: mmaction2 imports `importlib_metadata` and does not ask for it; any version of these does.
 IMPORTED = ">=6"
 
@@ -114,6 +116,10 @@ def requirements(versions: Mapping[str, str]) -> str:
         public = version.partition("+")[0]
         checkout = not re.fullmatch(r"[0-9][\w.]*", public)
         lines.append(f"# {name} {version}" if checkout else f"{name}=={public}")
+    if "mmcv" in versions:  # the package index has only its sources, which compile for long
+        lines.append(f"# built: pip install openmim && mim install mmcv=={versions['mmcv']}")
     if "mmaction2" in versions:
         lines.append(f"importlib_metadata{IMPORTED}")
+        if "checkout" in versions["mmaction2"]:
+            lines += _OF_MMACTION
     return "\n".join([*notes, *lines, ""])

@@ -26,7 +26,7 @@ from pipeline.shared.files import read_json, read_lines, timestamp
 from pipeline.shared.measurement import Measurement, best_of, by_epoch, parse_measurements
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
-from pipeline.shared.start_record import changes, shown_codes, shown_gpu
+from pipeline.shared.start_record import changes, seconds_of_jobs, shown_codes, shown_gpu
 from pipeline.shared.states import Phase, State
 from pipeline.study.db.storage import Storage
 from pipeline.study.trial_rows import TrialRow
@@ -50,6 +50,7 @@ def collect(
     phases: Mapping[str, str] | None = None,
     importances: Sequence[Mapping[str, Any]] | None = None,
     distant: Sequence[Mapping[str, Any]] = (),
+    hours: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Return what the page shows.
 
@@ -60,14 +61,23 @@ def collect(
         phases: by trial name, what only the study storage knows (waiting, paused).
         distant: trials whose run directories other hosts have (`distant_trials`).
         importances: by study, which searched values mattered (`study.importance`).
+        hours: by trial, GPU hours as the study storage counts them; of others they are taken from
+            the run directory, to the last measured epoch.
     """
     specs = _specs(sweep_dir)
     readings = {folder: read_best(folder, spec.name, spec) for folder, spec in specs}
-    trials = [_trial(folder, spec, phases or {}, readings[folder]) for folder, spec in specs]
+    known = hours or {}
+    trials = [
+        _trial(folder, spec, phases or {}, readings[folder], known.get(spec.name))
+        for folder, spec in specs
+    ]
     trials += [dict(trial) for trial in distant]
     first = specs[0][1] if specs else TrialSpec()
-    apart_ones = _apart(specs, _candidates(sweep, specs, trials))
+    names = _candidates(sweep, specs, trials)
+    apart_ones = _apart(specs, names)
     trials = [{**trial, "apart": trial["id"] in apart_ones} for trial in trials]
+    confirmation = confirmation_of_trials(trials, names)
+    best = _best(names, confirmation, trials)
     return {
         "schema": 1,
         "sweep": sweep.name if sweep else first.sweep or sweep_dir.name,
@@ -76,40 +86,77 @@ def collect(
         "goal": sweep.objective.goal if sweep else first.goal,
         "best_known": sweep.objective.best_known if sweep else first.best_known,
         "variants": _variants(sweep, specs, lr_courses or {}),
+        "best": best,
         "trials": trials,
         "ladder": _ladder(sweep, trials),
         "not_comparable": _incomparable(sweep, specs, readings),
-        "differences": differences([one for one in readings.values() if one is not None]),
-        "confirmation": confirmation_of_trials(trials, _candidates(sweep, specs, trials)),
-        "on_new_clips": _on_new_clips(sweep, specs, readings, trials),
+        "differences": differences(
+            [one for one in readings.values() if one is not None],
+            best["trial"] if best else None,
+        ),
+        "confirmation": confirmation,
+        "on_new_clips": _on_new_clips(names, best, specs, readings),
         "importances": list(importances or ()),
     }
 
 
-def _on_new_clips(
-    sweep: Sweep | None,
-    specs: Sequence[FolderSpec],
-    readings: Mapping[Path, Reading | None],
+def _best(
+    names: Sequence[str],
+    confirmation: Mapping[str, Any] | None,
     trials: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any] | None:
-    """Return what the best complete trial is expected to read on new clips, if it had a rival."""
-    names = _candidates(sweep, specs, trials)
+    """Return the winner as `study.best.best_row` chooses it, None where no trial is complete.
+
+    Args:
+        names: the trials that can win, best reading first.
+    """
+    repeated = {one["trial"]: one for one in (confirmation or {}).get("trials", ())}
+    name = next(iter(repeated or names), None)
+    trial = next((one for one in trials if one["id"] == name), None)
+    if trial is None:
+        return None
+    epoch, top1 = _best_epoch(trial)
+    confirmed = repeated.get(str(name))
+    return {
+        "trial": name,
+        "top1": top1,
+        "epoch": epoch,
+        "std_error": trial["std_error"],
+        "confirmed": confirmed
+        and {k: confirmed[k] for k in ("mean", "spread")} | {"seeds": len(confirmed["values"])},
+    }
+
+
+def _best_epoch(trial: Mapping[str, Any]) -> tuple[int, float]:
+    """Return the best trained epoch and its top-1, the first of equals."""
+    pairs = zip(trial["epochs"], trial["top1"], strict=True)
+    known = [(epoch, top1) for epoch, top1 in pairs if epoch > 0 and top1 is not None]
+    return max(known, key=lambda pair: (pair[1], -pair[0]), default=(0, 0.0))
+
+
+def _on_new_clips(
+    names: Sequence[str],
+    best: Mapping[str, Any] | None,
+    specs: Sequence[FolderSpec],
+    readings: Mapping[Path, Reading | None],
+) -> dict[str, Any] | None:
+    """Return what the winner is expected to read on new clips, if it had a rival."""
     by_name = {spec.name: readings[folder] for folder, spec in specs}
     found = [reading for name in names if (reading := by_name.get(name)) is not None]
-    if not found:
+    winner = next((one for one in found if best and one.trial == best["trial"]), None)
+    if winner is None or best is None:
         return None
-    first, *others = sorted(found, key=lambda one: -one.top1)
-    ended = {trial["id"] for trial in trials if trial["state"] == State.COMPLETE}
-    repeated = {spec.confirms for _, spec in specs if spec.confirms and spec.name in ended}
-    return winner_record(first, others, CHOSEN_BY_MEAN if repeated else "")
+    others = [one for one in found if one is not winner]
+    return winner_record(winner, others, CHOSEN_BY_MEAN if best["confirmed"] else "")
 
 
 def _candidates(
     sweep: Sweep | None, specs: Sequence[FolderSpec], trials: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-    """Return the complete trials that can win: neither makers of weights, imports nor repeats.
+    """Return the complete trials that can win, in the order of `study.best.eligible`.
 
-    Of trials that were measured differently, only those like the plan's first variant.
+    Neither makers of weights, imports nor repeats; of trials that were measured differently, only
+    those like the plan's first variant.
     """
     complete = {trial["id"] for trial in trials if trial["state"] == State.COMPLETE}
     makers = sweep.makers if sweep is not None else ()
@@ -123,7 +170,16 @@ def _candidates(
     start = sweep.ladder.start if sweep is not None else None
     able.sort(key=lambda spec: spec.variant != start)
     groups = grouped((spec.name, Yardstick.of(spec.metric, spec.data)) for spec in able)
-    return groups[0][1] if groups else []
+    place = {name: at for at, name in enumerate(sweep.variants if sweep is not None else ())}
+    record = {trial["id"]: trial for trial in trials}
+
+    def order(name: str) -> tuple[float, int, str, int]:
+        trial = record[name]
+        variant = str(trial["variant"])
+        known = place.get(variant, len(place))
+        return -_best_epoch(trial)[1], known, variant, int(trial["number"])
+
+    return sorted(groups[0][1], key=order) if groups else []
 
 
 def _specs(sweep_dir: Path) -> list[FolderSpec]:
@@ -136,7 +192,11 @@ def _specs(sweep_dir: Path) -> list[FolderSpec]:
 
 
 def _trial(
-    folder: Path, spec: TrialSpec, phases: Mapping[str, str], reading: Reading | None
+    folder: Path,
+    spec: TrialSpec,
+    phases: Mapping[str, str],
+    reading: Reading | None,
+    hours: float | None,
 ) -> dict[str, Any]:
     run = RunDir(folder)
     measured = parse_measurements(read_lines(run.measurements))
@@ -159,7 +219,7 @@ def _trial(
         "reason": outcome.get("reason"),
         "planned": spec.epochs,
         "attempts": max((m.attempt for m in measured), default=spec.attempt or 1),
-        "gpu_hours": _gpu_hours(measured, spec),
+        "gpu_hours": hours or _gpu_hours(run, measured, spec),
         "gpu": gpu_use(run),
         "params": spec.values,
         "config": {**spec.overrides, **_circumstances(spec)},
@@ -216,10 +276,10 @@ def _circumstances(spec: TrialSpec) -> dict[str, Any]:
     return {key: value for key, value in facts.items() if value is not None}
 
 
-def _gpu_hours(measured: Sequence[Measurement], spec: TrialSpec) -> float | None:
-    """Return the GPU hours of the measured epochs, None if none was timed."""
-    seconds = sum(m.seconds or 0.0 for m in measured)
-    return round(to_gpu_hours(seconds, (spec.nproc or 1)), 3) if seconds else None
+def _gpu_hours(run: RunDir, measured: Sequence[Measurement], spec: TrialSpec) -> float | None:
+    """Return the GPU hours of a trial by its run directory, None if none was timed."""
+    seconds = seconds_of_jobs(run.read_starts(), measured)
+    return round(to_gpu_hours(seconds, (spec.nproc or 1)), 4) if seconds else None
 
 
 def _verdicts(run: RunDir) -> list[dict[str, Any]]:
@@ -236,19 +296,16 @@ def _curves(measured: Sequence[Measurement]) -> dict[str, list[Any]]:
     """Return columns, not rows: half the size, and what a chart takes."""
     return {
         "epochs": [m.epoch for m in measured],
-        "top1": [_short(m.top1) for m in measured],
-        "rgb": [_short(m.rgb_top1) for m in measured],
-        "pose": [_short(m.pose_top1) for m in measured],
-        "lr": [_short(m.lr) for m in measured],
-        "loss": [_short(m.loss) for m in measured],
+        "top1": [_finite(m.top1) for m in measured],
+        "rgb": [_finite(m.rgb_top1) for m in measured],
+        "pose": [_finite(m.pose_top1) for m in measured],
+        "lr": [_finite(m.lr) for m in measured],
+        "loss": [_finite(m.loss) for m in measured],
     }
 
 
-def _short(value: float | None) -> float | None:
-    """Return a number with the digits a chart can show; None where it has no value."""
-    if value is None or not math.isfinite(value):
-        return None
-    return float(f"{value:.6g}")
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _incomparable(
@@ -281,7 +338,7 @@ def _variants(
         variants[name].setdefault("lr", spec.others.get("lr_course"))
     for name, course in lr_courses.items():
         if name in variants:
-            variants[name]["lr"] = [_short(value) for value in course]
+            variants[name]["lr"] = [_finite(value) for value in course]
     return list(variants.values())
 
 
@@ -373,7 +430,7 @@ def _distant_trial(
         "reason": f"run directory on {host}{reason}",
         "planned": row.facts.get("epochs"),
         "attempts": row.attempt,
-        "gpu_hours": round(row_gpu_hours(row), 3),
+        "gpu_hours": round(row_gpu_hours(row), 4),
         "gpu": None,
         "params": dict(row.params),
         "config": {},

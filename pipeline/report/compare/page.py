@@ -22,6 +22,7 @@ from pipeline.shared.files import write_text
 
 #: The library lies packed in the page and is unpacked there; `app.js` uses the other parts.
 LIBRARY = "echarts.custom.min.js"
+CURVES = ("top1", "rgb", "pose", "lr", "loss")
 SCRIPTS = ("util.js", "unpack.js", "labels.js", "charts.js", "tables.js", "app.js")
 #: What a browser accepts from the page itself. Scripts are named by their digest.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
@@ -51,7 +52,7 @@ def build_page(
         "library": _packed(LIBRARY),
         "words": as_script(words(lang)),
         "lang": LANGUAGES[lang],
-        "data": as_script(data),
+        "data": as_script({**data, "trials": [_drawn(trial) for trial in data["trials"]]}),
         "scripts": "\n".join(f"<script>{text}</script>" for text in scripts),
     }
     page = re.sub(r"{{(\w+)}}", lambda mark: parts[mark[1]], _asset("page.html"))
@@ -75,6 +76,16 @@ def as_script(data: Mapping[str, Any]) -> str:
     """Return JSON that can stand inside a script element whatever its strings hold."""
     text = json.dumps(_finite(data), separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _drawn(trial: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a trial whose curves have the digits that a chart can show: half the size."""
+    short = {key: [_rounded(value) for value in trial[key]] for key in CURVES}
+    return {**trial, **short}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")
 
 
 def _finite(value: Any) -> Any:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from pipeline.plan.verdict import percent, standard_error
-from pipeline.report.paper.paper_tables import GPU_FIGURES, markdown, shown_p
+from pipeline.report.paper.paper_tables import GPU_FIGURES, markdown
 from pipeline.report.paper.story import story
 from pipeline.report.paper.sweep_summary import SweepSummary
 from pipeline.report.stats.repetitions import confirmation_text
@@ -107,10 +107,7 @@ def _pairs(summary: SweepSummary, lang: str) -> list[str]:
     if not pairs:
         return [*lines, say("There is nothing to compare.", lang)]
     for pair in pairs:
-        known = pair["p_adjusted"] is not None
-        p = [f"Corrected p {shown_p(pair['p_adjusted'])}."] if known else []
-        said = (" " if lang == "en" else "").join(say(one, lang) for one in (pair["sentence"], *p))
-        lines.append(f"- {markdown(said)}")
+        lines.append(f"- {markdown(say(pair['sentence'], lang))}")
     return lines
 
 

@@ -136,7 +136,10 @@ def _patience(summary: SweepSummary, sweep: Sweep | None) -> list[str]:
             rule = variant.patience
             text = f"{counted(rule.epochs, 'epoch')} without {percent(rule.min_delta)} more"
             found.setdefault(text, []).append(row.variant)
-    return [f"{markdown(', '.join(names))} ended after {text}." for text, names in found.items()]
+    return [
+        f"Trials of {markdown(', '.join(names))} were to end early after {text}."
+        for text, names in found.items()
+    ]
 
 
 def _rules(summary: SweepSummary) -> list[str]:

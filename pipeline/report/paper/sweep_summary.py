@@ -95,13 +95,15 @@ def summary_of(data: Record, makers: Sequence[str] = ()) -> SweepSummary:
     seeds = {one["trial"]: one for one in (data["confirmation"] or {}).get("trials", ())}
     regular = [t for t in data["trials"] if t["variant"] not in makers and not t["confirms"]]
     single = len({trial["variant"] for trial in regular}) == 1
-    regular.sort(key=lambda t: (not t.get("apart"), _rank(t, seeds)), reverse=True)
+    best = (data["best"] or {}).get("trial")
+    regular.sort(
+        key=lambda t: (t["id"] == best, not t.get("apart"), _rank(t, seeds)), reverse=True
+    )
     chosen: dict[str, Record] = {}
     for trial in regular:
         chosen.setdefault(trial["id"] if single else trial["variant"], trial)
     ranked = list(chosen.values())[: MOST_TRIALS if single else None]
-    first = ranked[0] if ranked and ranked[0]["state"] == State.COMPLETE else None
-    first = None if first is not None and first["imported"] else first
+    first = ranked[0] if ranked and ranked[0]["id"] == best else None
     pairs = {frozenset((d["a"], d["b"])): d for d in data["differences"]}
     rows = [_row(trial, seeds, pairs, first, single) for trial in ranked]
     return SweepSummary(data=data, rows=rows, winner=rows[0] if first is not None else None)

@@ -13,15 +13,23 @@ from pipeline.plan.verdict import percent
 from pipeline.report.stats.readings import Reading, same_store, shown_store
 from pipeline.report.stats.significance import LEVEL, McNemar, holm, pair
 
-#: The best trials up to this number are compared each with each, the others with the best one.
+#: The best trials up to this number are compared each with each, the others with the winner.
 MAX_PAIRED_TRIALS = 24
 
 
-def differences(readings: Sequence[Reading]) -> list[dict[str, Any]]:
-    """Return the comparison of each pair, the better reading first, as `compare --json` has it."""
-    ranked = sorted(readings, key=lambda one: -one.top1)
-    pairs = list(itertools.combinations(ranked[:MAX_PAIRED_TRIALS], 2))
-    pairs += [(ranked[0], other) for other in ranked[MAX_PAIRED_TRIALS:]]
+def differences(readings: Sequence[Reading], best: str | None = None) -> list[dict[str, Any]]:
+    """Return the comparison of each pair, the better reading first, as `compare --json` has it.
+
+    Args:
+        best: the trial that all others are compared with, by default the highest reading. It goes
+            first among equals.
+    """
+    ranked = sorted(readings, key=lambda one: (-one.top1, one.trial != best))
+    first = next((at for at, one in enumerate(ranked) if one.trial == best), 0)
+    close = range(min(MAX_PAIRED_TRIALS, len(ranked)))
+    places = set(itertools.combinations(close, 2))
+    places |= {(min(first, at), max(first, at)) for at in range(len(ranked)) if at != first}
+    pairs = [(ranked[a], ranked[b]) for a, b in sorted(places)]
     tested = [(a, b, _tested(a, b)) for a, b in pairs]
     p_values = [test.p for _, _, test in tested if isinstance(test, McNemar)]
     corrected = iter(holm(p_values))
@@ -120,8 +128,13 @@ def _sentence(a: Reading, b: Reading, test: McNemar, p: float, pairs: int, real:
     return (
         f"{a.trial} reads {100 * test.difference:.2f} ± {100 * test.std_error:.2f} points above "
         f"{b.trial}: {test.only_first} of {test.clips} clips only the first gets right, "
-        f"{test.only_second} only the second; {conclusion} (McNemar, p = {shown_p(p)}{corrected})."
+        f"{test.only_second} only the second; {conclusion} (McNemar, {p_is(p)}{corrected})."
     )
+
+
+def p_is(p: float) -> str:
+    """Return a p-value as a sentence has it: "p = 0.031", "p < 0.0001"."""
+    return "p < 0.0001" if p < 1e-4 else f"p = {shown_p(p)}"
 
 
 def shown_p(p: float) -> str:

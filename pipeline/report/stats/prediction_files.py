@@ -8,6 +8,7 @@ which the labels prove.
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,12 @@ from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.report.stats.differences import between
+from pipeline.report.stats.kept_scores import unpack
 from pipeline.report.stats.readings import Reading, store_of
+from pipeline.shared.clip_scores import ClipScores
 from pipeline.shared.counted import counted
 from pipeline.shared.files import parsed
+from pipeline.shared.fusion import fuse, guesses
 from pipeline.shared.predictions import Predictions
 
 #: What the predicted class may be called in a file.
@@ -34,12 +38,14 @@ class PredictionFile:
 
     Args:
         clips: names; None where the file has none.
+        ids: digest of the clips in a file that a run kept.
     """
 
     path: Path
     clips: Sequence[str] | None
     labels: Sequence[str]
     predicted: Sequence[str]
+    ids: str | None = None
 
 
 def compare_files(first: Path, second: Path) -> dict[str, Any]:
@@ -93,6 +99,8 @@ def read_predictions(path: Path) -> PredictionFile:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
     if content.startswith(Predictions.MAGIC):
         return _kept(path, content)
+    if content.startswith(ClipScores.MAGIC):
+        return _scores(path, content)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -111,7 +119,20 @@ def _kept(path: Path, content: bytes) -> PredictionFile:
     labels, predicted = list(map(str, kept.labels)), list(map(str, kept.predicted))
     if not labels:
         raise InputError(f"{path} holds no predictions.")
-    return PredictionFile(path=path, clips=None, labels=labels, predicted=predicted)
+    return PredictionFile(path=path, clips=None, labels=labels, predicted=predicted, ids=kept.ids)
+
+
+def _scores(path: Path, content: bytes) -> PredictionFile:
+    """Return the classes that kept scores give at the objective's own ratio."""
+    try:
+        kept = unpack(content)
+    except ValueError as error:
+        raise InputError(f"{path} cannot be used: {error}.") from None
+    taken = guesses(fuse(kept.branches, kept.own_share))
+    labels, predicted = ([str(one) for one in column.tolist()] for column in (kept.labels, taken))
+    unique = all(kept.names) and len(set(kept.names)) == len(kept.names)
+    clips = kept.names if unique else None
+    return PredictionFile(path=path, clips=clips, labels=labels, predicted=predicted, ids=kept.ids)
 
 
 def _rows(path: Path, text: str) -> list[Mapping[str, Any]]:
@@ -145,7 +166,7 @@ def _columns(path: Path, rows: Sequence[Mapping[str, Any]]) -> PredictionFile:
         predicted.append(_class(path, number, given))
     names = [str(row.get(clip)).strip() for row in rows] if clip is not None else None
     if names is not None and len(set(names)) < len(names):
-        twice = next(name for at, name in enumerate(names) if name in names[:at])
+        twice = next(name for name, times in Counter(names).items() if times > 1)
         raise InputError(f'{path} names the clip "{twice}" twice.')
     return PredictionFile(path=path, clips=names, labels=labels, predicted=predicted)
 
@@ -191,6 +212,11 @@ def _in_order_of(a: PredictionFile, b: PredictionFile) -> PredictionFile:
         raise InputError(
             f"{a.path} has {counted(len(a.labels), 'clip')} and {b.path} has {len(b.labels)}. "
             "A paired test needs the same clips in both."
+        )
+    if None not in (a.ids, b.ids) and a.ids != b.ids:
+        raise InputError(
+            f"{a.path} and {b.path} were validated on different clips. A paired test needs the "
+            "same clips in both."
         )
     if a.clips is not None and b.clips is not None:
         place = {name: at for at, name in enumerate(b.clips)}

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +52,12 @@ class _FolderRun:
 
 
 def confirmation_of_trials(
-    trials: Sequence[Mapping[str, Any]], candidates: Collection[str]
+    trials: Sequence[Mapping[str, Any]], candidates: Sequence[str]
 ) -> dict[str, Any] | None:
     """Return `confirmation_record` of the trials that `compare --json` shows.
 
     Args:
-        candidates: the trials that could have been confirmed.
+        candidates: the trials that could have been confirmed, best reading first.
     """
     runs: dict[str, list[_FolderRun]] = {}
     for trial in trials:
@@ -65,7 +65,8 @@ def confirmation_of_trials(
             runs.setdefault(trial["confirms"], []).append(_folder_run(trial))
     every = {n: Confirmation(trial=n, runs=tuple(found)) for n, found in runs.items()}
     done = {n: one for n, one in every.items() if one.values and not one.pending}
-    first = {t["id"]: (_best(t), t["clips"]) for t in trials if t["id"] in done}
+    record = {t["id"]: t for t in trials}
+    first = {n: (_best(record[n]), record[n]["clips"]) for n in candidates if n in done}
     return _record(first, done) if done else None
 
 

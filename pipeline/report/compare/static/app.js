@@ -41,12 +41,12 @@ function sortBy(id) {
 }
 
 function standing() {
-  const { data } = state, [top] = best(1);
+  const { data } = state, won = data.best && data.trials.find((t) => t.id === data.best.trial), top = won || best(1)[0];
   const counts = {};
   for (const t of data.trials) counts[say(stateOf(t))] = (counts[say(stateOf(t))] || 0) + 1;
   const trials = counted(data.trials.length, "trial");
   const parts = Object.entries(counts).map(([name, n]) => `${n} ${name}`);
-  const so = top ? ` Best so far: ${top.id} with ${percent(bestTop1(top))} at epoch ${at(top, "epochs")}` : " Nothing is measured yet";
+  const so = top ? ` ${won ? "Best so far" : "No trial is complete; highest so far"}: ${top.id} with ${percent(bestTop1(top))} at epoch ${at(top, "epochs")}` : " Nothing is measured yet";
   const missing = top && data.goal ? data.goal - bestTop1(top) : null;
   const goal = data.goal ? (missing === null ? `; the goal is ${percent(data.goal)}.` : missing <= 0 ? `; the goal of ${percent(data.goal)} is reached.` : `; ${(100 * missing).toFixed(2)} points below the goal of ${percent(data.goal)}.`) : ".";
   const apart = data.not_comparable ? ` ${data.not_comparable}` : "";
