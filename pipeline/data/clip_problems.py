@@ -92,16 +92,17 @@ def joint_problems(clips: Clips) -> Rows:
 
 def frame_problem(clip: dict[str, Any]) -> str | None:
     """Return how a clip's picture size or number of frames is absent or unusable, or None."""
-    name, size, frames = clip_name(clip), clip.get("img_shape", ()), clip.get("total_frames")
-    if not (np.shape(size) == (2,) and all(map(_above_0, np.ravel(size)))):
-        return f"{name}: img_shape is {clip.get('img_shape')!r}, wanted is (height, width)"
+    name, frames = clip_name(clip), clip.get("total_frames")
+    size: Any = clip.get("img_shape")
+    if np.shape(size) != (2,) or not all(_above_0(n) for n in size):
+        return f"{name}: img_shape is {size!r}, wanted is (height, width)"
     if not _above_0(frames):
         return f"{name}: total_frames is {frames!r}, wanted is a whole number from 1"
     return None
 
 
 def _above_0(value: Any) -> bool:
-    number = isinstance(value, int | float | np.integer | np.floating)
+    number = isinstance(value, int | float | np.number)
     return number and bool(value >= 1) and float(value).is_integer()
 
 
