@@ -92,8 +92,9 @@ def joint_problems(clips: Clips) -> Rows:
 
 def frame_problem(clip: dict[str, Any]) -> str | None:
     """Return how a clip's picture size or number of frames is absent or unusable, or None."""
-    name, size, frames = clip_name(clip), clip.get("img_shape"), clip.get("total_frames")
-    if np.shape(size) != (2,) or not all(_above_0(n) for n in size):  # type: ignore[union-attr]
+    name, frames = clip_name(clip), clip.get("total_frames")
+    size: Any = clip.get("img_shape")
+    if np.shape(size) != (2,) or not all(_above_0(n) for n in size):
         return f"{name}: img_shape is {size!r}, wanted is (height, width)"
     if not _above_0(frames):
         return f"{name}: total_frames is {frames!r}, wanted is a whole number from 1"
@@ -101,7 +102,8 @@ def frame_problem(clip: dict[str, Any]) -> str | None:
 
 
 def _above_0(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and value >= 1 and value == int(value)
+    number = isinstance(value, int | float | np.number)
+    return number and bool(value >= 1) and float(value).is_integer()
 
 
 def _has_nan_score(clip: dict[str, Any]) -> bool:

@@ -80,6 +80,7 @@ def test_what_doctor_says_of_clips_data_check_says_too(tmp_path: Path) -> None:
         ("img_shape", "10x20", "a: img_shape is '10x20'"),
         ("total_frames", None, "a: total_frames is None, wanted is a whole number from 1"),
         ("total_frames", 0, "a: total_frames is 0"),
+        ("total_frames", float("inf"), "a: total_frames is inf"),
         ("total_frames", 3, "a: joints of 2 frames, total_frames is 3"),
         ("keypoint", np.full((1, 2, 3, 2), "1"), "a: keypoint is an array of <U1, wanted are num"),
         ("keypoint_score", np.full((1, 2, 3), np.nan), "scores that are NaN: a."),
