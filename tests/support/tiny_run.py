@@ -135,12 +135,12 @@ def ask(tool, question, cwd=ROOT, path=(), **environment):
     return result.returncode, json.loads(result.stdout)
 
 
-def run_alone(rundir):
+def run_alone(rundir, timeout=120):
     """Run the job as a single process without torchrun (half the time); return its exit code."""
     command = [sys.executable, "-m", "pipeline.train", str(rundir.root)]
     with open(rundir.job_log, "ab") as log:
         return subprocess.call(
-            command, env=environment_of(rundir), stdout=log, stderr=log, timeout=120
+            command, env=environment_of(rundir), stdout=log, stderr=log, timeout=timeout
         )
 
 

@@ -197,3 +197,15 @@ def test_export_holds_the_weights_alone(tmp_path):
     )
     assert code == 2 and "is not a trial checkpoint" in answer["error"]
     assert not (tmp_path / "x").exists()
+
+
+def test_opencv_is_recorded_as_the_release_that_an_import_finds(folder):
+    """Of two distributions the later one replaced the module; pip still lists the first."""
+    (folder / "cv2").mkdir()
+    (folder / "cv2" / "__init__.py").touch()
+    (folder / "cv2" / "version.py").write_text('opencv_version = "5.1.0.95"\ncontrib = True\n')
+    listed = folder / "opencv_python-4.14.0.94.dist-info"
+    listed.mkdir()
+    (listed / "METADATA").write_text("Metadata-Version: 2.1\nName: opencv-python\nVersion: 4.14\n")
+    code, answer = tiny_run.ask("versions", {}, path=[folder])
+    assert (code, answer["versions"]["opencv-python"]) == (0, "5.1.0.95")
