@@ -19,9 +19,9 @@ demo: setup
 	$(BIN)/pcan sweep compare demo
 	$(BIN)/pcan sweep best demo
 
-# Two files at a time, in the order of tests/conftest.py: those that take minutes first, so that
-# neither worker is left with one at the end.
-FILES := -n 2 --dist loadfile --no-loadscope-reorder
+# Three files at a time for two cores, which tests that wait for a job leave idle; in the order of
+# tests/conftest.py: those that take minutes first, so that no worker is left with one at the end.
+FILES := -n 3 --dist loadfile --no-loadscope-reorder
 
 test: setup
 	$(BIN)/python -m pytest -m "not slow" $(FILES)

@@ -1,5 +1,6 @@
 """Fixtures of all tests: the repository, the shipped plan, a small project, real servers."""
 
+import gc
 import os
 import shutil
 import sys
@@ -19,6 +20,8 @@ from pipeline.plan.sweep import Sweep
 from tiny_project import Project, watched
 
 ROOT = Path(__file__).resolve().parents[1]
+# As `pcan` itself does: most objects of a run of the tests are modules, which all stay.
+gc.set_threshold(100_000)
 #: Rooms with files that take minutes.
 LONG = ("launch", "cluster", "surface", "manage", "preflight", "refine", "report", "train")
 

@@ -36,7 +36,7 @@ MACHINE_ERRNOS = frozenset(
 _SWEEP = {
     "backup": ("pipeline.cli.sweep_files:backup", "Copy the study storage."),
     "best": ("pipeline.cli.sweep_best:best", "Export the winner."),
-    "brief": ("pipeline.cli.sweep_brief:command", "Say how a sweep stands and what is next."),
+    "brief": ("pipeline.cli.sweep_report:brief", "Say how a sweep stands and what is next."),
     "classes": ("pipeline.cli.sweep_classes:command", "Show a trial class by class."),
     "clean": ("pipeline.cli.sweep_files:clean", "Delete checkpoints of losers."),
     "compare": ("pipeline.cli.sweep_compare:command", "Compare the trials in one HTML file."),

@@ -41,6 +41,15 @@ class Annotation:
         return [clip for clip in self.clips if clip_name(clip) in names]
 
 
+def why_empty(annotation: Annotation, split: str | None) -> str:
+    """Return why a split has no clips: none is listed, or the listed names are none of a clip."""
+    listed = annotation.splits.get(split or "", [])
+    if not listed or not annotation.clips:
+        return "no clip is listed in it"
+    called = clip_name(annotation.clips[0])
+    return f'it lists names such as "{listed[0]}", and clips are called such as "{called}"'
+
+
 def clip_name(clip: dict[str, Any]) -> str:
     """Return what a clip is called in the splits, as PoseDataset finds it."""
     return str(clip["filename"] if "filename" in clip else clip["frame_dir"])
@@ -96,6 +105,12 @@ def load_annotation(path: Path) -> Annotation:
     for number, clip in enumerate(content):
         if "frame_dir" not in clip and "filename" not in clip:
             raise InputError(f'{path}: clip {number} has neither "frame_dir" nor "filename".')
+    for split, names in splits.items():
+        if not isinstance(names, list | tuple | set | np.ndarray):
+            kind = type(names).__name__
+            raise InputError(
+                f'{path}: its split "{split}" is of the type {kind}, wanted is a list of names.'
+            )
     return Annotation(path, content, {str(k): [str(n) for n in v] for k, v in splits.items()})
 
 
@@ -117,6 +132,8 @@ def joint_form_problem(clip: dict[str, Any]) -> str | None:
         if not isinstance(value, np.ndarray):
             kind = type(value).__name__
             return f"{clip_name(clip)}: {name} is a {kind}, wanted is an array of {wanted}"
+        if value.dtype.kind not in "fiu":
+            return f"{clip_name(clip)}: {name} is an array of {value.dtype}, wanted are numbers"
         shape = value.shape
         if len(shape) != wanted.count(",") + 1 or (name == "keypoint" and shape[-1] != 2):
             return f"{clip_name(clip)}: {name} is an array of {shape}, wanted is {wanted}"

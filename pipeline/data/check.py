@@ -10,13 +10,20 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.annotation import Annotation, clip_name, joint_form_problem, load_annotation
+from pipeline.data.annotation import (
+    Annotation,
+    clip_name,
+    joint_form_problem,
+    load_annotation,
+    why_empty,
+)
 from pipeline.data.clip_problems import (
     ERROR,
     NOTE,
     WARNING,
     Clips,
     Rows,
+    frame_problem,
     is_empty,
     joint_problems,
     label_problems,
@@ -87,7 +94,7 @@ def check_split(source: Source, annotation: Annotation, clips: Clips) -> Rows:
             f"{counted(len(twice), 'clip is', 'clips are')} annotated twice, first: {twice[0]}",
         )
     if not clips:
-        yield ERROR, "the split is empty"
+        yield ERROR, f"the split has no clips: {why_empty(annotation, source.split)}"
 
 
 def check_labels(clips: Clips, classes: int | None) -> Rows:
@@ -114,14 +121,15 @@ def check_joints(_source: Source, _annotation: Annotation, clips: Clips) -> Rows
     yield from joint_problems(clips)
     forms: collections.Counter[tuple[int, ...]] = collections.Counter()
     broken, missing, outside, count = [], 0, 0, 0
-    for clip in (one for one in clips if not is_empty(one)):
+    for clip in (one for one in clips if not is_empty(one) and frame_problem(one) is None):
         form_problem = joint_form_problem(clip)
         if form_problem is not None:
             broken.append(form_problem)
             continue
         joints = np.asarray(clip["keypoint"])
         if joints.ndim != 4 or joints.shape[1] != clip.get("total_frames"):
-            broken.append(f"{clip_name(clip)}: {joints.shape}, {clip.get('total_frames')} frames")
+            have, wanted = joints.shape[1], clip["total_frames"]
+            broken.append(f"{clip_name(clip)}: joints of {have} frames, total_frames is {wanted}")
             continue
         score = clip.get("keypoint_score")
         if score is not None and np.shape(score) != joints.shape[:3]:
@@ -167,7 +175,8 @@ def check_videos(source: Source, _annotation: Annotation, clips: Clips) -> Rows:
 
 def check_decoding(source: Source, clips: Clips, count: int, workers: int) -> Rows:
     """Decode some videos: damage, frame counts, sizes."""
-    some = [(video_path(source.videos, clip_name(c)), int(c["total_frames"])) for c in clips]
+    known = [c for c in clips if frame_problem(c) is None]
+    some = [(video_path(source.videos, clip_name(c)), int(c["total_frames"])) for c in known]
     some = spread([one for one in some if one[0].is_file()], count)
     if not some:
         return

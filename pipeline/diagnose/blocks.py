@@ -8,6 +8,7 @@ of megabytes readable in seconds: a Python loop over its lines would spend its t
 import codecs
 import dataclasses
 import gzip
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +19,9 @@ from pipeline.errors import InputError
 BLOCK = 1 << 20
 #: A longer line is not a log line (a binary file, a dumped array); it is skipped.
 LONGEST_LINE = 4 << 20
+
+#: Bytes that show whether a file is text.
+_SHOWN = 4096
 
 _WIDE = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
@@ -47,7 +51,14 @@ def blocks(path: Path) -> Iterator[Block]:
     try:
         with _open(path) as stream:
             yield from _split(_chunks(stream, path))
-    except (OSError, EOFError) as error:
+    except EOFError as error:
+        name = shlex.quote(str(path))
+        whole = shlex.quote(str(path.with_suffix("")))
+        raise InputError(
+            f"{path} is cut short: the compressed file has no end. Copy it again, or read what is "
+            f"left of it: zcat {name} > {whole}; pcan diagnose {whole}"
+        ) from error
+    except OSError as error:
         raise InputError(f"{path} cannot be read: {_why(error)}.") from error
 
 
@@ -75,16 +86,27 @@ def _chunks(stream: BinaryIO | gzip.GzipFile, path: Path) -> Iterator[bytes]:
     first = stream.read(BLOCK)
     encoding = _WIDE.get(first[:2])
     if encoding is None:
-        if b"\0" in first[:4096]:
+        if _is_binary(first[:_SHOWN]):
             raise InputError(f"{path} is a binary file, not a training log.")
-        yield first.removeprefix(codecs.BOM_UTF8)
+        yield first.removeprefix(codecs.BOM_UTF8).replace(b"\0", b"")
         while chunk := stream.read(BLOCK):
-            yield chunk
+            yield chunk.replace(b"\0", b"")
         return
     decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
     yield decoder.decode(first[2:]).encode("utf-8", "replace")
     while chunk := stream.read(BLOCK):
         yield decoder.decode(chunk).encode("utf-8", "replace")
+
+
+def _is_binary(start: bytes) -> bool:
+    """Whether bytes are not text.
+
+    A log has zeros where its file was emptied below a writing process or its machine crashed;
+    they are left out. A binary file has other control characters among its zeros.
+    """
+    rest = start.replace(b"\0", b"")
+    strange = sum(byte < 32 and byte not in b"\t\n\r\f\b\x1b" for byte in rest)
+    return len(rest) < len(start) and 100 * strange > len(rest)
 
 
 def _split(chunks: Iterator[bytes]) -> Iterator[Block]:

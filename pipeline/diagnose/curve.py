@@ -167,6 +167,7 @@ class LogRun:
         self.notes: list[str] = []
         self._epochs: dict[int, _Epoch] = {}
         self._last_trained: int | None = None
+        self._last_validated = 0
         #: The number that the last training iteration has over all epochs, if it is logged.
         self.last_step: int | None = None
 
@@ -190,6 +191,8 @@ class LogRun:
         Args:
             top1: its training accuracy, in the log's unit.
         """
+        if epoch < self._last_validated and epoch in self._epochs:
+            self._go_back(epoch, line)
         record = self._record(epoch)
         self._last_trained = max(epoch, self._last_trained or 0)
         if not record.metrics:
@@ -233,6 +236,35 @@ class LogRun:
             record.metrics.clear()
         record.metrics.update(metrics)
         record.line = line
+        self._last_validated = max(epoch, self._last_validated)
+
+    def _go_back(self, epoch: int, line: int) -> None:
+        """Leave out the epochs from `epoch` on: training begins there again in the same file."""
+        left_out = [other for other in self._epochs if other >= epoch]
+        self.note(
+            f"training goes back from epoch {max(left_out)} to epoch {epoch} (line {line}); what "
+            f"was logged of epochs {epoch}-{max(left_out)} before that line is left out"
+        )
+        for other in left_out:
+            del self._epochs[other]
+        self._last_trained = max(self._epochs, default=None)
+        self._last_validated = max((e for e, r in self._epochs.items() if r.metrics), default=0)
+        if self.nan_loss and self.nan_loss[0] >= epoch:
+            self.nan_loss = None
+        self.facts.stop_message = None
+
+    @property
+    def began_at_zero(self) -> bool:
+        """Whether epoch 0 was trained; else it is the check of the starting weights."""
+        first = self._epochs.get(0)
+        return first is not None and (first.losses > 0 or first.nan_loss)
+
+    def count_from_one(self) -> None:
+        """Renumber epochs that the log counts from 0."""
+        self._epochs = {epoch + 1: record for epoch, record in self._epochs.items()}
+        if self.nan_loss:
+            self.nan_loss = (self.nan_loss[0] + 1, self.nan_loss[1])
+        self.note("the file counts its epochs from 0; they are shown from 1")
 
     @property
     def last_trained(self) -> int | None:

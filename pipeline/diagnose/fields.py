@@ -23,7 +23,7 @@ _INTRUDER = re.compile(rb"\d{4}[-/]\d\d[-/]\d\d \d\d:\d\d|Epoch[ (]|\x1b")
 _FREE = 99
 #: Fields about the machine, not about the model.
 NOT_METRICS = frozenset(
-    {"eta", "time", "data_time", "memory", "lr", "base_lr", "momentum", "iter"}
+    {"eta", "time", "data_time", "memory", "lr", "base_lr", "momentum", "iter", "step"}
 )
 
 

@@ -101,11 +101,17 @@ def _take_mmcv(run: LogRun, record: Record, line: int) -> None:
         _take_header(run, record)
     if epoch is None or run.facts.by_iteration:
         return
-    if mode == "train":
+    # MMCV calls a validation "train" where its hook logs one beside training's own interval.
+    if mode == "train" and not (_is_validation(record) and _metrics(record)):
         _add_training(run, epoch, record, line)
-    elif mode == "val":
+    elif mode in ("train", "val"):
         run.validate(epoch, _metrics(record), line)
         run.facts.val_iterations = whole(record.get("iter")) or run.facts.val_iterations
+
+
+def _is_validation(record: Record) -> bool:
+    """Whether a record of MMCV lacks all that every record of training has."""
+    return not any(name == "time" or "loss" in name for name in record)
 
 
 def _take_header(run: LogRun, record: Record) -> None:

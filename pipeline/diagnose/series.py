@@ -16,6 +16,8 @@ from pipeline.shared.measurement import Measurement
 
 #: Tried in this order if no metric is given; PCAN's fused top-1 first.
 _PREFERRED = ("acc/RGBPose_1:1_top1", "top1", "acc/top1", "accuracy/top1", "top1_acc", "val_top1")
+#: The accuracy of a validation as Lightning, Keras and others name it; where nothing says top-1.
+_ACCURACY = re.compile(r"(?:val|eval|valid|validation)[-_/]acc(?:uracy)?", re.IGNORECASE)
 _TOP1 = re.compile(r"top[-_]?1(?!\d)", re.IGNORECASE)
 _BRANCH = re.compile(r"(?:^|[/_])(rgb|pose)_top[-_]?1$", re.IGNORECASE)
 #: MMPretrain and mmcls print `accuracy/top1`, `accuracy_top-1` in percent, whatever the value.
@@ -89,7 +91,14 @@ def choose_metric(curve: Curve, name: str | None = None) -> str | None:
             return preferred
     top1 = [name for name in names if _TOP1.search(name)]
     fused = [name for name in top1 if not _BRANCH.search(name)]
-    return next(iter(fused or top1), None)
+    plain = [name for name in names if _ACCURACY.fullmatch(name)]
+    return next(iter(fused or top1 or plain), None)
+
+
+def likely_metric(names: Sequence[str]) -> str:
+    """Return which of the names most probably is the accuracy of the validation."""
+    worse = re.compile(r"loss|err|step|time|train|top[-_]?5", re.IGNORECASE)
+    return max(names, key=lambda name: (not worse.search(name), "acc" in name.lower()))
 
 
 def top1_metrics(curve: Curve) -> list[str]:

@@ -36,6 +36,11 @@ _WORKFLOW = re.compile(rb"max: (\d{1,9}) epochs")
 _CHECKPOINT = re.compile(rb"oads? checkpoint from (?:local path: |http path: |path: )?(\S+)")
 _ERROR = re.compile(rb"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt)\b[^\n\r]*", re.MULTILINE)
 _STOPPED = re.compile(rb"the monitored metric did not improve in the last (\d+) records[^\n\r]*")
+#: What torchrun, NCCL, the kernel and SLURM print of a program that they ended.
+_ENDED = re.compile(
+    rb"Watchdog caught collective operation timeout|Signal \d+ \(SIG[A-Z]+\)|DUE TO [A-Z ]+|"
+    rb"oom[-_]kill|Segmentation fault|Bus error|Fatal Python error"
+)
 #: What a run prints about itself besides its epochs, searched block by block.
 _MARKERS = (
     b"Config:",
@@ -48,6 +53,14 @@ _MARKERS = (
     b"Iter [",
     b"Epoch(test)",
     b"GPU number: ",
+    b"Watchdog caught",
+    b" (SIG",
+    b" DUE TO ",
+    b"oom-kill",
+    b"oom_kill",
+    b"Segmentation fault",
+    b"Bus error",
+    b"Fatal Python error",
 )
 #: A longer configuration is damage.
 _LONGEST_CONFIG = 2 << 20
@@ -167,9 +180,8 @@ class _Reader:
             facts.max_epochs = facts.max_epochs or int(match[1])
         elif match := _STOPPED.search(text):
             facts.stop_message = (line, _text(match[0]))
-        elif b"Traceback (most recent" in text:
-            error = _ERROR.search(data, at)
-            facts.traceback = (line, _text(error[0]) if error else "Traceback")
+        elif b"Traceback (most recent" in text or _ENDED.search(text):
+            facts.traceback = _failure(facts.traceback, data, at, line, text)
         elif match := _GPUS.search(text):
             facts.gpus = int(match[1])
         elif match := _TEST.search(data, at):
@@ -201,6 +213,16 @@ class _Reader:
             earlier, self.runs[-1].facts = self.runs[-1].facts, facts
             facts.fill(earlier)
             self._config = None
+
+
+def _failure(
+    earlier: tuple[int, str] | None, data: bytes, at: int, line: int, text: bytes
+) -> tuple[int, str]:
+    """Return (line, message) of what ended the program; a traceback says more than a signal."""
+    if b"Traceback (most recent" in text:
+        error = _ERROR.search(data, at)
+        return line, _text(error[0]) if error else "Traceback"
+    return earlier or (line, _text(text))
 
 
 def _events(data: bytes) -> Iterator[tuple[int, re.Match[bytes] | None, int]]:

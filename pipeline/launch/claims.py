@@ -9,14 +9,13 @@ from pipeline.job.slots import Slot
 from pipeline.launch.completion import CompletionQueue, outcome_of_earlier_start, prune_paused
 from pipeline.launch.context import CurrentContext, LaunchContext
 from pipeline.launch.enclosing_job import EnclosingJob
-from pipeline.launch.made_weights import publish_made_weights
 from pipeline.launch.orders import Schedule
 from pipeline.launch.reporters import Reporter
 from pipeline.launch.retry_policy import rejected_checkpoint
 from pipeline.launch.scheduler import claimable, schedule
 from pipeline.launch.search import lost_checkpoint
 from pipeline.launch.slot_pool import SlotPool
-from pipeline.launch.starting_weights import register_stages
+from pipeline.launch.starting_weights import publish_made_weights, register_stages
 from pipeline.launch.stop_requests import StopRequests
 from pipeline.launch.trial_history import LaunchedTrialRules
 from pipeline.launch.trial_runner import TrialRunner

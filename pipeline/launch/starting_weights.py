@@ -1,12 +1,17 @@
-"""The weights a trial starts from: a file, or the best checkpoint of an earlier stage."""
+"""The weights a trial starts from: a file, or the best checkpoint of an earlier stage.
+
+The file may be made by the sweep itself (`warm_start.make`): a variant of its own trains it, and
+its best weights are written where the other variants look for them.
+"""
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import NotReady
+from pipeline.job.torch_tools import run_tool
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.orders import Schedule
 from pipeline.launch.trial_lease import TrialLease
@@ -16,6 +21,7 @@ from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import percent
 from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.states import State
 from pipeline.study.register import register_all
 from pipeline.study.stages import Stages
 from pipeline.study.trial_rows import TrialRow, recipe_row
@@ -92,6 +98,35 @@ def register_stages(
     for line in lines:
         say(line)
     return context.rows()
+
+
+def publish_made_weights(
+    sweep: Sweep, project: Project, rows: Sequence[TrialRow], variants: Sequence[str]
+) -> list[str]:
+    """Write the weights that `warm_start.make` variants have trained to where they are read.
+
+    Returns:
+        One line for each file written.
+    """
+    lines = []
+    for name in variants:
+        start = sweep.variants[name].warm_start
+        if start is None or start.make is None or start.checkpoint is None:
+            continue
+        target = project.root / start.checkpoint
+        done = [r for r in rows if r.variant == start.make and r.state == State.COMPLETE]
+        if not done or target.is_file():
+            continue
+        source = best_checkpoint(project, sweep, done[-1])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        request = {"checkpoint": str(source), "out": str(target)}
+        run_tool("export_weights", request, sweep.job, project.root)
+        top1 = 100 * (done[-1].best_top1 or 0.0)
+        lines.append(
+            f"Starting weights: {relative(target, project.root)}, from {done[-1].name} "
+            f"({top1:.2f} % at epoch {done[-1].best_epoch})"
+        )
+    return lines
 
 
 def best_checkpoint(project: Project, sweep: Sweep, row: TrialRow) -> Path:

@@ -110,6 +110,8 @@ def _meant(keys: KeyPath) -> str:
     close = difflib.get_close_matches(str(keys[-1]), sorted(known), n=1)
     place = _dotted(keys[:-1])
     inside = f" in {place}" if place else ""
+    if close and close[0] == keys[-1]:
+        return f"{inside}; it belongs to another part of the file (docs/commands.md)"
     return f"{inside} (did you mean {close[0]!r}?)" if close else inside
 
 

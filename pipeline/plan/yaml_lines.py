@@ -5,6 +5,7 @@ as text, `no` read as false, `1:30` read as 90, dates, tags, anchors. Nothing is
 """
 
 import re
+import unicodedata
 from typing import Any
 
 import yaml
@@ -50,12 +51,7 @@ def load(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        column = mark.column + 1 if mark else 1
-        problem = error.problem or "not valid YAML"
-        instead = " Indent with spaces, never with tabs." if "'\\t'" in problem else ""
-        raise SweepFileError(f"{name}:{line}:{column}: {problem}.{instead}") from None
+        raise SweepFileError(f"{name}:{_syntax(error, text)}") from None
     except RecursionError:
         raise SweepFileError(f"{name}: nested deeper than {MAX_DEPTH} levels.") from None
     except yaml.YAMLError as error:
@@ -65,6 +61,22 @@ def load(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
     lines: dict[KeyPath, int] = {}
     value = _Reader(name, lines).read(node, (), set())
     return value, lines
+
+
+def _syntax(error: yaml.MarkedYAMLError, text: str) -> str:
+    """Return line, column, what is wrong with them and what would be right."""
+    mark = error.problem_mark or error.context_mark
+    problem = error.problem or "not valid YAML"
+    if error.context and error.context_mark and problem == "could not find expected ':'":
+        # PyYAML points at the line after the one that has no colon.
+        line = error.context_mark.line
+        written = text.splitlines()[line].strip()[:60]
+        return f'{line + 1}: "{written}" is no "key: value"; write a plain colon and a space.'
+    where = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
+    if "another document" in problem:
+        return f"{where}: a second document begins (---); a sweep file has one."
+    instead = " Indent with spaces, never with tabs." if "'\\t'" in problem else ""
+    return f"{where}: {problem}.{instead}"
 
 
 def line_of(lines: dict[KeyPath, int], keys: KeyPath) -> int:
@@ -109,6 +121,9 @@ class _Reader:
             key = key_node.value
             if _CONTROL.search(key):
                 raise self._error(line, "a key holds a control character; take it out")
+            if key != _plain(key):
+                unseen = f'the key "{key}" holds a character that only looks like a plain one'
+                raise self._error(line, f'{unseen}; write "{_plain(key)}"')
             if key in found:
                 first = self._lines[(*path, key)]
                 raise self._error(line, f'duplicate key "{key}", first given at line {first}')
@@ -118,6 +133,12 @@ class _Reader:
 
     def _error(self, line: int, problem: str) -> SweepFileError:
         return SweepFileError(f"{self._name}:{line}: {problem}.")
+
+
+def _plain(key: str) -> str:
+    """Return a key as typed on a plain keyboard: no full-width letters, no unseen characters."""
+    plain = unicodedata.normalize("NFKC", key)
+    return "".join(c for c in plain if unicodedata.category(c) != "Cf").strip()
 
 
 def _scalar(node: yaml.ScalarNode) -> Any:

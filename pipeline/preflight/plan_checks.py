@@ -9,7 +9,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.annotation import Annotation, clip_name, joint_form_problem, load_annotation
+from pipeline.data.annotation import (
+    Annotation,
+    clip_name,
+    joint_form_problem,
+    load_annotation,
+    why_empty,
+)
 from pipeline.data.clip_problems import is_empty, joint_problems, label_problems
 from pipeline.data.video import VideoError, frames, video_path
 from pipeline.errors import PcanError
@@ -229,7 +235,8 @@ def _loader(
         yield error("data", f"{loader['loader']}: {problem}")
         return
     if not clips:
-        yield error("data", f'{loader["loader"]}: split "{loader["split"]}" has no clips.')
+        why = why_empty(annotation, loader["split"])
+        yield error("data", f'{loader["loader"]}: split "{loader["split"]}" has no clips: {why}.')
     yield from label_findings(clips, classes, str(loader["loader"]))
     yield from joint_findings(clips, str(loader["loader"]))
     yield from _videos(loader, root, clips, hint)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.errors import PcanError
+from pipeline.errors import InputError, PcanError
 from pipeline.job.resolve import Resolution, ResolvedConfig, probe_configs, resolve_variants
 from pipeline.plan.config_checks import check_against
 from pipeline.plan.project import Project
@@ -20,7 +20,7 @@ class Resolved:
         ceilings: of the others, the rates if the metric that the schedule follows never stands
             still, and that metric.
         problems: why something is missing, in sentences for the user.
-        exit_code: of what kept all variants from being resolved, 0 if they were.
+        exit_code: of what kept variants from being resolved or makes a launch refuse one; else 0.
     """
 
     bases: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
@@ -53,13 +53,14 @@ def resolved(sweep: Sweep, project: Project, only: str | None = None) -> Resolve
     except PcanError as error:
         return Resolved(problems=(str(error),), exit_code=error.exit_code)
     chosen = {n: c for n, c in resolution.configs.items() if only in (None, n)}
-    rates, ceilings, problems = _courses(sweep, project, chosen)
+    rates, ceilings, problems, exit_code = _courses(sweep, project, chosen)
     return Resolved(
         bases=resolution.bases,
         configs=resolution.configs,
         true_lr=rates,
         ceilings=ceilings,
         problems=problems,
+        exit_code=exit_code,
     )
 
 
@@ -70,7 +71,7 @@ def schedules(
 
     A schedule that follows a metric has no lr that is known beforehand; a sentence says so.
     """
-    rates, ceilings, problems = _courses(sweep, project, configs)
+    rates, ceilings, problems, _ = _courses(sweep, project, configs)
     unknown = [
         f"{name}: its schedule follows {metric}, so the logged lr is not compared with a table."
         for name, (_, metric) in ceilings.items()
@@ -80,11 +81,12 @@ def schedules(
 
 def _courses(
     sweep: Sweep, project: Project, configs: Mapping[str, ResolvedConfig]
-) -> tuple[dict[str, list[float]], dict[str, tuple[list[float], str]], tuple[str, ...]]:
+) -> tuple[dict[str, list[float]], dict[str, tuple[list[float], str]], tuple[str, ...], int]:
+    """Return the rates, those that are ceilings, what is wrong, and the exit code of that."""
     try:
         probes = probe_configs(sweep, project, configs)
     except PcanError as error:
-        return {}, {}, (f"No lr course. {error}",)
+        return {}, {}, (f"No lr course. {error}",), error.exit_code
     known = {name: one for name, one in probes.items() if one.lr is not None}
     rates = {name: list(one.lr or ()) for name, one in known.items() if not one.lr_follows}
     ceilings = {
@@ -95,5 +97,7 @@ def _courses(
     problems = [
         f"{name}: no lr course. {one.lr_error}" for name, one in probes.items() if one.lr_error
     ]
-    problems += [f"{name}: {problem}" for name, one in probes.items() for problem in one.problems]
-    return rates, ceilings, tuple(problems)
+    refused = [f"{name}: {problem}" for name, one in probes.items() for problem in one.problems]
+    # A launch refuses these configs; it takes one without an lr course.
+    exit_code = InputError.exit_code if refused else 0
+    return rates, ceilings, (*problems, *refused), exit_code

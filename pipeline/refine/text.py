@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.plan.verdict import percent, shown_reading
+from pipeline.report.best.text import line_name
 from pipeline.report.stats.differences import p_is, shown_p
 from pipeline.shared.counted import counted
 
@@ -37,14 +38,14 @@ def sentence(record: Mapping[str, Any]) -> str:
     )
     if record["better"]:
         return (
-            f"Chosen: {named(best)}. Choosing a line reads {percent(choice['top1'])} on clips "
+            f"Chosen: {line_name(best)}. Choosing a line reads {percent(choice['top1'])} on clips "
             f"that had no part in the choice, {points} against the plain winner "
             f"(McNemar, {p_is(choice['p'])})."
         )
     if record["best_line"] == 0:
         return "Nothing reads better than the plain winner: that is what is exported."
     return (
-        f"No refinement is better beyond noise: {named(best)} reads best, but choosing a line "
+        f"No refinement is better beyond noise: {line_name(best)} reads best, but choosing a line "
         f"reads {points} (McNemar, {p_is(choice['p'])}). The plain winner is exported."
     )
 
@@ -59,18 +60,12 @@ def test_sentence(test: Mapping[str, Any]) -> str:
     )
 
 
-def named(line: Mapping[str, Any]) -> str:
-    """Return a line's name, with its ratio where that is tuned on top."""
-    tuned = line["ratio"] is not None and line["name"] != "ratio"
-    return f"{line['name']} + ratio" if tuned else str(line["name"])
-
-
 def _row(line: Mapping[str, Any]) -> tuple[str, ...]:
     passes = counted(line["passes"], "pass", "passes")
     models = "" if line["one_model"] else ", several models"
     moved = f"{100 * line['difference']:+.2f} ± {100 * line['difference_std_error']:.2f}"
     return (
-        named(line),
+        line_name(line),
         shown_reading(line["top1"], line["std_error"]),
         "" if line["name"] == "plain" else moved,
         "" if line["name"] == "plain" else shown_p(line["p"]),

@@ -15,6 +15,11 @@ from mmengine.config import Config
 from pipeline.train.tools.tool import ToolError
 
 _SECRET = re.compile(r"\{\{\s*\$(\w*(?:KEY|TOKEN|SECRET|PASSWORD)\w*)", re.IGNORECASE)
+#: What a config sets for MMCV 1.x and no longer for MMEngine.
+_OLD_KEYS = (
+    *("data", "lr_config", "optimizer_config", "total_epochs", "evaluation", "runner"),
+    "checkpoint_config",
+)
 _STYLES = (
     "Begin the file with `_base_ = [...]` (empty if it has none) to have it executed, or write "
     "`with read_base(): from .x import *` and compute nothing with imports; its bases have to "
@@ -29,7 +34,25 @@ def load(path: str) -> Tuple[Dict[str, Any], List[str]]:
         config = Config.fromfile(files[0], import_custom_modules=False)
     except Exception as error:
         raise ToolError(_explain(error, path, files)) from error
-    return config.to_dict(), files
+    content = config.to_dict()
+    _refuse_other_kinds(content, path)
+    return content, files
+
+
+def _refuse_other_kinds(config: Dict[str, Any], path: str) -> None:
+    """Refuse a file without any setting, and a config of MMAction2 0.x."""
+    if not config:
+        raise ToolError(
+            f"{shown(os.path.abspath(path))} is empty: it sets nothing. Save it again, or name "
+            "another config."
+        )
+    old = [key for key in _OLD_KEYS if key in config]
+    if len(old) > 1 and "train_dataloader" not in config and "train_cfg" not in config:
+        raise ToolError(
+            f"{shown(os.path.abspath(path))} is a config of MMAction2 0.x ({', '.join(old[:4])}); "
+            "jobs run on MMAction2 1.x, whose configs have train_dataloader, train_cfg and "
+            "param_scheduler. Write it in that form, or start from the 1.x config of its model."
+        )
 
 
 def files_of(path: str) -> List[str]:
@@ -71,8 +94,16 @@ def _parse(file: str) -> ast.Module:
     try:
         with open(file, encoding="utf-8") as stream:
             text = stream.read()
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ToolError(f"{shown(file)}:{line}: not UTF-8 text. Save it as UTF-8.") from error
+    except OSError as error:
         raise ToolError(f"{shown(file)} cannot be read: {error}.") from error
+    if text.startswith("\ufeff"):
+        raise ToolError(
+            f"{shown(file)} begins with a byte order mark, which MMEngine cannot read. Save it as "
+            "UTF-8 without BOM."
+        )
     secret = _SECRET.search(text)
     if secret:
         raise ToolError(

@@ -6,6 +6,7 @@ Standard library only: this runs before torch is imported.
 
 import ctypes
 import faulthandler
+import gc
 import io
 import os
 import resource
@@ -93,6 +94,11 @@ def raise_file_limit() -> None:
     wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def collect_garbage_again() -> None:
+    """Give back Python's own threshold, which `pipeline/job_path` raises for the imports."""
+    gc.set_threshold(700, 10, 10)
 
 
 def dump_stacks_on_request() -> None:

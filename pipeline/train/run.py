@@ -17,6 +17,7 @@ from pipeline.train.epoch_end import EpochEndHook
 from pipeline.train.hooks import LoaderSeedHook, LossGuardHook, ProgressHook, SyncBuffersHook
 from pipeline.train.named_samples import name_samples
 from pipeline.train.outcome import JobFailure, Stage, write_outcome
+from pipeline.train.rank_process import collect_garbage_again
 from pipeline.train.runner_config import job_config
 from pipeline.train.seeding import LoaderSeeds
 from pipeline.train.speed import SpeedRunner
@@ -100,6 +101,7 @@ def run_job(rundir: RunDir, spec: TrialSpec, stage: Stage) -> None:
     runner = build(config, rundir, spec, stage)
     if distributed.rank() == 0:
         write_json(rundir.facts, {**(read_json(rundir.facts) or {}), **facts(runner)})
+    collect_garbage_again()
     runner.train()
     if distributed.rank() == 0:
         write_outcome(runner, runner.epoch_end.stop, rundir, spec)
@@ -130,17 +132,14 @@ def build(config: Any, rundir: RunDir, spec: TrialSpec, stage: Stage) -> JobRunn
     runner.rundir, runner.spec, runner.stage = rundir, spec, stage
     leave_out_subclasses(runner)
     # Building the loops here separates an unusable config or data set from a failing training.
-    train_loop, val_loop = runner.train_loop, runner.val_loop
-    for loop in (train_loop, val_loop):
+    loops = {"train": runner.train_loop, "val": runner.val_loop}
+    for loop in loops.values():
         name_samples(loop.dataloader.dataset)
     seed, rank = int(runner.seed), distributed.rank()
     watch = LossGuardHook()
     progress = ProgressHook(rundir, watch) if rank == 0 else None
     clips = keep_predictions.ClipPredictionsHook(str(spec.metric))
-    seeds = [
-        LoaderSeeds(loop.dataloader, seed, rank, name)
-        for loop, name in ((train_loop, "train"), (val_loop, "val"))
-    ]
+    seeds = [LoaderSeeds(loop.dataloader, seed, rank, name) for name, loop in loops.items()]
     quiet = [hook for hook in (LoaderSeedHook(*seeds), SyncBuffersHook(), progress) if hook]
     runner.averages = AveragedWeightsHook(spec, quiet)
     runner.epoch_end = EpochEndHook(rundir, spec, watch, progress, clips, runner.averages)

@@ -98,6 +98,15 @@ def test_a_worker_that_is_spawned_imports_our_package(root: Path, shadowed: Path
     assert told.strip() == str(root / "pipeline" / "shared" / "rundir.py")
 
 
+def test_a_module_of_a_job_is_imported_without_collecting_garbage(
+    shadowed: Path, python: str
+) -> None:
+    (shadowed / "collects.py").write_text("import gc; print(gc.get_threshold()[0])\n")
+    calls = (["-m", "collects"], ["-c", "import collects"], ["collects.py"])
+    told = [ask(python, shadowed, JobSettings(), *words) for words in calls]
+    assert [int(one) for one in told] == [500_000, 700, 700]
+
+
 def test_a_tool_answers_in_such_a_project(shadowed: Path) -> None:
     answer = run_tool("selftest", {}, JobSettings(code_root="fork"), shadowed)
     assert "torch" in answer["versions"]
@@ -127,6 +136,7 @@ def test_plan_doctor_and_a_detached_launch_work_in_such_a_project(project, until
             check=False,
         )
 
+    project.ranks = 1
     project.sweep("  baseline: {set: {train_cfg.max_epochs: 2, val_evaluator.top1: [0.6, 0.7]}}\n")
     plan = pcan("sweep", "plan", "tiny")
     assert plan.returncode == 0 and "Not shown" not in plan.stdout + plan.stderr

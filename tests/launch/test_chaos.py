@@ -21,15 +21,17 @@ from pipeline.plan.read import read_sweep
 from pipeline.shared.measurement import Measurement
 
 EPOCHS = 8
-KILLS = 12
+#: Of a seed that continuous integration runs: as many as there are kinds of processes.
+FEW_KILLS, KILLS = 6, 12
 TOP1 = {
     "baseline": [0.60, 0.65, 0.70, 0.72, 0.74, 0.76, 0.78, 0.80],
     "warmer": [0.55, 0.62, 0.71, 0.73, 0.79, 0.83, 0.82, 0.84],
     "colder": [0.61, 0.66, 0.69, 0.75, 0.77, 0.79, 0.86, 0.85],
     "pose": [0.58, 0.64, 0.68, 0.74, 0.78, 0.80, 0.81, 0.83],
 }
+SAMPLE = (1, 2)
 SEEDS = [
-    pytest.param(seed, marks=[pytest.mark.slow, *([pytest.mark.sample] if seed < 3 else [])])
+    pytest.param(seed, marks=[pytest.mark.slow, *([pytest.mark.sample] if seed in SAMPLE else [])])
     for seed in range(1, 21)
 ]
 
@@ -39,10 +41,11 @@ class Chaos:
 
     Args:
         project: the project whose launch is running.
+        most: how many are killed.
     """
 
-    def __init__(self, project, dice: random.Random) -> None:
-        self.project, self.dice = project, dice
+    def __init__(self, project, dice: random.Random, most: int) -> None:
+        self.project, self.dice, self.most = project, dice, most
         self.kills: list[str] = []
         self._seen: object = None
         self._epochs = -1
@@ -63,7 +66,7 @@ class Chaos:
         self._seen = sign
         if self._due is not None and time.monotonic() > self._due:
             self._due = None
-            if len(self.kills) < KILLS and self._in_one_start < 2:
+            if len(self.kills) < self.most and self._in_one_start < 2:
                 self._kill(launcher)
 
     def _kill(self, launcher: subprocess.Popen[str]) -> None:
@@ -148,7 +151,7 @@ def run_until_done(project, chaos: Chaos, limit_s: float) -> int:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_random_kills_change_nothing(project, until: Callable[..., None], seed: int) -> None:
     plan_four(project)
-    chaos = Chaos(project, random.Random(seed))
+    chaos = Chaos(project, random.Random(seed), FEW_KILLS if seed in SAMPLE else KILLS)
     launches = run_until_done(project, chaos, limit_s=3300)
     print(f"seed {seed}: {launches} launches, killed: {', '.join(chaos.kills)}")
     assert len(chaos.kills) >= 4

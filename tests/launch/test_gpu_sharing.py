@@ -180,10 +180,11 @@ def test_what_another_user_wrote_into_a_lock_harms_nobody(driver: Path, note: by
 def test_a_single_job_keeps_off_gpus_in_use_or_waits_for_them(
     project, driver: Path, stranger
 ) -> None:
+    project.ranks = 1
     project.sweep(BASELINE)
     file = project.root / "sweeps" / "tiny.yaml"
-    file.write_text(file.read_text().replace("gpus: 2,", f"gpus: 2, python: {driver}/python,"))
-    words = ["train", "tiny", "--variant", "baseline", "--gpus", "0,1", "--wandb", "disabled"]
+    file.write_text(file.read_text().replace("gpus: 1,", f"gpus: 1, python: {driver}/python,"))
+    words = ["train", "tiny", "--variant", "baseline", "--gpus", "1", "--wandb", "disabled"]
     refused = project.run(*words)
     assert refused.returncode == 5
     assert f"GPU 1 has 20.0 of 80.0 GiB in use by pid {stranger.pid}" in refused.stderr
@@ -196,27 +197,29 @@ def test_a_single_job_keeps_off_gpus_in_use_or_waits_for_them(
     stranger.kill()
     stranger.wait()
     assert waiting.communicate(timeout=400) and waiting.returncode == 0
-    assert (driver / "jobs").read_text().split() == ["baseline/train-0", "GPU-0,GPU-1"]
+    assert (driver / "jobs").read_text().split() == ["baseline/train-0", "GPU-1"]
     run = RunDir(project.root / "runs" / "tiny" / "baseline" / "train-0")
     assert all(m.times["train"] > 0 and m.times["val"] > 0 for m in run.read_measurements())
     sampled = read_objects(run.gpus)[-1]["gpus"]
-    assert [(gpu["index"], gpu["name"]) for gpu in sampled] == [(0, "Stand-in"), (1, "Stand-in")]
+    assert [(gpu["index"], gpu["name"]) for gpu in sampled] == [(1, "Stand-in")]
     assert sampled[0]["celsius"] == 34 and sampled[0]["others"] == []
 
 
-def test_two_launches_share_four_gpus_without_sharing_one(project, driver: Path) -> None:
+def test_two_launches_share_two_gpus_without_sharing_one(project, driver: Path) -> None:
     names = ("b", "c")
+    project.ranks = 1
     project.sweep(BASELINE + "".join(f"  {name}: {{like: baseline}}\n" for name in names))
     file = project.root / "sweeps" / "tiny.yaml"
-    file.write_text(file.read_text().replace("gpus: 2,", f"gpus: 2, python: {driver}/python,"))
-    words = ["sweep", "launch", "tiny", "--wandb", "disabled", "--policy", "all", "--wait"]
+    file.write_text(file.read_text().replace("gpus: 1,", f"gpus: 1, python: {driver}/python,"))
+    words = ["sweep", "launch", "tiny", "--gpus", "0,1", "--wandb", "disabled", "--wait"]
+    words += ["--policy", "all"]
     both = [project.start(*words), project.start(*words)]
     texts = [process.communicate(timeout=400)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], texts
     assert {trial["state"] for trial in project.status().values()} == {"COMPLETE"}
     jobs = dict(line.split() for line in (driver / "jobs").read_text().splitlines())
     assert sorted(jobs) == ["b/0", "baseline/0", "c/0"]
-    assert set(jobs.values()) == {"GPU-0,GPU-1", "GPU-2,GPU-3"}
+    assert set(jobs.values()) == {"GPU-0", "GPU-1"}
     with contextlib.closing(sqlite3.connect(project.root / "runs" / "pcan.db")) as db:
         spans = db.execute(
             "SELECT gpus, started_at, ended_at FROM pcan_trials ORDER BY gpus, started_at"

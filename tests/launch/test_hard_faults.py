@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.sample]
+pytestmark = pytest.mark.slow
+sample = pytest.mark.sample
 
 TOP1 = "val_evaluator.top1: [0.6, 0.7, 0.8, 0.85]"
 SLOW = f"  baseline: {{set: {{train_cfg.max_epochs: 4, model.sleep: 0.25, {TOP1}}}}}\n"
@@ -37,6 +38,7 @@ def stop_at_once(launch) -> str:
     return told + launch.communicate(timeout=120)[0]
 
 
+@sample
 def test_a_rank_stopped_by_a_signal_is_a_stall_and_its_job_is_ended(
     project, until, monkeypatch
 ) -> None:
@@ -56,6 +58,7 @@ def test_a_rank_stopped_by_a_signal_is_a_stall_and_its_job_is_ended(
     assert project.epochs("baseline/0") == [1, 2, 3, 4]
 
 
+@sample
 def test_ranks_that_ignore_term_are_killed_and_it_is_said(project, until) -> None:
     project.sweep(SLOW.replace("model.sleep: 0.25", "model.sleep: 30, model.deaf: true"))
     launch = project.start(*project.launch_words())
@@ -89,6 +92,7 @@ def small_disk(project):
     subprocess.run(["umount", "-l", str(runs)], check=False)
 
 
+@sample
 def test_a_disk_that_fills_up_under_a_job_costs_no_epoch(
     project, until, small_disk, monkeypatch
 ) -> None:
@@ -112,10 +116,12 @@ def test_a_disk_that_fills_up_under_a_job_costs_no_epoch(
     assert project.status()["baseline/0"]["state"] == "COMPLETE"
 
 
+@sample
 def test_exports_during_a_sweep_and_two_at_once_are_whole(project, until) -> None:
+    project.ranks = 1
     project.sweep(
         f"  baseline: {{set: {{train_cfg.max_epochs: 1, {TOP1}}}}}\n"
-        "  long: {like: baseline, set: {train_cfg.max_epochs: 400, model.sleep: 2}}\n"
+        "  long: {like: baseline, set: {train_cfg.max_epochs: 400, model.sleep: 1}}\n"
     )
     launch = project.start(*project.launch_words("--policy", "all"))
     until(lambda: project.epochs("baseline/0") == [1], "the first trial's epoch")

@@ -68,6 +68,7 @@ def test_two_launches_together_run_every_trial_once(project) -> None:
 def test_ctrl_c_in_mid_epoch_goes_on_from_the_last_checkpoint(
     project, until: Callable[..., None]
 ) -> None:
+    project.ranks = 1
     project.sweep(SLOW)
     first = project.start(*project.launch_words())
     until(lambda: project.epochs("baseline/0")[-1:] >= [1], "epoch 1")
@@ -127,6 +128,7 @@ def test_each_attempt_keeps_the_code_it_ran_with(project) -> None:
 def test_the_first_epoch_again_is_equal_to_the_bit_in_another_folder(
     project, tmp_path_factory
 ) -> None:
+    project.ranks = 1
     project.sweep(BASELINE.replace("0.4,", "0.6,"))
     assert project.launch().returncode == 0
     copy = tmp_path_factory.mktemp("elsewhere") / "copy"
@@ -171,6 +173,7 @@ def test_kill_of_the_launch_leaves_no_process_and_the_trial_is_taken_up(
 def test_sweep_stop_ends_after_the_epoch_and_stays_resumable(
     project, until: Callable[..., None]
 ) -> None:
+    project.ranks = 1
     project.sweep(SLOW.replace("max_epochs: 4", "max_epochs: 400"))  # longer than any stop takes
     first = project.start(*project.launch_words())
     until(lambda: project.epochs("baseline/0")[:1] == [1], "epoch 1")
@@ -181,8 +184,10 @@ def test_sweep_stop_ends_after_the_epoch_and_stays_resumable(
     assert project.status()["baseline/0"]["phase"] == "interrupted"
 
 
-def test_a_non_finite_loss_ends_the_job_and_calls_for_the_next(project) -> None:
-    fault = "{set: {train_cfg.max_epochs: 3, model.fault: {kind: nan, epoch: 2}}}"
+def test_a_non_finite_loss_of_one_rank_ends_the_job_and_calls_for_the_next(project) -> None:
+    fault = (
+        "{set: {train_cfg.max_epochs: 3, model.fault: {kind: nan, rank: 1, epoch: 2, step: 2}}}"
+    )
     fine = (
         "{plan: B, like: baseline, set: {model.fault: null, val_evaluator.top1: [0.6, 0.7, 0.9]}}"
     )
@@ -195,6 +200,10 @@ def test_a_non_finite_loss_ends_the_job_and_calls_for_the_next(project) -> None:
     assert (trials["baseline/0"]["state"], trials["baseline/0"]["cause"]) == ("FAIL", "nan")
     assert trials["lower/0"]["state"] == "COMPLETE", done.stderr
     assert project.epochs("baseline/0") == [1]
+    log = (project.folder("baseline/0") / "rank1.log").read_text()
+    ended = json.loads((project.folder("baseline/0") / "outcome.json").read_text())
+    assert "epoch 2, iteration 2" in ended["reason"] and "loss_rgb nan" in ended["reason"]
+    assert (ended["epochs"], ended["checkpoint"]) == (1, "checkpoints/epoch_1.pth"), log
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ class Unsent(TinyDataset):
 @pytest.fixture
 def loading(project):
     """A project whose training loads by two processes a rank."""
+    project.ranks = 1
     project.sweep("  baseline: {set: {train_cfg.max_epochs: 1}}\n")
     file = project.root / "sweeps" / "tiny.yaml"
     file.write_text(file.read_text().replace("tiny.py", "own.py"))

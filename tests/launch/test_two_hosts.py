@@ -148,7 +148,8 @@ def ended_once(host: Host, attempts: int) -> None:
 def test_a_dead_hosts_trial_is_taken_up_by_the_one_that_waits(
     project, postgres, database: str, until: Callable[..., None]
 ) -> None:
-    project.sweep(SLOW.replace("sleep: 0.4", "sleep: 3"))
+    project.ranks = 1
+    project.sweep(SLOW.replace("sleep: 0.4", "sleep: 1.5"))
     alpha, beta = (Host(name, project, postgres.url(database)) for name in ("alpha", "beta"))
     first = alpha.start()
     until(lambda: len(project.epochs("baseline/0")) >= 1, "an epoch on alpha")
@@ -167,7 +168,8 @@ def test_a_dead_hosts_trial_is_taken_up_by_the_one_that_waits(
 def test_a_host_that_was_cut_off_ends_its_job_and_writes_no_result(
     project, postgres, database: str, until: Callable[..., None]
 ) -> None:
-    project.sweep(SLOW.replace("sleep: 0.4", "sleep: 2"))
+    project.ranks = 1
+    project.sweep(SLOW.replace("sleep: 0.4", "sleep: 1"))
     cable = Cable(postgres.port)
     alpha = Host("alpha", project, postgres.url(database, port=cable.port))
     beta = Host("beta", project, postgres.url(database))
@@ -191,7 +193,8 @@ def test_a_host_that_was_cut_off_ends_its_job_and_writes_no_result(
 def test_a_restart_of_the_database_stops_no_training_and_loses_nothing(
     project, postgres, database: str, until: Callable[..., None]
 ) -> None:
-    project.sweep(SLOW)
+    project.ranks = 1
+    project.sweep(SLOW.replace("sleep: 0.4", "sleep: 0.2"))
     alpha = Host("alpha", project, postgres.url(database))
     launch = alpha.start()
     until(lambda: len(project.epochs("baseline/0")) >= 2, "two epochs")

@@ -105,6 +105,22 @@ def test_the_shipped_plan_holds_the_plans_numbers(plan: Sweep) -> None:
         ("max_epochs: 4", "max_epochs: true", "is True; write a whole number"),
         ("max_epochs: 4", "max_epochs: 1__0", "is '1__0'; write a whole number"),
         ("max_epochs: 4", "max_epochs: " + "9" * 5000, "write a whole number"),
+        (
+            "config: c",
+            "config：c",
+            's.yaml:2: "config：configs/tiny.py" is no "key: value"; write',
+        ),
+        ("config: c", "config:c", 's.yaml:2: "config:configs/tiny.py" is no "key: value"; write'),
+        (
+            "plan: B",
+            "\u00a0plan: B",
+            'holds a character that only looks like a plain one; write "plan"',
+        ),
+        (
+            "gates:",
+            "on: slurm\ngates:",
+            'unknown key "on"; it belongs to another part of the file',
+        ),
         ("plan: B", 'plan: "a\\e[2Jb"', "s.yaml:11: a text holds a control character"),
         ("name: tiny", 'name: "a\\0b"', "s.yaml:1: a text holds a control character"),
         (
@@ -174,6 +190,7 @@ def test_text_that_yaml_11_turns_into_something_else_stays_text(tmp_path: Path) 
         (b"[" * 500, "nested deeper|s.yaml:1"),
         (b"[" * 5000 + b"]" * 5000, "nested deeper"),
         (b"- a\n- b\n", "a sweep file is a mapping"),
+        (b"name: a\n---\nname: b\n", r"s.yaml:2:1: a second document begins \(---\)"),
         (b"a: " + b"x" * 1_100_000, "more than a sweep file may have"),
     ],
 )

@@ -58,6 +58,11 @@ def test_the_doctor_says_what_a_launch_would_refuse(refused, name) -> None:
     assert len(found) == 1 and found[0].startswith("ERROR "), doctor.stdout
 
 
+def test_a_plan_of_variants_that_a_launch_refuses_does_not_exit_0(refused) -> None:
+    plan = refused[0].run("sweep", "plan", "tiny")
+    assert plan.returncode == 2 and f"Not shown: loop: {REFUSED['loop'][1]}" in plan.stdout
+
+
 def clip(**changes):
     joints, score = np.ones((1, 4, 17, 2)), np.ones((1, 4, 17))
     return {"frame_dir": "one", "keypoint": joints, "keypoint_score": score, **changes}

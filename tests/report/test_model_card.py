@@ -49,6 +49,17 @@ def test_the_hub_reads_metrics_with_their_split(tmp_path: Path) -> None:
         assert f"\n{heading}\n" in card.text
 
 
+def test_refined_weights_are_reported_as_they_read_crosswise(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# lab: lr-0.001/0\n")
+    refined = {"metric": "acc/refined_top1", "reads": 0.93, "selection": {"top1": 0.92}}
+    finish_card(tmp_path, {**RECORD, "refined": refined, "measured_anew": {"val": 0.93}})
+    text = (tmp_path / "README.md").read_text()
+    assert "name: top-1 (acc/refined_top1)\n      value: 0.92\n" in text
+    assert "Top-1 of 92.00 % was read crosswise" in text and "0.91" not in text
+    plain = {**refined, "metric": None}
+    assert front_matter({**RECORD, "refined": plain}) == front_matter(RECORD)
+
+
 def test_the_card_has_one_head_and_no_licence_of_its_own(tmp_path: Path) -> None:
     text = front_matter(RECORD)
     assert text.startswith("---\n") and text.endswith("---\n") and text.count("---\n") == 2

@@ -79,7 +79,6 @@ def test_eight_launchers_run_100_trials_once_each_on_sqlite(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.sample
 @pytest.mark.engine
 @pytest.mark.timeout(1800)
 def test_eight_launchers_run_100_trials_once_each_on_postgresql(tmp_path: Path, postgres) -> None:

@@ -1,10 +1,13 @@
 """Makes run directories of the tiny job and starts them as the control side would."""
 
+import atexit
+import functools
 import hashlib
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from pipeline.shared.files import read_json, write_json
@@ -98,6 +101,24 @@ def logs(rundir):
     return "\n".join(f"--- {p.name}\n{p.read_text()[-3000:]}" for p in paths if p.exists())
 
 
+def difference(one, other, where=""):
+    """Return the first place where two checkpoints differ, None if they are equal to the bit."""
+    import torch
+
+    if isinstance(one, torch.Tensor):
+        return None if torch.equal(one, other) else where
+    if isinstance(one, dict):
+        if set(one) != set(other):
+            return f"{where}: {set(one) ^ set(other)}"
+        parts = ((one[key], other[key], f"{where}.{key}") for key in one)
+    elif isinstance(one, (list, tuple)):
+        pairs = enumerate(zip(one, other, strict=True))
+        parts = ((a, b, f"{where}[{place}]") for place, (a, b) in pairs)
+    else:
+        return None if one == other else f"{where}: {one!r} != {other!r}"
+    return next((found for part in parts if (found := difference(*part))), None)
+
+
 def processes_of(rundir):
     """Return the pids that carry this run's marker, but not this process."""
     wanted = f"{MARKER}=test-{rundir.root.name}".encode()
@@ -118,39 +139,103 @@ def ask(tool, question, cwd=ROOT, path=(), **environment):
     Args:
         path: folders that it can import from as well.
     """
-    result = subprocess.run(
-        [sys.executable, "-m", f"pipeline.train.tools.{tool}"],
-        input=json.dumps(question),
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(ROOT), *map(str, path)]),
-            **environment,
-        },
-        check=False,
-    )
-    assert result.stdout.count("\n") == 1, result.stdout + result.stderr
-    return result.returncode, json.loads(result.stdout)
+    with tempfile.TemporaryDirectory() as folder:
+        asked, answer, log = (Path(folder, name) for name in ("asked", "answer", "log"))
+        asked.write_text(json.dumps(question))
+        program = TOOL.format(path=list(map(str, path)), tool=tool)
+        env = {**os.environ, **environment}
+        code = _fork(program, [], env, (asked, answer, log), cwd)
+        told = answer.read_text()
+        assert told.count("\n") == 1, told + log.read_text()
+    return code, json.loads(told)
 
 
-def run_alone(rundir, timeout=120):
-    """Run the job as a single process without torchrun (half the time); return its exit code."""
-    command = [sys.executable, "-m", "pipeline.train", str(rundir.root)]
-    with open(rundir.job_log, "ab") as log:
-        return subprocess.call(
-            command, env=environment_of(rundir), stdout=log, stderr=log, timeout=timeout
-        )
+def run_alone(rundir):
+    """Run the job as a single process without torchrun; return its exit code."""
+    return run_program(rundir, ALONE)
 
 
 def run_program(rundir, program):
     """Run the job as a single process through a program of its own; return its exit code."""
-    with open(rundir.job_log, "ab") as log:
-        return subprocess.call(
-            [sys.executable, "-c", program, str(rundir.root)],
-            env=environment_of(rundir),
-            stdout=log,
-            stderr=log,
-            timeout=120,
-        )
+    files = (os.devnull, rundir.job_log, rundir.job_log)
+    return _fork(program, [rundir.root], environment_of(rundir), files, ROOT)
+
+
+def _fork(program, arguments, environment, files, cwd):
+    """Run a program in a fork of the process below; return its exit code.
+
+    Args:
+        files: for its stdin, stdout and stderr.
+    """
+    server = _forking_server()
+    asked = {
+        "argv": ["-c", *map(str, arguments)],
+        "cwd": str(cwd),
+        "env": environment,
+        "files": [str(file) for file in files],
+        "program": program,
+    }
+    server.stdin.write(json.dumps(asked) + "\n")
+    server.stdin.flush()
+    return int(server.stdout.readline())
+
+
+ALONE = """
+import sys
+from pipeline.train.__main__ import leave_at_once, main
+leave_at_once(main(sys.argv[1:]))
+"""
+TOOL = """
+import runpy, sys
+sys.path[1:1] = {path}
+runpy.run_module("pipeline.train.tools.{tool}", run_name="__main__")
+"""
+#: Imports once what every rank imports, and forks a process for each job or tool: most of a short
+#: one is that import. What it imports, sets and leaves behind itself is its own process's.
+FORKS = """
+import json, os, signal, sys
+import pipeline.train.run
+for line in sys.stdin:
+    asked = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(240)
+        os.environ.clear()
+        os.environ.update(asked["env"])
+        os.chdir(asked["cwd"])
+        os.dup2(os.open(asked["files"][0], os.O_RDONLY), 0)
+        for place in (1, 2):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            os.dup2(os.open(asked["files"][place], flags), place)
+        sys.stdin = open(0)
+        sys.argv = asked["argv"]
+        try:
+            exec(asked["program"], {"__name__": "__main__"})
+        except SystemExit as ended:
+            sys.stdout.flush()
+            os._exit(ended.code or 0)
+        sys.stdout.flush()
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+@functools.cache
+def _forking_server():
+    """Start the program above, once for all tests of this process; it ends with its stdin."""
+    server = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", FORKS],
+        env=environment_of(RunDir(Path("server"))),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    atexit.register(_end, server)
+    return server
+
+
+def _end(server):
+    server.stdin.close()
+    server.wait()
+    server.stdout.close()

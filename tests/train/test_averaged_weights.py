@@ -69,24 +69,6 @@ def contents(rundir, epoch):
     return found
 
 
-def difference(one, other, where=""):
-    """Return the first place where two checkpoints differ, or None."""
-    if isinstance(one, torch.Tensor):
-        return None if torch.equal(one, other) else where
-    if isinstance(one, dict):
-        if set(one) != set(other):
-            return f"{where}: {set(one) ^ set(other)}"
-        found = (difference(one[k], other[k], f"{where}.{k}") for k in one)
-    elif isinstance(one, (list, tuple)):
-        found = (
-            difference(a, b, f"{where}[{i}]")
-            for i, (a, b) in enumerate(zip(one, other, strict=True))
-        )
-    else:
-        return None if one == other else f"{where}: {one!r} != {other!r}"
-    return next((place for place in found if place), None)
-
-
 def told(rundir):
     """Return every epoch's figures, without the readings, and the readings apart."""
     figures, readings = [], {}
@@ -101,7 +83,7 @@ def told(rundir):
 
 def same_run(one, other, last=5):
     assert told(one)[0] == told(other)[0]
-    assert difference(contents(one, last), contents(other, last)) is None
+    assert tiny_run.difference(contents(one, last), contents(other, last)) is None
 
 
 #: The same run as one process is a slow proof: two ranks can differ in more ways.

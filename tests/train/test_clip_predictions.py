@@ -62,7 +62,7 @@ def test_the_predictions_are_those_that_were_measured(two_ranks):
 def test_a_dictated_metric_leaves_no_file_but_the_reason(tmp_path):
     overrides = {**ODD, "val_evaluator.top1": [0.4], "train_cfg.max_epochs": 1}
     rundir = tiny_run.make_run(tmp_path / "told", overrides, nproc=1)
-    assert tiny_run.run(rundir, nproc=1) == 0, tiny_run.logs(rundir)
+    assert tiny_run.run_alone(rundir) == 0, tiny_run.logs(rundir)
     assert not rundir.predictions.exists()
     facts = json.loads(rundir.facts.read_text())
     assert "of 31 predictions are right, which is not the measured 0.4" in facts["no_predictions"]

@@ -1,4 +1,7 @@
-"""A job that cannot go on says why, where only the job can know."""
+"""A job that cannot go on says why, where only the job can know.
+
+Faults of one rank of two: `tests/launch/test_faults.py` and `test_launch.py`.
+"""
 
 import os
 import pickle
@@ -11,25 +14,6 @@ import tiny_run
 from pipeline.train.outcome import classify_error
 
 ONE = {"nproc": 1}
-
-
-def test_nan_loss_on_one_rank_ends_the_job_at_once(tmp_path):
-    fault = {"kind": "nan", "rank": 1, "epoch": 2, "step": 2}
-    rundir = tiny_run.make_run(tmp_path / "nan", {"model.fault": fault})
-    assert tiny_run.run(rundir) != 0
-    ended = tiny_run.outcome(rundir)
-    assert (ended["state"], ended["cause"], ended["rank"]) == ("FAIL", "nan", 1)
-    assert "epoch 2, iteration 2" in ended["reason"] and "loss_rgb nan" in ended["reason"]
-    assert (ended["epochs"], ended["last_checkpoint"]) == (1, "checkpoints/epoch_1.pth")
-    assert [m.epoch for m in rundir.read_measurements()] == [1]
-
-
-def test_exception_in_one_rank_leaves_the_verdict_to_the_supervisor(tmp_path):
-    fault = {"kind": "raise", "rank": 1, "epoch": 1, "step": 3}
-    rundir = tiny_run.make_run(tmp_path / "raises", {"model.fault": fault})
-    assert tiny_run.run(rundir) != 0
-    assert not rundir.outcome.exists()
-    assert "RuntimeError: this rank was told to fail" in rundir.rank_log(1).read_text()
 
 
 CAUSES = {

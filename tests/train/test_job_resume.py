@@ -23,21 +23,6 @@ HARD = {
 }
 
 
-def same(one, other, where=""):
-    """Return the first place where two checkpoints differ, or None."""
-    if isinstance(one, torch.Tensor):
-        return None if torch.equal(one, other) else where
-    if isinstance(one, dict):
-        if set(one) != set(other):
-            return f"{where}: {set(one) ^ set(other)}"
-        parts = ((one[k], other[k], f"{where}.{k}") for k in one)
-    elif isinstance(one, (list, tuple)):
-        parts = ((a, b, f"{where}[{i}]") for i, (a, b) in enumerate(zip(one, other, strict=True)))
-    else:
-        return None if one == other else f"{where}: {one!r} != {other!r}"
-    return next((found for found in (same(*part) for part in parts) if found), None)
-
-
 def opened(rundir, epoch):
     """Open a checkpoint the way anyone may: no class allowed by hand."""
     content = torch.load(rundir.checkpoints / f"epoch_{epoch}.pth", weights_only=True)
@@ -78,7 +63,7 @@ def test_resumed_job_equals_the_unbroken_one(unbroken, tmp_path):
     facts = [[(m.epoch, m.top1, m.lr, m.loss, m.extra) for m in run] for run in pairs]
     assert facts[0] == facts[1]
     for epoch in (3, 4):
-        assert same(opened(unbroken, epoch), opened(rundir, epoch)) is None
+        assert tiny_run.difference(opened(unbroken, epoch), opened(rundir, epoch)) is None
 
 
 def test_checkpoint_holds_all_ranks_and_its_measurement(unbroken):

@@ -72,7 +72,7 @@ sys.modules[module.__name__] = module
 
 def test_epochs_without_validation_are_saved_and_not_measured(tmp_path):
     rundir = tiny_run.make_run(tmp_path / "every2", {"train_cfg.val_interval": 2}, nproc=1)
-    assert tiny_run.run(rundir, nproc=1) == 0, tiny_run.logs(rundir)
+    assert tiny_run.run_alone(rundir) == 0, tiny_run.logs(rundir)
     assert [m.epoch for m in rundir.read_measurements()] == [2, 4]
     saved = {p.name for p in rundir.checkpoints.iterdir()}
     assert {"epoch_3.pth", "epoch_4.pth"} <= saved
@@ -93,23 +93,3 @@ def test_no_process_survives_a_killed_parent(victim, tmp_path):
     launcher.wait(240)
     until(lambda: not tiny_run.processes_of(rundir), "processes are left")
     assert not rundir.outcome.exists()
-
-
-def test_stacks_of_a_rank_are_dumped_on_request(tmp_path):
-    fault = {"kind": "hang", "rank": 1}
-    rundir = tiny_run.make_run(tmp_path / "hangs", {"model.fault": fault})
-    launcher = tiny_run.start(rundir)
-    try:
-        until(lambda: (read_json(rundir.progress) or {}).get("phase") == "train", "no training")
-
-        def dumped():
-            for pid in tiny_run.processes_of(rundir):
-                if pid != launcher.pid:
-                    os.kill(pid, signal.SIGUSR1)
-            time.sleep(0.2)
-            return "in _fault_hang" in rundir.rank_log(1).read_text()
-
-        until(dumped, "no stack of the hanging rank")
-    finally:
-        launcher.kill()
-        launcher.wait()

@@ -1,6 +1,11 @@
 """The tools that answer the control side: resolve, schedule, export."""
 
+import json
 import math
+import os
+import subprocess
+import sys
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +17,7 @@ from pipeline.train.config_file import load
 from pipeline.train.config_text import to_text
 from pipeline.train.override import apply, changes, nearest
 from pipeline.train.tools.resolve_config import facts, resolve, validated
-from pipeline.train.tools.schedule import schedule
+from pipeline.train.tools.schedule import dummy_optimizer, schedule
 from pipeline.train.tools.tool import ToolError
 
 #: torch, imported through mmengine, warns of its own parts.
@@ -91,6 +96,31 @@ def test_bad_config_is_named_with_its_line(text, folder):
     write(folder, bad=text, one="a = 1\n", two="a = 2\n")
     code, answer = tiny_run.ask("resolve_config", {"config": "bad.py"}, cwd=folder)
     assert code == 2 and BAD[text] in answer["error"], answer
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        (b"", "bad.py is empty: it sets nothing"),
+        (b"# nothing\n", "bad.py is empty: it sets nothing"),
+        ("\ufeffa = 1\n".encode(), "bad.py begins with a byte order mark"),
+        ("a = 1\n# 中文\n".encode("gbk"), "bad.py:2: not UTF-8 text. Save it as UTF-8."),
+        (
+            b"data = dict(videos_per_gpu=8)\nlr_config = dict(policy='step')\ntotal_epochs = 9\n",
+            "bad.py is a config of MMAction2 0.x (data, lr_config, total_epochs)",
+        ),
+    ],
+)
+def test_a_file_that_is_no_config_of_today_is_named_for_what_it_is(folder, raw, told):
+    Path("bad.py").write_bytes(raw)
+    with pytest.raises(ToolError, match=re.escape(told)):
+        load("bad.py")
+
+
+@pytest.mark.parametrize("lr", ["1e-4", [0.1, 0.2]])
+def test_a_rate_of_another_type_is_not_called_missing(lr):
+    with pytest.raises(ToolError, match=re.escape(f"lr is {lr!r}; write one number")):
+        dummy_optimizer({"optim_wrapper": {"optimizer": {"lr": lr}}}, 1)
 
 
 def test_value_without_a_text_form_is_refused_by_its_path(folder):
@@ -207,5 +237,12 @@ def test_opencv_is_recorded_as_the_release_that_an_import_finds(folder):
     listed = folder / "opencv_python-4.14.0.94.dist-info"
     listed.mkdir()
     (listed / "METADATA").write_text("Metadata-Version: 2.1\nName: opencv-python\nVersion: 4.14\n")
-    code, answer = tiny_run.ask("versions", {}, path=[folder])
-    assert (code, answer["versions"]["opencv-python"]) == (0, "5.1.0.95")
+    done = subprocess.run(  # a process of its own, which has not imported the real one
+        [sys.executable, "-m", "pipeline.train.tools.versions"],
+        input="{}",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tiny_run.ROOT), str(folder)])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["versions"]["opencv-python"] == "5.1.0.95"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.text import Text
 
-from pipeline.report.status.layout import wrapped
+from pipeline.report.status.layout import COMMANDS_GAP, wrapped
 
 #: One line a row, however long, where no terminal says how wide it is.
 UNBOUNDED = 10_000
@@ -32,8 +32,11 @@ def result_console() -> Console:
 
 
 def print_lines(console: Console, lines: Iterable[str | Text], style: str = "") -> None:
-    """Print lines; sentences are wrapped, a line with a command is not broken."""
+    """Print lines; sentences are wrapped, a command is not broken, of several each has a line."""
     for line in lines:
+        if isinstance(line, str) and COMMANDS_GAP in line.strip() and len(line) > console.width:
+            print_lines(console, line.strip().split(COMMANDS_GAP), style)
+            continue
         if isinstance(line, str) and "pcan " not in line and len(line) > console.width:
             print_lines(console, [Text(part, style) for part in wrapped(line, console.width)])
             continue

@@ -1,12 +1,13 @@
 """What the log lacks, and how the run ended: early stopping, a crash, or before its time."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
 from pipeline.diagnose.curve import Evaluation
 from pipeline.diagnose.log_case import Finding, LogCase, at, error, note, warning
-from pipeline.diagnose.series import Series
+from pipeline.diagnose.series import Series, likely_metric
 from pipeline.plan.judge import Rules, judge_all
 from pipeline.plan.sweep import Patience
 from pipeline.plan.verdict import VerdictKind, percent
@@ -94,9 +95,7 @@ def incomplete(case: LogCase) -> Iterator[Finding]:
             "incomplete",
             epoch=last or None,
             evidence=f"the program failed {_when(last)} (line {line}): {message}",
-            remedy="Fix that error, then resume from the last checkpoint."
-            if last
-            else "Fix that error, then start the same command again.",
+            remedy=_after_the_error(message, last),
         )
         return
     if facts.failure is not None:
@@ -120,6 +119,19 @@ def incomplete(case: LogCase) -> Iterator[Finding]:
         remedy="It still runs, or it was killed (out of memory, time limit, lost connection): "
         "see the console output or the scheduler's log, then resume from the last checkpoint.",
     )
+
+
+def _after_the_error(message: str, last: int) -> str:
+    again = "resume from the last checkpoint" if last else "start the same command again"
+    if re.search(r"DUE TO (?:TIME LIMIT|PREEMPTION)|SIGTERM", message):
+        return f"The scheduler or a person ended it: {again}, with a longer limit if it had one."
+    if re.search(r"oom[-_]kill|SIGKILL", message):
+        return (
+            f"Mostly the host's memory was full: num_workers lower, or more of it; then {again}."
+        )
+    if "Watchdog" in message:
+        return f"A rank stood still: the other ranks' logs show the first error; then {again}."
+    return f"Fix that error, then {again}."
 
 
 def _when(last: int) -> str:
@@ -232,11 +244,11 @@ def no_top1(case: LogCase) -> Iterator[Finding]:
     """Report that the validations lack the metric, and which metrics they have."""
     if not case.curve.validated or case.series is not None:
         return
-    names = ", ".join(case.curve.metric_names()[:12])
+    names = case.curve.metric_names()
     yield error(
         "no_top1",
         epoch=None,
         evidence=f"{len(case.curve.validated)} validations, none with the metric; "
-        f"they have: {names}",
-        remedy=f"Name the metric to judge: --metric {case.curve.metric_names()[0]}",
+        f"they have: {', '.join(names[:12])}",
+        remedy=f"Name the metric to judge: --metric {shlex.quote(likely_metric(names))}",
     )

@@ -5,13 +5,12 @@ would regret. A finding that the plan itself brought along, and that a reading s
 marked resolved and names the reading.
 """
 
-from pipeline.plan.lint import course_checks, gate_checks, ladder_checks, stage_checks
+from pipeline.plan.lint import course_checks, gate_checks, ladder_checks
 from pipeline.plan.lint.lint_finding import Check, LintContext, LintFinding
 
 CHECKS: tuple[Check, ...] = (
     *gate_checks.CHECKS,
     *ladder_checks.CHECKS,
-    *stage_checks.CHECKS,
     *course_checks.CHECKS,
 )
 _ORDER = ("error", "warning", "note")

@@ -302,11 +302,17 @@ def _circumstances(project: Project, source: _Source, config: ResolvedConfig) ->
     }
 
 
+#: Annotation files whose name tells nothing of the data: their folder's does.
+NAMELESS = ("ann", "anno", "annotation", "annotations", "train", "val", "test", "data", "skeleton")
+
+
 def _dataset(spec: TrialSpec, config: ResolvedConfig) -> dict[str, str]:
     """Return the name of the validation data and the split, as the config has them."""
     files, splits = (config.facts.get(key) or {} for key in ("ann_files", "ann_splits"))
     file = files.get("val_dataloader")
     name = Path(str(file)).stem if file else spec.sweep
+    if name in NAMELESS:
+        name = Path(str(file)).parent.name or spec.sweep
     return {"name": name, "split": str(splits.get("val_dataloader") or "val")}
 
 

@@ -41,8 +41,12 @@ def finish_card(folder: Path, record: Record) -> None:
 def front_matter(record: Record) -> str:
     """Return the YAML head of a model card, its metrics with their split."""
     dataset = record["dataset"]
-    splits = {"val": record["top1"], **(record.get("measured_anew") or {})}
-    splits["val"] = record["top1"]
+    splits = {**(record.get("measured_anew") or {}), "val": record["top1"]}
+    named = f"top-1 ({record['metric']})"
+    refined = _refined(record)
+    if refined:
+        splits["val"] = refined["selection"]["top1"]
+        named = f"top-1 ({refined['metric']})"
     results = [
         {
             "task": {"type": "video-classification", "name": "Action recognition"},
@@ -51,11 +55,9 @@ def front_matter(record: Record) -> str:
                 "name": dataset["name"],
                 "split": dataset["split"] if split == "val" else split,
             },
-            "metrics": [
-                {"type": "accuracy", "name": f"top-1 ({record['metric']})", "value": value}
-            ],
+            "metrics": [{"type": "accuracy", "name": named, "value": value}],
         }
-        for split, value in splits.items()
+        for split, value in sorted(splits.items(), reverse=True)
         if value is not None
     ]
     name = f"{record['sweep']}-{record['variant']}-{record['number']}"
@@ -68,6 +70,21 @@ def front_matter(record: Record) -> str:
     }
     note = "# license: choose one, such as apache-2.0; it has to fit the data's own terms\n"
     return f"---\n{note}{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def _refined(record: Record) -> Record | None:
+    """Return the refinement whose weights the folder holds, None for the plain ones."""
+    refined: Record | None = record.get("refined")
+    return refined if refined and refined["metric"] is not None else None
+
+
+def _reading(record: Record) -> str:
+    """Return the reading that may be reported of these weights, a sentence without its end."""
+    refined = _refined(record)
+    if refined is None:
+        return f"Top-1 of {percent(record['top1'])} was read"
+    top1 = percent(refined["selection"]["top1"])
+    return f"Top-1 of {top1} was read crosswise (the refinement was chosen on other clips)"
 
 
 def _slug(text: str) -> str:
@@ -84,8 +101,7 @@ def _sections(record: Record, safe: bool) -> list[str]:
         "## Intended use",
         "",
         f"Recognising the actions of {dataset['name']} in clips that are made like its own, and",
-        "research on that. Top-1 of "
-        f"{percent(record['top1'])} was read{clips} of its {dataset['split']} split, which also",
+        f"research on that. {_reading(record)}{clips} of its {dataset['split']} split, which also",
         "chose the epoch and the trial; other people, cameras and actions were not tried. Not for",
         "decisions about people.",
         "",

@@ -63,6 +63,12 @@ def _off_record(answer: Mapping[str, Any], value: float) -> str:
     )
 
 
+def line_name(line: Mapping[str, Any]) -> str:
+    """Return the name of a refinement's line, with its ratio where that is tuned on top."""
+    tuned = line["ratio"] is not None and line["name"] != "ratio"
+    return f"{line['name']} + ratio" if tuned else str(line["name"])
+
+
 def refined_line(refined: Mapping[str, Any]) -> str:
     """Return what of a refinement is exported, in one sentence."""
     choice = refined["selection"]
@@ -70,7 +76,8 @@ def refined_line(refined: Mapping[str, Any]) -> str:
     if refined["metric"] is None:
         return "no refinement is better beyond noise, so these are the plain weights"
     return (
-        f"refined ({line['detail']}): reads {percent(refined['reads'])} as {refined['metric']}; "
+        f"{line_name(line)} ({line['detail']}): reads {percent(refined['reads'])} as "
+        f"{refined['metric']}; "
         f"choosing it reads {100 * choice['difference']:+.2f} ± "
         f"{100 * choice['difference_std_error']:.2f} points on clips without a part in the choice"
     )
@@ -128,13 +135,13 @@ def readme(sweep: Sweep, winner: Winner, record: Mapping[str, Any], usage: Expor
 
 def _result(sweep: Sweep, winner: Winner, record: Mapping[str, Any]) -> list[str]:
     row = winner.row
-    lines = [
-        f"# {sweep.name}: {row.name}",
-        "",
+    reading = (
         f"Top-1 {shown_reading(row.best_top1 or 0, record['std_error'])} at epoch "
-        f"{row.best_epoch} ({record['metric']}).",
-        "",
-    ]
+        f"{row.best_epoch} ({record['metric']})"
+    )
+    refined = (record.get("refined") or {}).get("metric") is not None
+    what = f"Refined from {row.name} without training, below. Its plain weights: " * refined
+    lines = [f"# {sweep.name}: {row.name}", "", f"{what}{reading}.", ""]
     confirmed = [f"- {line}" for line in confirmation_text(record.get("confirmation"))]
     if record.get("on_new_clips"):
         confirmed.append(f"- {record['on_new_clips']['sentence']}")
@@ -169,7 +176,7 @@ def _refined(record: Mapping[str, Any]) -> list[str]:
     if not refined:
         return []
     rows = [
-        f"| {line['name']} | {percent(line['top1'])} | {100 * line['difference']:+.2f} ± "
+        f"| {line_name(line)} | {percent(line['top1'])} | {100 * line['difference']:+.2f} ± "
         f"{100 * line['difference_std_error']:.2f} | {line['passes']} | {line['detail']} |"
         for line in refined["lines"]
     ]
@@ -178,9 +185,10 @@ def _refined(record: Mapping[str, Any]) -> list[str]:
         "| line | top-1 | points against plain | passes a clip | what |",
         "|---|---|---|---|---|",
     ]
-    lines += [*rows, ""]
+    lines += rows
     if refined["metric"] is not None:
         lines += [
+            "",
             f"Its number is `{refined['metric']}` on the validation clips: in the command below, "
             "put `c.test_dataloader = c.val_dataloader; ` before `Runner`.",
         ]

@@ -20,6 +20,10 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 #: The longest curve, in letters.
 CURVE = 12
 GAP = "  "
+#: Between two commands on one line.
+COMMANDS_GAP = "   "
+#: Stands for a space at which no line ends; a private character, as textwrap breaks at others.
+_NO_BREAK = "\ue000"
 #: Columns of words, beside those that are placed "<".
 LEFT = ("plan", "curve")
 
@@ -69,15 +73,16 @@ def curve(values: Sequence[float | None], low: float, high: float) -> str:
 
 
 def wrapped(text: str, width: int, indent: str = "") -> list[str]:
-    """Return prose in lines of a width; a word that is longer stays whole."""
-    return textwrap.wrap(
-        text,
+    """Return prose in lines of a width; a word that is longer stays whole, "73.75 %" too."""
+    lines = textwrap.wrap(
+        text.replace(" %", f"{_NO_BREAK}%"),
         max(20, width),
         initial_indent=indent,
         subsequent_indent=indent,
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return [line.replace(_NO_BREAK, " ") for line in lines]
 
 
 def _widths(rows: Sequence[Row], columns: Sequence[tuple[str, str, str]]) -> dict[str, int]:

@@ -7,7 +7,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from pipeline.plan.verdict import VerdictKind, percent, shown_reading
-from pipeline.report.status.layout import curve, layout, wrapped
+from pipeline.report.status.layout import COMMANDS_GAP, curve, layout, wrapped
 from pipeline.shared.counted import counted
 from pipeline.shared.states import Phase, State
 
@@ -174,7 +174,7 @@ def next_line(record: Mapping[str, Any]) -> str:
     if any(t.get("search") and t["phase"] in resumable for t in trials):
         return f"Go on: {_again(record, 'search')}"
     if Phase.INTERRUPTED not in phases and record["best"] is not None:
-        return f"Compare: pcan sweep compare {sweep}   Export: pcan sweep best {sweep}"
+        return f"Compare: pcan sweep compare {sweep}{COMMANDS_GAP}Export: pcan sweep best {sweep}"
     lines = retry_lines(record)
     if lines and Phase.INTERRUPTED not in phases:
         return lines[-1]

@@ -71,8 +71,13 @@ def dummy_optimizer(config: Dict[str, Any], nproc: int) -> Any:
     import torch
 
     optimizer = (config.get("optim_wrapper") or {}).get("optimizer") or {}
-    if not isinstance(optimizer.get("lr"), (int, float)):
+    if optimizer.get("lr") is None:
         raise ToolError("optim_wrapper.optimizer.lr is missing: there is nothing to schedule.")
+    if not isinstance(optimizer["lr"], (int, float)):
+        written = repr(optimizer["lr"])[:60]
+        raise ToolError(
+            f"optim_wrapper.optimizer.lr is {written}; write one number, such as 1e-4."
+        )
     lr = float(optimizer["lr"])
     scaling = config.get("auto_scale_lr") or {}
     if scaling.get("enable"):
