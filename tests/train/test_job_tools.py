@@ -3,9 +3,9 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
-import re
 from pathlib import Path
 
 import pytest
