@@ -26,6 +26,9 @@ PACKAGES = {
     "opencv-python": "cv2",
     "decord": "decord",
 }
+#: Several distributions bring this module; the one installed last is what runs, and the module
+#: itself says which release that is.
+_OPENCV = ("opencv-python", "opencv_version")
 
 
 def versions(_: Dict[str, Any]) -> Dict[str, Any]:
@@ -42,6 +45,9 @@ def versions(_: Dict[str, Any]) -> Dict[str, Any]:
 def _version(name: str, module: str) -> Optional[str]:
     """Return the version of what an import would find, None if that is not there."""
     folder = _folder(module)
+    own = _stated(folder, _OPENCV[1]) if name == _OPENCV[0] else None
+    if own is not None:
+        return own
     try:
         installed = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
