@@ -120,6 +120,16 @@ def test_hours_are_those_of_the_storage_or_from_start_to_last_epoch(sweep_dir):
     assert open_sweep(sweep_dir).columns("trials")["gpu_hours"] == [pytest.approx(2 / 3)]
 
 
+def test_the_page_does_not_name_the_projects_folder(sweep_dir, tmp_path):
+    inside, outside = f"{tmp_path}/work_dirs/start.pth", "/weights/start.pth"
+    trial(sweep_dir, "a", 0, [(1, 0.9)], warm_start={"checkpoint": inside})
+    trial(sweep_dir, "a", 1, [(1, 0.9)], warm_start={"checkpoint": outside})
+    data = collect(sweep_dir)
+    found = [one["config"]["(starting weights)"] for one in data["trials"]]
+    assert found == ["work_dirs/start.pth", outside]
+    assert str(tmp_path) not in build_page(data)
+
+
 def test_without_a_complete_trial_there_is_no_best(sweep_dir):
     trial(sweep_dir, "a", 0, [(1, 0.92)], "PRUNED")
     assert collect(sweep_dir)["best"] is None

@@ -1,7 +1,11 @@
 """The tools that answer the control side: resolve, schedule, export."""
 
+import json
 import math
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -233,3 +237,23 @@ def test_export_holds_the_weights_alone(tmp_path):
     )
     assert code == 2 and "is not a trial checkpoint" in answer["error"]
     assert not (tmp_path / "x").exists()
+
+
+def test_opencv_is_recorded_as_the_release_that_an_import_finds(folder):
+    """Of two distributions the later one replaced the module; pip still lists the first."""
+    (folder / "cv2").mkdir()
+    (folder / "cv2" / "__init__.py").touch()
+    (folder / "cv2" / "version.py").write_text('opencv_version = "5.1.0.95"\ncontrib = True\n')
+    listed = folder / "opencv_python-4.14.0.94.dist-info"
+    listed.mkdir()
+    (listed / "METADATA").write_text("Metadata-Version: 2.1\nName: opencv-python\nVersion: 4.14\n")
+    done = subprocess.run(  # a process of its own, which has not imported the real one
+        [sys.executable, "-m", "pipeline.train.tools.versions"],
+        input="{}",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tiny_run.ROOT), str(folder)])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)["versions"]
+    assert (found["opencv-contrib-python"], "opencv-python" in found) == ("5.1.0.95", False)

@@ -222,7 +222,7 @@ def _trial(
         "gpu_hours": hours or _gpu_hours(run, measured, spec),
         "gpu": gpu_use(run),
         "params": spec.values,
-        "config": {**spec.overrides, **_circumstances(spec)},
+        "config": {**spec.overrides, **_circumstances(spec, folder.absolute().parents[3])},
         "code": shown_codes(spec.code),
         "changed": changes(run.read_starts()),
         "verdicts": _verdicts(run),
@@ -258,14 +258,18 @@ def _phase(outcome: Mapping[str, Any], known: str | None) -> str:
     return known or (Phase.INTERRUPTED if outcome else Phase.RUNNING)
 
 
-def _circumstances(spec: TrialSpec) -> dict[str, Any]:
-    """Return facts beside the config that also explain a difference between two trials."""
-    warm = spec.warm_start or {}
+def _circumstances(spec: TrialSpec, root: Path) -> dict[str, Any]:
+    """Return facts beside the config that also explain a difference between two trials.
+
+    Args:
+        root: the project's folder; a page that is sent to others does not name it.
+    """
+    start = (spec.warm_start or {}).get("checkpoint")
     facts = {
         "(seed)": spec.seed,
         "(device)": spec.device,
         "(processes)": spec.nproc,
-        "(starting weights)": warm.get("checkpoint"),
+        "(starting weights)": None if start is None else str(start).removeprefix(f"{root}/"),
         "(data store)": shown_store(store_of(spec.data)) or None,
         "(precision)": spec.precision,
         **{f"(speed) {name}": value for name, value in (spec.speed or {}).items()},

@@ -106,7 +106,7 @@ function render() {
   byId("numbers").replaceChildren(numbersTable(chosen));
   byId("diff").replaceChildren(diffTable(chosen, byId("diff-all").checked));
   byId("real").replaceChildren(realTable(chosen, state.data));
-  byId("new-clips").textContent = (state.data.on_new_clips || {}).sentence || "";
+  byId("new-clips").textContent = say((state.data.on_new_clips || {}).sentence || "");
   const seeds = seedsTable(state.data);
   byId("seeds").hidden = !seeds;
   byId("seeds").replaceChildren(...(seeds ? [seeds] : []));

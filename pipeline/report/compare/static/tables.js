@@ -141,7 +141,7 @@ function realTable(picked, data) {
   if (!pairs.length) return el("p", { class: "note" }, "Pick two runs or more that have measured something.");
   const said = (d) => (d.comparable ? (d.real === null ? "not tested" : d.real ? "real" : "chance") : "not comparable");
   const points = (d) => (d.difference === null ? UNKNOWN : `${(100 * d.difference).toFixed(2)} ± ${d.std_error === null ? "unknown" : (100 * d.std_error).toFixed(2)}`);
-  const rows = pairs.map((d) => el("tr", {}, el("th", { scope: "row" }, say(`${d.a} against ${d.b}`)), el("td", { class: "n" }, points(d)), el("td", { class: "n" }, d.p_adjusted === null ? UNKNOWN : number(d.p_adjusted)), el("td", {}, say(said(d))), el("td", { class: "reason" }, d.sentence)));
+  const rows = pairs.map((d) => el("tr", {}, el("th", { scope: "row" }, say(`${d.a} against ${d.b}`)), el("td", { class: "n" }, points(d)), el("td", { class: "n" }, d.p_adjusted === null ? UNKNOWN : number(d.p_adjusted)), el("td", {}, say(said(d))), el("td", { class: "reason" }, say(d.sentence))));
   const head = ["Runs", "Points apart", "p"].map((name, i) => el("th", { scope: "col", class: i ? "n" : null }, say(name)));
   return el("table", {}, el("caption", { class: "visually-hidden" }, "Pairs of picked runs"), el("thead", {}, el("tr", {}, ...head, el("th", { scope: "col" }, say("Verdict")), el("th", { scope: "col" }, say("In words")))), el("tbody", {}, ...rows));
 }
@@ -171,15 +171,15 @@ function drawImportances(data) {
   const studies = data.importances || [];
   byId("importance-section").hidden = !studies.length;
   const names = shortNames([...new Set(studies.flatMap((s) => Object.keys(s.values || {})))]);
-  const table = (s) => el("table", {}, el("caption", {}, s.sentence), el("tbody", {}, ...Object.entries(s.values).map(([path, share]) => el("tr", {}, el("th", { scope: "row", title: path }, names[path]), el("td", { class: "n" }, percent(share, 0)), el("td", {}, el("meter", { min: 0, max: 1, value: share, "aria-label": `Share of ${path}` }))))));
-  byId("importance").replaceChildren(...studies.map((s) => (s.values ? table(s) : el("p", { class: "note" }, s.sentence))));
+  const table = (s) => el("table", {}, el("caption", {}, say(s.sentence)), el("tbody", {}, ...Object.entries(s.values).map(([path, share]) => el("tr", {}, el("th", { scope: "row", title: path }, names[path]), el("td", { class: "n" }, percent(share, 0)), el("td", {}, el("meter", { min: 0, max: 1, value: share, "aria-label": `Share of ${path}` }))))));
+  byId("importance").replaceChildren(...studies.map((s) => (s.values ? table(s) : el("p", { class: "note" }, say(s.sentence)))));
 }
 
 function ladderStep(data, variant, index, trial) {
   const shown = trial ? stateOf(trial) : "next";
-  const best = trial && bestTop1(trial) !== null ? ` · best ${percent(bestTop1(trial))} in ${counted(trial.epochs[trial.epochs.length - 1], "epoch")}` : "";
+  const best = trial && bestTop1(trial) !== null ? ` · ${say(`best ${percent(bestTop1(trial))} in ${counted(trial.epochs[trial.epochs.length - 1], "epoch")}`)}` : "";
   const reason = trial ? trial.reason || (latestVerdict(trial) || {}).reason : null;
-  return el("li", {}, el("b", {}, variant.name, variant.plan ? el("span", { class: "badge" }, ` plan ${variant.plan}`) : null),
+  return el("li", {}, el("b", {}, variant.name, variant.plan ? el("span", { class: "badge" }, ` ${say(`plan ${variant.plan}`)}`) : null),
     el("span", { class: `state s-${trial ? trial.state : "WAITING"}` }, say(shown)), el("span", { class: "badge" }, best), reason ? el("small", {}, sayAll(reason)) : null);
 }
 
