@@ -34,8 +34,8 @@ def check_against(sweep: Sweep, facts: Mapping[str, Mapping[str, Any]]) -> None:
             )
         if found.get("val_epochs") == []:
             raise SweepFileError(
-                f"{sweep.where('variants', name)}: {name} validates after none of its {epochs} "
-                f"epochs (train_cfg.val_begin is {found.get('val_begin')}, val_interval "
+                f"{sweep.where('variants', name)}: {name} validates after none of its "
+                f"{counted(epochs, 'epoch')} (train_cfg.val_begin is {found.get('val_begin')}, val_interval "
                 f"{found.get('val_interval')}), so nothing can be judged. Set both to 1."
             )
         _check_rates(sweep, name, found)
