@@ -26,9 +26,7 @@ PACKAGES = {
     "opencv-python": "cv2",
     "decord": "decord",
 }
-#: Several distributions bring this module; the one installed last is what runs, and the module
-#: itself says which release that is.
-_OPENCV = ("opencv-python", "opencv_version")
+_OPENCV = "opencv-python"
 
 
 def versions(_: Dict[str, Any]) -> Dict[str, Any]:
@@ -38,6 +36,10 @@ def versions(_: Dict[str, Any]) -> Dict[str, Any]:
         version = _version(name, module)
         if version is not None:
             found[name] = version
+    other = _other_opencv(found.get(_OPENCV))
+    if other is not None:
+        found.pop(_OPENCV, None)
+        found.update(other)
     cuda = _stated(_folder("torch"), "cuda")
     return {"versions": {**found, **({"cuda": cuda} if cuda else {})}}
 
@@ -45,9 +47,6 @@ def versions(_: Dict[str, Any]) -> Dict[str, Any]:
 def _version(name: str, module: str) -> Optional[str]:
     """Return the version of what an import would find, None if that is not there."""
     folder = _folder(module)
-    own = _stated(folder, _OPENCV[1]) if name == _OPENCV[0] else None
-    if own is not None:
-        return own
     try:
         installed = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
@@ -60,6 +59,21 @@ def _version(name: str, module: str) -> Optional[str]:
     if stated is None or "site-packages" in folder:
         return installed.version if installed is not None else None
     return f"{stated} (checkout)"
+
+
+def _other_opencv(listed: Optional[str]) -> Optional[Dict[str, str]]:
+    """Return the distribution whose cv2 is imported, where that is not the listed release.
+
+    Several distributions bring that module, and the one installed last is what runs; it says its
+    own release and kind.
+    """
+    folder = _folder("cv2")
+    version = _stated(folder, "opencv_version")
+    if version is None or version == listed:
+        return None
+    contrib = "-contrib" if _stated(folder, "contrib") == "True" else ""
+    headless = "-headless" if _stated(folder, "headless") == "True" else ""
+    return {f"opencv{contrib}-python{headless}": version}
 
 
 def _folder(module: str) -> Optional[str]:
@@ -76,14 +90,14 @@ def _real(path: str) -> str:
 
 
 def _stated(folder: Optional[str], name: str) -> Optional[str]:
-    """Return a text that a package's `version.py` gives a name, None without one."""
+    """Return the text or truth that a package's `version.py` gives a name, None without one."""
     try:
         with open(os.path.join(folder or "", "version.py"), encoding="utf-8") as stream:
             text = stream.read()
     except OSError:
         return None
-    match = re.search(rf"^{name}\b[^=\n]*=\s*['\"]([^'\"]+)", text, re.M)
-    return match.group(1) if match else None
+    match = re.search(rf"^{name}\b[^=\n]*=\s*(?:['\"]([^'\"]+)|(True|False)\b)", text, re.M)
+    return match.group(1) or match.group(2) if match else None
 
 
 if __name__ == "__main__":
