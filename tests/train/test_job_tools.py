@@ -17,7 +17,7 @@ from pipeline.train.config_file import load
 from pipeline.train.config_text import to_text
 from pipeline.train.override import apply, changes, nearest
 from pipeline.train.tools.resolve_config import facts, resolve, validated
-from pipeline.train.tools.schedule import dummy_optimizer, schedule
+from pipeline.train.tools.schedule import StepError, dummy_optimizer, schedule
 from pipeline.train.tools.tool import ToolError
 
 #: torch, imported through mmengine, warns of its own parts.
@@ -117,6 +117,13 @@ def test_a_file_that_is_no_config_of_today_is_named_for_what_it_is(folder, raw, 
         load("bad.py")
 
 
+@of_torch
+def test_a_schedule_that_fails_on_its_way_refuses_that_config_alone():
+    warm_up = {"type": "LinearLR", "start_factor": 0.0, "by_epoch": True, "begin": 0, "end": 2}
+    with pytest.raises(StepError, match="LinearLR cannot be stepped: .*a start_factor above 0"):
+        schedule({"config": config_with(0.01, 3, warm_up)})
+
+
 @pytest.mark.parametrize("lr", ["1e-4", [0.1, 0.2]])
 def test_a_rate_of_another_type_is_not_called_missing(lr):
     with pytest.raises(ToolError, match=re.escape(f"lr is {lr!r}; write one number")):
@@ -166,6 +173,9 @@ def test_changes_are_as_deep_as_the_shapes_agree():
         ({"max_epochs": 5, "val_interval": 2}, [2, 4, 5]),
         ({"max_epochs": 5, "val_begin": 4}, [4, 5]),
         ({"max_epochs": 6, "val_interval": 3, "dynamic_intervals": [(5, 1)]}, [3, 4, 5, 6]),
+        ({"max_epochs": 4, "val_begin": 5}, []),
+        ({"max_epochs": 4, "val_interval": 0}, []),
+        ({"max_epochs": 4, "val_interval": "1"}, []),
         ({"max_iters": 100}, None),
     ],
 )
