@@ -103,7 +103,8 @@ def test_doctor_and_inspect_use_that_environment(old: Project) -> None:
 
 
 def test_a_trial_is_run_again_to_the_bit_and_refined(old: Project) -> None:
-    checked = old.run("sweep", "rerun", "baseline/0", "--sweep", "tiny", "--check")
+    trial = next(name for name, t in old.status().items() if t["state"] == "COMPLETE")
+    checked = old.run("sweep", "rerun", trial, "--sweep", "tiny", "--check")
     assert checked.returncode == 0 and "to the bit" in checked.stdout, checked.stderr
     refined = json.loads(old.run("sweep", "refine", "tiny", "--json").stdout)
     assert {line["name"] for line in refined["lines"]} >= {"plain", "last_k"}
