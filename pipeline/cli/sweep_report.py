@@ -126,7 +126,8 @@ def brief(sweep: str | None, storage: str | None, as_json: bool) -> None:
     opened = open_sweep(sweep)
     store = open_storage(storage, opened.project.runs)
     status = status_record(opened.sweep, opened.project, store)
-    record = brief_record(status, collector(opened, storage, resolve=False)()["differences"])
+    data = collector(opened, storage, resolve=False)()
+    record = brief_record(status, data["differences"], len(data["trials"]))
     if as_json:
         print_json(record)
         return

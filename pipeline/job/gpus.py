@@ -24,6 +24,8 @@ _NO_DEVICES = 6
 _ANSWER_S = 30
 #: Words of CUDA_VISIBLE_DEVICES that give no GPU: "NoDevFiles" is SLURM's.
 _NO_GPU_WORDS = {"-1", "nodevfiles", "none", "void"}
+#: A line in the place of a GPU that fell off the bus.
+_LOST = re.compile(r"\s*Unable to determine the device handle for GPU", re.IGNORECASE)
 #: Lines among the rows that are about the driver, not about a process.
 _CHATTER = re.compile(r"(?i)\s*(warning|no running|no devices)\b")
 
@@ -154,8 +156,11 @@ def _with_users(gpus: Sequence[Gpu], unclear: list[str]) -> list[Gpu]:
     is hidden from this process is left out.
     """
     users: dict[str, list[GpuProcess]] = {gpu.uuid: [] for gpu in gpus}
-    for line in _query("--query-compute-apps=gpu_uuid,pid,process_name,used_memory"):
+    some_lost = any(map(_LOST.match, unclear))
+    for line in _query("--query-compute-apps=gpu_uuid,pid,process_name,used_memory", some_lost):
         uuid = line.split(",")[0].strip()
+        if _LOST.match(line):
+            continue
         if _CHATTER.match(line):
             unclear += [line] if line.lower().lstrip().startswith("warning") else []
         elif uuid in users:
@@ -254,8 +259,18 @@ def _one(gpus: Sequence[Gpu], part: str, source: str) -> Gpu:
     return matches[0]
 
 
-def _query(option: str) -> list[str]:
-    """Return the lines of an answer that are not blank."""
+def _only_lost(done: "subprocess.CompletedProcess[str]") -> bool:
+    """Whether an answer is about processes, but for lines on GPUs that do not answer."""
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    return all(_LOST.match(line) or line.startswith("GPU-") for line in lines)
+
+
+def _query(option: str, some_lost: bool = False) -> list[str]:
+    """Return the lines of an answer that are not blank.
+
+    Args:
+        some_lost: a GPU is known not to answer, which alone is no failure of the whole.
+    """
     program = nvidia_smi()
     assert program is not None
     try:
@@ -280,13 +295,17 @@ def _query(option: str) -> list[str]:
         ) from None
     if done.returncode == _NO_DEVICES or done.stdout.strip() == "No devices were found":
         return []
+    lines = [line for line in done.stdout.splitlines() if line.strip()]
+    if done.returncode != 0 and (any(map(_gpu, lines)) or (some_lost and _only_lost(done))):
+        # One of several GPUs is lost, or its infoROM is damaged: the others can be used.
+        return lines + [line for line in done.stderr.splitlines() if line.strip()]
     if done.returncode != 0:
         text = (done.stderr.strip() or done.stdout.strip()).splitlines()[:1]
         why = "".join(text)[:300].rstrip(".") or f"exit code {done.returncode}"
         raise NotReady(
             f"{program} failed: {why}. Check the driver: nvidia-smi; on the CPU: --device cpu"
         )
-    return [line for line in done.stdout.splitlines() if line.strip()]
+    return lines
 
 
 def _owner(pid: int) -> str:

@@ -32,6 +32,13 @@ def check_against(sweep: Sweep, facts: Mapping[str, Mapping[str, Any]]) -> None:
                 f"{sweep.where('config')}: {sweep.config_of(name)} does not validate, so nothing "
                 "can be judged. Give it val_dataloader, val_cfg and val_evaluator."
             )
+        if found.get("val_epochs") == []:
+            begin, interval = found.get("val_begin"), found.get("val_interval")
+            raise SweepFileError(
+                f"{sweep.where('variants', name)}: {name} validates after none of its "
+                f"{counted(epochs, 'epoch')} (train_cfg.val_begin is {begin}, val_interval "
+                f"{interval}), so nothing can be judged. Set both to 1."
+            )
         _check_rates(sweep, name, found)
         _check_gates(sweep, name, epochs, found.get("val_epochs"))
 

@@ -181,7 +181,7 @@ def _check_same(sweep: Sweep, variant: str, before: Mapping[str, Any], stored: A
             f'"{metric}", this file says "{now}". Change it back, or give the '
             "sweep another name."
         )
-    direction = stored.directions[0].name.lower()
+    direction = " and ".join(one.name.lower() for one in stored.directions)
     if direction != DIRECTION:
         raise InputError(
             f'Study "{name}" in this storage is to {direction}, a sweep is to {DIRECTION}. Give '

@@ -5,6 +5,7 @@ here, as do misspelled arguments.
 """
 
 import copy
+import difflib
 import functools
 import inspect
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
@@ -76,9 +77,9 @@ def _build_hook(hook: Dict[str, Any]) -> Any:
 
 def _builders(cfg: Any, model: Any) -> Iterator[Tuple[str, Callable[[], Any]]]:
     from mmengine.evaluator import Evaluator
-    from mmengine.optim import build_optim_wrapper
 
-    yield "optim_wrapper", lambda: build_optim_wrapper(model, plain_wrapper(cfg.optim_wrapper))
+    if cfg.get("optim_wrapper") is not None:  # the loop's own check says that there is none
+        yield "optim_wrapper", lambda: _build_wrapper(model, plain_wrapper(cfg.optim_wrapper))
     yield "val_evaluator", lambda: Evaluator(copy.deepcopy(cfg.val_evaluator))
     yield "train_cfg", lambda: _bind_loop(cfg.get("train_cfg"), "EpochBasedTrainLoop", 2)
     yield "val_cfg", lambda: _bind_loop(cfg.get("val_cfg"), "ValLoop", 3)
@@ -101,6 +102,21 @@ def plain_wrapper(wrapper: Any) -> Any:
         for name in ("loss_scale", "dtype", "use_fsdp"):
             plain.pop(name, None)
     return plain
+
+
+def _build_wrapper(model: Any, wrapper: Any) -> Any:
+    """Build the optimizer; one that is not registered is named, which MMEngine does not."""
+    from mmengine.optim import build_optim_wrapper
+    from mmengine.registry import OPTIMIZERS
+
+    kind = kind_of(wrapper.get("optimizer") or {})
+    if isinstance(kind, str) and kind and OPTIMIZERS.get(kind) is None:
+        known = sorted(OPTIMIZERS.module_dict)
+        close = [name for name in known if name.lower() == kind.lower()]
+        close = close or difflib.get_close_matches(kind, known, n=1)
+        meant = f' Did you mean "{close[0]}"' if close else ""
+        raise KeyError(f'no optimizer is registered as "{kind}".{meant}')
+    return build_optim_wrapper(model, wrapper)
 
 
 def _bind_loop(loop: Any, usual: str, given: int) -> None:

@@ -61,11 +61,19 @@ def commands(record: dict[str, Any]) -> list[str]:
         ([{"phase": "paused", "search": "ladder"}], "paused", "pcan sweep search lab"),
         ([{"state": "FAIL", "retry": "pcan x", "cause": "oom"}], "done", "pcan x"),
         ([{}], "done", "pcan sweep status lab"),
+        ([{"state": "PRUNED"}, {"phase": "waiting"}], "waiting", "pcan sweep launch lab"),
     ],
 )
 def test_the_next_step_follows_from_the_state(trials, state: str, command: str) -> None:
     record = brief_record(status(trials), [])
     assert record["state"] == state and commands(record)[0] == command
+
+
+def test_a_lost_storage_is_refilled_before_anything_is_launched() -> None:
+    record = brief_record(status([]), [], in_folders=5)
+    assert record["state"] == "unregistered" and commands(record) == ["pcan doctor lab --rebuild"]
+    assert "5 trials" in record["next"][0]["why"] and "begin again" in record["avoid"][0]
+    assert brief_record(status([{}]), [], in_folders=5)["state"] == "done"
 
 
 def test_a_single_reading_is_to_be_repeated_before_it_is_exported() -> None:

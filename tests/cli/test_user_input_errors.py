@@ -31,6 +31,17 @@ def test_an_empty_checkpoint_name_is_refused(pcan) -> None:
     assert (code, "is empty. Give a file." in output) == (2, True), output
 
 
+def test_a_copied_sweep_file_with_its_old_name_is_pointed_out(pcan) -> None:
+    text = Path("sweeps/tiny.yaml").read_text()
+    Path("sweeps/faster.yaml").write_text(text)
+    Path("sweeps/folder.yaml").mkdir()
+    for name, other in (("faster", "tiny.yaml"), ("tiny", "faster.yaml")):
+        code, output = pcan("sweep", "status", name)
+        assert code == 0 and f"{other} have the same name (tiny)" in output
+    Path("sweeps/faster.yaml").write_text(text.replace("name: tiny", "name: tiny-er", 1))
+    assert "same name" not in pcan("sweep", "status", "tiny")[1]
+
+
 def test_a_sweep_that_was_never_registered_is_shown_as_such(pcan) -> None:
     code, output = pcan("sweep", "status", "tiny")
     assert code == 0 and "Traceback" not in output

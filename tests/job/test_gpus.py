@@ -170,6 +170,17 @@ def test_what_is_no_row_is_repeated_and_a_row_without_a_gpu_blocks_them_all(
     assert read_gpus().remark is None and not list_gpus()[0].in_use
 
 
+LOST = b"Unable to determine the device handle for GPU1: 0000:08:00.0: Unknown Error\n"
+
+
+@pytest.mark.parametrize("apps", [b"", LOST, b"GPU-aa, 12, python, 9\n" + LOST])
+def test_a_lost_gpu_takes_no_other_one_along(tmp_path: Path, apps: bytes) -> None:
+    answers(tmp_path, ONE + LOST, apps, code=15)
+    (gpu,) = read_gpus().gpus
+    assert gpu.uuid == "GPU-aa" and gpu.in_use == apps.startswith(b"GPU-aa")
+    assert "Unable to determine the device handle" in (read_gpus().remark or "")
+
+
 @pytest.mark.parametrize(
     ("text", "code", "told"),
     [

@@ -24,6 +24,15 @@ config.work_dir = "his"
 config.train_cfg.max_epochs = 1
 Runner.from_cfg(config).train()
 """
+#: Also modules that no trial of these tests needs.
+IMPORTS = """\
+import importlib, pkgutil
+import pipeline.shared, pipeline.train
+for package in (pipeline.train, pipeline.shared):
+    for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not found.name.endswith("__main__"):
+            importlib.import_module(found.name)
+"""
 EPOCHS = 4
 VARIANTS = """\
   baseline:
@@ -91,3 +100,28 @@ def test_doctor_and_inspect_use_that_environment(old: Project) -> None:
     assert doctor["ready"], doctor
     shown = old.run("checkpoint", "inspect", str(Path("his") / "epoch_1.pth"))
     assert shown.returncode == 0, shown.stderr
+
+
+def test_a_trial_is_run_again_to_the_bit_and_refined(old: Project) -> None:
+    trial = next(name for name, t in old.status().items() if t["state"] == "COMPLETE")
+    checked = old.run("sweep", "rerun", trial, "--sweep", "tiny", "--check")
+    assert checked.returncode == 0 and "to the bit" in checked.stdout, checked.stderr
+    refined = json.loads(old.run("sweep", "refine", "tiny", "--json").stdout)
+    assert {line["name"] for line in refined["lines"]} >= {"plain", "last_k"}
+
+
+def test_every_module_of_the_job_side_can_be_imported(old: Project) -> None:
+    line = next(
+        one
+        for one in (old.root / "sweeps" / "tiny.yaml").read_text().splitlines()
+        if one.startswith("job:")
+    )
+    python = line.partition("python: ")[2].partition(",")[0]
+    done = subprocess.run(
+        [python, "-W", "ignore", "-c", IMPORTS],
+        env=old.env(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -65,3 +65,13 @@ def test_a_search_may_not_reach_zero(tmp_path: Path) -> None:
     space = f"slower: {{like: baseline, space: {{{LR}: {{low: 0, high: 0.1}}}}}}"
     text = TEXT.replace("slower: {like: baseline}", space)
     assert f"s.yaml:7: slower searches {LR} from 0." in refused(tmp_path, 0.01, text=text)
+
+
+def test_a_config_that_validates_after_no_epoch_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(TEXT)
+    sweep = read_sweep(tmp_path / "s.yaml", tmp_path)
+    facts = {"max_epochs": 4, "lr": 0.1, "val_begin": 5, "val_interval": 1, "val_epochs": []}
+    with pytest.raises(
+        SweepFileError, match="after none of its 4 epochs .*val_begin is 5, val_int"
+    ):
+        check_against(sweep, {"slower": facts})

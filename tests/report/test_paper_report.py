@@ -130,6 +130,13 @@ def test_names_are_text_in_latex_markdown_svg_and_csv(
         assert "a_%&#{}$^~" in "".join(tree.getroot().itertext()), name
 
 
+def test_a_difference_of_nothing_has_no_sign(data: dict[str, Any]) -> None:
+    equal = copy.deepcopy(data)
+    for pair in equal["differences"]:
+        pair["difference"] = 0.0
+    assert "−0.00" not in table_md(summary_of(equal)) and "| 0.00 ±" in table_md(summary_of(equal))
+
+
 @pytest.mark.parametrize("start", ["=cmd|' /C calc'!A0", "+1", "-2+3", "@SUM(A1)", "\tx", "＝cmd"])
 def test_a_spreadsheet_runs_no_cell(data: dict[str, Any], start: str) -> None:
     hostile = copy.deepcopy(data)

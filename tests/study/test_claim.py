@@ -4,6 +4,7 @@ import dataclasses
 import multiprocessing
 from pathlib import Path
 
+import optuna
 import pytest
 
 from pipeline.errors import InputError
@@ -182,6 +183,22 @@ def test_another_metric_is_refused(sweep: Sweep, storage: Storage) -> None:
     objective = sweep.objective.model_copy(update={"metric": "acc/other"})
     with pytest.raises(InputError, match='made for the metric "acc/top1"'):
         register_all(sweep.model_copy(update={"objective": objective}), storage)
+
+
+@pytest.mark.parametrize(
+    ("directions", "told"),
+    [
+        (["minimize"], "is to minimize, a"),
+        (["maximize", "minimize"], "is to maximize and minimize"),
+    ],
+)
+def test_a_study_of_another_aim_is_refused(
+    sweep: Sweep, storage: Storage, directions: list[str], told: str
+) -> None:
+    other = sweep.model_copy(update={"name": "others"})
+    optuna.create_study(storage=storage.rdb, study_name="others/v0", directions=directions)
+    with pytest.raises(InputError, match=told):
+        register_all(other, storage)
 
 
 def test_a_changed_gate_is_recorded_with_its_date(sweep: Sweep, storage: Storage) -> None:

@@ -1,7 +1,11 @@
 """The tools that answer the control side: resolve, schedule, export."""
 
+import json
 import math
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +17,7 @@ from pipeline.train.config_file import load
 from pipeline.train.config_text import to_text
 from pipeline.train.override import apply, changes, nearest
 from pipeline.train.tools.resolve_config import facts, resolve, validated
-from pipeline.train.tools.schedule import dummy_optimizer, schedule
+from pipeline.train.tools.schedule import StepError, dummy_optimizer, schedule
 from pipeline.train.tools.tool import ToolError
 
 #: torch, imported through mmengine, warns of its own parts.
@@ -113,6 +117,13 @@ def test_a_file_that_is_no_config_of_today_is_named_for_what_it_is(folder, raw, 
         load("bad.py")
 
 
+@of_torch
+def test_a_schedule_that_fails_on_its_way_refuses_that_config_alone():
+    warm_up = {"type": "LinearLR", "start_factor": 0.0, "by_epoch": True, "begin": 0, "end": 2}
+    with pytest.raises(StepError, match="LinearLR cannot be stepped: .*a start_factor above 0"):
+        schedule({"config": config_with(0.01, 3, warm_up)})
+
+
 @pytest.mark.parametrize("lr", ["1e-4", [0.1, 0.2]])
 def test_a_rate_of_another_type_is_not_called_missing(lr):
     with pytest.raises(ToolError, match=re.escape(f"lr is {lr!r}; write one number")):
@@ -162,6 +173,9 @@ def test_changes_are_as_deep_as_the_shapes_agree():
         ({"max_epochs": 5, "val_interval": 2}, [2, 4, 5]),
         ({"max_epochs": 5, "val_begin": 4}, [4, 5]),
         ({"max_epochs": 6, "val_interval": 3, "dynamic_intervals": [(5, 1)]}, [3, 4, 5, 6]),
+        ({"max_epochs": 4, "val_begin": 5}, []),
+        ({"max_epochs": 4, "val_interval": 0}, []),
+        ({"max_epochs": 4, "val_interval": "1"}, []),
         ({"max_iters": 100}, None),
     ],
 )
@@ -223,3 +237,23 @@ def test_export_holds_the_weights_alone(tmp_path):
     )
     assert code == 2 and "is not a trial checkpoint" in answer["error"]
     assert not (tmp_path / "x").exists()
+
+
+def test_opencv_is_recorded_as_the_release_that_an_import_finds(folder):
+    """Of two distributions the later one replaced the module; pip still lists the first."""
+    (folder / "cv2").mkdir()
+    (folder / "cv2" / "__init__.py").touch()
+    (folder / "cv2" / "version.py").write_text('opencv_version = "5.1.0.95"\ncontrib = True\n')
+    listed = folder / "opencv_python-4.14.0.94.dist-info"
+    listed.mkdir()
+    (listed / "METADATA").write_text("Metadata-Version: 2.1\nName: opencv-python\nVersion: 4.14\n")
+    done = subprocess.run(  # a process of its own, which has not imported the real one
+        [sys.executable, "-m", "pipeline.train.tools.versions"],
+        input="{}",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tiny_run.ROOT), str(folder)])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)["versions"]
+    assert (found["opencv-contrib-python"], "opencv-python" in found) == ("5.1.0.95", False)

@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("pipeline/train", "pipeline/shared", "pipeline/job_path", "tests/jobs")
 #: Newer methods and functions that are easily written without a thought.
 NEWER = {"removeprefix", "removesuffix", "cache", "pairwise", "batched", "is_relative_to", "lcm"}
+NEWER |= {"bit_count", "with_stem", "readlink", "hardlink_to"}
 BUILTINS = {"list", "dict", "set", "tuple", "frozenset", "type"}
 
 

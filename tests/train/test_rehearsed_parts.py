@@ -47,6 +47,10 @@ CASES = {
         "param_scheduler = [dict(type='LinearLR', begin=4, end=4)]",
         "param_scheduler.0 cannot be built: ValueError: end should be larger than begin",
     ),
+    "optimizer in another case": (
+        "optim_wrapper['optimizer']['type'] = 'sgd'",
+        'no optimizer is registered as "sgd". Did you mean "SGD"',
+    ),
     "merged loop": ("train_cfg['max_iters'] = 9", "train_cfg cannot be built: TypeError: "),
     "merged validation": ("val_cfg = dict(interval=1)", "val_cfg cannot be built: TypeError"),
     "no such loop": ("val_cfg = dict(type='OwnLoop')", 'no loop is registered as "OwnLoop"'),

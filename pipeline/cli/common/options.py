@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -152,7 +153,28 @@ class Opened:
 def open_sweep(given: str | None) -> Opened:
     """Find the project and read the named sweep, or the default one."""
     project = find_project()
-    return Opened(project, read_sweep(project.sweep_file(given), project.root))
+    sweep = read_sweep(project.sweep_file(given), project.root)
+    _warn_of_namesakes(sweep, project)
+    return Opened(project, sweep)
+
+
+def _warn_of_namesakes(sweep: Sweep, project: Project) -> None:
+    """Say which other files carry a sweep's name: a copy whose `name:` was left as it was."""
+    own = re.compile(rf"^name:\s*[\"']?{re.escape(sweep.name)}[\"']?\s*(#.*)?$", re.M)
+    others = [file for file in project.sweep_files() if file.resolve() != sweep.path.resolve()]
+    same = [file.name for file in others if own.search(_text_of(file))]
+    if same:
+        echo_err(
+            f"{sweep.shown_path} and {', '.join(same)} have the same name ({sweep.name}), so they "
+            f"share studies and runs/{sweep.name}. Give one of them a name of its own."
+        )
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # a folder of that name, or a file of someone else
+        return ""
 
 
 def print_json(record: Any) -> None:

@@ -19,7 +19,7 @@ _RUN = "from mmengine import Config; from mmengine.runner import Runner"
 #: Nothing but pcan itself is imported: it may be installed without what it needs.
 _PCAN = "$(python -c 'import pipeline; print(pipeline.__path__[0])')/job_path"
 #: pip takes pcan for an older Python only if asked; what jobs import of it runs there.
-_PCAN_PYTHON = (3, 11)
+_OLDEST_PYTHON = (3, 11)
 _CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
@@ -124,7 +124,7 @@ class ExportUsage:
         yield f"{python} -m venv env && . env/bin/activate"
         yield "pip install -r requirements.txt"
         if self.config.needs_pcan:
-            older = "--ignore-requires-python " if () < release < _PCAN_PYTHON else ""
+            older = "--ignore-requires-python " if () < release < _OLDEST_PYTHON else ""
             file = "PCAN  # its folder or wheel; it is on no package index"
             yield f"pip install --no-deps {older}{file}"
 

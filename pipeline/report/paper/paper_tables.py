@@ -106,7 +106,7 @@ def _with_error(
 ) -> str:
     if value is None:
         return dash
-    shown = f"{100 * value:.2f}".replace("-", minus)
+    shown = f"{round(100 * value, 2) + 0.0:.2f}".replace("-", minus)  # -0.00 is 0.00
     return shown if error is None else f"{shown}{plus_minus}{100 * error:.2f}"
 
 

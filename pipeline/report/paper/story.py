@@ -16,7 +16,9 @@ from pipeline.shared.counted import counted
 from pipeline.shared.files import read_json
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.start_record import changes, shown_codes
-from pipeline.shared.states import Phase
+from pipeline.shared.states import Phase, State
+
+_ENDED = {State.FAIL.value: "failed"}
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -113,7 +115,7 @@ def _end(trial: TrialResult) -> Iterator[_Entry]:
     best, last = trial.best, trial.epochs[-1]
     reached = f", best {percent(best.top1)} at epoch {best.epoch}" if best else ""
     state = trial.outcome.get("state")
-    word = str(state).lower() if state else Phase.INTERRUPTED.value
+    word = _ENDED.get(str(state), str(state).lower()) if state else Phase.INTERRUPTED.value
     text = f"{trial.name} ended {word} after epoch {last.epoch}{reached}: "
     yield _entry(last.time, trial, text + _sentence(trial.outcome.get("reason")))
 

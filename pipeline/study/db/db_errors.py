@@ -35,9 +35,13 @@ def translate_errors(shown: str, remedy: Callable[[str], str]) -> Iterator[None]
         if cause is None:
             raise
         text = mask(" ".join(str(getattr(cause, "orig", None) or cause).split()))
-        raise StorageError(
-            f"The storage {shown} cannot be used: {text[:300]}. {remedy(text.lower())}."
-        ) from error
+        problem, instead = _ended(text[:300]), _ended(remedy(text.lower()))
+        raise StorageError(f"The storage {shown} cannot be used: {problem} {instead}") from error
+
+
+def _ended(sentence: str) -> str:
+    """Return a sentence with the mark that ends it."""
+    return sentence if sentence.endswith((".", "?", "!")) else f"{sentence}."
 
 
 def _database_error(error: Exception) -> BaseException | None:

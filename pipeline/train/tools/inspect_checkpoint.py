@@ -12,6 +12,7 @@ import warnings
 from typing import Any, Callable, Dict, Optional
 
 from pipeline.train.checkpoint_file import CheckpointError, read_checkpoint, state_dict_of
+from pipeline.train.config_parts import one_line
 from pipeline.train.tools.tool import ToolError, serve
 from pipeline.train.weights import KINDS, compare, kind_of, rename
 
@@ -93,6 +94,12 @@ def build(path: str, change: Optional[Callable[[Any], None]] = None) -> Any:
             return cfg, MODELS.build(cfg.model)
     except Exception as error:  # a config is a program: it can fail in any way
         text = str(error).strip() or type(error).__name__
+        if isinstance(error, ImportError) and "custom modules" in text:
+            # MMEngine lists the whole of sys.path here and leaves out which module it was.
+            text = (
+                f"custom_imports cannot be imported: {one_line(error)}. Its folder has to be "
+                "job.code_root, or the module installed; otherwise correct its name."
+            )
         raise ToolError(f"{path}: {text}") from error
 
 

@@ -24,7 +24,7 @@ from pipeline.train.outcome import asks_for_gpu
 from pipeline.train.rehearsal import Rehearsal, gpu_note
 from pipeline.train.speed import lacking
 from pipeline.train.tools.inspect_checkpoint import build, describe_config
-from pipeline.train.tools.schedule import schedule
+from pipeline.train.tools.schedule import StepError, schedule
 from pipeline.train.tools.tool import ToolError, serve
 
 
@@ -38,8 +38,9 @@ def probe(question: Dict[str, Any]) -> Dict[str, Any]:
     for name in dict.fromkeys([*configs, *placed, *measured]):
         built: Dict[str, Any] = {}
         if name in configs:
-            results[name] = {**_course(configs[name]), **_model(name, configs[name], built)}
-            results[name]["problems"] += lacks
+            course = _course(configs[name])
+            results[name] = {**course, **_model(name, configs[name], built)}
+            results[name]["problems"] += [*course["problems"], *lacks]
         if name in placed or name in measured:
             text = placed.get(name) or measured[name]
             rehearsed = _rehearse(text, built, rehearsal, data)
@@ -55,10 +56,12 @@ def probe(question: Dict[str, Any]) -> Dict[str, Any]:
 def _course(text: str) -> Dict[str, Any]:
     try:
         found = schedule({"config": text})
+    except StepError as error:
+        return {"lr": None, "lr_error": None, "follows": [], "problems": [str(error)]}
     except ToolError as error:
-        return {"lr": None, "lr_error": str(error), "follows": []}
-    waiting = zip(found["metric_driven"], found["monitors"])
-    return {"lr": found["lr"], "lr_error": None, "follows": [list(pair) for pair in waiting]}
+        return {"lr": None, "lr_error": str(error), "follows": [], "problems": []}
+    waiting = [list(pair) for pair in zip(found["metric_driven"], found["monitors"])]
+    return {"lr": found["lr"], "lr_error": None, "follows": waiting, "problems": []}
 
 
 def _model(name: str, text: str, built: Dict[str, Any]) -> Dict[str, Any]:

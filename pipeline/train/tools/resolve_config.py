@@ -110,6 +110,10 @@ def validated(loop: Dict[str, Any]) -> Any:
         return None
     begin, interval = loop.get("val_begin", 1), loop.get("val_interval", 1)
     stages = sorted(loop.get("dynamic_intervals") or [])
+    if not all(type(n) is int and n != 0 for n in (interval, *(n for _, n in stages))):
+        return []  # no loop can count so
+    if type(begin) is not int:
+        return []
 
     def due(epoch: int) -> bool:
         every = next((n for start, n in reversed(stages) if start <= epoch + 1), interval)

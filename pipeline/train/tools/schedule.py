@@ -16,6 +16,10 @@ from pipeline.train.config_file import load
 from pipeline.train.tools.tool import ToolError, serve
 
 
+class StepError(ToolError):
+    """A schedule that fails in the middle of a training."""
+
+
 def schedule(question: Dict[str, Any]) -> Dict[str, Any]:
     """Answer one question; its form is in the module's docstring."""
     config = _read(question.get("config"))
@@ -28,7 +32,9 @@ def schedule(question: Dict[str, Any]) -> Dict[str, Any]:
         raise ToolError("This schedule counts iterations; give iters_per_epoch.")
     try:
         return course(config, entries, epochs, int(iters or 1), int(question.get("nproc") or 1))
-    except (AssertionError, KeyError, TypeError, ValueError) as error:
+    except ToolError:
+        raise
+    except Exception as error:  # a scheduler may be the user's own
         raise ToolError(f"param_scheduler cannot be built: {error}") from error
 
 
@@ -48,6 +54,29 @@ def course(
         defaults = {"optimizer": optimizer, "epoch_length": iters}
         schedulers.append(PARAM_SCHEDULERS.build(filled, default_args=defaults))
     timed = [s for s in schedulers if not getattr(s, "need_val_args", False)]
+    try:
+        first, last = _rates(optimizer, timed, epochs, iters)
+    except Exception as error:
+        raise StepError(_why_no_step(entries, error)) from error
+    waiting = [s for s in schedulers if s not in timed]
+    return {
+        "lr": first,
+        "lr_end": last,
+        "metric_driven": [type(s).__name__ for s in waiting],
+        "monitors": [str(getattr(s, "monitor", "")) for s in waiting],
+    }
+
+
+def _why_no_step(entries: List[Dict[str, Any]], error: Exception) -> str:
+    kinds = ", ".join(str(entry.get("type")) for entry in entries)
+    text = f"param_scheduler: {kinds} cannot be stepped: {type(error).__name__}: {error}."
+    if any(entry.get("start_factor") == 0 for entry in entries):
+        return f"{text} Write a start_factor above 0, such as 1e-3."
+    return text
+
+
+def _rates(optimizer: Any, timed: List[Any], epochs: int, iters: int) -> Any:
+    """Return the rate at the first and at the last iteration of each epoch."""
     first, last = [], []
     for _ in range(epochs):
         first.append(optimizer.param_groups[0]["lr"])
@@ -57,13 +86,7 @@ def course(
             _step([s for s in timed if not s.by_epoch])
         last.append(now)
         _step([s for s in timed if s.by_epoch])
-    waiting = [s for s in schedulers if s not in timed]
-    return {
-        "lr": first,
-        "lr_end": last,
-        "metric_driven": [type(s).__name__ for s in waiting],
-        "monitors": [str(getattr(s, "monitor", "")) for s in waiting],
-    }
+    return first, last
 
 
 def dummy_optimizer(config: Dict[str, Any], nproc: int) -> Any:

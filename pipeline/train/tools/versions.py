@@ -26,6 +26,7 @@ PACKAGES = {
     "opencv-python": "cv2",
     "decord": "decord",
 }
+_OPENCV = "opencv-python"
 
 
 def versions(_: Dict[str, Any]) -> Dict[str, Any]:
@@ -35,6 +36,10 @@ def versions(_: Dict[str, Any]) -> Dict[str, Any]:
         version = _version(name, module)
         if version is not None:
             found[name] = version
+    other = _other_opencv(found.get(_OPENCV))
+    if other is not None:
+        found.pop(_OPENCV, None)
+        found.update(other)
     cuda = _stated(_folder("torch"), "cuda")
     return {"versions": {**found, **({"cuda": cuda} if cuda else {})}}
 
@@ -56,6 +61,21 @@ def _version(name: str, module: str) -> Optional[str]:
     return f"{stated} (checkout)"
 
 
+def _other_opencv(listed: Optional[str]) -> Optional[Dict[str, str]]:
+    """Return the distribution whose cv2 is imported, where that is not the listed release.
+
+    Several distributions bring that module, and the one installed last is what runs; it says its
+    own release and kind.
+    """
+    folder = _folder("cv2")
+    version = _stated(folder, "opencv_version")
+    if version is None or version == listed:
+        return None
+    contrib = "-contrib" if _stated(folder, "contrib") == "True" else ""
+    headless = "-headless" if _stated(folder, "headless") == "True" else ""
+    return {f"opencv{contrib}-python{headless}": version}
+
+
 def _folder(module: str) -> Optional[str]:
     try:
         spec = importlib.util.find_spec(module)
@@ -70,14 +90,14 @@ def _real(path: str) -> str:
 
 
 def _stated(folder: Optional[str], name: str) -> Optional[str]:
-    """Return a text that a package's `version.py` gives a name, None without one."""
+    """Return the text or truth that a package's `version.py` gives a name, None without one."""
     try:
         with open(os.path.join(folder or "", "version.py"), encoding="utf-8") as stream:
             text = stream.read()
     except OSError:
         return None
-    match = re.search(rf"^{name}\b[^=\n]*=\s*['\"]([^'\"]+)", text, re.M)
-    return match.group(1) if match else None
+    match = re.search(rf"^{name}\b[^=\n]*=\s*(?:['\"]([^'\"]+)|(True|False)\b)", text, re.M)
+    return match.group(1) or match.group(2) if match else None
 
 
 if __name__ == "__main__":
