@@ -52,7 +52,7 @@ class CompleteRun:
 
 
 def rules(epochs: int) -> dict[str, AsyncHalving]:
-    """Return the rules that are replayed, the product's default first."""
+    """Return the rules that are replayed, the product's default first; equal checks once."""
     later = {"at 1/4, 1/2": (1 / 4, 1 / 2), "at 1/6, 1/3, 1/2": (1 / 6, 1 / 3, 1 / 2)}
     later |= {"at 1/3, 1/2": (1 / 3, 1 / 2), "at 3/8, 3/4": (3 / 8, 3 / 4)}
     found: dict[str, AsyncHalving] = {}
@@ -63,7 +63,10 @@ def rules(epochs: int) -> dict[str, AsyncHalving]:
             found[f"{name}, {read}, keep 0.6"] = kind(epochs, keep=0.6, averaged=averaged)
         for name, at in later.items():
             found[f"ladder, {read}, {name}"] = SyncHalving(epochs, at, averaged=averaged)
-    return found
+    first: dict[Any, str] = {}
+    for name, rule in found.items():
+        first.setdefault((type(rule), rule.keep, rule.checks, rule.averaged), name)
+    return {name: found[name] for name in first.values()}
 
 
 def read_seeds(file: Path, patience: Patience | None = None) -> list[list[CompleteRun]]:

@@ -76,7 +76,7 @@ def _sentence(record: dict[str, Any], run: int) -> str:
     if count < MIN_TRIALS:
         return (
             f"{name}: which values mattered is unknown; it takes {MIN_TRIALS} complete trials, "
-            f"and there are {count}."
+            f"and there {'is' if count == 1 else 'are'} {count}."
         )
     return (
         f"{name}: which values mattered is unknown: its "

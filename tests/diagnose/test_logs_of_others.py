@@ -127,7 +127,7 @@ def test_a_validation_that_mmcv_calls_training_is_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "remedy"),
     [
-        ("[Rank 1] Watchdog caught collective operation timeout: OpType=ALLREDUCE", "other ranks"),
+        ("[Rank 1] Watchdog caught collective operation timeout: OpType=ALL.", "other ranks"),
         ("slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026 DUE TO TIME LIMIT ***", "longer"),
         ("traceback : Signal 9 (SIGKILL) received by PID 17", "memory was full"),
         ("slurmstepd: error: Detected 1 oom-kill event(s) in StepId=7.0.", "memory was full"),
@@ -135,5 +135,5 @@ def test_a_validation_that_mmcv_calls_training_is_one(tmp_path: Path) -> None:
 )
 def test_what_ended_a_run_from_outside_is_named(tmp_path: Path, line: str, remedy: str) -> None:
     (found,) = examine(case_of(tmp_path / "x.log", epoch_lines(1, (0.6, 0.7)) + line + "\n"))
-    assert found.id == "incomplete" and line[-25:] in found.evidence
+    assert found.id == "incomplete" and found.evidence.endswith(line[-25:].rstrip("."))
     assert "after epoch 2" in found.evidence and remedy in found.remedy

@@ -94,7 +94,7 @@ def incomplete(case: LogCase) -> Iterator[Finding]:
         yield error(
             "incomplete",
             epoch=last or None,
-            evidence=f"the program failed {_when(last)} (line {line}): {message}",
+            evidence=f"the program failed {_when(last)} (line {line}): {message.rstrip('. ')}",
             remedy=_after_the_error(message, last),
         )
         return
