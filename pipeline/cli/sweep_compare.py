@@ -1,7 +1,7 @@
 """`pcan sweep compare`: all trials of a sweep in one HTML file, or live on this machine."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +135,7 @@ def collector(
     return fresh
 
 
-def _true_lr(opened: "Opened", variants: set[str]) -> dict[str, list[float]]:
+def _true_lr(opened: "Opened", variants: set[str]) -> Mapping[str, list[float]]:
     """Return the true learning rates by variant; print why any are missing."""
     from pipeline.errors import PcanError
     from pipeline.job.resolve import resolve_variants

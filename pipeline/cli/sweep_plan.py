@@ -83,7 +83,7 @@ def _view(opened: Opened, facts: "Resolved", clips: int | None) -> "PlanView":
     clips = clips or known_clips(project.runs, plan.name)
     subject = lint_context(plan, facts.bases, facts.true_lr, clips)
     changes = {name: config.changes for name, config in facts.configs.items()}
-    return plan_view(subject, changes, facts.problems, facts.ceilings)
+    return plan_view(subject, changes, facts.problems, facts.ceilings, facts.refused)
 
 
 def _text(

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.errors import InputError, PcanError
+from pipeline.errors import InputError, PcanError, SweepFileError
 from pipeline.job.resolve import Resolution, ResolvedConfig, probe_configs, resolve_variants
 from pipeline.plan.config_checks import check_against
 from pipeline.plan.project import Project
@@ -20,6 +20,7 @@ class Resolved:
         ceilings: of the others, the rates if the metric that the schedule follows never stands
             still, and that metric.
         problems: why something is missing, in sentences for the user.
+        refused: why a launch would refuse this plan, in sentences for the user.
         exit_code: of what kept variants from being resolved or makes a launch refuse one; else 0.
     """
 
@@ -28,6 +29,7 @@ class Resolved:
     true_lr: Mapping[str, list[float]] = dataclasses.field(default_factory=dict)
     ceilings: Mapping[str, tuple[list[float], str]] = dataclasses.field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
     exit_code: int = 0
 
 
@@ -53,40 +55,49 @@ def resolved(sweep: Sweep, project: Project, only: str | None = None) -> Resolve
     except PcanError as error:
         return Resolved(problems=(str(error),), exit_code=error.exit_code)
     chosen = {n: c for n, c in resolution.configs.items() if only in (None, n)}
-    rates, ceilings, problems, exit_code = _courses(sweep, project, chosen)
-    return Resolved(
+    found = _courses(sweep, project, chosen)
+    refused = (*_contradictions(sweep, chosen), *found.refused)
+    return dataclasses.replace(
+        found,
         bases=resolution.bases,
         configs=resolution.configs,
-        true_lr=rates,
-        ceilings=ceilings,
-        problems=problems,
-        exit_code=exit_code,
+        refused=refused,
+        exit_code=found.exit_code or (InputError.exit_code if refused else 0),
     )
 
 
 def schedules(
     sweep: Sweep, project: Project, configs: Mapping[str, ResolvedConfig]
-) -> tuple[dict[str, list[float]], tuple[str, ...]]:
+) -> tuple[Mapping[str, list[float]], tuple[str, ...]]:
     """Return the true lr of each config, and sentences on what is wrong with a config.
 
     A schedule that follows a metric has no lr that is known beforehand; a sentence says so.
     """
-    rates, ceilings, problems, _ = _courses(sweep, project, configs)
+    found = _courses(sweep, project, configs)
     unknown = [
         f"{name}: its schedule follows {metric}, so the logged lr is not compared with a table."
-        for name, (_, metric) in ceilings.items()
+        for name, (_, metric) in found.ceilings.items()
     ]
-    return rates, (*problems, *unknown)
+    return found.true_lr, (*found.problems, *found.refused, *unknown)
 
 
-def _courses(
-    sweep: Sweep, project: Project, configs: Mapping[str, ResolvedConfig]
-) -> tuple[dict[str, list[float]], dict[str, tuple[list[float], str]], tuple[str, ...], int]:
-    """Return the rates, those that are ceilings, what is wrong, and the exit code of that."""
+def _contradictions(sweep: Sweep, configs: Mapping[str, ResolvedConfig]) -> list[str]:
+    """Return what of the plan each variant's config cannot carry out."""
+    lines = []
+    for name, config in configs.items():
+        try:
+            check_against(sweep, {name: config.facts})
+        except SweepFileError as error:
+            lines.append(str(error))
+    return lines
+
+
+def _courses(sweep: Sweep, project: Project, configs: Mapping[str, ResolvedConfig]) -> Resolved:
+    """Return the rates, those that are ceilings, and what is wrong with a config."""
     try:
         probes = probe_configs(sweep, project, configs)
     except PcanError as error:
-        return {}, {}, (f"No lr course. {error}",), error.exit_code
+        return Resolved(problems=(f"No lr course. {error}",), exit_code=error.exit_code)
     known = {name: one for name, one in probes.items() if one.lr is not None}
     rates = {name: list(one.lr or ()) for name, one in known.items() if not one.lr_follows}
     ceilings = {
@@ -98,6 +109,7 @@ def _courses(
         f"{name}: no lr course. {one.lr_error}" for name, one in probes.items() if one.lr_error
     ]
     refused = [f"{name}: {problem}" for name, one in probes.items() for problem in one.problems]
-    # A launch refuses these configs; it takes one without an lr course.
-    exit_code = InputError.exit_code if refused else 0
-    return rates, ceilings, (*problems, *refused), exit_code
+    # A launch takes a config without an lr course.
+    return Resolved(
+        true_lr=rates, ceilings=ceilings, problems=tuple(problems), refused=tuple(refused)
+    )

@@ -1,5 +1,6 @@
 """What a first and last step would meet is refused before any job, and the doctor says it too."""
 
+import json
 import pickle
 
 import numpy as np
@@ -60,7 +61,15 @@ def test_the_doctor_says_what_a_launch_would_refuse(refused, name) -> None:
 
 def test_a_plan_of_variants_that_a_launch_refuses_does_not_exit_0(refused) -> None:
     plan = refused[0].run("sweep", "plan", "tiny")
-    assert plan.returncode == 2 and f"Not shown: loop: {REFUSED['loop'][1]}" in plan.stdout
+    assert f"A launch refuses this: loop: {REFUSED['loop'][1]}" in plan.stdout
+    assert plan.returncode == 2
+
+
+def test_a_plan_whose_config_never_validates_is_shown_and_does_not_exit_0(project) -> None:
+    project.sweep("  baseline: {set: {train_cfg.max_epochs: 2, train_cfg.val_begin: 3}}\n")
+    plan = project.run("sweep", "plan", "tiny")
+    assert plan.returncode == 2 and "baseline validates after none of its 2 epochs" in plan.stdout
+    assert json.loads(project.run("sweep", "plan", "tiny", "--json").stdout)["problems"]
 
 
 def clip(**changes):

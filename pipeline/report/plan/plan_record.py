@@ -48,6 +48,7 @@ class PlanView:
     worst_epochs: int | None
     worst_gpu_hours: float | None
     problems: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
 
     @property
     def first(self) -> VariantView:
@@ -60,6 +61,7 @@ def plan_view(
     changes: Mapping[str, Iterable[ChangeLike]],
     problems: Sequence[str] = (),
     ceilings: Mapping[str, tuple[list[float], str]] | None = None,
+    refused: Sequence[str] = (),
 ) -> PlanView:
     """Gather the view of a plan.
 
@@ -68,6 +70,7 @@ def plan_view(
         changes: by variant, what its overrides change on the base config; empty if unknown.
         problems: why something could not be resolved.
         ceilings: by variant whose schedule follows a metric, the most its lr can be, and which.
+        refused: why a launch would refuse the plan.
     """
     sweep = subject.sweep
     views = tuple(
@@ -82,6 +85,7 @@ def plan_view(
         worst_epochs=worst,
         worst_gpu_hours=gpu_hours(sweep, worst),
         problems=tuple(problems),
+        refused=tuple(refused),
     )
 
 
@@ -110,7 +114,7 @@ def plan_record(view: PlanView) -> dict[str, Any]:
         ],
         "lint": [finding.record() for finding in view.lint],
         "worst_case": {"epochs": view.worst_epochs, "gpu_hours": view.worst_gpu_hours},
-        "problems": list(view.problems),
+        "problems": [*view.problems, *view.refused],
     }
 
 

@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from pipeline.plan.config_diff import Difference
 from pipeline.plan.sweep import Sweep
 from pipeline.report.plan.plan_record import PlanView, VariantView
-from pipeline.report.plan.text import finding_lines, head_text, variant_text
+from pipeline.report.plan.text import finding_lines, head_text, problems_text, variant_text
 from pipeline.shared.counted import counted
 
 #: The longest text of what a variant changes.
@@ -25,7 +25,7 @@ def plan_screen(view: PlanView) -> str:
         "\n".join(_variants(view)),
         "\n".join(_gates(view)),
         "\n".join(_findings(view)),
-        "\n".join(f"Not shown: {problem}" for problem in view.problems),
+        problems_text(view),
         f"Everything: pcan sweep plan {view.sweep.name} --full   "
         f"One variant: pcan sweep plan {view.sweep.name} {view.first.variant.name}",
     ]

@@ -29,9 +29,17 @@ def plan_text(view: PlanView) -> str:
         "\n".join(_ladder(view)),
         *(variant_text(v) for v in view.variants),
         lint_text(view.sweep, view.lint),
-        "\n".join(f"Not shown: {problem}" for problem in view.problems),
+        problems_text(view),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def problems_text(view: PlanView) -> str:
+    """Return what could not be shown, and why a launch would refuse the plan, a line each."""
+    return "\n".join(
+        [f"Not shown: {problem}" for problem in view.problems]
+        + [f"A launch refuses this: {problem}" for problem in view.refused]
+    )
 
 
 def head_text(view: PlanView) -> str:
