@@ -32,12 +32,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(item.path.parent.name, len(LONG)))
 
 
-@pytest.fixture(autouse=True)
-def no_default_scope() -> Iterator[None]:
-    """Let no test find the registry scope that a runner of another test left in this process."""
+def _scopes_put_back() -> Iterator[None]:
+    """Let no other test find the registry scopes that a runner leaves in this process."""
+    name = "mmengine.registry.default_scope"
+    before = sys.modules[name].DefaultScope._instance_dict.copy() if name in sys.modules else {}
     yield
-    if scopes := sys.modules.get("mmengine.registry.default_scope"):
-        scopes.DefaultScope._instance_dict.clear()
+    if name in sys.modules:
+        sys.modules[name].DefaultScope._instance_dict = before
+
+
+scopes_of_a_test = pytest.fixture(autouse=True)(_scopes_put_back)
+scopes_of_a_file = pytest.fixture(autouse=True, scope="module")(_scopes_put_back)
 
 
 @pytest.fixture(scope="session")

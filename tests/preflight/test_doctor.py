@@ -56,8 +56,9 @@ def test_no_secret_of_the_environment_is_in_what_the_doctor_says(project, monkey
     assert "canary" not in done.stdout + done.stderr
 
 
-def clip(name: str, label: object, joints: object = 1.0) -> dict:
-    return {"frame_dir": name, "label": label, "keypoint": np.full((1, 2, 3, 2), joints)}
+def clip(name: str, label: object, joints: object = 50.0) -> dict:
+    size = {"img_shape": (90, 160), "total_frames": 2}
+    return {"frame_dir": name, "label": label, "keypoint": np.full((1, 2, 3, 2), joints), **size}
 
 
 def test_labels_that_the_head_has_no_class_for_are_named() -> None:
@@ -69,7 +70,7 @@ def test_labels_that_the_head_has_no_class_for_are_named() -> None:
 
 
 def test_joints_that_are_missing_or_nan_are_named() -> None:
-    clips = [clip("a", 0), clip("b", 0, np.nan), {"frame_dir": "c", "label": 0}]
+    clips = [clip("a", 0), clip("b", 0, np.nan), {**clip("c", 0), "keypoint": None}]
     missing, broken = joint_findings(clips, "train")
     assert missing.severity == "error" and "1 clip has no joints: c" in missing.message
     assert broken.severity == "warning" and "NaN: b" in broken.message

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from browser import NEEDED, click, drawn, js, size
+from browser import NEEDED, click, drawn, fits, js, size
 from pipeline.report.compare.compare_record import collect
 from pipeline.report.compare.page import build_page
 from pipeline.shared.files import write_json
@@ -73,7 +73,7 @@ def test_labels_do_not_overlap_and_stay_inside(browser, tmp_path, name, width):
         apart = a[3] <= b[1] + 1 or b[3] <= a[1] + 1 or a[4] <= b[2] + 1 or b[4] <= a[2] + 1
         assert apart, (a, b)
     assert all(left >= 0 and right <= frame + 1 for _, left, _, right, _, frame in boxes)
-    assert js(page, "return document.documentElement.scrollWidth") <= width
+    fits(page, width)
 
 
 @pytest.fixture
@@ -117,6 +117,7 @@ def test_the_address_names_a_trial_and_a_view(browser, page, tmp_path):
 
 
 def test_the_page_speaks_chinese_and_keeps_names(browser, page, tmp_path):
+    browser.get_log("browser")  # of pages before this one
     opened(browser, tmp_path / "runs" / "drawn", tmp_path / "c.html", 1400, lang="zh")
     shown = js(browser, "return document.body.innerText")
     for words in ("各轮 top-1", "学习率", "哪些差异是真实的", "目标 91.00 %", "lr-0.02/0"):

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from browser import NEEDED, click, drawn, js, size, waiting
+from browser import NEEDED, click, drawn, fits, js, size, waiting
 from pipeline.report.compare import serve
 from pipeline.report.compare.compare_record import collect
 from pipeline.report.compare.page import SCRIPTS, build_page
@@ -267,7 +267,7 @@ def test_nothing_sticks_out_at_desktop_and_phone_width(page, width):
     size(page, width, 900)
     page.refresh()
     drawn(page)
-    assert js(page, "return document.documentElement.scrollWidth") <= width
+    fits(page, width)
     if folder := os.environ.get("PCAN_SCREENSHOTS"):
         height = js(page, "return document.documentElement.scrollHeight")
         size(page, width, height)
@@ -282,7 +282,7 @@ def test_prints_in_light_colours(page):
     assert picks == js(page, "return look(state.data, [...picked()][0]).color")
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     size(page, 800, 1000)
-    assert js(page, "return document.documentElement.scrollWidth") <= 800
+    fits(page, 800)
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     pdf = page.execute_cdp_cmd("Page.printToPDF", {})
     assert len(pdf["data"]) > 20_000

@@ -41,6 +41,12 @@ def size(browser: Any, width: int, height: int) -> None:
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", shape)
 
 
+def fits(browser: Any, width: int) -> None:
+    """Wait until nothing is wider; charts follow a new width after a moment."""
+    wide = "return document.documentElement.scrollWidth"
+    waiting(browser).until(lambda b: js(b, wide) <= width)
+
+
 def js(browser: Any, code: str, *given: Any) -> Any:
     return browser.execute_script(code, *given)
 
