@@ -124,14 +124,13 @@ class Project:
         usable = runs.is_dir() or not os.path.lexists(runs)
         if usable and self._answers is not None and self._answers.is_dir():
             runs.mkdir(mode=0o700, exist_ok=True)
-            if not (runs / ".cache").exists():
-                self._answers.rename(runs / ".cache")
+            _hand_over(self._answers, runs / ".cache")
 
     def remove(self) -> None:
         """Remove the folder; its answers are left for the next project there."""
         cache = self._home / "runs" / ".cache"
-        if self._answers is not None and cache.is_dir() and not self._answers.exists():
-            cache.rename(self._answers)
+        if self._answers is not None and cache.is_dir():
+            _hand_over(cache, self._answers)
         shutil.rmtree(self._home, ignore_errors=True)
 
     def job_pids(self) -> list[int]:
@@ -145,6 +144,13 @@ class Project:
         except OSError:
             return False
         return "pipeline.train" in command and str(self.root) in command and state != "Z"
+
+
+def _hand_over(answers: Path, target: Path) -> None:
+    # They only save time: where the runs folder is a disk of its own, they stay where they are.
+    same_disk = answers.stat().st_dev == target.parent.stat().st_dev
+    if same_disk and not target.exists():
+        answers.rename(target)
 
 
 def _usual_signals() -> None:
