@@ -18,6 +18,8 @@ from slurm_project import Cluster
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 def test_two_run_at_once_on_distinct_pairs_while_a_third_waits(
     cluster, until: Callable[..., None]
 ) -> None:

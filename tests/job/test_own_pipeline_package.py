@@ -118,6 +118,8 @@ def test_nothing_but_the_bootstrap_is_put_on_a_jobs_path() -> None:
     ]
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 def test_plan_doctor_and_a_detached_launch_work_in_such_a_project(project, until) -> None:
     own_package(project.root)
     own_package(project.root / "jobs")  # the sweep's code_root

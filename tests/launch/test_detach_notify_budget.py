@@ -124,6 +124,8 @@ def test_what_keeps_a_detached_launch_from_starting_is_said(project) -> None:
     assert done.returncode == 2 and 'has no "train_cfg.max_epoch"' in done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 def test_a_used_up_budget_stops_after_the_epoch_and_stays_resumable(project) -> None:
     project.ranks = 1
     project.sweep(SLOW)

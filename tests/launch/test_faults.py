@@ -184,6 +184,8 @@ def test_kills_of_torchrun_and_of_a_data_worker_cost_no_epoch(project, until) ->
     assert project.status()["baseline/0"]["state"] == "COMPLETE"
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 def test_a_launch_goes_on_from_the_newest_good_checkpoint_and_never_from_zero(
     project, until: Callable[..., None]
 ) -> None:
@@ -241,6 +243,8 @@ def test_three_times_ctrl_c_ends_everything_at_once(project, until) -> None:
     assert project.status()["baseline/0"]["phase"] == "interrupted"
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 def test_training_goes_on_without_its_storage_and_the_next_launch_reports_it(
     project, until, monkeypatch
 ) -> None:
@@ -267,6 +271,8 @@ def test_training_goes_on_without_its_storage_and_the_next_launch_reports_it(
     assert values_in_optuna(project, "baseline") == {1: 0.6, 2: 0.7, 3: 0.8, 4: 0.85}
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 def test_a_run_directory_that_cannot_be_made_ends_no_running_trial(project) -> None:
     project.ranks = 1
     project.sweep(SLOW.replace("0.25", "0.05") + "  other: {like: baseline}\n")
@@ -297,6 +303,8 @@ def test_a_time_limit_stops_after_the_epoch_and_stays_resumable(project) -> None
     assert project.epochs("baseline/0") in ([1], [])  # none where starting took all the time
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 def test_a_slot_that_met_a_locked_storage_is_used_again(project, until) -> None:
     """A claim that fails gives its slot back, and the launch ends with nothing left to claim."""
     short = "{like: baseline, set: {train_cfg.max_epochs: 1, model.sleep: 0.0}}"

@@ -177,6 +177,8 @@ def test_what_another_user_wrote_into_a_lock_harms_nobody(driver: Path, note: by
     theirs.release()
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 def test_a_single_job_keeps_off_gpus_in_use_or_waits_for_them(
     project, driver: Path, stranger
 ) -> None:
@@ -205,6 +207,8 @@ def test_a_single_job_keeps_off_gpus_in_use_or_waits_for_them(
     assert sampled[0]["celsius"] == 34 and sampled[0]["others"] == []
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 def test_two_launches_share_two_gpus_without_sharing_one(project, driver: Path) -> None:
     names = ("b", "c")
     project.ranks = 1

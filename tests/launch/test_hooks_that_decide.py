@@ -59,6 +59,8 @@ def test_early_stopping_under_default_hooks_stops_nothing(small) -> None:
     assert "Left out: Patient" in (small.folder("baseline/0") / "rank0.log").read_text()
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 def test_a_training_that_a_hook_ends_is_no_complete_recipe(small) -> None:
     write(small, 'custom_hooks = [dict(type="Impatient")]')
     done = small.launch()
@@ -69,6 +71,8 @@ def test_a_training_that_a_hook_ends_is_no_complete_recipe(small) -> None:
     assert "it has Impatient" in trial["reason"] and trial["retry"]
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 def test_a_schedule_that_follows_the_objective_is_shown_as_a_ceiling(small) -> None:
     kind = 'type="ReduceOnPlateauLR", rule="greater", factor=0.1, patience=0, by_epoch=True'
     write(small, f'param_scheduler = [dict(monitor="{METRIC}", {kind})]')

@@ -52,6 +52,8 @@ def test_a_failed_gate_is_followed_by_the_fallback_and_the_winner_is_exported(pr
     assert str(project.root) not in json.dumps(stored)
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 def test_two_launches_together_run_every_trial_once(project) -> None:
     project.ranks = 1
     project.sweep(BASELINE.replace("0.4,", "0.6,") + BETTER + BETTER.replace("better", "other"))
@@ -105,6 +107,8 @@ def commit_all(root) -> None:
         subprocess.run(["git", *identity, "-C", str(root), *words], check=True)
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 def test_each_attempt_keeps_the_code_it_ran_with(project) -> None:
     """The export names the code of the attempt that measured the best epoch."""
     project.ranks = 1
@@ -125,6 +129,8 @@ def test_each_attempt_keeps_the_code_it_ran_with(project) -> None:
     assert "1 file not committed" in readme
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 def test_the_first_epoch_again_is_equal_to_the_bit_in_another_folder(
     project, tmp_path_factory
 ) -> None:
@@ -184,6 +190,8 @@ def test_sweep_stop_ends_after_the_epoch_and_stays_resumable(
     assert project.status()["baseline/0"]["phase"] == "interrupted"
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 def test_a_non_finite_loss_of_one_rank_ends_the_job_and_calls_for_the_next(project) -> None:
     fault = (
         "{set: {train_cfg.max_epochs: 3, model.fault: {kind: nan, rank: 1, epoch: 2, step: 2}}}"

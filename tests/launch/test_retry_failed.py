@@ -51,6 +51,8 @@ def names_the_command(project) -> None:
     assert project.status()["baseline/0"]["retry"] == COMMAND
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 def test_right_weights_in_place_of_wrong_ones_are_a_change_also_if_they_are_older(project) -> None:
     good, start = project.root / "good.pth", project.root / "start.pth"
     with warnings.catch_warnings():
@@ -69,6 +71,8 @@ def test_right_weights_in_place_of_wrong_ones_are_a_change_also_if_they_are_olde
     assert done.returncode == 0 and project.status()["baseline/1"]["state"] == "COMPLETE"
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 def test_a_nan_trial_is_named_by_every_launch_and_never_run_again(project) -> None:
     project.ranks = 1
     project.sweep(f"{BASELINE}  wild: {{like: baseline, set: {{model.fault: {{kind: nan}}}}}}\n")

@@ -215,6 +215,8 @@ def test_a_restart_of_the_database_stops_no_training_and_loses_nothing(
     assert sorted(trial[0].intermediate_values) == list(range(1, EPOCHS + 1))
 
 
+@slow
+@sample
 def test_a_trial_whose_run_directory_is_elsewhere_is_left_to_its_host(
     project, postgres, database: str
 ) -> None:

@@ -11,6 +11,8 @@ VARIANTS = (
 CONFIRM = ("sweep", "best", "tiny", "--device", "cpu", "--wandb", "disabled", "--confirm")
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 def test_the_best_are_repeated_on_new_seeds_and_the_mean_decides(project) -> None:
     project.ranks = 1
     project.sweep(VARIANTS)

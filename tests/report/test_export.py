@@ -82,6 +82,8 @@ def test_the_readmes_command_gives_the_recorded_top1_again(project: Path) -> Non
     assert value == pytest.approx(record(project)["top1"], abs=1e-3)
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 def test_the_exported_config_trains_again(project: Path, tmp_path: Path) -> None:
     shutil.copy(project / "exports" / "mini" / "config.py", tmp_path)
     program = (
@@ -123,6 +125,8 @@ def test_the_export_is_a_folder_to_share(project: Path) -> None:
     assert "torch==" in (folder / "requirements.txt").read_text()
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 def test_a_second_export_replaces_the_first_whole(project: Path) -> None:
     folder = project / "exports" / "mini"
     (folder / "stray").write_text("x")

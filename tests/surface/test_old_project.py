@@ -63,6 +63,8 @@ def test_list_counts_the_old_trials(old: OldProject) -> None:
     assert [one["problem"] for one in sweeps.values()] == [None, None, None]
 
 
+@pytest.mark.slow
+@pytest.mark.sample
 def test_the_old_winner_is_exported_and_its_weights_load(
     old: OldProject, inspected: dict[str, Any]
 ) -> None:
