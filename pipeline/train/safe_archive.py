@@ -12,6 +12,7 @@ import collections
 import datetime
 import io
 import pickle
+import re
 import struct
 import zipfile
 from pathlib import Path
@@ -258,7 +259,9 @@ def _by_module(module: str, name: str) -> Any:
 
     if module == "torch._utils" and name in _OTHER_FORMS:
         raise ForeignArchive(_OTHER_FORMS[name])
-    named = module.split(".")[0] == "numpy" and name.endswith("DType")
+    # A type with a length or a unit could be given a state of the file's making.
+    plain = re.fullmatch(r"(Bool|Float\d+|Complex\d+|U?Int\d+)DType", name)
+    named = module.split(".")[0] == "numpy" and plain
     kind = getattr(getattr(np, "dtypes", None), name, None) if named else None
     if kind is None:
         raise UnsafePickle(f"it calls {module}.{name}")

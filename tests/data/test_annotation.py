@@ -7,7 +7,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from pipeline.data.annotation import load_annotation
+from pipeline.data.annotation import load_annotation, load_pickle
 from pipeline.errors import InputError, NotReady
 
 
@@ -42,6 +42,83 @@ def test_arrays_written_by_the_other_numpy_are_read(tmp_path):
     text = pickle.dumps([clip()], 2).replace(b"numpy.core.multiarray", b"numpy._core.multiarray")
     (tmp_path / "ann.pkl").write_bytes(text)
     assert load_annotation(tmp_path / "ann.pkl").clips[0]["label"] == 1
+
+
+class Claims:
+    """An array of two texts whose type says of itself what NumPy would never write."""
+
+    def __init__(self, *state):
+        self.state = state
+
+    def __reduce__(self):
+        return np.dtype, ("U4", False, True), (3, "<", *self.state)
+
+
+class ArrayOf:
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __reduce__(self):
+        make = np.empty(0).__reduce__()[:2]
+        return (*make, (1, (2,), self.kind, False, b"\x01\0\0\0" * 8))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+@pytest.mark.parametrize("flags", [0, 63])
+@pytest.mark.parametrize(
+    ("inner", "names", "fields"),
+    [
+        (None, None, None),
+        (None, ("x", "y"), {"x": (np.dtype("O"), 0), "y": (np.dtype("O"), 8)}),
+        (None, ("x",), {"x": (np.dtype("O"), 1 << 40)}),
+        ((np.dtype("O"), (2,)), None, None),
+    ],
+)
+def test_bytes_are_never_taken_for_pointers(tmp_path, protocol, flags, inner, names, fields):
+    array = ArrayOf(Claims(inner, names, fields, 16, 4, flags))
+    content = pickle.dumps([{**clip(), "keypoint": array}], protocol)
+    (tmp_path / "ann.pkl").write_bytes(content)
+    if inner or names:
+        with pytest.raises(InputError, match="damaged or no pickle"):
+            load_annotation(tmp_path / "ann.pkl")
+    else:
+        read = load_annotation(tmp_path / "ann.pkl").clips[0]["keypoint"]
+        assert read.dtype.flags == np.dtype("U4").flags and len(list(read)) == 2
+
+
+def several_kinds():
+    objects = np.empty(2, object)
+    objects[:] = [np.arange(3), {"a": np.float32(2)}]
+    inside_itself = [np.ones(2)]
+    inside_itself.append(inside_itself)
+    return [
+        np.arange(6, dtype=">f4").reshape(2, 3),
+        np.array(["abc", "d"]),
+        np.array([b"x"]),
+        np.array([(1, 2.5, "ab")], dtype=[("a", "i4"), ("b", ">f8"), ("c", "U3")]),
+        np.zeros(2, dtype=[("x", "f4", (2,))]),
+        np.array(["2020-01-01"], "M8[D]"),
+        np.array([5], "m8[25ns]"),
+        np.zeros((0, 3)),
+        np.array(5),
+        objects,
+        (1, (np.ones(2), 2)),
+        {"a": [np.str_("hi"), np.str_(""), np.datetime64("2020-01-01"), np.dtype("f4")]},
+        OrderedDict(a=np.ones(1)),
+        inside_itself,
+    ]
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_arrays_of_any_kind_are_read_as_numpy_reads_them(tmp_path, protocol):
+    content = pickle.dumps(several_kinds(), protocol)
+    (tmp_path / "a.pkl").write_bytes(content)
+    read, meant = load_pickle(tmp_path / "a.pkl"), pickle.loads(content)
+    assert repr(read) == repr(meant)
+    assert [type(value) for value in read] == [type(value) for value in meant]
+    assert all(value.flags.writeable for value in read if isinstance(value, np.ndarray))
+    assert read[-1][1] is read[-1]
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
