@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Tuple
 from pipeline.train.tools.tool import ToolError
 
 WIDTH = 99
+_PLAIN: Tuple[Any, ...] = (bool, int, float, str, bytes, type(None))
 _INDENT = "    "
 
 
@@ -70,9 +71,13 @@ def _atom(value: Any, where: str) -> str:
         return f'float("{value}")'
     if isinstance(value, type):
         return repr(f"{value.__module__}.{value.__qualname__}")
-    if value is None or isinstance(value, (bool, int, float, str, bytes)):
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()  # a number of NumPy or torch
+    plain = next((kind for kind in _PLAIN if isinstance(value, kind)), None)
+    if plain is not None:
         # MMEngine replaces {{ ... }} while it reads; two literals side by side are one text.
-        text = _double_quoted(repr(value))
+        # The repr of a subclass, such as an enum's, is no literal.
+        text = _double_quoted(plain.__repr__(value))
         return text.replace("{{", "{" + text[-1] + " " + text[-1] + "{")
     if isinstance(value, (set, frozenset)):
         return f"{type(value).__name__}({sorted(value, key=repr)!r})"

@@ -68,6 +68,18 @@ def test_resolved_text_is_read_back_by_mmengine_to_the_same(folder):
     assert max(map(len, (folder / "out.py").read_text().splitlines())) < 200
 
 
+def test_numbers_of_numpy_and_texts_of_enums_are_written_as_pythons(folder):
+    text = "_base_ = []\nimport enum\nimport numpy as np\n"
+    text += "class Kind(str, enum.Enum):\n    SGD = 'sgd'\n"
+    text += "lr = np.float64(0.1)\nsteps = [np.int64(3), np.float32(0.5), np.bool_(True)]\n"
+    text += "name = np.str_('a')\nkind = Kind.SGD\ndel Kind\n"
+    write(folder, own=text)
+    write(folder, out=to_text(load("own.py")[0], "own.py"))
+    written = Config.fromfile("out.py").to_dict()
+    assert written == {"lr": 0.1, "steps": [3, 0.5, True], "name": "a", "kind": "sgd"}
+    assert [type(value) for value in written["steps"]] == [int, float, bool]
+
+
 def test_import_style_is_resolved_without_importing(folder):
     write(folder, base="lr = 0.1\n")
     write(
