@@ -36,8 +36,8 @@ NEEDED = (
 class JobConfig(Config):
     """A job's config, whose text is written in milliseconds.
 
-    MMEngine formats it with yapf, 0.2 to 0.4 s of CPU time for PCAN: once for each rank's log, for two
-    files, for the trackers, and again for every checkpoint.
+    MMEngine formats it with yapf, 0.2 to 0.4 s of CPU time for PCAN: once for each rank's log, for
+    two files, for the trackers, and again for every checkpoint.
     """
 
     @property
