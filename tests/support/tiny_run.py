@@ -56,10 +56,10 @@ def change_spec(rundir, **values):
     write_json(rundir.spec, {**read_json(rundir.spec), **values})
 
 
-def start(rundir, nproc=2, **environment):
+def start(rundir, nproc=2, program=("-m", "pipeline.train"), **environment):
     """Start the job under torchrun; its output goes into `job.log`."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc_per_node={nproc}", "-m", "pipeline.train", str(rundir.root)]
+    command += [f"--nproc_per_node={nproc}", *map(str, program), str(rundir.root)]
     with open(rundir.job_log, "ab") as log:
         return subprocess.Popen(
             command,
@@ -77,9 +77,9 @@ def environment_of(rundir):
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, MARKER: marker}
 
 
-def run(rundir, nproc=2, timeout=120, **environment):
-    """Run the job to its end and return torchrun's exit code."""
-    process = start(rundir, nproc, **environment)
+def run(rundir, nproc=2, timeout=120, **settings):
+    """Run the job to its end and return torchrun's exit code; `settings` as `start` takes them."""
+    process = start(rundir, nproc, **settings)
     try:
         return process.wait(timeout)
     finally:

@@ -132,6 +132,14 @@ def easy(tmp_path_factory):
     return rundir
 
 
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory):
+    """An unbroken run of two ranks with readings."""
+    rundir = make(tmp_path_factory.mktemp("two") / "run", EASY)
+    assert tiny_run.run(rundir) == 0, tiny_run.logs(rundir)
+    return rundir
+
+
 #: Where a job is killed: before its check, with its checkpoint of the check not yet measured,
 #: within the reading, and after its line was written.
 KILLS = {
@@ -155,10 +163,25 @@ def deadly(place, name, count):
     import pipeline.train.averaged_weights as users
     if name == "measure_again":
         users.measure_again = call
-deadly({place!r}, {name!r}, {count})
+if os.environ.get("RANK", "0") == {victim!r}:
+    deadly({place!r}, {name!r}, {count})
 from pipeline.train.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """
+
+
+def killer(moment, victim):
+    """Return a job's program that kills the rank `victim` at that moment."""
+    place, name, count = KILLS[moment]
+    return KILLER.format(place=place, name=name, count=count, victim=victim)
+
+
+def go_on(rundir, moment):
+    """Check what a job killed at that moment left, and have the next start go on from there."""
+    assert (3 in told(rundir)[1]) is (moment == "after")
+    newest = max(int(file.stem[6:]) for file in rundir.checkpoints.glob("epoch_*.pth"))
+    assert newest == (2 if moment == "before" else 3), tiny_run.logs(rundir)
+    tiny_run.change_spec(rundir, attempt=2, resume=f"checkpoints/epoch_{newest}.pth")
 
 
 def beside_the_usual(moment):
@@ -175,17 +198,35 @@ def beside_the_usual(moment):
     ],
 )
 def test_a_run_killed_around_a_reading_goes_on_as_if_it_had_not_been(easy, tmp_path, moment):
-    place, name, count = KILLS[moment]
     rundir = make(tmp_path / "killed", EASY, nproc=1)
-    program = KILLER.format(place=place, name=name, count=count)
-    assert tiny_run.run_program(rundir, program) == -signal.SIGKILL, tiny_run.logs(rundir)
-    assert (3 in told(rundir)[1]) is (moment == "after")
-    newest = max(int(f.stem[6:]) for f in rundir.checkpoints.glob("epoch_*.pth"))
-    assert newest == (2 if moment == "before" else 3)
-    tiny_run.change_spec(rundir, attempt=2, resume=f"checkpoints/epoch_{newest}.pth")
+    assert tiny_run.run_program(rundir, killer(moment, "0")) == -signal.SIGKILL
+    go_on(rundir, moment)
     assert tiny_run.run_alone(rundir) == 0, tiny_run.logs(rundir)
     same_run(easy, rundir)
     assert told(rundir)[1] == told(easy)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("moment", "victim"),
+    [
+        ("before", "0"),
+        ("with its checkpoint", "0"),
+        ("with its checkpoint", "1"),
+        ("in the validation", "0"),
+        ("in the validation", "1"),
+        ("after", "0"),
+    ],
+)
+def test_two_ranks_go_on_as_if_one_had_not_been_killed(two_ranks, tmp_path, moment, victim):
+    rundir = make(tmp_path / "killed", EASY)
+    program = tmp_path / "killer.py"
+    program.write_text(killer(moment, victim))
+    assert tiny_run.run(rundir, program=[program]) != 0
+    go_on(rundir, moment)
+    assert tiny_run.run(rundir) == 0, tiny_run.logs(rundir)
+    same_run(two_ranks, rundir)
+    assert told(rundir)[1] == told(two_ranks)[1]
 
 
 #: Keeps what the model is given in a reading, and the weights that are validated.
