@@ -20,38 +20,44 @@ from benchmarks.search_replay import (
 )
 from pipeline.plan.search.simulate import LearningCurve
 
-KEPT = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "utd_curves_8.json"
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
+KEPT = {epochs: RESULTS / f"utd_curves_{epochs}.json" for epochs in (8, 30)}
 
 
-def test_kept_trials_are_complete_and_read_at_every_check() -> None:
-    content = json.loads(KEPT.read_text())
+@pytest.mark.parametrize("epochs", KEPT)
+def test_kept_trials_are_complete_and_read_at_every_check(epochs: int) -> None:
+    content = json.loads(KEPT[epochs].read_text())
     read_at = set(map(str, content["read_at"]))
     assert [seed["seed"] for seed in content["seeds"]] == [0, 1, 2]
     for seed in content["seeds"]:
         assert len(seed["trials"]) > TRIALS and seed["clips"] == 127
         for trial in seed["trials"]:
-            assert len(trial["top1"]) == content["epochs"] == 8
+            assert len(trial["top1"]) == content["epochs"] == epochs
             assert set(trial["averaged"]) == read_at
             values = [*trial["top1"], *trial["averaged"].values()]
             assert all(abs(127 * value - round(127 * value)) < 1e-3 for value in values)
 
 
 def test_the_averaged_value_is_another_than_the_best_so_far() -> None:
-    runs = [run for seed in read_seeds(KEPT) for run in seed]
+    runs = [run for seed in read_seeds(KEPT[8]) for run in seed]
     higher = [run for run in runs if run.curve.averaged[3] > run.curve.bests[2]]
     assert 0.3 < len(higher) / len(runs) < 0.9
 
 
 @pytest.mark.parametrize(
-    ("name", "share", "lost", "whole"),
+    ("epochs", "trials", "name", "share", "lost", "whole"),
     [
-        ("ladder, averaged", 0.625, 4.54, 1.70),
-        ("halving, averaged", 0.742, 3.64, 1.06),
-        ("ladder, best", 0.4125, 6.52, 2.81),
+        (8, TRIALS, "ladder, averaged", 0.625, 4.54, 1.70),
+        (8, TRIALS, "halving, averaged", 0.742, 3.64, 1.06),
+        (8, TRIALS, "ladder, best", 0.4125, 6.52, 2.81),
+        (30, TRIALS, "ladder, averaged", 0.432, 0.865, 1.366),
+        (30, TRIALS, "ladder, best", 0.4166, 2.340, 1.415),
+        (30, 12, "ladder, averaged", 0.395, 1.085, 1.712),
     ],
 )
-def test_the_manuals_figures(name: str, share: float, lost: float, whole: float) -> None:
-    found = [replay(runs, rules(8)[name]) for runs in read_seeds(KEPT, PATIENCE)]
+def test_the_manuals_figures(epochs, trials, name, share, lost, whole) -> None:
+    seeds = read_seeds(KEPT[epochs], PATIENCE)
+    found = [replay(runs, rules(epochs)[name], trials) for runs in seeds]
 
     def mean(values) -> float:
         return sum(values) / len(found)
