@@ -1,6 +1,7 @@
 """Labels of drawn plans in a real browser: none lies on another, none sticks out, at any width."""
 
 import itertools
+import re
 
 import pytest
 
@@ -122,5 +123,6 @@ def test_the_page_speaks_chinese_and_keeps_names(browser, page, tmp_path):
     shown = js(browser, "return document.body.innerText")
     for words in ("各轮 top-1", "学习率", "哪些差异是真实的", "目标 91.00 %", "lr-0.02/0"):
         assert words in shown or words in str(js(browser, BOXES))
+    assert not re.search(r"\b(Made|Metric|Next|Epoch|at)\b", shown + str(js(browser, BOXES)))
     assert js(browser, "return document.documentElement.lang") == "zh-CN"
     assert [e for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []

@@ -98,7 +98,7 @@ function render() {
   const chosen = picked();
   byId("name").textContent = state.data.sweep;
   byId("standing").textContent = say(standing());
-  byId("foot").textContent = `Made ${state.data.made.replace("T", " ").replace("+00:00", " UTC")} by pcan sweep compare. Metric: ${text(state.data.metric)}.`;
+  byId("foot").textContent = say(`Made ${state.data.made.replace("T", " ").replace("+00:00", " UTC")} by pcan sweep compare. Metric: ${text(state.data.metric)}.`);
   drawLadder(state.data);
   renderPicks(chosen);
   renderTable();

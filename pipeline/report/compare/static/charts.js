@@ -180,7 +180,7 @@ function drawRatios(data, picked) {
   const has = picked.filter((t) => t.ratio_curve);
   byId("ratio-section").hidden = !has.length;
   if (!has.length) return;
-  const base = axes(data, "top-1, fused", { axisLabel: { color: css("--soft"), formatter: (v) => `${Number((100 * v).toFixed(1))} %` } });
+  const base = axes(data, say("top-1, fused"), { axisLabel: { color: css("--soft"), formatter: (v) => `${Number((100 * v).toFixed(1))} %` } });
   const series = has.map((t) => {
     const style = look(data, t);
     return { name: t.id, type: "line", symbol: "none", color: style.color, lineStyle: { width: 2.2, type: style.dash }, data: t.ratio_curve.share.map((share, i) => [share, t.ratio_curve.top1[i]]) };
@@ -212,7 +212,7 @@ function drawParallel(data, picked, narrow) {
   const chosen = new Set(picked.map((t) => t.id)), soft = css("--soft");
   const common = { nameTextStyle: { color: css("--ink") }, axisLine: { lineStyle: { color: soft } }, axisLabel: { color: soft, formatter: number }, nameLocation: "end" };
   const axis = dims.map((d, dim) => ({ dim, name: d.name, type: d.kind, scale: true, ...common, ...(d.kind === "category" ? { data: [...new Set(d.values.map(text))], axisLabel: { color: soft } } : {}) }));
-  axis.push({ dim: dims.length, name: "best top-1", type: "value", scale: true, ...common, axisLabel: { color: soft, formatter: (v) => percent(v, 1) } });
+  axis.push({ dim: dims.length, name: say("best top-1"), type: "value", scale: true, ...common, axisLabel: { color: soft, formatter: (v) => percent(v, 1) } });
   const value = (t, d) => (d.kind === "category" ? text(t.params[d.path]) : t.params[d.path]);
   draw("chart-parallel", {
     parallel: { left: 45, right: 60, top: 36, bottom: 22, axisExpandable: false }, parallelAxis: axis,

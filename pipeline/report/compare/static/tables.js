@@ -198,7 +198,7 @@ function drawLadder(data) {
 
 function drawVerdicts(trials) {
   const word = (v) => el("span", { class: `state v-${v.verdict}` }, say(v.verdict));
-  const line = (v) => el("li", {}, `${say("Epoch")} ${v.epoch}: `, word(v), v.top1 !== null ? ` at ${percent(v.top1)}${v.std_error ? ` ± ${(100 * v.std_error).toFixed(2)}` : ""}. ` : ". ", sayAll(v.reason || ""), v.next ? ` Next: ${v.next}.` : "");
+  const line = (v) => el("li", {}, `${say("Epoch")} ${v.epoch}: `, word(v), v.top1 !== null ? ` ${say(`at ${percent(v.top1)}${v.std_error ? ` ± ${(100 * v.std_error).toFixed(2)}` : ""}.`)} ` : ". ", sayAll(v.reason || ""), v.next ? ` ${say(`Next: ${v.next}.`)}` : "");
   const groups = trials.filter((t) => t.verdicts.length).map((t) =>
     el("details", { class: "verdict", open: t.verdicts.some((v) => v.verdict !== "go") }, el("summary", {}, `${t.id} · `, el("span", { class: `state s-${t.state}` }, say(stateOf(t)))),
       el("ol", {}, ...t.verdicts.filter((v) => v.verdict !== "go" || v.rule).map(line), t.verdicts.every((v) => v.verdict === "go" && !v.rule) ? el("li", {}, say("Nothing to object at any epoch.")) : null)));
