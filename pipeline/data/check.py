@@ -7,6 +7,7 @@ import collections
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -116,25 +117,31 @@ def check_labels(clips: Clips, classes: int | None) -> Rows:
             yield WARNING, f"no clips of the classes {', '.join(map(str, empty[:10]))}"
 
 
+def _joints_misfit(clip: dict[str, Any]) -> str | None:
+    """Return why a clip's joints are not of the form the chain takes, or do not fit the clip."""
+    problem = joint_form_problem(clip)
+    if problem is not None:
+        return problem
+    joints, score = np.asarray(clip["keypoint"]), clip.get("keypoint_score")
+    if joints.ndim != 4 or joints.shape[1] != clip.get("total_frames"):
+        have, wanted = joints.shape[1], clip["total_frames"]
+        return f"{clip_name(clip)}: joints of {have} frames, total_frames is {wanted}"
+    if score is not None and np.shape(score) != joints.shape[:3]:
+        return f"{clip_name(clip)}: scores {np.shape(score)}, joints {joints.shape}"
+    return None
+
+
 def check_joints(_source: Source, _annotation: Annotation, clips: Clips) -> Rows:
     """Joints of another form than the chain takes, missing or beside the picture."""
     yield from joint_problems(clips)
     forms: collections.Counter[tuple[int, ...]] = collections.Counter()
     broken, missing, outside, count = [], 0, 0, 0
     for clip in (one for one in clips if not is_empty(one) and frame_problem(one) is None):
-        form_problem = joint_form_problem(clip)
-        if form_problem is not None:
-            broken.append(form_problem)
+        problem = _joints_misfit(clip)
+        if problem is not None:
+            broken.append(problem)
             continue
         joints = np.asarray(clip["keypoint"])
-        if joints.ndim != 4 or joints.shape[1] != clip.get("total_frames"):
-            have, wanted = joints.shape[1], clip["total_frames"]
-            broken.append(f"{clip_name(clip)}: joints of {have} frames, total_frames is {wanted}")
-            continue
-        score = clip.get("keypoint_score")
-        if score is not None and np.shape(score) != joints.shape[:3]:
-            broken.append(f"{clip_name(clip)}: scores {np.shape(score)}, joints {joints.shape}")
-            continue
         height, width = clip["img_shape"]
         places = joints[..., :2].astype(np.float32)
         gone = ~np.isfinite(places).all(axis=-1) | (places == 0).all(axis=-1)

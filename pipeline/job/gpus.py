@@ -265,16 +265,9 @@ def _only_lost(done: "subprocess.CompletedProcess[str]") -> bool:
     return all(_LOST.match(line) or line.startswith("GPU-") for line in lines)
 
 
-def _query(option: str, some_lost: bool = False) -> list[str]:
-    """Return the lines of an answer that are not blank.
-
-    Args:
-        some_lost: a GPU is known not to answer, which alone is no failure of the whole.
-    """
-    program = nvidia_smi()
-    assert program is not None
+def _run_driver(program: str, option: str) -> subprocess.CompletedProcess[str]:
     try:
-        done = subprocess.run(
+        return subprocess.run(
             [program, option, "--format=csv,noheader,nounits"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -293,6 +286,17 @@ def _query(option: str, some_lost: bool = False) -> list[str]:
             f"{program} cannot be run: {error.strerror}. Check the driver: nvidia-smi; on the "
             "CPU: --device cpu"
         ) from None
+
+
+def _query(option: str, some_lost: bool = False) -> list[str]:
+    """Return the lines of an answer that are not blank.
+
+    Args:
+        some_lost: a GPU is known not to answer, which alone is no failure of the whole.
+    """
+    program = nvidia_smi()
+    assert program is not None
+    done = _run_driver(program, option)
     if done.returncode == _NO_DEVICES or done.stdout.strip() == "No devices were found":
         return []
     lines = [line for line in done.stdout.splitlines() if line.strip()]
