@@ -55,6 +55,31 @@ def test_a_file_that_would_run_code_is_refused_by_name(tmp_path, form):
     assert not marker.exists()
 
 
+class NamesAType:
+    """Makes a type of NumPy by its class, which could then be given a state of its own."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __reduce__(self):
+        return getattr(np.dtypes, self.name), ()
+
+
+@pytest.mark.parametrize("name", ["StrDType", "VoidDType", "BytesDType", "ObjectDType"])
+def test_a_type_that_could_take_bytes_for_pointers_is_refused(tmp_path, name):
+    torch.save({"state_dict": {}, "meta": NamesAType(name)}, tmp_path / "evil.pth")
+    with pytest.raises(UnsafeCheckpoint, match=f"would run numpy.dtypes.{name}"):
+        read_checkpoint(tmp_path / "evil.pth")
+
+
+def test_a_plain_type_named_by_its_class_is_read(tmp_path):
+    torch.save(
+        {"state_dict": {"w": torch.ones(1)}, "meta": {"type": NamesAType("Float64DType")}},
+        tmp_path / "sound.pth",
+    )
+    assert read_checkpoint(tmp_path / "sound.pth") is not None
+
+
 def test_the_stand_in_for_getattr_reaches_nothing_else(tmp_path):
     torch.save({"state_dict": {}, "meta": ReachesThroughGetattr()}, tmp_path / "evil.pth")
     with pytest.raises(UnsafeCheckpoint, match="getattr of register_statistics"):
