@@ -3,7 +3,8 @@
 `pickle.load` calls whatever a file names. An annotation needs a handful of constructors, all of
 NumPy's arrays; anything else is refused by name. Protocols 2, 4 and 5 as NumPy 1 and 2 write them.
 NumPy believes what a pickled type says of itself, also that plain bytes are pointers to objects.
-So a file gives stand-ins their state, and arrays are made of them by NumPy's public constructors.
+So a file gives stand-ins their state; types are made of them by NumPy's public constructors, and
+arrays of those types.
 Used on both sides, so it keeps to Python 3.8, the standard library and NumPy.
 """
 
@@ -136,7 +137,8 @@ def _built(root: Any) -> Any:
     """Return `root` with arrays and types in place of their stand-ins, at any depth."""
     box = [root]
     waiting: List[Any] = [box]
-    seen: Dict[int, Any] = {}  # what is kept here has no other's id
+    # Of containers and tuples already met; what is kept here has no other's id.
+    seen: Dict[int, Any] = {}
     while waiting:
         holder = waiting.pop()
         for key, value in _slots(holder):
@@ -157,8 +159,11 @@ def _slots(holder: Any) -> Iterable[Tuple[Any, Any]]:
 def _real(value: Any, waiting: List[Any], seen: Dict[int, Any]) -> Any:
     """Return what belongs in the place of `value`; containers are looked into later, once each."""
     if type(value) is tuple:
-        parts = tuple(_real(part, waiting, seen) for part in value)
-        return parts if any(new is not old for new, old in zip(parts, value)) else value
+        if id(value) not in seen:
+            parts = tuple(_real(part, waiting, seen) for part in value)
+            same = all(new is old for new, old in zip(parts, value))
+            seen[id(value)] = (value, value if same else parts)
+        return seen[id(value)][1]
     if isinstance(value, (_ArrayState, _TypeState)):
         value = value.build()
     for owner, holder in _holders(value):
@@ -174,6 +179,8 @@ def _holders(value: Any) -> Iterable[Tuple[Any, Any]]:
         # What was pickled lies in one block, so this is a view; its parent holds it too.
         if value.dtype == object:
             yield value, value.ravel(order="K")
+        elif value.dtype.hasobject:
+            raise UnsafePickle("it has an array with objects in its fields")
         return
     if isinstance(value, (list, dict, collections.deque)):
         yield value, value

@@ -67,12 +67,12 @@ def _brackets(value: Any) -> Tuple[str, str]:
 
 
 def _atom(value: Any, where: str) -> str:
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()  # a number of NumPy or torch
     if isinstance(value, float) and not math.isfinite(value):
         return f'float("{value}")'
     if isinstance(value, type):
         return repr(f"{value.__module__}.{value.__qualname__}")
-    if getattr(value, "shape", None) == () and hasattr(value, "item"):
-        value = value.item()  # a number of NumPy or torch
     plain = next((kind for kind in _PLAIN if isinstance(value, kind)), None)
     if plain is not None:
         # MMEngine replaces {{ ... }} while it reads; two literals side by side are one text.

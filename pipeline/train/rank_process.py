@@ -96,8 +96,8 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def pass_over_modules() -> None:
-    """Have searches for garbage pass over what stands by now, some 400,000 objects of modules.
+def pass_over_what_stands() -> None:
+    """Have searches for garbage pass over what stands by now, 400,000 objects of modules alone.
 
     MMEngine asks for a search with every data set it builds, 0.2 s of CPU time each.
     """
@@ -105,8 +105,8 @@ def pass_over_modules() -> None:
 
 
 def collect_garbage_again() -> None:
-    """Give back Python's own threshold, which `pipeline/job_path` raises for the imports."""
-    gc.freeze()
+    """Collect what comes from now on, by the threshold that `pipeline/job_path` had raised."""
+    pass_over_what_stands()
     gc.set_threshold(700, 10, 10)
 
 

@@ -17,7 +17,7 @@ from pipeline.train.epoch_end import EpochEndHook
 from pipeline.train.hooks import LoaderSeedHook, LossGuardHook, ProgressHook, SyncBuffersHook
 from pipeline.train.named_samples import name_samples
 from pipeline.train.outcome import JobFailure, Stage, write_outcome
-from pipeline.train.rank_process import collect_garbage_again, pass_over_modules
+from pipeline.train.rank_process import collect_garbage_again, pass_over_what_stands
 from pipeline.train.runner_config import job_config
 from pipeline.train.seeding import LoaderSeeds
 from pipeline.train.speed import SpeedRunner
@@ -128,7 +128,7 @@ def check_device(device: str) -> None:
 
 def build(config: Any, rundir: RunDir, spec: TrialSpec, stage: Stage) -> JobRunner:
     """Build the runner with its loops and our hooks, ready to train."""
-    pass_over_modules()
+    pass_over_what_stands()
     runner = JobRunner.from_cfg(config)
     runner.rundir, runner.spec, runner.stage = rundir, spec, stage
     leave_out_subclasses(runner)

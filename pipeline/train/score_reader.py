@@ -23,7 +23,7 @@ from pipeline.train.batch_statistics import measure_again
 from pipeline.train.mean_weights import WeightSource, needs_statistics, put_mean
 from pipeline.train.outcome import JobFailure
 from pipeline.train.partial_scores import PartialScores
-from pipeline.train.rank_process import pass_over_modules
+from pipeline.train.rank_process import pass_over_what_stands
 from pipeline.train.test_views import ViewError, with_views
 from pipeline.train.tools.tool import ToolError
 
@@ -94,7 +94,7 @@ class ScoreReader:
         config.work_dir = self._work.name
         # A reading logs nothing and saves nothing.
         config.custom_hooks, config.visualizer = [], None
-        pass_over_modules()
+        pass_over_what_stands()
         runner = Runner.from_cfg(config)
         runner.train_loop  # noqa: B018  (statistics are measured on its clips)
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)

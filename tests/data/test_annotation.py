@@ -87,6 +87,25 @@ def test_bytes_are_never_taken_for_pointers(tmp_path, protocol, flags, inner, na
         assert read.dtype.flags == np.dtype("U4").flags and len(list(read)) == 2
 
 
+def test_tuples_that_share_tuples_are_looked_into_once(tmp_path):
+    nested = (np.ones(1),)
+    for _ in range(60):
+        nested = (nested, nested)
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(nested))
+    read = load_pickle(tmp_path / "a.pkl")
+    for _ in range(60):
+        assert read[0] is read[1]
+        read = read[0]
+    assert np.array_equal(read[0], [1])
+
+
+def test_an_array_with_objects_in_its_fields_is_refused(tmp_path):
+    array = np.array([(1, np.ones(2))], dtype=[("a", "i4"), ("b", "O")])
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(array))
+    with pytest.raises(InputError, match="refused: it has an array with objects in its fields"):
+        load_pickle(tmp_path / "a.pkl")
+
+
 def several_kinds():
     objects = np.empty(2, object)
     objects[:] = [np.arange(3), {"a": np.float32(2)}]

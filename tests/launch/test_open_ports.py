@@ -4,8 +4,6 @@ import os
 import signal
 from pathlib import Path
 
-import pytest
-
 LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
 
 
@@ -28,8 +26,6 @@ def listening(pid: int) -> set[str]:
     return found
 
 
-@pytest.mark.slow
-@pytest.mark.sample
 def test_no_process_of_a_job_listens_beyond_the_loopback_address(project, until) -> None:
     project.sweep("  baseline: {set: {train_cfg.max_epochs: 400, model.sleep: 0.3}}\n")
     launch = project.start(*project.launch_words())

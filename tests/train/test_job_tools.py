@@ -71,12 +71,12 @@ def test_resolved_text_is_read_back_by_mmengine_to_the_same(folder):
 def test_numbers_of_numpy_and_texts_of_enums_are_written_as_pythons(folder):
     text = "_base_ = []\nimport enum\nimport numpy as np\n"
     text += "class Kind(str, enum.Enum):\n    SGD = 'sgd'\n"
-    text += "lr = np.float64(0.1)\nsteps = [np.int64(3), np.float32(0.5), np.bool_(True)]\n"
+    text += "lr = np.float64(0.1)\nsteps = [np.int64(3), np.float32('inf'), np.bool_(True)]\n"
     text += "name = np.str_('a')\nkind = Kind.SGD\ndel Kind\n"
     write(folder, own=text)
     write(folder, out=to_text(load("own.py")[0], "own.py"))
     written = Config.fromfile("out.py").to_dict()
-    assert written == {"lr": 0.1, "steps": [3, 0.5, True], "name": "a", "kind": "sgd"}
+    assert written == {"lr": 0.1, "steps": [3, math.inf, True], "name": "a", "kind": "sgd"}
     assert [type(value) for value in written["steps"]] == [int, float, bool]
 
 
