@@ -1,6 +1,7 @@
 """Faults of real two-process jobs: each is named, none takes another trial or an epoch with it."""
 
 import contextlib
+import datetime
 import json
 import os
 import shutil
@@ -122,10 +123,25 @@ def told_by_status(project, storage: str) -> dict[str, tuple[object, ...]]:
     }
 
 
-def hours_by_status(project, storage: str) -> list[float]:
+def hours_by_status(project, storage: str) -> dict[str, float]:
     done = project.run("sweep", "status", "tiny", "--json", "--storage", storage)
-    studies = json.loads(done.stdout)["studies"]
-    return [trial["gpu_hours"] for study in studies for trial in study["trials"]]
+    return {
+        f"{study['variant']}/{trial['number']}": trial["gpu_hours"]
+        for study in json.loads(done.stdout)["studies"]
+        for trial in study["trials"]
+    }
+
+
+def hours_by_files(project, trial: str) -> float:
+    """Return the hours from the only start of a trial's job to its last epoch, times its ranks."""
+    folder = project.folder(trial)
+    (start,) = (folder / "starts.jsonl").read_text().splitlines()
+    last = (folder / "measurements.jsonl").read_text().splitlines()[-1]
+    begun, ended = (
+        datetime.datetime.fromisoformat(json.loads(line)["time"]) for line in (start, last)
+    )
+    ranks = json.loads((folder / "spec.json").read_text())["nproc"]
+    return (ended - begun).total_seconds() * ranks / 3600
 
 
 def test_a_lost_storage_is_refilled_from_the_run_directories(faulty) -> None:
@@ -135,8 +151,10 @@ def test_a_lost_storage_is_refilled_from_the_run_directories(faulty) -> None:
         done = project.run("doctor", "tiny", "--rebuild", "--storage", new)
         assert done.returncode == 0, done.stderr
     assert told_by_status(project, new) == told_by_status(project, old)
-    hours = [hours_by_status(project, storage) for storage in (old, new)]
-    assert all(0 < lost <= kept for kept, lost in zip(*hours, strict=True)), hours
+    hours = hours_by_status(project, new)
+    assert all(hours.values()) and hours.keys() == trials.keys()
+    written = {name: hours_by_files(project, name) for name in trials}
+    assert hours == pytest.approx(written, abs=1e-4)
     with sqlite3.connect(project.root / "runs" / "new.db") as database:
         count = "SELECT count(*) FROM trial_intermediate_values"
         assert database.execute(count).fetchone() == (2 + len(FAULTS),)
