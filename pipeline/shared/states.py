@@ -88,7 +88,10 @@ class Cause(Word):
     CODE_ERROR = "code_error"
     BAD_CONFIG = "bad_config"
     BAD_DATA = "bad_data"
+    #: The file is damaged or no checkpoint: it makes way for the one before.
     BAD_CHECKPOINT = "bad_checkpoint"
+    #: The file is sound and stays; the code, the config or the machine cannot resume it now.
+    CHECKPOINT_REFUSED = "checkpoint_refused"
     LOST_CHECKPOINT = "lost_checkpoint"
     WARM_START = "warm_start"
     NO_METRIC = "no_metric"

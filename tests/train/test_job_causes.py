@@ -85,12 +85,20 @@ def test_an_annotation_that_would_run_code_is_refused_by_the_job_itself(tmp_path
     assert not list(tmp_path.rglob("canary"))
 
 
-def test_checkpoint_of_another_config_is_refused(tmp_path):
+def test_a_sound_checkpoint_of_another_config_or_model_is_refused_and_kept(tmp_path):
     rundir = tiny_run.make_run(tmp_path / "run", {"train_cfg.max_epochs": 1}, **ONE)
     assert tiny_run.run_alone(rundir) == 0, tiny_run.logs(rundir)
+    own = rundir.read_spec().config_hash
     change = {"attempt": 2, "resume": "checkpoints/epoch_1.pth", "config_hash": "abc"}
     tiny_run.change_spec(rundir, **change)
     assert tiny_run.run_alone(rundir) == 1
     ended = tiny_run.outcome(rundir)
-    assert (ended["cause"], ended["attempt"]) == ("bad_checkpoint", 2)
+    assert (ended["cause"], ended["attempt"]) == ("checkpoint_refused", 2)
     assert "written with another config" in ended["reason"]
+    tiny_run.change_spec(rundir, attempt=3, config_hash=own)
+    config = rundir.config
+    config.write_text(config.read_text().replace("width=16", "width=8"))
+    assert tiny_run.run_alone(rundir) == 1
+    ended = tiny_run.outcome(rundir)
+    assert ended["cause"] == "checkpoint_refused" and "size mismatch" in ended["reason"]
+    assert (rundir.checkpoints / "epoch_1.pth").is_file()
