@@ -34,7 +34,7 @@ MAX_STILLBORN = 3
 #: started here.
 MACHINE_CAUSES = (
     *(Cause.DISK_FULL, Cause.NO_GPU, Cause.MACHINE_LIMIT),
-    Cause.CHECKPOINT_REFUSED,
+    *(Cause.CHECKPOINT_REFUSED, Cause.MACHINE_FAULT),
 )
 
 

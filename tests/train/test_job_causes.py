@@ -46,6 +46,42 @@ def test_a_model_that_asks_for_a_gpu_on_the_cpu_is_said_in_words(stage):
     assert "this job runs on the CPU" in failure.reason and "Leave the device to" in failure.reason
 
 
+GONE = "[Errno 2] No such file or directory: '/mnt/gone/clip_3.avi'"
+FAULTS = {
+    "input/output error": (OSError(5, "Input/output error", "/data/clip_3.avi"), "mounted"),
+    "of a loader's process": (
+        OSError("Caught OSError in DataLoader worker process 0.\nOSError: [Errno 116] Stale file"),
+        "mounted",
+    ),
+    "a disk that is not mounted": (FileNotFoundError(GONE), "the folder /mnt/gone was there"),
+    "a file of torch": (RuntimeError("PytorchStreamWriter failed writing file data/3"), "quota"),
+    "a broken GPU": (
+        RuntimeError("CUDA error: uncorrectable ECC error encountered"),
+        "nvidia-smi",
+    ),
+    "a held GPU": (
+        RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable"),
+        "one process only",
+    ),
+    "a driver": (RuntimeError("CUDA driver version is insufficient for CUDA runtime"), "restart"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_the_machine_is_not_one_of_data_or_code(fault):
+    error, told = FAULTS[fault]
+    failure = classify_error(error, "train")
+    assert failure is not None and failure.cause == "machine_fault" and told in failure.reason
+
+
+@pytest.mark.parametrize("text", [GONE.replace("/mnt/gone", "/tmp"), "clip_3 has no frames"])
+def test_one_missing_file_is_a_fault_of_the_data(text):
+    failure = classify_error(
+        OSError(f"Caught OSError in DataLoader worker process 0.\n{text}"), "train"
+    )
+    assert failure is not None and failure.cause == "bad_data"
+
+
 BAD_DATA = {
     "in a worker": {
         "train_dataloader.dataset.bad_index": 3,
