@@ -5,8 +5,7 @@ import difflib
 from collections.abc import Collection, Mapping, Sequence
 
 from pipeline.errors import InputError
-from pipeline.launch.context import LaunchContext
-from pipeline.launch.orders import RunOrder, Schedule
+from pipeline.launch.context import LaunchContext, RunOrder, Schedule
 from pipeline.launch.search import next_search
 from pipeline.plan.ladder import failure_text, walk
 from pipeline.plan.sweep import Sweep

@@ -10,9 +10,8 @@ from typing import Any
 
 from pipeline.errors import StorageError
 from pipeline.job.exit_cause import Outcome
-from pipeline.launch.context import LaunchContext
+from pipeline.launch.context import LaunchContext, Schedule, SearchOrder
 from pipeline.launch.control_files import overruled
-from pipeline.launch.orders import Schedule, SearchOrder
 from pipeline.launch.search_rule import rule_of, rule_of_trial
 from pipeline.launch.trial_lease import TrialLease
 from pipeline.launch.workdir import newest_checkpoint

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError, NoResult
+from pipeline.launch.context import RunOrder
 from pipeline.launch.control_files import audit_stamp
-from pipeline.launch.orders import RunOrder
 from pipeline.launch.scheduler import candidates, claimable, next_trials
 from pipeline.manage.repeat import enqueue_confirmations, record_manual_choice
 from pipeline.plan.project import Project

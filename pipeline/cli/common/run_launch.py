@@ -21,9 +21,9 @@ ALIKE = 30
 if TYPE_CHECKING:
     from pipeline.cli.common.terminal import Terminal
     from pipeline.launch.budget import Budget
+    from pipeline.launch.context import RunOrder
     from pipeline.launch.launch import LaunchRequest
     from pipeline.launch.notify import NotifyReporter
-    from pipeline.launch.orders import RunOrder
     from pipeline.launch.reporters import LaunchResult, Reporters
     from pipeline.study.db.storage import Storage
     from pipeline.track.tracking import Tracking
@@ -61,8 +61,8 @@ def run_repeats(
     Args:
         given: the options of `pcan sweep best`.
     """
+    from pipeline.launch.context import RunOrder
     from pipeline.launch.launch import launch
-    from pipeline.launch.orders import RunOrder
 
     def order(_: "Storage") -> RunOrder:
         return RunOrder(confirms=tuple(names))
