@@ -129,8 +129,7 @@ def launch_reporters(
     Args:
         tracking: None where the trials run in jobs of a cluster, whose own launches watch them.
     """
-    from pipeline.launch.gpu_reporter import GpuReporter
-    from pipeline.launch.label_reporter import LabelReporter
+    from pipeline.launch.record_reporters import GpuReporter, LabelReporter
     from pipeline.launch.reporters import Reporters, WandbReporter
 
     reporter = Reporters(terminal)
