@@ -81,7 +81,7 @@ def lint(
 def _earlier_runs(opened: Opened, storage: str | None) -> "list[FinishedRun]":
     """Return the sweep's finished runs, none where there is no storage yet."""
     from pipeline.study.db.storage import open_storage
-    from pipeline.study.finished_runs import finished_runs
+    from pipeline.study.trial_curves import finished_runs
 
     if storage is None and not opened.project.runs.is_dir():
         return []

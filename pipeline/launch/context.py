@@ -12,7 +12,7 @@ from pipeline.launch.reporters import Reporter
 from pipeline.plan.ladder import LadderState
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
-from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.claim import ClaimRequest
 from pipeline.study.db.storage import Storage
 from pipeline.study.stages import Stages
 from pipeline.study.trial_rows import TrialRow, read_board

@@ -20,8 +20,7 @@ from pipeline.shared.files import read_json, write_json
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
 from pipeline.study.best import best_row, confirmations
-from pipeline.study.claim import claim
-from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.claim import ClaimRequest, claim
 from pipeline.study.db.storage import open_storage
 from pipeline.study.register import recipe_of, register
 from pipeline.study.trial_rows import ended_recipes, read_board
