@@ -60,7 +60,7 @@ def demo(folder: Path, clips: int, seed: int) -> None:
     \b
     Example: pcan data demo data/demo
     """
-    from pipeline.cli.common.progress_bar import Bar
+    from pipeline.cli.common.console import Bar
     from pipeline.data.demo import make_demo
 
     with Bar("Drawing clips") as bar:
@@ -247,7 +247,7 @@ def _announce(todo: "Plan") -> None:
 
 
 def _make(todo: "Plan", workers: int | None, max_bad: int) -> None:
-    from pipeline.cli.common.progress_bar import Bar
+    from pipeline.cli.common.console import Bar
     from pipeline.data.prepare import cores, prepare
 
     with Bar("Preparing clips") as bar:

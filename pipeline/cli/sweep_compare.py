@@ -171,7 +171,7 @@ def _distant(
     opened: "Opened", storage: str | None, board: "list[TrialRow]"
 ) -> list[dict[str, Any]]:
     """Return the trials whose run directories are on other hosts, as the storage has them."""
-    from pipeline.report.compare.compare_record import distant_trials
+    from pipeline.report.compare.compare_trials import distant_trials
     from pipeline.study.db.storage import open_storage
 
     if not board:
