@@ -72,6 +72,14 @@ def test_in_a_project_its_sweeps_and_the_next_command_are_named(shipped: Path) -
     assert "no sweep file yet" in next_steps(shipped, marked=True)
 
 
+def test_a_status_without_a_name_says_which_sweeps_have_trials(shipped: Path) -> None:
+    started = shipped / "runs" / "demo" / "baseline" / "0"
+    started.mkdir(parents=True)
+    (started / "spec.json").write_text("{}")
+    line = "Sweeps with trials: demo. Show one: pcan sweep status demo"
+    assert line in said("sweep", "status") and line not in said("sweep", "status", "utd_mhad8")
+
+
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
@@ -79,6 +87,13 @@ def test_in_a_project_its_sweeps_and_the_next_command_are_named(shipped: Path) -
         (["sweep", "plan", "pcan_ntu6"], 'Did you mean "pcan_ntu60"?'),
         (["sweep", "launch", "demo", "--variant", "lr-02"], 'Did you mean "lr-0.02"?'),
         (["sweep", "lanch"], 'Did you mean "launch"?'),
+        (["sweep", "show"], 'Did you mean "status"?'),
+        (["status"], 'Did you mean "pcan sweep status"?'),
+        (["resume"], 'Did you mean "pcan sweep launch"?'),
+        (["sweep", "doctor"], 'Did you mean "pcan doctor"?'),
+        (["sweep", "replay"], 'Did you mean "pcan gates replay"?'),
+        (["data", "lint"], 'Did you mean "pcan gates lint"?'),
+        (["data", "prepar"], 'Did you mean "prepare"?'),
     ],
 )
 def test_nearly_the_right_name_is_answered_with_it(
