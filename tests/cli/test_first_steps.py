@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from pipeline.cli.main import cli, main
 from pipeline.errors import NotReady
 from pipeline.plan.first_steps import next_steps
+from recorded_sweep import record_trial
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,6 +79,38 @@ def test_a_status_without_a_name_says_which_sweeps_have_trials(shipped: Path) ->
     (started / "spec.json").write_text("{}")
     line = "Sweeps with trials: demo. Show one: pcan sweep status demo"
     assert line in said("sweep", "status") and line not in said("sweep", "status", "utd_mhad8")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sweep", "continue"],
+        ["sweep", "classes"],
+        ["sweep", "rerun", "--check"],
+        ["sweep", "refine", "--trial"],
+        ["sweep", "best", "--trial"],
+        ["diagnose", "--trial"],
+    ],
+)
+def test_a_trial_of_another_sweep_is_answered_with_that_sweep(
+    shipped: Path, words: list[str]
+) -> None:
+    record_trial(shipped / "runs" / "demo", "baseline", 0, [0.3])
+    text = said(*words, "baseline/0")
+    assert 'pcan_ntu60 has no trial "baseline/0"' in text
+    assert "Name the sweep that has it: demo." in text
+    assert "A trial is VARIANT/NUMBER, for example baseline/0" in said(*words, "demo")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a screen")
+def test_a_page_is_not_opened_where_there_is_no_screen(
+    shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    record_trial(shipped / "runs" / "demo", "baseline", 0, [0.3])
+    text = said("sweep", "compare", "demo", "--open")
+    assert "no screen to open it on" in text and "pcan sweep compare demo --serve" in text
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,10 @@
 
 import array
 from collections.abc import Sequence
+from pathlib import Path
 
-from pipeline.errors import InputError, NoResult
-from pipeline.plan.project import Project
+from pipeline.errors import NoResult
+from pipeline.plan.project import Project, no_such_trial
 from pipeline.report.stats.by_class import ReadTrial, class_tree
 from pipeline.report.stats.kept_scores import BranchScores, read_scores
 from pipeline.report.stats.readings import predictions
@@ -14,8 +15,11 @@ from pipeline.shared.rundir import RunDir
 from pipeline.study.trial_rows import TrialRow
 
 
-def named_row(sweep: str, rows: Sequence[TrialRow], name: str) -> TrialRow:
+def named_row(sweep: str, rows: Sequence[TrialRow], name: str, runs: Path) -> TrialRow:
     """Return the trial of that name; it has measured an epoch and was trained, not imported.
+
+    Args:
+        runs: the project's runs, where another sweep may have that trial.
 
     Raises:
         InputError: there is none; the text lists those there are.
@@ -23,8 +27,7 @@ def named_row(sweep: str, rows: Sequence[TrialRow], name: str) -> TrialRow:
     """
     row = next((one for one in rows if one.name == name), None)
     if row is None:
-        known = ", ".join(one.name for one in rows if not one.superseded) or "none"
-        raise InputError(f'{sweep} has no trial "{name}"; it has: {known}.')
+        raise no_such_trial(sweep, name, [r.name for r in rows if not r.superseded], runs)
     if row.best_epoch is None or row.run_dir is None:
         raise NoResult(f"{name} has measured no epoch yet. See: pcan sweep status {sweep}")
     if row.imported:
