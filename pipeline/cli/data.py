@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.cli.common.groups import CommandGroup
 from pipeline.cli.common.options import (
     json_option,
     open_sweep,
@@ -31,7 +32,7 @@ train_option = click.option(
 val_option = click.option("--val-split", metavar="NAME", help="With --ann: its validation split.")
 
 
-@click.group("data")
+@click.group("data", cls=CommandGroup)
 def command() -> None:
     """Make, check and prepare a data set."""
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.common.each_log import end_with, for_each
+from pipeline.cli.common.groups import CommandGroup
 from pipeline.cli.common.options import (
     Amount,
     Opened,
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.plan.lint.floor_error import FinishedRun
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
     """Check a plan's gates, and replay them on old logs."""
 

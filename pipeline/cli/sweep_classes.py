@@ -71,7 +71,7 @@ def _read(
     rows = read_board(opened.sweep.name, store)
     found = []
     for name in names:
-        row = named_row(opened.sweep.name, rows, name)
+        row = named_row(opened.sweep.name, rows, name, opened.project.runs)
         read = read_classes(opened.project, row)
         if isinstance(read, str):
             echo_err(

@@ -72,7 +72,7 @@ def command(
     opened = open_sweep(sweep)
     store = open_storage(storage, opened.project.runs, create=False)
     rows = read_board(opened.sweep.name, store)
-    winner = find_winner(opened.sweep, rows, trial).row
+    winner = find_winner(opened.sweep, rows, trial, opened.project.runs).row
     with notify_end(opened, notify) as end:
         record = _refine(opened, rows, winner, count, (test, again), places)
         end(f"refine of {winner.name}: {record['chosen']} is chosen.")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, NoResult
-from pipeline.plan.project import Project
+from pipeline.plan.project import Project, no_such_trial
 from pipeline.plan.verdict import percent, standard_error
 from pipeline.report.stats.differences import shown_p
 from pipeline.report.stats.kept_scores import BranchScores, read_scores
@@ -244,8 +244,11 @@ def _moved(row: Mapping[str, Any]) -> str:
     return f"{points:+.2f}, {row['gained']}, {row['lost']}, {shown_p(row['p'])}{real}"
 
 
-def named_row(sweep: str, rows: Sequence[TrialRow], name: str) -> TrialRow:
+def named_row(sweep: str, rows: Sequence[TrialRow], name: str, runs: Path) -> TrialRow:
     """Return the trial of that name; it has measured an epoch and was trained, not imported.
+
+    Args:
+        runs: the project's runs, where another sweep may have that trial.
 
     Raises:
         InputError: there is none; the text lists those there are.
@@ -253,8 +256,7 @@ def named_row(sweep: str, rows: Sequence[TrialRow], name: str) -> TrialRow:
     """
     row = next((one for one in rows if one.name == name), None)
     if row is None:
-        known = ", ".join(one.name for one in rows if not one.superseded) or "none"
-        raise InputError(f'{sweep} has no trial "{name}"; it has: {known}.')
+        raise no_such_trial(sweep, name, [r.name for r in rows if not r.superseded], runs)
     if row.best_epoch is None or row.run_dir is None:
         raise NoResult(f"{name} has measured no epoch yet. See: pcan sweep status {sweep}")
     if row.imported:
