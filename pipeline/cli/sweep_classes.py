@@ -63,7 +63,7 @@ def command(
 def _read(
     opened: "Opened", storage: str | None, names: list[str], places: dict[str, Any]
 ) -> "list[ReadTrial]":
-    from pipeline.report.stats.read_trials import named_row, read_classes
+    from pipeline.report.stats.by_class import named_row, read_classes
     from pipeline.study.db.storage import open_storage
     from pipeline.study.trial_rows import read_board
 
@@ -71,7 +71,7 @@ def _read(
     rows = read_board(opened.sweep.name, store)
     found = []
     for name in names:
-        row = named_row(opened.sweep.name, rows, name)
+        row = named_row(opened.sweep.name, rows, name, opened.project.runs)
         read = read_classes(opened.project, row)
         if isinstance(read, str):
             echo_err(
@@ -84,10 +84,10 @@ def _read(
 
 def _read_once(opened: "Opened", row: "TrialRow", places: dict[str, Any]) -> "ReadTrial":
     """Read the clips of a trial whose validation kept nothing; what is read is kept."""
-    from pipeline.cli.common.progress_bar import Bar
+    from pipeline.cli.common.console import Bar
     from pipeline.cli.sweep_refine import held_slots
     from pipeline.refine.refinement import RefineRequest, read_plain
-    from pipeline.report.stats.read_trials import from_scores
+    from pipeline.report.stats.by_class import from_scores
     from pipeline.shared.rundir import RunDir
 
     bar = Bar("Reading clips", shares=True)

@@ -1,13 +1,14 @@
 """`pcan sweep refine`: what the trained weights still give, without another training."""
 
+import contextlib
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.cli.common.options import (
+    Opened,
     echo_err,
     json_option,
     notify_option,
@@ -17,9 +18,9 @@ from pipeline.cli.common.options import (
     storage_option,
     sweep_argument,
 )
+from pipeline.errors import PcanError
 
 if TYPE_CHECKING:
-    from pipeline.cli.common.options import Opened
     from pipeline.job.slots import Slot
     from pipeline.study.trial_rows import TrialRow
 
@@ -62,7 +63,6 @@ def command(
     Example:
       pcan sweep refine demo --with 3
     """
-    from pipeline.cli.common.notify_end import notify_end
     from pipeline.report.best.winner import find_winner
     from pipeline.study.db.storage import open_storage
     from pipeline.study.trial_rows import read_board
@@ -72,7 +72,7 @@ def command(
     opened = open_sweep(sweep)
     store = open_storage(storage, opened.project.runs, create=False)
     rows = read_board(opened.sweep.name, store)
-    winner = find_winner(opened.sweep, rows, trial).row
+    winner = find_winner(opened.sweep, rows, trial, opened.project.runs).row
     with notify_end(opened, notify) as end:
         record = _refine(opened, rows, winner, count, (test, again), places)
         end(f"refine of {winner.name}: {record['chosen']} is chosen.")
@@ -90,7 +90,7 @@ def _print_table(record: dict[str, Any], sweep: str) -> None:
 
 
 def _refine(
-    opened: "Opened",
+    opened: Opened,
     rows: "list[TrialRow]",
     winner: "TrialRow",
     count: int,
@@ -98,7 +98,7 @@ def _refine(
     places: dict[str, Any],
 ) -> dict[str, Any]:
     """Refine on the slots of this machine; return the table."""
-    from pipeline.cli.common.progress_bar import Bar
+    from pipeline.cli.common.console import Bar
     from pipeline.refine.held_out import read_test, refuse_second
     from pipeline.refine.refinement import RefineRequest, refine
     from pipeline.shared.rundir import RunDir
@@ -120,11 +120,11 @@ def _refine(
         return read_test(request, record) if test[0] else record
 
 
-@contextmanager
-def held_slots(opened: "Opened", places: dict[str, Any], name: str) -> "Iterator[list[Slot]]":
+@contextlib.contextmanager
+def held_slots(opened: Opened, places: dict[str, Any], name: str) -> Iterator["list[Slot]"]:
     """Hold places of this machine for processes that read clips: a GPU each, or the CPU."""
     from pipeline.cli.common.terminal import Terminal
-    from pipeline.refine.reading_slots import acquire_slots, find_reading_slots
+    from pipeline.refine.score_worker import acquire_slots, find_reading_slots
 
     reporter = Terminal()
     wait = bool(places["wait"])
@@ -145,3 +145,31 @@ def held_slots(opened: "Opened", places: dict[str, Any], name: str) -> "Iterator
 
 def _leave() -> None:
     raise SystemExit(143)
+
+
+@contextlib.contextmanager
+def notify_end(opened: Opened, targets: Sequence[str]) -> Iterator[Callable[[str], None]]:
+    """Yield what takes the sentence for the event "end"; an error here is a "failure".
+
+    Raises:
+        InputError: a target cannot be used; the block is not entered.
+    """
+    from pipeline.launch.notify import make_notifier
+    from pipeline.launch.reporters import LineReporter
+
+    console, sweep = LineReporter(echo_err), opened.sweep
+    notifiers = [make_notifier(one, sweep.name, console, sweep.notify) for one in targets]
+
+    def end(sentence: str) -> None:
+        for notifier in notifiers:
+            notifier.send("end", sentence, {"exit_code": 0, "failed": []})
+
+    try:
+        yield end
+    except PcanError as error:
+        for notifier in notifiers:
+            notifier.on_launch_error(error)
+        raise
+    finally:
+        for notifier in notifiers:
+            notifier.close()

@@ -7,9 +7,7 @@ from pipeline.errors import NotReady
 from pipeline.job.exit_cause import Outcome
 from pipeline.job.slots import Slot
 from pipeline.launch.completion import CompletionQueue, outcome_of_earlier_start, prune_paused
-from pipeline.launch.context import CurrentContext, LaunchContext
-from pipeline.launch.enclosing_job import EnclosingJob
-from pipeline.launch.orders import Schedule
+from pipeline.launch.context import CurrentContext, EnclosingJob, LaunchContext, Schedule
 from pipeline.launch.reporters import Reporter
 from pipeline.launch.retry_policy import rejected_checkpoint
 from pipeline.launch.scheduler import claimable, schedule

@@ -274,8 +274,8 @@ class WandbReporter(Reporter):
         if summary.trouble:
             self._console.on_message(f"W&B: {summary.trouble}")
         if summary.sent < summary.trials:
-            kept = f"{summary.written} of {summary.trials} trials are in offline files"
-            self._console.on_message(f"W&B: {kept}; send them: {command}")
+            kept = f"{summary.written} of {counted(summary.trials, 'trial is', 'trials are')}"
+            self._console.on_message(f"W&B: {kept} in offline files; send them: {command}")
         elif summary.trials:
             self._console.on_message(
                 f"W&B: {counted(summary.trials, 'trial is', 'trials are')} sent."

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pipeline.errors import InputError
 from pipeline.job.resolve import ResolvedConfig
 from pipeline.launch.budget import Budget
-from pipeline.launch.context import LaunchContext
-from pipeline.launch.orders import SearchOrder
+from pipeline.launch.context import LaunchContext, SearchOrder
 from pipeline.launch.reporters import Reporter
 from pipeline.launch.search_rule import rule_of
 from pipeline.plan.config_diff import differences

@@ -12,8 +12,7 @@ from typing import Any
 
 from pipeline.errors import NotReady
 from pipeline.job.torch_tools import run_tool
-from pipeline.launch.context import LaunchContext
-from pipeline.launch.orders import Schedule
+from pipeline.launch.context import LaunchContext, Schedule
 from pipeline.launch.trial_lease import TrialLease
 from pipeline.plan.ladder import retry_command
 from pipeline.plan.project import Project, relative

@@ -15,6 +15,7 @@ import traceback
 from pathlib import Path, PurePath
 from typing import Any, Dict, Iterator, List, Optional
 
+from pipeline.shared.counted import all_of
 from pipeline.shared.files import fsync_folder, read_json, write_json
 from pipeline.shared.limit_messages import machine_fault, met_limit
 from pipeline.shared.measurement import best_of
@@ -284,7 +285,7 @@ def write_outcome(
     if stop is not None and not (finished and stop.get("state") is None):
         state, cause, reason = stop.get("state"), stop.get("cause"), stop.get("reason")
     elif finished:
-        reason = f"All {runner.max_epochs} epochs are done."
+        reason = f"{all_of(runner.max_epochs, 'epoch is', 'epochs are')} done."
     else:
         state, cause, reason = State.FAIL, Cause.ENDED_EARLY, ended_early(runner)
     record_outcome(rundir, spec.attempt, state, cause, reason)

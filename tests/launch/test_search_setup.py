@@ -13,7 +13,7 @@ from pipeline.job.exit_cause import Outcome
 from pipeline.job.resolve import Change, ResolvedConfig
 from pipeline.launch.budget import Budget
 from pipeline.launch.completion import CompletionQueue
-from pipeline.launch.orders import RunOrder, SearchOrder
+from pipeline.launch.context import RunOrder, SearchOrder
 from pipeline.launch.reporters import Reporter
 from pipeline.launch.search import _passed, next_search, other_launches_gpu_hours
 from pipeline.launch.search_rule import averaged_checks

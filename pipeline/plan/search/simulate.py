@@ -12,8 +12,14 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pipeline.plan.judge import patience_counts
-from pipeline.plan.search.reading import EPOCHS_PER_READING, RungReading
-from pipeline.plan.search.rules import AsyncHalving, Reachability, Rung, TrialProgress
+from pipeline.plan.search.rules import (
+    EPOCHS_PER_READING,
+    AsyncHalving,
+    Reachability,
+    Rung,
+    RungReading,
+    TrialProgress,
+)
 from pipeline.plan.sweep import Patience
 from pipeline.plan.verdict import VerdictKind
 from pipeline.shared.states import Phase, State
