@@ -99,7 +99,7 @@ class TrialClaimer:
             self._reporter.on_message(line)
         rows = register_stages(context, plan, rows, self._reporter.on_message)
         remote = {row.trial_id for row in rows if _remote_host(context, row)}
-        skip = self._completion.given_back | remote
+        skip = self._completion.released | remote
         while accepting() and claimable(context.sweep, plan, rows, skip):
             slot = self._slots.acquire(context.sweep.name)
             if slot is None:

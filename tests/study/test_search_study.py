@@ -161,7 +161,7 @@ def test_the_plans_recipes_become_known_once(sweep, storage) -> None:
     assert (found.value, found.params) == (0.8, {"lr": 2e-3, "opt": "adam"})
     standings = read_standings(sweep, "base", AsyncHalving(8), storage)
     (one,) = [s for s in standings if s.epoch]
-    assert one.readings == {1: 0.4, 2: 0.8} and one.way is Reachability.OUT
+    assert one.readings == {1: 0.4, 2: 0.8} and one.reachability is Reachability.OUT
     assert claim(sweep, storage, wanted(0)) is None  # never run again
 
 
@@ -176,11 +176,11 @@ def test_how_far_everybody_is(sweep, storage) -> None:
     end(drawn(sweep, storage, 3), "PRUNED", 0.1, cause="ladder")
     drawn(sweep, storage, 4)
     found = {s.number: s for s in read_standings(sweep, "base", SyncHalving(8), storage)}
-    assert found[0].way is Reachability.OUT  # the plan's recipe
-    assert (found[1].readings, found[1].way) == ({1: 0.5, 2: 0.5}, Reachability.OPEN)
-    assert (found[2].readings, found[2].way) == ({1: 0.6}, Reachability.ENDED)
-    assert (found[3].readings, found[3].way) == ({1: 0.1}, Reachability.OUT)
-    assert (found[4].epoch, found[4].way) == (0, Reachability.OPEN)
+    assert found[0].reachability is Reachability.OUT  # the plan's recipe
+    assert (found[1].readings, found[1].reachability) == ({1: 0.5, 2: 0.5}, Reachability.OPEN)
+    assert (found[2].readings, found[2].reachability) == ({1: 0.6}, Reachability.ENDED)
+    assert (found[3].readings, found[3].reachability) == ({1: 0.1}, Reachability.OUT)
+    assert (found[4].epoch, found[4].reachability) == (0, Reachability.OPEN)
 
 
 def test_the_averaged_value_ranks_trials_and_is_told_to_nobody_else(sweep, storage) -> None:
