@@ -30,8 +30,12 @@ RETRY_S = 2.0
 STOPPING_S = 10.0
 #: When this many trials of a search in a row fail before an epoch, no other is drawn.
 MAX_EARLY_FAILURES = 3
-#: Faults of the machine, not of the trial: it stays resumable, and no other is started here.
-MACHINE_CAUSES = (Cause.DISK_FULL, Cause.NO_GPU, Cause.MACHINE_LIMIT)
+#: Faults of the machine or of changed code, not of the trial: it stays resumable, and no other is
+#: started here.
+MACHINE_CAUSES = (
+    *(Cause.DISK_FULL, Cause.NO_GPU, Cause.MACHINE_LIMIT),
+    *(Cause.CHECKPOINT_REFUSED, Cause.MACHINE_FAULT),
+)
 
 
 class CompletionQueue:
