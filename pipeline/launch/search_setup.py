@@ -15,8 +15,8 @@ from pipeline.plan.search.space import rates_of
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.counted import counted
 from pipeline.shared.states import Kind, State
-from pipeline.study.begun_search import search_trials
 from pipeline.study.import_trials import PriorTrial, import_prior, outside_space
+from pipeline.study.searches import search_trials
 from pipeline.study.trial_rows import TrialRow, epoch_hours, hours_so_far, recipe_row
 from pipeline.study.yardstick import ranked_groups
 

@@ -15,7 +15,7 @@ from pipeline.study.claim import ClaimRequest, claim
 from pipeline.study.db.storage import Storage, open_storage
 from pipeline.study.register import recipe_of, register
 from pipeline.study.sampler import SamplerOptions
-from pipeline.study.search_outlook import outlook, outlooks
+from pipeline.study.searches import outlook, outlooks
 from pipeline.study.trial_rows import read_board
 from tiny_project import Project
 

@@ -12,7 +12,6 @@ from pipeline.plan.search.rules import AsyncHalving, Reachability, SyncHalving
 from pipeline.plan.sweep import Search, Sweep
 from pipeline.report.plan.search_estimate import search_record, search_text
 from pipeline.shared.measurement import AVERAGED, Measurement
-from pipeline.study.begun_search import as_begun
 from pipeline.study.claim import ClaimRequest, claim, claim_to_prune
 from pipeline.study.db.storage import Storage, open_storage
 from pipeline.study.import_trials import ORIGIN, PriorTrial, import_prior, outside_space
@@ -20,6 +19,7 @@ from pipeline.study.lease import Lease
 from pipeline.study.owner import this_process
 from pipeline.study.register import recipe_of, register
 from pipeline.study.sampler import SamplerOptions
+from pipeline.study.searches import as_begun
 from pipeline.study.trial_curves import read_standings
 from pipeline.study.trial_rows import read_board
 
