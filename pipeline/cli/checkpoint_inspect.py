@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.cli.common.groups import CommandGroup
 from pipeline.cli.common.options import open_sweep
 from pipeline.errors import InputError, NotReady, PcanError, printable
 
@@ -18,7 +19,7 @@ from pipeline.shared.counted import counted
 PUBLIC = "pcan-public"
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
     """Inspect checkpoint files."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.cli.common.groups import CommandGroup
 from pipeline.cli.common.options import (
     json_option,
     open_sweep,
@@ -31,7 +32,7 @@ train_option = click.option(
 val_option = click.option("--val-split", metavar="NAME", help="With --ann: its validation split.")
 
 
-@click.group("data")
+@click.group("data", cls=CommandGroup)
 def command() -> None:
     """Make, check and prepare a data set."""
 
@@ -60,7 +61,7 @@ def demo(folder: Path, clips: int, seed: int) -> None:
     \b
     Example: pcan data demo data/demo
     """
-    from pipeline.cli.common.progress_bar import Bar
+    from pipeline.cli.common.console import Bar
     from pipeline.data.demo import make_demo
 
     with Bar("Drawing clips") as bar:
@@ -247,7 +248,7 @@ def _announce(todo: "Plan") -> None:
 
 
 def _make(todo: "Plan", workers: int | None, max_bad: int) -> None:
-    from pipeline.cli.common.progress_bar import Bar
+    from pipeline.cli.common.console import Bar
     from pipeline.data.prepare import cores, prepare
 
     with Bar("Preparing clips") as bar:

@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pipeline.cluster.dispatcher import DEFAULT_MAX_WORKERS, Dispatcher
 from pipeline.cluster.executor import Executor
 from pipeline.launch.budget import Budget
-from pipeline.launch.context import LaunchContext
+from pipeline.launch.context import LaunchContext, RunOrder, Schedule
 from pipeline.launch.launch import LaunchRequest, has_winner, prepare_launch
 from pipeline.launch.launch_process import write_pidfile
-from pipeline.launch.orders import RunOrder, Schedule
 from pipeline.launch.reporters import LaunchResult, report_error
 from pipeline.launch.search_setup import max_parallel, start_search
 from pipeline.launch.stop_requests import StopRequests

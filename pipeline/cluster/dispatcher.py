@@ -12,9 +12,8 @@ from typing import Any
 from pipeline.cluster.executor import ClusterJob, Executor, JobPhase, command_digest
 from pipeline.errors import NotReady, PcanError, StorageError
 from pipeline.launch.completion import prune_paused
-from pipeline.launch.context import LaunchContext
+from pipeline.launch.context import LaunchContext, Schedule
 from pipeline.launch.messages import epoch_text
-from pipeline.launch.orders import Schedule
 from pipeline.launch.reporters import Reporter
 from pipeline.launch.scheduler import count_unclaimed, running, schedule
 from pipeline.launch.starting_weights import register_stages

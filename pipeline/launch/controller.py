@@ -14,10 +14,8 @@ from pipeline.job.exit_cause import Outcome
 from pipeline.launch.budget import Budget
 from pipeline.launch.claims import Claimed, TrialClaimer, takeover_message
 from pipeline.launch.completion import CompletionQueue
-from pipeline.launch.context import CurrentContext, LaunchContext
-from pipeline.launch.enclosing_job import EnclosingJob
+from pipeline.launch.context import CurrentContext, EnclosingJob, LaunchContext, Schedule
 from pipeline.launch.messages import error_text, refusal
-from pipeline.launch.orders import Schedule
 from pipeline.launch.plan_reloader import PlanReloader
 from pipeline.launch.reporters import Reporter
 from pipeline.launch.retry_policy import RetryPolicy, rejected_checkpoint

@@ -9,12 +9,10 @@ from typing import Any
 from pipeline.errors import PcanError, StageWaits
 from pipeline.job.slots import Slot
 from pipeline.launch.budget import Budget
-from pipeline.launch.context import LaunchContext
+from pipeline.launch.context import EnclosingJob, LaunchContext, RunOrder, Schedule
 from pipeline.launch.control_files import audit_stamp
 from pipeline.launch.controller import LaunchController
-from pipeline.launch.enclosing_job import EnclosingJob
 from pipeline.launch.launch_process import opening_lines, write_pidfile
-from pipeline.launch.orders import RunOrder, Schedule
 from pipeline.launch.plan_reloader import changed_verdicts
 from pipeline.launch.reporters import LaunchResult, Reporter, report_error
 from pipeline.launch.retry_failed import retry_failed

@@ -30,7 +30,7 @@ class RetryPolicy:
     def allowed(self, trial: TrialRunner, outcome: Outcome) -> bool:
         """Whether another start may get past what ended this one.
 
-        A checkpoint that the job rejected makes way for the one before, whatever the bounds.
+        After a checkpoint that the job rejected the one before is tried, whatever the bounds.
         """
         if outcome.state != State.FAIL or trial.ending is not None:
             return False

@@ -5,13 +5,12 @@ import difflib
 from collections.abc import Collection, Mapping, Sequence
 
 from pipeline.errors import InputError
-from pipeline.launch.context import LaunchContext
-from pipeline.launch.orders import RunOrder, Schedule
+from pipeline.launch.context import LaunchContext, RunOrder, Schedule
 from pipeline.launch.search import next_search
 from pipeline.plan.ladder import failure_text, walk
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.states import Kind, Phase, State
-from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.claim import ClaimRequest
 from pipeline.study.stages import Stages
 from pipeline.study.trial_rows import TrialRow, ended_recipes, recipe_row
 

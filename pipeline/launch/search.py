@@ -10,9 +10,8 @@ from typing import Any
 
 from pipeline.errors import StorageError
 from pipeline.job.exit_cause import Outcome
-from pipeline.launch.context import LaunchContext
+from pipeline.launch.context import LaunchContext, Schedule, SearchOrder
 from pipeline.launch.control_files import overruled
-from pipeline.launch.orders import Schedule, SearchOrder
 from pipeline.launch.search_rule import rule_of, rule_of_trial
 from pipeline.launch.trial_lease import TrialLease
 from pipeline.launch.workdir import newest_checkpoint
@@ -24,11 +23,10 @@ from pipeline.shared.counted import counted
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.states import Cause, Phase, State
 from pipeline.study.begun_search import as_first_begun, search_trials
-from pipeline.study.claim_request import ClaimRequest
-from pipeline.study.gpu_hours import hours_so_far
-from pipeline.study.rungs import read_standings
+from pipeline.study.claim import ClaimRequest
 from pipeline.study.sampler import SamplerOptions
-from pipeline.study.trial_rows import TrialRow, recipe_row
+from pipeline.study.trial_curves import read_standings
+from pipeline.study.trial_rows import TrialRow, hours_so_far, recipe_row
 
 _CHECK = re.compile(rf"epoch (\d+) ({'|'.join(RULES)})")
 

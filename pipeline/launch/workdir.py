@@ -152,20 +152,19 @@ def prepare(
 
     Raises:
         StorageError: the folder belongs to a trial that this storage does not know.
+        NotReady: its checkpoints are gone, or of another number of ranks.
     """
     rundir = run_dir(project, sweep.name, lease.variant, lease.number)
     _private(project.runs, rundir.checkpoints)
     check_ownership(project, rundir, lease)
     before = rundir.read_spec()
+    resume = _checkpoint_to_resume(project, rundir, lease, place.nproc)
     kept = before is not None and before.config_hash not in (None, configs.pure.hash)
     text = rundir.config.read_text() if kept else configs.placed.text
     text = apply_data_root(text, place.data_root)
     for request in (rundir.stop, rundir.judged, rundir.outcome, rundir.progress):
         request.unlink(missing_ok=True)
     write_text(rundir.config, text)
-    resume = newest_checkpoint(rundir)
-    if resume is None:
-        _refuse_to_start_over(project, rundir, lease)
     spec = _spec(project, sweep, lease, configs.pure, place)
     if before is not None:
         spec = _carry_over(spec, before, kept)
@@ -368,7 +367,21 @@ def _above(top: Path, folder: Path) -> list[Path]:
 
 
 def _whole(file: Path) -> bool:
-    """Whether the file has the archive's directory, which is written last."""
+    """Whether the file has the archive's directory, which is written last.
+
+    Raises:
+        NotReady: it cannot be read, which says nothing of its content.
+    """
+    try:
+        with open(file, "rb") as stream:
+            stream.read(1)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise NotReady(
+            f"The checkpoint {file} cannot be read: {error.strerror}. Fix that, then run the same "
+            "launch to go on."
+        ) from None
     try:
         with zipfile.ZipFile(file) as archive:
             return bool(archive.namelist())
@@ -394,6 +407,29 @@ def check_ownership(project: Project, rundir: RunDir, lease: TrialLease) -> None
         f"{counted(epochs, 'epoch')} of a trial that this "
         "storage does not know. Add it to this storage: pcan doctor --rebuild. Or move that "
         "folder away and start again."
+    )
+
+
+def _checkpoint_to_resume(
+    project: Project, rundir: RunDir, lease: TrialLease, ranks: int
+) -> Path | None:
+    """Return the checkpoint that a trial goes on from, None where it begins.
+
+    With another number of ranks its batches and statistics would be others.
+    """
+    resume = newest_checkpoint(rundir)
+    if resume is None:
+        _refuse_to_start_over(project, rundir, lease)
+        return None
+    before = rundir.read_spec()
+    if before is None or before.nproc in (None, ranks):
+        return resume
+    folder = relative(rundir.root, project.root)
+    raise NotReady(
+        f"{lease.name} was trained with job.gpus {before.nproc} up to {resume.stem}, and job.gpus "
+        f"is {ranks} now, which would not be the same training. Its checkpoints are kept. Set "
+        f"job.gpus back to {before.nproc} to go on; or, to train it from the beginning, move "
+        f"{folder} away."
     )
 
 

@@ -27,9 +27,9 @@ from pipeline.study.claim import take
 from pipeline.study.db.storage import Storage
 from pipeline.study.lease import Lease, figures, final_values
 from pipeline.study.owner import is_dead, this_process
-from pipeline.study.rungs import read_curves
 from pipeline.study.sampler import distribution
 from pipeline.study.tables import joined_trials, trials
+from pipeline.study.trial_curves import read_curves
 from pipeline.study.trial_rows import TrialRow, read_board, study_name
 
 #: User attribute of a trial from another study: the trial that was really run.

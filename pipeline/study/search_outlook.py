@@ -9,8 +9,7 @@ from pipeline.plan.sweep import Sweep
 from pipeline.shared.counted import counted
 from pipeline.shared.states import Kind, Phase, State
 from pipeline.study.best import eligible_groups
-from pipeline.study.gpu_hours import hours_so_far
-from pipeline.study.trial_rows import TrialRow
+from pipeline.study.trial_rows import TrialRow, hours_so_far
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -51,7 +51,8 @@ class Report:
             how = "sent" if self.new else "was complete"
             text = f"{self.trial}: {how}, {counted(self.epochs, 'epoch')}, {self.url or self.id}"
         else:
-            text = f"{self.trial}: {self.sent} of {self.epochs} epochs are there"
+            epochs = counted(self.epochs, "epoch is", "epochs are")
+            text = f"{self.trial}: {self.sent} of {epochs} there"
         return f"{text}. {self.message}" if self.message else text
 
 

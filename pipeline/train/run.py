@@ -14,8 +14,8 @@ from pipeline.shared.states import Cause
 from pipeline.train import checkpoints, distributed, keep_predictions, training_state
 from pipeline.train.averaged_weights import AveragedWeightsHook
 from pipeline.train.epoch_end import EpochEndHook
+from pipeline.train.fit_loaders import name_samples
 from pipeline.train.hooks import LoaderSeedHook, LossGuardHook, ProgressHook, SyncBuffersHook
-from pipeline.train.named_samples import name_samples
 from pipeline.train.outcome import JobFailure, Stage, write_outcome
 from pipeline.train.rank_process import collect_garbage_again, pass_over_what_stands
 from pipeline.train.runner_config import job_config

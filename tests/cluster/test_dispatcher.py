@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.cluster.dispatcher import Dispatcher
 from pipeline.cluster.executor import ClusterJob, JobPhase
-from pipeline.launch.orders import Schedule
+from pipeline.launch.context import Schedule
 from pipeline.launch.reporters import LineReporter
 
 RUNNING = ClusterJob(id="1", phase=JobPhase.RUNNING, state="RUNNING")

@@ -77,6 +77,17 @@ def rundir(tmp_path: Path) -> RunDir:
         ({0: "terminate called after throwing 'std::bad_alloc'"}, "oom_host", "smaller batch"),
         ({0: "OSError: [Errno 28] No space left on device"}, "disk_full", "disk is full"),
         (
+            {1: "what():  CUDA error: uncorrectable ECC error encountered"},
+            "machine_fault",
+            "a GPU has failed",
+        ),
+        (
+            {0: "Traceback (most recent call last):\nOSError: [Errno 107] Transport endpoint"},
+            "machine_fault",
+            "Transport endpoint: the disk or file system",
+        ),
+        ({0: "[mov @ 0x1] Input/output error, [Errno 5]\n"}, "lost_worker", "left no outcome"),
+        (
             {0: "RuntimeError: DataLoader worker (pid 3) is killed by signal: Killed."},
             "lost_worker",
             "a data worker was killed",

@@ -13,7 +13,7 @@ import fake_gpus
 from pipeline.job import gpu_sampler
 from pipeline.job.gpu_sampler import GpuProcessSample, GpuSample, GpuSampler, summarize
 from pipeline.job.process import belongs_to
-from pipeline.launch.gpu_reporter import others
+from pipeline.launch.record_reporters import others
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.cli.common.notify_end import notify_end
+from pipeline.cli.sweep_refine import notify_end
 from pipeline.errors import InputError, NotReady
 from pipeline.launch.budget import Budget
 from pipeline.launch.notify import (

@@ -13,7 +13,7 @@ from pipeline.job.exit_cause import Outcome
 from pipeline.job.resolve import Change, ResolvedConfig
 from pipeline.launch.budget import Budget
 from pipeline.launch.completion import CompletionQueue
-from pipeline.launch.orders import RunOrder, SearchOrder
+from pipeline.launch.context import RunOrder, SearchOrder
 from pipeline.launch.reporters import Reporter
 from pipeline.launch.search import _passed, next_search, other_launches_gpu_hours
 from pipeline.launch.search_rule import averaged_checks
@@ -29,8 +29,7 @@ from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.rundir import RunDir
-from pipeline.study.gpu_hours import hours_so_far
-from pipeline.study.trial_rows import TrialRow
+from pipeline.study.trial_rows import TrialRow, hours_so_far
 
 TEXT = """\
 name: s

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError, NoResult
+from pipeline.launch.context import RunOrder
 from pipeline.launch.control_files import audit_stamp
-from pipeline.launch.orders import RunOrder
 from pipeline.launch.scheduler import candidates, claimable, next_trials
 from pipeline.manage.repeat import enqueue_confirmations, record_manual_choice
 from pipeline.plan.project import Project
@@ -20,8 +20,7 @@ from pipeline.shared.files import read_json, write_json
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
 from pipeline.study.best import best_row, confirmations
-from pipeline.study.claim import claim
-from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.claim import ClaimRequest, claim
 from pipeline.study.db.storage import open_storage
 from pipeline.study.register import recipe_of, register
 from pipeline.study.trial_rows import ended_recipes, read_board

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from pipeline.plan.judge import Rules, best, judge
-from pipeline.plan.search.cost_estimate import MeasuredCurve, estimate
+from pipeline.plan.search.cost_estimate import MeasuredCurve, at_same_cost, estimate
 from pipeline.plan.search.rules import AsyncHalving, Rung, SyncHalving, make_rule
 from pipeline.plan.search.rung_judge import RungRules, read_at
 from pipeline.plan.search.simulate import LearningCurve, simulate, sweeps
-from pipeline.plan.search.whole_trials import at_same_cost
 from pipeline.plan.sweep import Patience, Search
 from pipeline.plan.verdict import VerdictKind
 from pipeline.shared.measurement import AVERAGED, Measurement

@@ -21,9 +21,8 @@ from pipeline.plan.read import read_sweep
 from pipeline.preflight.finding import CheckContext
 from pipeline.preflight.machine_checks import check_storage
 from pipeline.shared.states import Phase
-from pipeline.study.claim import claim
-from pipeline.study.claim_request import ClaimRequest
-from pipeline.study.db.damage import damage_of
+from pipeline.study.claim import ClaimRequest, claim
+from pipeline.study.db.sqlite import damage_of
 from pipeline.study.db.storage import open_storage, put_bad_aside
 from pipeline.study.db.urls import sqlite_url
 from pipeline.study.import_trials import NumberTaken, RecoveredTrial, recover

@@ -16,8 +16,7 @@ from pipeline.plan.sweep import Sweep
 from pipeline.shared.measurement import Measurement
 from pipeline.study import claim as claiming
 from pipeline.study import optuna_tables
-from pipeline.study.claim import claim
-from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.claim import ClaimRequest, claim
 from pipeline.study.db.sqlite import network_kind
 from pipeline.study.db.storage import Storage, open_storage
 from pipeline.study.owner import this_process

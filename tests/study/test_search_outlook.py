@@ -11,8 +11,7 @@ from pipeline.plan.read import read_sweep
 from pipeline.plan.search.expected_gain import ENOUGH
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.measurement import Measurement
-from pipeline.study.claim import claim
-from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.claim import ClaimRequest, claim
 from pipeline.study.db.storage import Storage, open_storage
 from pipeline.study.register import recipe_of, register
 from pipeline.study.sampler import SamplerOptions

@@ -10,12 +10,11 @@ from pipeline.plan.sweep import Search, Sweep
 from pipeline.shared.measurement import Measurement
 from pipeline.study.add_trial import add_repetition
 from pipeline.study.best import best_row, eligible
-from pipeline.study.claim import claim
-from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.claim import ClaimRequest, claim
 from pipeline.study.db.storage import Storage, open_storage
 from pipeline.study.import_trials import ImportedRun, add_finished
 from pipeline.study.register import recipe_of, register
-from pipeline.study.rungs import read_standings
+from pipeline.study.trial_curves import read_standings
 from pipeline.study.trial_rows import read_board
 
 TEXT = (

@@ -19,9 +19,8 @@ from pipeline.shared.counted import counted
 from pipeline.shared.states import State
 from pipeline.study.begun_search import as_first_begun
 from pipeline.study.db.storage import Storage
-from pipeline.study.gpu_hours import epoch_hours
-from pipeline.study.rungs import read_curves
-from pipeline.study.trial_rows import TrialRow, study_name
+from pipeline.study.trial_curves import read_curves
+from pipeline.study.trial_rows import TrialRow, epoch_hours, study_name
 
 #: Trials where neither the command nor the file names a number.
 USUAL_TRIALS = 20
