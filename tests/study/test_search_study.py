@@ -183,7 +183,7 @@ def test_how_far_everybody_is(sweep, storage) -> None:
     assert (found[4].epoch, found[4].reachability) == (0, Reachability.OPEN)
 
 
-def test_the_averaged_value_ranks_trials_and_is_told_to_nobody_else(sweep, storage) -> None:
+def test_the_averaged_value_ranks_trials_and_is_not_reported_elsewhere(sweep, storage) -> None:
     rule = SyncHalving(8, averaged=True)
     first, second = drawn(sweep, storage, 2), drawn(sweep, storage, 2)
     values = curve(0.4, 0.5, 0.5)
@@ -207,8 +207,8 @@ def finish(sweep: Sweep, storage: Storage, count: int) -> None:
         if n:
             values[2:4] = [dataclasses.replace(m, extra={AVERAGED: m.top1}) for m in values[2:4]]
             values[3] = dataclasses.replace(values[3], extra={AVERAGED: 0.5 + 0.01 * n})
-        told = {"cause": None, "reason": "r", "verdicts": [], "seconds": 1.0}
-        drawn(sweep, storage, count).tell("COMPLETE", values, **told)
+        reported = {"cause": None, "reason": "r", "verdicts": [], "seconds": 1.0}
+        drawn(sweep, storage, count).tell("COMPLETE", values, **reported)
 
 
 def search_record_of(sweep: Sweep, storage: Storage, **changed) -> dict:
