@@ -10,9 +10,9 @@ from pipeline.cli.common.options import (
     json_option,
     notify_option,
     open_sweep,
-    place_options,
     print_json,
     set_option,
+    slot_options,
     storage_option,
     sweep_argument,
     wandb_option,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     help="New seeds for each repeated trial.",
 )
 @click.option("--dry-run", is_flag=True, help="With --confirm: print what would be repeated.")
-@place_options
+@slot_options
 @notify_option
 @wandb_option("How runs of the repetitions are sent to W&B.")
 @set_option

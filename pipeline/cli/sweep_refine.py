@@ -13,8 +13,8 @@ from pipeline.cli.common.options import (
     json_option,
     notify_option,
     open_sweep,
-    place_options,
     print_json,
+    slot_options,
     storage_option,
     sweep_argument,
 )
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 )
 @click.option("--test", is_flag=True, help="Then read the chosen line on the test split, once.")
 @click.option("--again", is_flag=True, help="With --test: once more; this is recorded.")
-@place_options
+@slot_options
 @notify_option
 @storage_option
 @json_option
@@ -52,7 +52,7 @@ def command(
     notify: tuple[str, ...],
     storage: str | None,
     as_json: bool,
-    **places: Any,
+    **given: Any,
 ) -> None:
     """Read what the winner's weights still give: ratio, clips, flip, means, soup, ensemble.
 
@@ -74,7 +74,7 @@ def command(
     rows = read_board(opened.sweep.name, store)
     winner = find_winner(opened.sweep, rows, trial, opened.project.runs).row
     with notify_end(opened, notify) as end:
-        record = _refine(opened, rows, winner, count, (test, again), places)
+        record = _refine(opened, rows, winner, count, (test, again), given)
         end(f"refine of {winner.name}: {record['chosen']} is chosen.")
     if as_json:
         print_json(record)
@@ -95,7 +95,7 @@ def _refine(
     winner: "TrialRow",
     count: int,
     test: tuple[bool, bool],
-    places: dict[str, Any],
+    given: dict[str, Any],
 ) -> dict[str, Any]:
     """Refine on the slots of this machine; return the table."""
     from pipeline.cli.common.console import Bar
@@ -106,7 +106,7 @@ def _refine(
     if test[0]:
         refuse_second(RunDir(opened.project.root / (winner.run_dir or "")), test[1])
     bar = Bar("Reading clips", shares=True)
-    with held_slots(opened, places, f"refine {winner.name}") as slots, bar:
+    with held_slots(opened, given, f"refine {winner.name}") as slots, bar:
         request = RefineRequest(
             sweep=opened.sweep,
             project=opened.project,
@@ -121,15 +121,15 @@ def _refine(
 
 
 @contextlib.contextmanager
-def held_slots(opened: Opened, places: dict[str, Any], name: str) -> Iterator["list[Slot]"]:
-    """Hold places of this machine for processes that read clips: a GPU each, or the CPU."""
+def held_slots(opened: Opened, given: dict[str, Any], name: str) -> Iterator["list[Slot]"]:
+    """Hold slots for processes that read clips: a GPU each, or the CPU."""
     from pipeline.cli.common.terminal import Terminal
     from pipeline.refine.score_worker import acquire_slots, find_reading_slots
 
     reporter = Terminal()
-    wait = bool(places["wait"])
+    wait = bool(given["wait"])
     found = find_reading_slots(
-        opened.sweep, places["device"], places["gpus"], places["slots"], reporter, wait
+        opened.sweep, given["device"], given["gpus"], given["slots"], reporter, wait
     )
     # SIGTERM ends the processes that read as Ctrl-C does.
     before = signal.signal(signal.SIGTERM, lambda *_: _leave())

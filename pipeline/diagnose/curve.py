@@ -168,6 +168,9 @@ class LogRun:
         self._epochs: dict[int, _Epoch] = {}
         self._last_trained: int | None = None
         self._last_validated = 0
+        #: How often an epoch was validated and the last line of it, for those with several.
+        self._again: dict[int, tuple[int, int]] = {}
+        self._note_of_again = ""
         #: The number that the last training iteration has over all epochs, if it is logged.
         self.last_step: int | None = None
 
@@ -232,11 +235,34 @@ class LogRun:
             k for k, v in metrics.items() if k in record.metrics and record.metrics[k] != v
         ]
         if any(not _both_nan(record.metrics[name], metrics[name]) for name in differing):
-            self.note(f"epoch {epoch} was validated twice; the later values (line {line}) count")
+            self._note_again(epoch, line)
             record.metrics.clear()
         record.metrics.update(metrics)
         record.line = line
         self._last_validated = max(epoch, self._last_validated)
+
+    def _note_again(self, epoch: int, line: int) -> None:
+        """Say in one note which epochs were validated more than once."""
+        self._again[epoch] = (self._again.get(epoch, (1, 0))[0] + 1, line)
+        times, line = self._again[epoch]
+        if len(self._again) > 1:
+            many = counted(len(self._again), "epoch")
+            text = f"{many} were validated more than once; the last values of each count"
+        elif times > 2:
+            text = (
+                f"epoch {epoch} was validated {times} times; the last values (line {line}) count"
+            )
+        else:
+            text = f"epoch {epoch} was validated twice; the later values (line {line}) count"
+        if self._note_of_again in self.notes:
+            self.notes[self.notes.index(self._note_of_again)] = text
+        else:
+            self.note(text)
+        self._note_of_again = text
+
+    def leave_out(self, epoch: int) -> None:
+        """Forget one epoch, which is not part of the training."""
+        self._epochs.pop(epoch, None)
 
     def _go_back(self, epoch: int, line: int) -> None:
         """Leave out the epochs from `epoch` on: training begins there again in the same file."""
@@ -264,7 +290,10 @@ class LogRun:
         self._epochs = {epoch + 1: record for epoch, record in self._epochs.items()}
         if self.nan_loss:
             self.nan_loss = (self.nan_loss[0] + 1, self.nan_loss[1])
-        self.note("the file counts its epochs from 0; they are shown from 1")
+        text = "the file counts its epochs from 0; they are shown from 1"
+        if any("epoch" in note for note in self.notes):
+            text += "; the following notes have the file's numbers"
+        self.notes.insert(0, text)
 
     @property
     def last_trained(self) -> int | None:

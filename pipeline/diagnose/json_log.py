@@ -57,10 +57,8 @@ def json_run(path: Path, format: str) -> LogRun:
 
 
 def _records(path: Path) -> Iterator[tuple[int, Record]]:
+    """Yield (line, record); a last line without its newline counts if its braces are closed."""
     for block in blocks(path):
-        if not block.complete:
-            # A line without its newline may be cut or half written, even if it parses.
-            continue
         text = block.data.decode("utf-8", "replace")
         for line_number, line in enumerate(text.split("\n"), block.line):
             record = _parse(line)

@@ -9,7 +9,7 @@ from pipeline.job.slots import Slot
 from pipeline.launch.completion import CompletionQueue, outcome_of_earlier_start, prune_paused
 from pipeline.launch.context import CurrentContext, EnclosingJob, LaunchContext, Schedule
 from pipeline.launch.reporters import Reporter
-from pipeline.launch.retry_policy import rejected_checkpoint
+from pipeline.launch.retries import rejected_checkpoint
 from pipeline.launch.scheduler import claimable, schedule
 from pipeline.launch.search import lost_checkpoint
 from pipeline.launch.slot_pool import SlotPool
@@ -99,7 +99,7 @@ class TrialClaimer:
             self._reporter.on_message(line)
         rows = register_stages(context, plan, rows, self._reporter.on_message)
         remote = {row.trial_id for row in rows if _remote_host(context, row)}
-        skip = self._completion.given_back | remote
+        skip = self._completion.released | remote
         while accepting() and claimable(context.sweep, plan, rows, skip):
             slot = self._slots.acquire(context.sweep.name)
             if slot is None:

@@ -115,7 +115,8 @@ class Reporter:
         """The storage has accepted how a trial ended, or that it was given back unfinished.
 
         Args:
-            details: the end of the log of a failed trial; of another what follows.
+            details: of a failed trial the end of its log, of any other what the plan does
+                next.
         """
 
     def on_step_end(self, trials: Sequence[RunningTrial]) -> None:

@@ -22,12 +22,11 @@ from pipeline.plan.verdict import VerdictKind
 from pipeline.shared.counted import counted
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.states import Cause, Phase, State
-from pipeline.study.begun_search import as_first_begun, search_trials
 from pipeline.study.claim import ClaimRequest
-from pipeline.study.gpu_hours import hours_so_far
 from pipeline.study.sampler import SamplerOptions
+from pipeline.study.searches import as_first_begun, search_trials
 from pipeline.study.trial_curves import read_standings
-from pipeline.study.trial_rows import TrialRow, recipe_row
+from pipeline.study.trial_rows import TrialRow, hours_so_far, recipe_row
 
 _CHECK = re.compile(rf"epoch (\d+) ({'|'.join(RULES)})")
 

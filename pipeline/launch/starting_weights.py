@@ -72,12 +72,12 @@ def stage_start(context: LaunchContext, lease: TrialLease) -> StageStart | None:
 
 
 def register_stages(
-    context: LaunchContext, plan: Schedule, rows: list[TrialRow], say: Callable[[str], None]
+    context: LaunchContext, plan: Schedule, rows: list[TrialRow], note: Callable[[str], None]
 ) -> list[TrialRow]:
     """Enqueue the recipe of each wanted stage that has its weights now; return all trials.
 
     Args:
-        say: takes what each starts from, and which of its earlier trials are old.
+        note: takes what each starts from, and which of its earlier trials are old.
     """
     sweep = context.sweep
     stages = Stages(sweep, rows, context.resolution.hashes)
@@ -95,7 +95,7 @@ def register_stages(
         top1 = percent(start.best_top1 or 0.0)
         lines.append(f"{name} starts from {start.name} ({top1} at epoch {start.best_epoch}).")
     for line in lines:
-        say(line)
+        note(line)
     return context.rows()
 
 

@@ -53,7 +53,19 @@ def import_run(sweep: Sweep, project: Project, storage: Storage, earlier: Earlie
         "metric": earlier.metric,
         **audit_stamp(),
     }
-    run = ImportedRun(
+    run = _finished_run(earlier, variant, source)
+
+    def fill(number: int, uid: str) -> bool:
+        return _fill(sweep, project, earlier, source, variant, number, uid)
+
+    name, new = add_finished(sweep, storage, run, fill)
+    if not new:
+        return f"{earlier.log}: imported already, as {name}."
+    return f"{earlier.log} -> {name}: {_summary(earlier)}"
+
+
+def _finished_run(earlier: EarlierRun, variant: str, source: Mapping[str, Any]) -> ImportedRun:
+    return ImportedRun(
         variant=variant,
         params=earlier.params,
         history=earlier.history,
@@ -63,14 +75,6 @@ def import_run(sweep: Sweep, project: Project, storage: Storage, earlier: Earlie
         source=source,
         facts={"epochs": earlier.epochs, "val_clips": earlier.clips},
     )
-
-    def fill(number: int, uid: str) -> bool:
-        return _fill(sweep, project, earlier, source, variant, number, uid)
-
-    name, new = add_finished(sweep, storage, run, fill)
-    if not new:
-        return f"{earlier.log}: imported already, as {name}."
-    return f"{earlier.log} -> {name}: {_summary(earlier)}"
 
 
 def _summary(earlier: EarlierRun) -> str:

@@ -1,4 +1,4 @@
-"""The job-side processes that read scores, and their places: a GPU each, or the CPU.
+"""The job-side processes that read scores, and their slots: a GPU each, or the CPU.
 
 A process answers one question after another, so that its model stays loaded.
 """
@@ -112,7 +112,7 @@ def find_reading_slots(
     reporter: Reporter,
     wait: bool,
 ) -> list[Slot]:
-    """Return the places; one process needs one GPU, however many a job has.
+    """Return the slots; one process needs one GPU, however many a job has.
 
     Raises:
         NotReady: GPUs are asked for that are not there.
@@ -122,7 +122,7 @@ def find_reading_slots(
 
 
 def acquire_slots(slots: Sequence[Slot], name: str, reporter: Reporter, wait: bool) -> list[Slot]:
-    """Hold every place that is free, at least one.
+    """Hold every slot that is free, at least one.
 
     Raises:
         NotReady: others hold them all, and waiting was not asked for.

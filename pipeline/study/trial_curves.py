@@ -73,7 +73,7 @@ def _standing(
         number=int(row["number"]),
         epoch=max(curve, default=0),
         readings=_readings(curve, by_epoch_number(row["averaged"]), rule),
-        way=_reachability(State(row["state"]), _kind(row)),
+        reachability=_reachability(State(row["state"]), _kind(row)),
     )
 
 

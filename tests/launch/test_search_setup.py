@@ -29,8 +29,7 @@ from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.rundir import RunDir
-from pipeline.study.gpu_hours import hours_so_far
-from pipeline.study.trial_rows import TrialRow
+from pipeline.study.trial_rows import TrialRow, hours_so_far
 
 TEXT = """\
 name: s

@@ -12,7 +12,7 @@ from pipeline.launch.reporters import LineReporter
 from pipeline.launch.slot_pool import SlotPool
 
 
-def test_a_driver_that_fails_after_a_trial_is_told_not_thrown(tmp_path, monkeypatch) -> None:
+def test_a_driver_that_fails_after_a_trial_is_reported_not_thrown(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("PCAN_LOCKS", str(tmp_path))
     answers: list[object] = [[]]
 

@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from pipeline.plan.config_diff import Difference, beyond, differences
 from pipeline.plan.cost import gpu_hours, worst_case_epochs
 from pipeline.plan.course import expected, off_band, off_schedule, table_differences
+from pipeline.plan.recipe import Difference, beyond, differences
 from pipeline.plan.sweep import Sweep
 
 COSINE = [1e-5 + (3e-3 - 1e-5) * (1 + math.cos(math.pi * e / 30)) / 2 for e in range(30)]

@@ -12,7 +12,7 @@ from pipeline.plan.read import read_sweep
 from pipeline.report.compare.compare_record import collect
 from pipeline.report.compare.page import LIBRARY, SCRIPTS, build_page
 from pipeline.report.paper.sweep_summary import summary_of
-from pipeline.report.words import say
+from pipeline.report.words import translate
 from pipeline.results import open_sweep
 from pipeline.shared.files import append_line, write_json
 from pipeline.shared.measurement import Measurement
@@ -225,12 +225,14 @@ def test_five_hundred_trials_build_in_three_seconds(sweep_dir):
 
 
 def test_texts_have_their_chinese_form_and_names_stay():
-    assert say("Which differences are real", "zh") == "哪些差异是真实的"
+    assert translate("Which differences are real", "zh") == "哪些差异是真实的"
     reason = "epoch 1: top-1 12.92 % is under the floor 25.00 %"
-    assert say(reason, "zh") == "第 1 轮：top-1 为 12.92 %，低于下限 25.00 %"
-    assert say(f"{reason}; my own words", "zh").endswith("；my own words")
-    assert say("lr-0.02 is complete, which ends the ladder", "zh").startswith("lr-0.02 已完成")
-    assert say(reason, "en") == reason
+    assert translate(reason, "zh") == "第 1 轮：top-1 为 12.92 %，低于下限 25.00 %"
+    assert translate(f"{reason}; my own words", "zh").endswith("；my own words")
+    assert translate("lr-0.02 is complete, which ends the ladder", "zh").startswith(
+        "lr-0.02 已完成"
+    )
+    assert translate(reason, "en") == reason
 
 
 def test_the_bundled_library_is_the_one_named():

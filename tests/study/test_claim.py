@@ -185,18 +185,18 @@ def test_another_metric_is_refused(sweep: Sweep, storage: Storage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("directions", "told"),
+    ("directions", "reported"),
     [
         (["minimize"], "is to minimize, a"),
         (["maximize", "minimize"], "is to maximize and minimize"),
     ],
 )
 def test_a_study_of_another_aim_is_refused(
-    sweep: Sweep, storage: Storage, directions: list[str], told: str
+    sweep: Sweep, storage: Storage, directions: list[str], reported: str
 ) -> None:
     other = sweep.model_copy(update={"name": "others"})
     optuna.create_study(storage=storage.rdb, study_name="others/v0", directions=directions)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=reported):
         register_all(other, storage)
 
 

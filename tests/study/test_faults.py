@@ -106,7 +106,9 @@ def test_a_trial_drawn_by_a_launcher_that_died_before_its_lease_is_ended(
     assert study.trials[1].user_attrs["cause"] == "never_begun"
 
 
-def test_an_end_is_told_whole_or_not_at_all(sweep: Sweep, storage: Storage, monkeypatch) -> None:
+def test_an_end_is_reported_whole_or_not_at_all(
+    sweep: Sweep, storage: Storage, monkeypatch
+) -> None:
     register_all(sweep, storage)
     lease = claim(sweep, storage, want("v0"))
     assert lease is not None
@@ -204,7 +206,7 @@ MOUNTS = (
         ("/mnt/my share/pcan.db", "fuse.sshfs"),
     ],
 )
-def test_sqlite_is_told_from_a_network_file_system(path: str, kind: str | None) -> None:
+def test_sqlite_is_distinguished_from_a_network_file_system(path: str, kind: str | None) -> None:
     assert network_kind(Path(path), MOUNTS) == kind
 
 
@@ -242,7 +244,7 @@ def test_a_storage_of_another_optuna_is_refused_with_the_way_out(
         Storage(storage.url).rdb  # noqa: B018
 
 
-def test_a_full_disk_is_told_as_such(tmp_path: Path, sweep: Sweep) -> None:
+def test_a_full_disk_is_reported_as_such(tmp_path: Path, sweep: Sweep) -> None:
     folder = tmp_path / "small"
     folder.mkdir()
     mounted = subprocess.run(

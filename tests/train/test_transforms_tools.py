@@ -47,13 +47,13 @@ def test_a_data_root_moves_annotation_and_videos():
     assert moved("data/demo2/ann.pkl", "data/demo", "/disk") == "data/demo2/ann.pkl"
 
 
-def test_a_config_that_cannot_be_loaded_is_told(tmp_path):
+def test_a_config_that_cannot_be_loaded_is_reported(tmp_path):
     (tmp_path / "config.py").write_text("a = ")
     answer = ask("data_facts", config=str(tmp_path / "config.py"), data_root=None)
     assert "cannot be loaded" in answer["error"]
 
 
-def test_a_chain_of_another_form_is_told():
+def test_a_chain_of_another_form_is_reported():
     with pytest.raises(ChainError, match="begins with DecordInit, Resize"):
         chain_of([{"type": "DecordInit"}, {"type": "Resize"}])
 

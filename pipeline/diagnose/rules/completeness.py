@@ -11,6 +11,7 @@ from pipeline.diagnose.series import Series, likely_metric
 from pipeline.plan.judge import Rules, judge_all
 from pipeline.plan.sweep import Patience
 from pipeline.plan.verdict import VerdictKind, percent
+from pipeline.shared.counted import counted
 from pipeline.shared.states import Cause
 
 #: Stopping with this share of the planned epochs left is early ..
@@ -194,11 +195,9 @@ def _what_it_is(case: LogCase) -> tuple[str, str, str]:
         interval = facts.val_interval
         return (
             "warning",
-            "no validation of an epoch is logged; it has the training of epochs "
-            f"{curve.points[0].epoch}-{curve.last_epoch}"
+            f"no validation of an epoch is logged; it has the training of {_epochs(case)}"
             + (f"; val_interval is {interval}" if interval and interval > 1 else ""),
-            "Give the log of rank 0, or set train_cfg.val_interval (MMEngine) or "
-            "evaluation.interval (MMCV) to 1.",
+            _how_to_validate(case),
         )
     if facts.test is not None:
         return _test_run(facts.test)
@@ -220,6 +219,30 @@ def _what_it_is(case: LogCase) -> tuple[str, str, str]:
         "the run never began: it has no epoch at all, only what is printed before the first",
         "If it still starts, look again. Otherwise the console output or the scheduler's log "
         "shows why it ended; then start the same command again.",
+    )
+
+
+def _epochs(case: LogCase) -> str:
+    first, last = case.curve.points[0].epoch, case.curve.last_epoch
+    return f"epoch {first}" if first == last else f"epochs {first}-{last}"
+
+
+def _how_to_validate(case: LogCase) -> str:
+    """Return what makes a run like this one validate, by what its configuration says of it."""
+    interval = case.curve.facts.val_interval
+    if interval is not None and interval > case.curve.last_epoch - 1:
+        return (
+            "Nothing, if it still runs or ended before its first validation; else give the log of "
+            "rank 0."
+        )
+    if interval is not None and case.curve.format.startswith("MMCV"):
+        return (
+            "Its configuration asks for validations: MMAction2 0.x and PYSKL carry them out only "
+            "with tools/train.py --validate. Else give the log of rank 0."
+        )
+    return (
+        "Give the log of rank 0, or set train_cfg.val_interval (MMEngine) or "
+        "evaluation.interval (MMCV) to 1."
     )
 
 
@@ -245,10 +268,15 @@ def no_top1(case: LogCase) -> Iterator[Finding]:
     if not case.curve.validated or case.series is not None:
         return
     names = case.curve.metric_names()
+    likely = likely_metric(names)
     yield error(
         "no_top1",
         epoch=None,
-        evidence=f"{len(case.curve.validated)} validations, none with the metric; "
+        evidence=f"{counted(len(case.curve.validated), 'validation')}, none with the metric; "
         f"they have: {', '.join(names[:12])}",
-        remedy=f"Name the metric to judge: --metric {shlex.quote(likely_metric(names))}",
+        remedy=f"Name the metric to judge: --metric {shlex.quote(likely)}"
+        if likely is not None
+        else "None of them is an accuracy, by its name: a loss or an error is not judged. Log an "
+        "accuracy of the validation, or name a metric that rises as the model improves: --metric "
+        "NAME",
     )

@@ -93,7 +93,7 @@ class TrialProgress:
     number: int
     epoch: int
     readings: Mapping[int, float]
-    way: Reachability
+    reachability: Reachability
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,9 +187,9 @@ class AsyncHalving:
         for one in standings:
             if check in one.readings:
                 readings[one.number] = one.readings[check]
-            elif one.way is Reachability.OPEN:
+            elif one.reachability is Reachability.OPEN:
                 to_come += 1
-            elif one.way is Reachability.ENDED and (one.epoch > before or not before):
+            elif one.reachability is Reachability.ENDED and (one.epoch > before or not before):
                 lost += 1
         return Rung(readings, to_come, lost)
 

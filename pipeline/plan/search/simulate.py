@@ -130,7 +130,7 @@ class _Trial:
     curve: LearningCurve
     speed: float
     epoch: int = 0
-    way: Reachability = Reachability.OPEN
+    reachability: Reachability = Reachability.OPEN
     state: State | Phase = Phase.WAITING
     readings: int = 0  # of averaged weights, each of which takes time
 
@@ -225,7 +225,7 @@ class _Sweep:
 
     def _end(self, trial: _Trial, state: State) -> bool:
         trial.state = state
-        trial.way = Reachability.OUT if state is State.PRUNED else Reachability.ENDED
+        trial.reachability = Reachability.OUT if state is State.PRUNED else Reachability.ENDED
         return False
 
     def _decide(self, trial: _Trial, field: Rung) -> VerdictKind:
@@ -242,7 +242,7 @@ class _Sweep:
         there = trial.epoch >= check and not broke_there
         there = there and math.isfinite(trial.curve.bests[check - 1])
         readings = {check: self._reading(trial.curve, check)} if there else {}
-        return TrialProgress(trial.number, trial.epoch, readings, trial.way)
+        return TrialProgress(trial.number, trial.epoch, readings, trial.reachability)
 
     def _reading(self, curve: LearningCurve, check: int) -> float:
         averaged = curve.averaged.get(check) if self.rule.averaged else None

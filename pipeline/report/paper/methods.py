@@ -17,7 +17,7 @@ from pipeline.report.paper.paper_tables import markdown
 from pipeline.report.paper.story import gpu_hours, hours_word
 from pipeline.report.paper.sweep_summary import SweepSummary, state_of
 from pipeline.report.stats.differences import shown_p
-from pipeline.report.words import say
+from pipeline.report.words import translate
 from pipeline.results import TrialResult
 from pipeline.shared.counted import counted
 from pipeline.shared.spec import TrialSpec
@@ -53,7 +53,7 @@ def methods(
         *_code(spec, best),
     ]
     text = " ".join(sentences)
-    return f"# {say('Methods', lang)}\n\n{text}\n", re.findall(r"\[@(\w+)\]", text)
+    return f"# {translate('Methods', lang)}\n\n{text}\n", re.findall(r"\[@(\w+)\]", text)
 
 
 def references(keys: Collection[str]) -> str:

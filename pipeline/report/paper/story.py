@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.plan.verdict import VerdictKind, percent
 from pipeline.report.paper.paper_tables import markdown
 from pipeline.report.paper.sweep_summary import SweepSummary, state_of
-from pipeline.report.words import say
+from pipeline.report.words import translate
 from pipeline.results import SweepResults, TrialResult
 from pipeline.shared.counted import counted
 from pipeline.shared.files import read_json
@@ -40,12 +40,12 @@ def story(
         lang: of the headings.
     """
     entries = sorted(entry for trial in results.trials for entry in _entries(trial))
-    lines = [f"# {say(f'The diary of {markdown(summary.sweep)}', lang)}", ""]
+    lines = [f"# {translate(f'The diary of {markdown(summary.sweep)}', lang)}", ""]
     day = None
     for entry in entries:
         if entry.time[:10] != day:
             day = entry.time[:10]
-            lines += ["", f"## {day or say('Before any date', lang)}", ""]
+            lines += ["", f"## {day or translate('Before any date', lang)}", ""]
         at = f"{entry.time[11:16]} " if entry.time else ""
         lines.append(f"- {at}{entry.text}")
     return "\n".join([*lines, "", *_ending(summary, price, lang), ""])
@@ -140,7 +140,7 @@ def _ending(summary: SweepSummary, price: float | None, lang: str) -> list[str]:
     cost = f"{hours:.2f} {unit}" if hours else f"an unknown number of {unit}"
     money = f", {hours * price:.2f} at {price:g} an hour" if price is not None and hours else ""
     lines = [
-        f"## {say('How it stands', lang)}",
+        f"## {translate('How it stands', lang)}",
         "",
         f"{counted(len(trials), 'trial')} and {cost}{money}.",
     ]

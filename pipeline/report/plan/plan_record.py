@@ -8,11 +8,11 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pipeline.plan.config_diff import ChangeLike, Difference, beyond, differences
 from pipeline.plan.cost import gpu_hours, worst_case_epochs
 from pipeline.plan.course import LrDifference, table_differences
 from pipeline.plan.lint.lint_finding import LintContext, LintFinding
 from pipeline.plan.lint.runner import lint
+from pipeline.plan.recipe import ChangeLike, Difference, beyond, differences
 from pipeline.plan.sweep import LadderRule, Sweep, Variant
 
 
