@@ -11,10 +11,11 @@ from pipeline.plan.judge import Rules, judge
 from pipeline.plan.search.cost_estimate import MeasuredCurve, at_same_cost, estimate
 from pipeline.plan.search.rules import AsyncHalving, Rung, SyncHalving, make_rule
 from pipeline.plan.search.rung_judge import RungRules, read_at
-from pipeline.plan.search.simulate import LearningCurve, simulate, sweeps
+from pipeline.plan.search.simulate import LearningCurve, simulate
 from pipeline.plan.sweep import Patience, Search
 from pipeline.plan.verdict import VerdictKind
 from pipeline.shared.measurement import AVERAGED, Measurement, best_trained
+from replayed_sweeps import sweeps
 
 
 def ladder(epochs: int) -> SyncHalving:
