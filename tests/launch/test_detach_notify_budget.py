@@ -187,7 +187,7 @@ def test_a_command_gets_each_event(command: list[str]) -> None:
     [
         (["sleep", "600"], "took more than 0.2 s and was ended"),
         (["sh", "-c", "echo no network >&2; exit 3"], "ended with exit code 3: no network"),
-        (["/nonexistent"], "could not be run"),
+        (["nowhere/at-all"], "could not be run"),
     ],
 )
 def test_a_bad_command_is_said_once_and_harms_nothing(argv, problem) -> None:

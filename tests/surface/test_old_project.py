@@ -251,7 +251,7 @@ def test_the_old_project_answers_with_the_same_keys(old: OldProject) -> None:
         (2, "sweep status nosuch"),
         (2, "sweep status --nosuch"),
         (3, "sweep best pcan_ntu60"),
-        (4, "sweep status demo --storage sqlite:////nonexistent/pcan.db"),
+        (4, "sweep status demo --storage sqlite:///nowhere/pcan.db"),
         (5, "data check pcan_ntu60"),
     ],
 )
