@@ -1,5 +1,6 @@
 """GPUs that others use: named, left alone, never handed to two jobs."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -246,3 +247,32 @@ def test_a_planted_link_in_the_lock_folder_is_not_followed(tmp_path: Path) -> No
     with pytest.raises((OSError, NotReady)):
         slot.acquire("mine/0")
     assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EIO])
+def test_a_lock_folder_without_locks_is_not_taken_for_a_busy_gpu(monkeypatch, code: int) -> None:
+    def refuse(*_) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    slot = gpu_slots(list_gpus()[:1], 1, 1)[0]
+    with pytest.raises(NotReady, match=rf"{os.strerror(code)}.*export PCAN_LOCKS=FOLDER"):
+        slot.acquire("mine/0")
+
+
+def test_a_lock_folder_of_another_user_that_is_closed_is_a_sentence(
+    tmp_path: Path, monkeypatch
+) -> None:
+    def refuse(file, flags, mode=0o777) -> int:
+        raise (
+            PermissionError(13, "Permission denied")
+            if flags & os.O_CREAT
+            else FileNotFoundError(2, "gone")
+        )
+
+    slot = gpu_slots(list_gpus()[:1], 1, 1)[0]
+    monkeypatch.setattr("os.open", refuse)
+    with pytest.raises(
+        NotReady, match=r"cannot be locked in .*locks: GPU-\w+.lock cannot be opened"
+    ):
+        slot.acquire("mine/0")

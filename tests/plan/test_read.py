@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import SweepFileError
+from pipeline.errors import InputError, SweepFileError
+from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
 
@@ -203,3 +204,13 @@ def test_what_is_no_sweep_file_at_all(tmp_path: Path, raw: bytes, reported: str)
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SweepFileError, match=r"nope\.yaml: no such file"):
         read_sweep(tmp_path / "nope.yaml", tmp_path)
+
+
+def test_a_sweep_file_may_end_in_yml_and_one_in_yaml_comes_first(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    (tmp_path / "sweeps").mkdir()
+    for name in ("a.yml", "b.yml", "b.yaml"):
+        (tmp_path / "sweeps" / name).write_text("name: x\n")
+    assert project.sweep_file("a").name == "a.yml" and project.sweep_file("b").name == "b.yaml"
+    with pytest.raises(InputError, match="there are: a, b"):
+        project.sweep_file(None)

@@ -1,6 +1,7 @@
 """The storage under faults: cut-off claims and registrations, locks, lost and replaced files."""
 
 import dataclasses
+import errno
 import fcntl
 import os
 import sqlite3
@@ -215,6 +216,19 @@ def test_sqlite_on_a_network_file_system_is_refused(tmp_path: Path, monkeypatch)
     monkeypatch.setattr("pipeline.study.db.sqlite.MOUNTS", fake)
     with pytest.raises(StorageError, match=r"network file system \(nfs4\).*postgresql"):
         open_storage(None, tmp_path / "runs")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks_is_a_sentence(storage: Storage, monkeypatch, code) -> None:
+    def refuse(*_) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with (
+        pytest.raises(StorageError, match=rf"no locks \({os.strerror(code)}\).*--storage URL"),
+        storage.lock(),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("version", ["v0.9.0.a", "v99.0.0"])
