@@ -9,7 +9,7 @@ from pipeline.launch.budget import Budget
 from pipeline.launch.context import LaunchContext, SearchOrder
 from pipeline.launch.reporters import Reporter
 from pipeline.launch.search_rule import rule_of
-from pipeline.plan.recipe import differences, recipe_values
+from pipeline.plan.recipe import config_differences, recipe_values
 from pipeline.plan.search.rules import SyncHalving
 from pipeline.plan.search.space import rates_of
 from pipeline.plan.sweep import Sweep
@@ -170,7 +170,7 @@ def as_search_point(
         return {}, f"{other} starts from other weights than {variant}"
     values = recipe_values(own)
     rates = rates_of(configs[variant].facts.get("param_scheduler"))
-    for change in differences(configs[variant].changes, configs[other].changes):
+    for change in config_differences(configs[variant].changes, configs[other].changes):
         if change.path in own.space:
             values[change.path] = change.new
         elif change.path not in rates:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError, NotReady
-from pipeline.job.job_environment import refuse_old_environment
+from pipeline.job.oldest_versions import refuse_old_environment
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import JobSettings
