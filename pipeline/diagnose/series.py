@@ -21,7 +21,7 @@ _PREFERRED = ("acc/RGBPose_1:1_top1", "top1", "acc/top1", "accuracy/top1", "top1
 #: validation's, one without a place, the test set's.
 _ACCURACIES = tuple(
     re.compile(rf"{place}(?:(?!mean|balanced|top)[a-z]+_)*acc(?:uracy)?", re.IGNORECASE)
-    for place in (r"(?:val|eval|valid|validation)[-_/]", "", r"test[-_/]")
+    for place in (r"(?:val|eval|valid|validation)[-_/ ]", "", r"test[-_/ ]")
 )
 _TOP1 = re.compile(r"top[-_]?1(?!\d)", re.IGNORECASE)
 _BRANCH = re.compile(r"(?:^|[/_])(rgb|pose)_top[-_]?1$", re.IGNORECASE)
@@ -109,6 +109,11 @@ _FALLS = re.compile(
     r"(?:^|[-_/ ])(?:err|mae|mse|rmse|nme|epe|wer|cer|nll|ppl)(?:$|[-_/ \d])",
     re.IGNORECASE,
 )
+#: What rises as a model improves, by its name.
+_RISES = re.compile(
+    r"acc|top|m?a[pr](?![a-z])|auc|f1|iou|dice|precision|recall|score|pck|r2|corr|kappa|psnr|ssim|ndcg",
+    re.IGNORECASE,
+)
 _NO_ACCURACY = re.compile(r"step|time|train|top[-_]?5", re.IGNORECASE)
 
 
@@ -119,7 +124,11 @@ def falls(name: str) -> bool:
 
 def likely_metric(names: Sequence[str]) -> str | None:
     """Return which of the names most probably is the accuracy of the validation, None if none."""
-    rising = [name for name in names if not falls(name) and not _NO_ACCURACY.search(name)]
+    rising = [
+        name
+        for name in names
+        if _RISES.search(name) and not falls(name) and not _NO_ACCURACY.search(name)
+    ]
     return max(rising, key=lambda name: "acc" in name.lower(), default=None)
 
 

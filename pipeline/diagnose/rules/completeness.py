@@ -214,6 +214,12 @@ def _what_it_is(case: LogCase) -> tuple[str, str, str]:
             "the run failed before its first epoch",
             "See the error of the finding `incomplete`.",
         )
+    if curve.format == "CSV":
+        return (
+            "error",
+            "the table has no row of an epoch, only its header",
+            "If the training still runs, look again after its first epoch.",
+        )
     return (
         "error",
         "the run never began: it has no epoch at all, only what is printed before the first",
