@@ -7,6 +7,7 @@ decides which metric is meant and in which unit it is.
 import dataclasses
 import math
 import re
+import shlex
 import statistics
 import struct
 from collections.abc import Iterable, Sequence
@@ -130,6 +131,18 @@ def likely_metric(names: Sequence[str]) -> str | None:
         if _RISES.search(name) and not falls(name) and not _NO_ACCURACY.search(name)
     ]
     return max(rising, key=lambda name: "acc" in name.lower(), default=None)
+
+
+def how_to_name(names: Sequence[str], so: str) -> str:
+    """Return the advice `so` with the metric to name; a loss or an error is never proposed."""
+    likely = likely_metric(names)
+    if likely is not None:
+        return f"{so}: --metric {shlex.quote(likely)}"
+    return (
+        "None of them is an accuracy, by its name: a loss or an error is not judged. Log an "
+        "accuracy of the validation, or name a metric that rises as the model improves: --metric "
+        "NAME"
+    )
 
 
 def top1_metrics(curve: Curve) -> list[str]:

@@ -1,13 +1,12 @@
 """What the log lacks, and how the run ended: early stopping, a crash, or before its time."""
 
 import re
-import shlex
 from collections.abc import Iterator
 from typing import Any
 
 from pipeline.diagnose.curve import Evaluation
 from pipeline.diagnose.log_case import Finding, LogCase, at, error, note, warning
-from pipeline.diagnose.series import Series, likely_metric
+from pipeline.diagnose.series import Series, how_to_name
 from pipeline.plan.judge import Rules, judge_all
 from pipeline.plan.sweep import Patience
 from pipeline.plan.verdict import VerdictKind, percent
@@ -274,15 +273,10 @@ def no_top1(case: LogCase) -> Iterator[Finding]:
     if not case.curve.validated or case.series is not None:
         return
     names = case.curve.metric_names()
-    likely = likely_metric(names)
     yield error(
         "no_top1",
         epoch=None,
         evidence=f"{counted(len(case.curve.validated), 'validation')}, none with the metric; "
         f"they have: {', '.join(names[:12])}",
-        remedy=f"Name the metric to judge: --metric {shlex.quote(likely)}"
-        if likely is not None
-        else "None of them is an accuracy, by its name: a loss or an error is not judged. Log an "
-        "accuracy of the validation, or name a metric that rises as the model improves: --metric "
-        "NAME",
+        remedy=how_to_name(names, "Name the metric to judge"),
     )
