@@ -220,18 +220,6 @@ def _sweep_sources(
     return sources, store, min(classes, default=None)
 
 
-def loader_facts(sweep: Any, project: Any, sets: tuple[str, ...]) -> dict[str, Any]:
-    """Return the loaders of a sweep's base config, with the data root of this machine."""
-    from pipeline.job.torch_tools import run_tool
-    from pipeline.preflight.machine_overrides import data_root, parse_sets
-
-    question = {
-        "config": str(project.root / sweep.config),
-        "data_root": data_root(sweep, project, parse_sets(sets)),
-    }
-    return run_tool("data_facts", question, sweep.job, project.root)
-
-
 def _announce(todo: "Plan") -> None:
     """Print what there is to do and what it needs, before anything is written."""
     from pipeline.data.prepare import check_disk, needed_bytes

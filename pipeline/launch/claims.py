@@ -9,7 +9,7 @@ from pipeline.job.slots import Slot
 from pipeline.launch.completion import CompletionQueue, outcome_of_earlier_start, prune_paused
 from pipeline.launch.context import CurrentContext, EnclosingJob, LaunchContext, Schedule
 from pipeline.launch.reporters import Reporter
-from pipeline.launch.retry_policy import rejected_checkpoint
+from pipeline.launch.retries import rejected_checkpoint
 from pipeline.launch.scheduler import claimable, schedule
 from pipeline.launch.search import lost_checkpoint
 from pipeline.launch.slot_pool import SlotPool

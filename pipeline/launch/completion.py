@@ -22,7 +22,7 @@ from pipeline.shared.counted import counted
 from pipeline.shared.states import Cause, Phase, State
 from pipeline.study.claim import claim_to_prune
 from pipeline.study.lease import LeaseLost
-from pipeline.study.search_outlook import outlook
+from pipeline.study.searches import outlook
 from pipeline.study.trial_rows import TrialRow
 
 RETRY_S = 2.0

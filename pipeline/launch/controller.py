@@ -18,7 +18,7 @@ from pipeline.launch.context import CurrentContext, EnclosingJob, LaunchContext,
 from pipeline.launch.messages import error_text, refusal
 from pipeline.launch.plan_reloader import PlanReloader
 from pipeline.launch.reporters import Reporter
-from pipeline.launch.retry_policy import RetryPolicy, rejected_checkpoint
+from pipeline.launch.retries import RetryPolicy, rejected_checkpoint
 from pipeline.launch.search import other_launches_gpu_hours
 from pipeline.launch.slot_pool import SlotPool
 from pipeline.launch.stop_requests import StopLevel, StopRequests

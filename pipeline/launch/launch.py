@@ -15,7 +15,7 @@ from pipeline.launch.controller import LaunchController
 from pipeline.launch.launch_process import opening_lines, write_pidfile
 from pipeline.launch.plan_reloader import changed_verdicts
 from pipeline.launch.reporters import LaunchResult, Reporter, report_error
-from pipeline.launch.retry_failed import retry_failed
+from pipeline.launch.retries import retry_failed
 from pipeline.launch.scheduler import candidates, check_order
 from pipeline.launch.search_setup import start_search
 from pipeline.launch.stop_requests import StopRequests

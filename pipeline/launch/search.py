@@ -22,9 +22,9 @@ from pipeline.plan.verdict import VerdictKind
 from pipeline.shared.counted import counted
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.states import Cause, Phase, State
-from pipeline.study.begun_search import as_first_begun, search_trials
 from pipeline.study.claim import ClaimRequest
 from pipeline.study.sampler import SamplerOptions
+from pipeline.study.searches import as_first_begun, search_trials
 from pipeline.study.trial_curves import read_standings
 from pipeline.study.trial_rows import TrialRow, hours_so_far, recipe_row
 

@@ -8,7 +8,7 @@ from pipeline.launch.trial_lease import TrialLease
 from pipeline.plan.search.rules import AsyncHalving, make_rule
 from pipeline.plan.sweep import Search
 from pipeline.shared.states import Kind
-from pipeline.study.begun_search import as_begun, as_first_begun, search_trials
+from pipeline.study.searches import as_begun, as_first_begun, search_trials
 from pipeline.study.trial_rows import TrialRow
 
 

@@ -9,14 +9,14 @@ from pipeline.launch.budget import Budget
 from pipeline.launch.context import LaunchContext, SearchOrder
 from pipeline.launch.reporters import Reporter
 from pipeline.launch.search_rule import rule_of
-from pipeline.plan.recipe import differences, recipe_values
+from pipeline.plan.recipe import config_differences, recipe_values
 from pipeline.plan.search.rules import SyncHalving
 from pipeline.plan.search.space import rates_of
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.counted import counted
 from pipeline.shared.states import Kind, State
-from pipeline.study.begun_search import search_trials
 from pipeline.study.import_trials import PriorTrial, import_prior, outside_space
+from pipeline.study.searches import search_trials
 from pipeline.study.trial_rows import TrialRow, epoch_hours, hours_so_far, recipe_row
 from pipeline.study.yardstick import ranked_groups
 
@@ -170,7 +170,7 @@ def as_search_point(
         return {}, f"{other} starts from other weights than {variant}"
     values = recipe_values(own)
     rates = rates_of(configs[variant].facts.get("param_scheduler"))
-    for change in differences(configs[variant].changes, configs[other].changes):
+    for change in config_differences(configs[variant].changes, configs[other].changes):
         if change.path in own.space:
             values[change.path] = change.new
         elif change.path not in rates:

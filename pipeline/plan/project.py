@@ -44,7 +44,8 @@ class Project:
 
     def sweep_files(self) -> list[Path]:
         """Return the sweep files of the project, by name."""
-        return sorted(self.sweeps.glob("*.yaml"))
+        files = [*self.sweeps.glob("*.yml"), *self.sweeps.glob("*.yaml")]
+        return sorted({file.stem: file for file in files}.values())
 
     def launched_elsewhere(self) -> dict[str, Path]:
         """Return the files outside `sweeps/` that were launched here, by the sweep's name."""
@@ -72,7 +73,8 @@ class Project:
             names = ", ".join(file.stem for file in files)
             raise InputError(f"Say which sweep; in {self.sweeps} there are: {names}.")
         given = given or DEFAULT_SWEEP
-        for path in (self.sweeps / f"{given}.yaml", Path(given)):
+        named = (self.sweeps / f"{given}{ending}" for ending in (".yaml", ".yml"))
+        for path in (*named, Path(given)):
             if path.suffix in (".yaml", ".yml") and is_file(path):
                 return path.resolve()
         called = [file for file in files if _calls_itself(file, given)]

@@ -71,7 +71,7 @@ class Difference:
     new: Any
 
 
-def differences(one: Iterable[ChangeLike], other: Iterable[ChangeLike]) -> list[Difference]:
+def config_differences(one: Iterable[ChangeLike], other: Iterable[ChangeLike]) -> list[Difference]:
     """Return where two variants differ, as deep as their values have the same shape.
 
     Args:

@@ -8,8 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipeline.errors import PcanError
-from pipeline.plan.judge import best
-from pipeline.shared.measurement import Measurement
+from pipeline.shared.measurement import Measurement, best_trained
 from pipeline.shared.states import Phase, State
 from pipeline.study import optuna_tables
 from pipeline.study.db.storage import Storage
@@ -155,7 +154,7 @@ def figures(history: Sequence[Measurement]) -> dict[str, Any]:
     """Return our columns for the latest epoch; none before the first."""
     if not history:
         return {}
-    latest, top = history[-1], best(history)
+    latest, top = history[-1], best_trained(history)
     return {
         "epoch": latest.epoch,
         "last_top1": latest.top1 if latest.finite else None,
@@ -169,7 +168,7 @@ def figures(history: Sequence[Measurement]) -> dict[str, Any]:
 def final_values(state: str, history: Sequence[Measurement]) -> list[float] | None:
     """Return Optuna's value: the best epoch of a finished run, the last of a pruned one."""
     if state == State.COMPLETE:
-        top = best(history)
+        top = best_trained(history)
         return [top.top1] if top else None
     if state == State.PRUNED and history and history[-1].finite:
         return [history[-1].top1]

@@ -104,8 +104,8 @@ def test_a_client_that_cannot_be_run_is_a_sentence(answers, tmp_path: Path, monk
 def test_the_output_file_keeps_the_letters_of_the_folder(answers, tmp_path: Path) -> None:
     engine = answers()
     engine._project = Project(tmp_path / "it's 100%j [x]")
-    told = engine.describe(["true"])
-    assert "it'\"'\"'s 100%%j [x]/runs/s/slurm/%j.log" in told
+    reported = engine.describe(["true"])
+    assert "it'\"'\"'s 100%%j [x]/runs/s/slurm/%j.log" in reported
     engine._project = Project(tmp_path / "a\\b")
     with pytest.raises(NotReady, match="has a backslash in its name"):
         engine.describe(["true"])

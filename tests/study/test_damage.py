@@ -199,7 +199,7 @@ def test_no_damage_of_the_file_ends_in_a_traceback(
         sqlite3.connect(runs / "pcan.db").close()
 
 
-def test_trials_that_the_storage_lost_are_told_by_status_and_doctor(runs: Path, pcan) -> None:
+def test_trials_that_the_storage_lost_are_reported_by_status_and_doctor(runs: Path, pcan) -> None:
     folder = runs / "s" / "v0" / "0"
     folder.mkdir(parents=True)
     (folder / "spec.json").write_text("{}")

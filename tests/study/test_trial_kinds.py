@@ -135,7 +135,7 @@ def test_an_imported_run_is_evidence_and_no_candidate(place) -> None:
 
 
 @pytest.mark.parametrize(("state", "value"), [("PRUNED", 0.75), ("FAIL", None)])
-def test_a_run_that_was_cut_short_or_failed_is_told_as_that(place, state, value) -> None:
+def test_a_run_that_was_cut_short_or_failed_is_reported_as_that(place, state, value) -> None:
     sweep, storage = place
     name, _ = add(sweep, storage, state, state=state, cause="incomplete")
     study_id = storage.rdb.get_study_id_from_name(f"{sweep.name}/v")

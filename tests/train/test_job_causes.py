@@ -69,9 +69,9 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_of_the_machine_is_not_one_of_data_or_code(fault):
-    error, told = FAULTS[fault]
+    error, reported = FAULTS[fault]
     failure = classify_error(error, "train")
-    assert failure is not None and failure.cause == "machine_fault" and told in failure.reason
+    assert failure is not None and failure.cause == "machine_fault" and reported in failure.reason
 
 
 @pytest.mark.parametrize("text", [GONE.replace("/mnt/gone", "/tmp"), "clip_3 has no frames"])
@@ -92,7 +92,7 @@ BAD_DATA = {
 
 
 @pytest.mark.parametrize("where", BAD_DATA)
-def test_bad_data_is_told_from_a_bad_config(where, tmp_path):
+def test_bad_data_is_distinguished_from_a_bad_config(where, tmp_path):
     rundir = tiny_run.make_run(tmp_path / "data", BAD_DATA[where], **ONE)
     assert tiny_run.run_alone(rundir) == 1
     ended = tiny_run.outcome(rundir)

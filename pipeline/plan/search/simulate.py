@@ -9,7 +9,7 @@ import dataclasses
 import heapq
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.plan.judge import patience_counts
 from pipeline.plan.search.rules import (
@@ -264,30 +264,6 @@ class _Sweep:
             cost=spent / sum(t.curve.epochs for t in self.trials),
             regret=max(0.0, target - max(kept)),
         )
-
-
-def sweeps(
-    curves: Sequence[LearningCurve],
-    rule: Callable[[int], AsyncHalving],
-    trials: int,
-    count: int,
-    workers: int = 1,
-    seed: int = 0,
-) -> list[Simulated]:
-    """Run many sweeps of curves drawn without replacement.
-
-    Args:
-        rule: makes the rule for a number of epochs.
-        trials: of each sweep; no more than there are curves.
-        seed: sweep i draws the same curves in the same order for every rule.
-    """
-    made = rule(curves[0].epochs)
-    found = []
-    for i in range(count):
-        picked = random.Random(f"{seed}/{i}").sample(range(len(curves)), min(trials, len(curves)))
-        speeds = random.Random(f"{seed}/{i}/speed")
-        found.append(simulate([curves[p] for p in picked], made, workers, speeds))
-    return found
 
 
 def _best_so_far(values: Sequence[float]) -> Iterator[float]:

@@ -12,7 +12,7 @@ from pipeline.plan.ladder import VariantOutcome, walk
 from pipeline.plan.sweep import Sweep, Variant
 from pipeline.plan.sweep_types import BEST_KNOWN
 from pipeline.plan.verdict import VerdictKind
-from pipeline.report.compare.compare_trials import finite, trial_record
+from pipeline.report.compare.compare_trials import best_of_trial, finite_or_none, trial_record
 from pipeline.report.stats.differences import differences
 from pipeline.report.stats.readings import Reading, incomparable, read_best, store_of
 from pipeline.report.stats.repetitions import confirmation_of_trials
@@ -106,7 +106,7 @@ def _best(
     trial = next((one for one in trials if one["id"] == name), None)
     if trial is None:
         return None
-    epoch, top1 = _best_epoch(trial)
+    epoch, top1 = best_of_trial(trial) or (0, 0.0)
     confirmed = repeated.get(str(name))
     return {
         "trial": name,
@@ -116,13 +116,6 @@ def _best(
         "confirmed": confirmed
         and {k: confirmed[k] for k in ("mean", "spread")} | {"seeds": len(confirmed["values"])},
     }
-
-
-def _best_epoch(trial: Mapping[str, Any]) -> tuple[int, float]:
-    """Return the best trained epoch and its top-1, the first of equals."""
-    pairs = zip(trial["epochs"], trial["top1"], strict=True)
-    known = [(epoch, top1) for epoch, top1 in pairs if epoch > 0 and top1 is not None]
-    return max(known, key=lambda pair: (pair[1], -pair[0]), default=(0, 0.0))
 
 
 def _on_new_clips(
@@ -168,7 +161,8 @@ def _candidates(
         trial = record[name]
         variant = str(trial["variant"])
         known = place.get(variant, len(place))
-        return -_best_epoch(trial)[1], known, variant, int(trial["number"])
+        _, top1 = best_of_trial(trial) or (0, 0.0)
+        return -top1, known, variant, int(trial["number"])
 
     return sorted(groups[0][1], key=order) if groups else []
 
@@ -212,7 +206,7 @@ def _variants(
         variants[name].setdefault("lr", spec.others.get("lr_course"))
     for name, course in lr_courses.items():
         if name in variants:
-            variants[name]["lr"] = [finite(value) for value in course]
+            variants[name]["lr"] = [finite_or_none(value) for value in course]
     return list(variants.values())
 
 

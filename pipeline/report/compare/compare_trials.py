@@ -151,15 +151,15 @@ def _curves(measured: Sequence[Measurement]) -> dict[str, list[Any]]:
     """Return columns, not rows: half the size, and what a chart takes."""
     return {
         "epochs": [m.epoch for m in measured],
-        "top1": [finite(m.top1) for m in measured],
-        "rgb": [finite(m.rgb_top1) for m in measured],
-        "pose": [finite(m.pose_top1) for m in measured],
-        "lr": [finite(m.lr) for m in measured],
-        "loss": [finite(m.loss) for m in measured],
+        "top1": [finite_or_none(m.top1) for m in measured],
+        "rgb": [finite_or_none(m.rgb_top1) for m in measured],
+        "pose": [finite_or_none(m.pose_top1) for m in measured],
+        "lr": [finite_or_none(m.lr) for m in measured],
+        "loss": [finite_or_none(m.loss) for m in measured],
     }
 
 
-def finite(value: float | None) -> float | None:
+def finite_or_none(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
@@ -199,6 +199,13 @@ def _mean(gpus: Sequence[Record], key: str) -> float | None:
 def _total(gpus: Sequence[Record], key: str) -> float | None:
     known = [float(g[key]) for g in gpus if _known(g, key)]
     return round(sum(known), 3) if known else None
+
+
+def best_of_trial(trial: Record) -> tuple[int, float] | None:
+    """Return the best trained epoch of a trial's record and its top-1, the first of equals."""
+    pairs = zip(trial["epochs"], trial["top1"], strict=True)
+    known = [(epoch, top1) for epoch, top1 in pairs if epoch > 0 and top1 is not None]
+    return max(known, key=lambda pair: (pair[1], -pair[0]), default=None)
 
 
 def distant_trials(

@@ -337,14 +337,12 @@ def draw_confusion(
     kept: Predictions | None,
     lacking: str,
     folder: Path,
-    names: Sequence[str] = (),
     lang: str = "en",
 ) -> None:
     """Write `confusion.pdf`: which class each clip of a true class was given.
 
     Args:
         kept: the winner's predictions; None draws why there are none.
-        names: of the classes; numbers where there are none.
     """
     with style(lang != "en"):
         figure = _figure(COLUMN, 0.85 * COLUMN if kept is not None else 0.8)
@@ -353,13 +351,11 @@ def draw_confusion(
             axes.set_axis_off()
             _text(axes, 0, 0.5, translate(lacking, lang))
         else:
-            _matrix(figure, axes, kept, names, lang)
+            _matrix(figure, axes, kept, lang)
         save(figure, folder, "confusion.pdf")
 
 
-def _matrix(
-    figure: "Figure", axes: "Axes", kept: Predictions, names: Sequence[str], lang: str
-) -> None:
+def _matrix(figure: "Figure", axes: "Axes", kept: Predictions, lang: str) -> None:
     import numpy as np
 
     size = max(*kept.labels, *kept.predicted) + 1
@@ -371,9 +367,8 @@ def _matrix(
     axes.set_xlabel(translate("predicted class", lang))
     axes.set_ylabel(translate("true class", lang))
     if size <= MOST_COUNTED:
-        labels = [_short(names[at]) if at < len(names) else str(at) for at in range(size)]
-        axes.set_xticks(range(size), labels, rotation=90 if names else 0, parse_math=False)
-        axes.set_yticks(range(size), labels, parse_math=False)
+        axes.set_xticks(range(size))
+        axes.set_yticks(range(size))
         for (y, x), count in np.ndenumerate(counts):
             if count:
                 shade = "white" if shares[y, x] > 0.5 else "black"

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from pipeline.report.compare.compare_trials import best_of_trial
 from pipeline.report.csv_table import to_csv
-from pipeline.report.paper.sweep_summary import SweepSummary, VariantRow, best_of_trial, state_of
+from pipeline.report.paper.sweep_summary import SweepSummary, VariantRow, state_of
 from pipeline.report.words import translate
 
 #: LaTeX's special characters; a backslash first, since the others are written with one.
@@ -97,7 +98,7 @@ def cells(row: VariantRow, dash: str, plus_minus: str, minus: str) -> list[str]:
         _with_error(seeds["mean"], seeds["spread"], dash, plus_minus, minus) if seeds else dash,
         str(len(seeds["values"])) if seeds else dash,
         _with_error(row.points, (difference or {}).get("std_error"), dash, plus_minus, minus),
-        dash if p is None else shown_p(p),
+        dash if p is None else p_cell(p),
     ]
 
 
@@ -110,7 +111,7 @@ def _with_error(
     return shown if error is None else f"{shown}{plus_minus}{100 * error:.2f}"
 
 
-def shown_p(p: float) -> str:
+def p_cell(p: float) -> str:
     """Return a p-value as tables print it."""
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 

@@ -135,7 +135,7 @@ def _sentence(text: Any) -> str:
 def _ending(summary: SweepSummary, price: float | None, lang: str) -> list[str]:
     """Return how it stands and what it cost."""
     trials = summary.data["trials"]
-    hours = gpu_hours(trials)
+    hours = measured_gpu_hours(trials)
     unit = hours_word(trials)
     cost = f"{hours:.2f} {unit}" if hours else f"an unknown number of {unit}"
     money = f", {hours * price:.2f} at {price:g} an hour" if price is not None and hours else ""
@@ -160,6 +160,6 @@ def hours_word(trials: Sequence[Mapping[str, Any]]) -> str:
     return "process hours" if devices == {"cpu"} else "GPU hours"
 
 
-def gpu_hours(trials: Sequence[Mapping[str, Any]]) -> float:
+def measured_gpu_hours(trials: Sequence[Mapping[str, Any]]) -> float:
     """Return the GPU hours of all measured epochs (on the CPU: process hours)."""
     return sum(trial["gpu_hours"] or 0.0 for trial in trials)

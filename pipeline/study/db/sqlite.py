@@ -39,7 +39,8 @@ _SIGNS = ("malformed", "not a database", "unsupported file format", "corrupt", "
 
 _NETWORK = re.compile(
     r"^(nfs\d?|cifs|smb\d?|smbfs|afs|lustre|gpfs|beegfs|ceph|glusterfs|pvfs2|orangefs|panfs|"
-    r"fuse\.(sshfs|glusterfs|ceph|s3fs|gcsfuse|rclone|juicefs|beegfs|nfs))"
+    r"wekafs|dvs|quobyte|fuse\.(sshfs|glusterfs|ceph|s3fs|gcsfuse|rclone|juicefs|beegfs|nfs|"
+    r"wekafs|quobyte|daos|dfuse|mfs|lizardfs))"
 )
 
 
@@ -161,6 +162,11 @@ class SqliteBackend:
                         f"{timeout_s:g} s. Is it stopped? End it, then run again."
                     ) from None
                 time.sleep(0.02)
+            except OSError as error:  # ENOSYS or ENOLCK, such as Lustre mounted without flock
+                raise StorageError(
+                    f"The storage {self._shown} cannot be locked: its file system gives no locks "
+                    f"({error.strerror}). Name one on a local disk, or a server: --storage URL"
+                ) from None
 
     def existing_tables(self, names: Collection[str]) -> set[str]:
         """Return which of these tables the database has."""
