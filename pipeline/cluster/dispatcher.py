@@ -65,6 +65,7 @@ class Dispatcher:
         self._context = context
         self._stops = stops
         self._argv = argv
+        self._digest = command_digest(argv)
         self._env = env
         self._max_workers = max_workers
         self._reporter = reporter
@@ -83,8 +84,7 @@ class Dispatcher:
         Raises:
             PcanError: jobs end for a reason that would end another one too.
         """
-        digest = command_digest(self._argv)
-        self._jobs = {job.id: job for job in self._executor.list_jobs() if job.digest == digest}
+        self._jobs = {job.id: job for job in self._executor.list_jobs() if self._is_mine(job)}
         for job in self._active():
             self._reporter.on_message(f"{self._title(job)} goes on ({job.state}).")
         plan = Schedule(requests=())
@@ -112,6 +112,7 @@ class Dispatcher:
             prune_paused(self._context, plan.to_prune, self._reporter)
         rows = register_stages(self._context, plan, rows, self._reporter.on_message)
         self._update_rows(rows)
+        self._adopt(jobs)
         self._update_jobs(jobs, plan)
         # Do not replace a job that a user has cancelled.
         left = count_unclaimed(self._context.sweep, plan, rows) - self.cancelled
@@ -154,6 +155,19 @@ class Dispatcher:
         self._reporter.on_message(
             f"{self._title(job)} is submitted; log {self._executor.log(job.id)}"
         )
+
+    def _is_mine(self, job: ClusterJob) -> bool:
+        return job.digest == self._digest
+
+    def _adopt(self, jobs: Sequence[ClusterJob]) -> None:
+        """Take over jobs that are there although their submission seemed to fail.
+
+        A busy scheduler answers "Socket timed out" to a submission that it has taken.
+        """
+        for job in jobs:
+            if self._is_mine(job) and job.id not in self._jobs and job.phase is not JobPhase.ENDED:
+                self._jobs[job.id] = job
+                self._reporter.on_message(f"{self._title(job)} was submitted after all.")
 
     def _active(self) -> list[ClusterJob]:
         return [job for job in self._jobs.values() if job.phase is not JobPhase.ENDED]

@@ -59,6 +59,9 @@ def job_env(job: JobSettings, root: Path) -> dict[str, str]:
     if env.get("PYTHONPATH"):
         path.append(env["PYTHONPATH"])
     env["PYTHONPATH"] = os.pathsep.join(path)
+    # Its output is a file or a pipe of ours, whatever the terminal takes: a letter that a user's
+    # code prints must not end a job. What the code itself opens is read as before.
+    env["PYTHONIOENCODING"] = "utf-8:backslashreplace"
     return env
 
 

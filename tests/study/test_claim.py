@@ -209,3 +209,19 @@ def test_a_changed_gate_is_recorded_with_its_date(sweep: Sweep, storage: Storage
     stored = {s.study_name: s for s in storage.rdb.get_all_studies()}["many/v0"]
     history = stored.user_attrs["pcan"]["history"]
     assert history[-1]["changed"] == ["patience"]
+
+
+def test_a_study_that_was_deleted_in_optuna_can_be_registered_again(
+    sweep: Sweep, storage: Storage
+) -> None:
+    lease = claim(sweep, storage, want("v7"))
+    assert lease is not None
+    for name in ("many/searched", "many/v7"):
+        storage.rdb.delete_study(storage.rdb.get_study_id_from_name(name))
+    with pytest.raises(InputError, match=r"v7/0 of many is run by pid \d+ .*pcan doctor many --r"):
+        register_all(sweep, storage)
+    lease.release("interrupted", cause="interrupted", reason="asked to", seconds=0)
+    register_all(sweep, storage)
+    assert len(read_board("many", storage)) == len(sweep.variants)
+    again = claim(sweep, storage, want("v7"))
+    assert again is not None and (again.name, again.attempt) == ("v7/0", 1)
