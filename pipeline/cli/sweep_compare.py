@@ -121,7 +121,7 @@ def collector(
     Args:
         resolve: also find the true learning rates, which takes a process that imports torch.
     """
-    from pipeline.report.compare.compare_record import collect
+    from pipeline.report.compare.compare_record import StoredFacts, collect
     from pipeline.report.progress import row_gpu_hours
     from pipeline.study.importance import importances
 
@@ -136,14 +136,17 @@ def collector(
             rates.update(_true_lr(opened, tried - resolved))
             resolved.update(tried)
         board = _board(opened, storage)
-        phases = {row.name: row.phase for row in board}
         ended = tuple(row.name for row in board if row.finished)
         if ended not in ranked:
             ranked.clear()
             ranked[ended] = importances(opened.sweep, board)
-        distant = _distant(opened, storage, board)
-        hours = {row.name: round(row_gpu_hours(row), 4) for row in board}
-        return collect(folder, opened.sweep, rates, phases, ranked[ended], distant, hours)
+        stored = StoredFacts(
+            phases={row.name: row.phase for row in board},
+            hours={row.name: round(row_gpu_hours(row), 4) for row in board},
+            distant=_distant(opened, storage, board),
+            importances=ranked[ended],
+        )
+        return collect(folder, opened.sweep, rates, stored)
 
     return fresh
 

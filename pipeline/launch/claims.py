@@ -9,7 +9,11 @@ from pipeline.job.slots import Slot
 from pipeline.launch.completion import CompletionQueue, outcome_of_earlier_start, prune_paused
 from pipeline.launch.context import CurrentContext, EnclosingJob, LaunchContext, Schedule
 from pipeline.launch.reporters import Reporter
-from pipeline.launch.retries import rejected_checkpoint
+from pipeline.launch.resume_checkpoint import (
+    quarantine_checkpoint,
+    quarantine_damaged,
+    rejected_checkpoint,
+)
 from pipeline.launch.scheduler import claimable, schedule
 from pipeline.launch.search import lost_checkpoint
 from pipeline.launch.slot_pool import SlotPool
@@ -19,8 +23,6 @@ from pipeline.launch.trial_history import LaunchedTrialRules
 from pipeline.launch.trial_runner import TrialRunner
 from pipeline.launch.workdir import (
     check_ownership,
-    quarantine_checkpoint,
-    quarantine_damaged,
     run_dir,
     spec_facts,
     take_ownership,

@@ -18,13 +18,14 @@ from pipeline.launch.context import CurrentContext, EnclosingJob, LaunchContext,
 from pipeline.launch.messages import error_text, refusal
 from pipeline.launch.plan_reloader import PlanReloader
 from pipeline.launch.reporters import Reporter
-from pipeline.launch.retries import RetryPolicy, rejected_checkpoint
+from pipeline.launch.resume_checkpoint import quarantine_checkpoint, rejected_checkpoint
+from pipeline.launch.retries import RetryPolicy
 from pipeline.launch.search import other_launches_gpu_hours
 from pipeline.launch.slot_pool import SlotPool
 from pipeline.launch.stop_requests import StopLevel, StopRequests
 from pipeline.launch.trial_lease import TrialLease
 from pipeline.launch.trial_runner import TrialRunner
-from pipeline.launch.workdir import quarantine_checkpoint, write_workdir
+from pipeline.launch.workdir import write_workdir
 from pipeline.shared.files import read_json
 from pipeline.shared.states import Phase
 from pipeline.study.lease import LeaseLost

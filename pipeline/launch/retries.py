@@ -8,7 +8,6 @@ has changed since it was started.
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.job.exit_cause import Outcome
@@ -17,6 +16,7 @@ from pipeline.job.torch_tools import code_root
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.continuation import continue_as_new_trial
 from pipeline.launch.control_files import overrule_records
+from pipeline.launch.resume_checkpoint import rejected_checkpoint
 from pipeline.launch.scheduler import all_variants, weight_makers
 from pipeline.launch.trial_runner import TrialRunner
 from pipeline.launch.workdir import run_dir
@@ -69,19 +69,6 @@ class RetryPolicy:
         self._fruitless[name] = self._fruitless.get(name, 0) + 1
         self._starts[name] = self._starts.get(name, 0) + 1
         return trial.lease.attempt + self._starts[name]
-
-
-def rejected_checkpoint(rundir: RunDir, earlier: Mapping[str, Any] | None) -> str | None:
-    """Return the checkpoint that the last start rejected, if that is how it ended.
-
-    Args:
-        earlier: the content of its `outcome.json`; after a restart of the launcher the one that
-            was killed before it could try an older checkpoint.
-    """
-    if earlier is None or earlier.get("cause") != Cause.BAD_CHECKPOINT:
-        return None
-    spec = rundir.read_spec()
-    return spec.resume if spec else None
 
 
 def retry_failed(context: LaunchContext) -> list[str]:

@@ -12,9 +12,9 @@ from pipeline.errors import StorageError
 from pipeline.job.exit_cause import Outcome
 from pipeline.launch.context import LaunchContext, Schedule, SearchOrder
 from pipeline.launch.control_files import overruled
+from pipeline.launch.resume_checkpoint import newest_checkpoint
 from pipeline.launch.search_rule import rule_of, rule_of_trial
 from pipeline.launch.trial_lease import TrialLease
-from pipeline.launch.workdir import newest_checkpoint
 from pipeline.plan.recipe import recipe_values
 from pipeline.plan.search.rules import RULES, Rung
 from pipeline.plan.search.rung_judge import RungRules

@@ -11,7 +11,8 @@ from typing import Any
 from pipeline.errors import InputError, NotReady
 from pipeline.launch.continuation import continue_as_new_trial
 from pipeline.launch.control_files import audit_stamp, overrule, overrule_records
-from pipeline.launch.workdir import newest_checkpoint, run_dir
+from pipeline.launch.resume_checkpoint import newest_checkpoint
+from pipeline.launch.workdir import run_dir
 from pipeline.plan.project import Project, no_such_trial, relative
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import NON_FINITE_RULES

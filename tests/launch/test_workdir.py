@@ -7,14 +7,14 @@ import pytest
 
 from pipeline.cli.common.terminal import Terminal
 from pipeline.errors import NotReady
-from pipeline.launch.workdir import (
-    _checkpoint_to_resume,
-    _private,
+from pipeline.launch.resume_checkpoint import (
     _refuse_to_start_over,
+    checkpoint_to_resume,
     newest_checkpoint,
     quarantine_checkpoint,
     quarantine_damaged,
 )
+from pipeline.launch.workdir import _private
 from pipeline.plan.project import Project
 from pipeline.shared.files import append_line, write_json
 from pipeline.shared.measurement import Measurement
@@ -91,13 +91,13 @@ def test_another_number_of_ranks_is_refused_and_its_checkpoints_are_kept(tmp_pat
     rundir, project = RunDir(tmp_path / "0"), Project(tmp_path)
     rundir.root.mkdir()
     write_json(rundir.spec, TrialSpec(nproc=2).to_json())
-    assert _checkpoint_to_resume(project, rundir, Named(), 1) is None  # type: ignore[arg-type]
+    assert checkpoint_to_resume(project, rundir, Named(), 1) is None  # type: ignore[arg-type]
     checkpoint(rundir, 3)
-    assert _checkpoint_to_resume(project, rundir, Named(), 2) is not None  # type: ignore[arg-type]
+    assert checkpoint_to_resume(project, rundir, Named(), 2) is not None  # type: ignore[arg-type]
     with pytest.raises(
         NotReady, match=r"with job.gpus 2 up to epoch_3, .* Set job.gpus back to 2"
     ):
-        _checkpoint_to_resume(project, rundir, Named(), 1)  # type: ignore[arg-type]
+        checkpoint_to_resume(project, rundir, Named(), 1)  # type: ignore[arg-type]
     assert [file.name for file in rundir.checkpoints.iterdir()] == ["epoch_3.pth"]
 
 

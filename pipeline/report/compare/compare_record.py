@@ -4,6 +4,7 @@ It comes from the sweep file and the run directories; of trials whose run direct
 hosts it has what the storage knows. Reads only.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,29 @@ from pipeline.study.yardstick import Yardstick, apart, grouped
 FolderSpec = tuple[Path, TrialSpec]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoredFacts:
+    """What only the study storage knows of a sweep.
+
+    Args:
+        phases: by trial name (waiting, paused).
+        hours: by trial, GPU hours; those of other trials are taken from their run directories, to
+            the last measured epoch.
+        distant: trials whose run directories other hosts have (`distant_trials`).
+        importances: by study, which searched values mattered (`study.importance`).
+    """
+
+    phases: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    hours: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    distant: Sequence[Mapping[str, Any]] = ()
+    importances: Sequence[Mapping[str, Any]] = ()
+
+
 def collect(
     sweep_dir: Path,
     sweep: Sweep | None = None,
     lr_courses: Mapping[str, Sequence[float]] | None = None,
-    phases: Mapping[str, str] | None = None,
-    importances: Sequence[Mapping[str, Any]] | None = None,
-    distant: Sequence[Mapping[str, Any]] = (),
-    hours: Mapping[str, float] | None = None,
+    stored: StoredFacts | None = None,
 ) -> dict[str, Any]:
     """Return what the page shows.
 
@@ -42,16 +58,12 @@ def collect(
         sweep_dir: `runs/<sweep>`.
         sweep: the plan; without it gates and bands come from the trials' own specs.
         lr_courses: by variant, the true learning rate of epochs 1, 2, ...
-        phases: by trial name, what only the study storage knows (waiting, paused).
-        distant: trials whose run directories other hosts have (`distant_trials`).
-        importances: by study, which searched values mattered (`study.importance`).
-        hours: by trial, GPU hours as the study storage counts them; of others they are taken from
-            the run directory, to the last measured epoch.
+        stored: None where there is no storage.
     """
+    stored = stored or StoredFacts()
     specs = _specs(sweep_dir)
     readings = {folder: read_best(folder, spec.name, spec) for folder, spec in specs}
-    trials = _trials(specs, readings, phases or {}, hours or {})
-    trials += [dict(trial) for trial in distant]
+    trials = _trials(specs, readings, stored)
     first = specs[0][1] if specs else TrialSpec()
     objective = sweep.objective if sweep else first
     names = _candidates(sweep, specs, trials)
@@ -75,20 +87,24 @@ def collect(
         "differences": differences(known, best["trial"] if best else None),
         "confirmation": confirmation,
         "on_new_clips": _on_new_clips(names, best, specs, readings),
-        "importances": list(importances or ()),
+        "importances": list(stored.importances),
     }
 
 
 def _trials(
-    specs: Sequence[FolderSpec],
-    readings: Mapping[Path, Reading | None],
-    phases: Mapping[str, str],
-    hours: Mapping[str, float],
+    specs: Sequence[FolderSpec], readings: Mapping[Path, Reading | None], stored: StoredFacts
 ) -> list[dict[str, Any]]:
-    return [
-        trial_record(folder, spec, phases, readings[folder], hours.get(spec.name))
+    here = [
+        trial_record(
+            folder,
+            spec,
+            readings[folder],
+            phase=stored.phases.get(spec.name),
+            hours=stored.hours.get(spec.name),
+        )
         for folder, spec in specs
     ]
+    return here + [dict(trial) for trial in stored.distant]
 
 
 def _best(

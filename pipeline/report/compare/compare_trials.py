@@ -38,29 +38,27 @@ _ONLY_IN_FILES: Record = {
 def trial_record(
     folder: Path,
     spec: TrialSpec,
-    phases: Mapping[str, str],
     reading: Reading | None,
+    phase: str | None,
     hours: float | None,
 ) -> dict[str, Any]:
     """Return a trial as its run directory has it.
 
     Args:
-        phases: by trial name, what only the study storage knows (waiting, paused).
         reading: of its best epoch, None where it has measured nothing.
-        hours: GPU hours as the study storage counts them.
+        phase, hours: as the study storage knows them.
     """
     run = RunDir(folder)
     measured = parse_measurements(read_lines(run.measurements))
     outcome = read_json(run.outcome) or {}
-    name = spec.name
     return {
-        "id": name,
+        "id": spec.name,
         "variant": spec.variant,
         "number": spec.number,
         "recipe": _is_recipe(spec),
         "plan": spec.plan,
         "state": outcome.get("state") or State.RUNNING,
-        "phase": _phase(outcome, phases.get(name)),
+        "phase": _phase(outcome, phase),
         "std_error": reading.std_error if reading else None,
         "clips": reading.clips if reading else None,
         "predictions": bool(reading and reading.right is not None),
