@@ -30,8 +30,12 @@ _VALIDATION = re.compile(r"(?:val|eval|valid|validation)[-_/ ]", re.IGNORECASE)
 _TESTED = re.compile(r"test[-_/ ]", re.IGNORECASE)
 _PLAIN_ACCURACY = re.compile(r"(?:\w+_)?acc(?:uracy)?", re.IGNORECASE)
 _OF_MACHINE = re.compile(
-    r"batch|iteration|elapsed|phase|.*time|lr[-_/]\S+|learning[_ ]?rate", re.I
+    r"batch|iteration|elapsed\S*|phase|.*time(?:_s(?:ec)?)?|_step|_timestamp|lr[-_/]\S+|"
+    r"learning[_ ]?rate",
+    re.IGNORECASE,
 )
+#: What W&B's table of runs has; each row of it is another training.
+_OF_RUNS = (frozenset({"Name", "State", "Runtime"}), frozenset({"_runtime", "_timestamp", "id"}))
 #: What shows that a first line is a header of a table about a training.
 _ABOUT_TRAINING = re.compile(r"loss|acc|top[-_]?1(?!\d)|^value$", re.IGNORECASE)
 #: pandas writes its index under an empty name.
@@ -70,6 +74,11 @@ def csv_columns(first_lines: bytes) -> Columns | None:
         if names[0] in _INDEX and any(_ABOUT_TRAINING.search(name) for name in names):
             return _columns(delimiter, names, names[0])
     return None
+
+
+def table_of_runs(first_lines: bytes) -> bool:
+    """Whether each row is a training of its own, as in the table of runs that W&B exports."""
+    return any(of_runs <= set(names) for _, names in _headers(first_lines) for of_runs in _OF_RUNS)
 
 
 def table_without_epochs(first_lines: bytes) -> list[str] | None:

@@ -12,6 +12,7 @@ from pipeline.diagnose.log_case import LogCase, make_case
 from pipeline.diagnose.match_variant import Match, match, recipe_values
 from pipeline.diagnose.plan_context import choose_variant
 from pipeline.diagnose.read_log import read_log
+from pipeline.diagnose.series import how_to_name
 from pipeline.errors import InputError
 from pipeline.plan.recipe import MISSING, recipe_value
 from pipeline.plan.sweep import Sweep
@@ -118,7 +119,7 @@ def _metric(curve: Curve, metric: str, of_plan: bool) -> str:
         raise InputError(f"{curve.path} has no validation, so there is nothing to import.")
     raise InputError(
         f'{curve.path} has no metric "{metric}"; its validations have: {", ".join(names[:12])}. '
-        f"If one of them is the same thing, name it: --metric {names[0]}"
+        + how_to_name(names, "If one of them is the same thing, name it")
     )
 
 

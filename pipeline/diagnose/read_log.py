@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline.diagnose.blocks import head
 from pipeline.diagnose.config_facts import read_config
-from pipeline.diagnose.csv_columns import csv_columns, table_without_epochs
+from pipeline.diagnose.csv_columns import csv_columns, table_of_runs, table_without_epochs
 from pipeline.diagnose.csv_log import csv_run
 from pipeline.diagnose.curve import Curve, Facts, LogRun, join
 from pipeline.diagnose.json_log import json_format, json_run
@@ -75,6 +75,11 @@ def _runs(path: Path) -> tuple[list[LogRun], str]:
         raise InputError(f"{path} is empty.")
     if format := json_format(first):
         return [json_run(path, format)], format
+    if table_of_runs(first):
+        raise InputError(
+            f"{path} is a table of runs, one a row, not of the epochs of one. Export the history "
+            "of a run (its metrics by epoch) and name the columns epoch,top1[,lr]."
+        )
     if columns := csv_columns(first):
         return [csv_run(path, columns)], "CSV"
     if names := table_without_epochs(first):

@@ -7,6 +7,7 @@ decides which metric is meant and in which unit it is.
 import dataclasses
 import math
 import re
+import shlex
 import statistics
 import struct
 from collections.abc import Iterable, Sequence
@@ -21,7 +22,7 @@ _PREFERRED = ("acc/RGBPose_1:1_top1", "top1", "acc/top1", "accuracy/top1", "top1
 #: validation's, one without a place, the test set's.
 _ACCURACIES = tuple(
     re.compile(rf"{place}(?:(?!mean|balanced|top)[a-z]+_)*acc(?:uracy)?", re.IGNORECASE)
-    for place in (r"(?:val|eval|valid|validation)[-_/]", "", r"test[-_/]")
+    for place in (r"(?:val|eval|valid|validation)[-_/ ]", "", r"test[-_/ ]")
 )
 _TOP1 = re.compile(r"top[-_]?1(?!\d)", re.IGNORECASE)
 _BRANCH = re.compile(r"(?:^|[/_])(rgb|pose)_top[-_]?1$", re.IGNORECASE)
@@ -109,6 +110,11 @@ _FALLS = re.compile(
     r"(?:^|[-_/ ])(?:err|mae|mse|rmse|nme|epe|wer|cer|nll|ppl)(?:$|[-_/ \d])",
     re.IGNORECASE,
 )
+#: What rises as a model improves, by its name.
+_RISES = re.compile(
+    r"acc|top|m?a[pr](?![a-z])|auc|f1|iou|dice|precision|recall|score|pck|r2|corr|kappa|psnr|ssim|ndcg",
+    re.IGNORECASE,
+)
 _NO_ACCURACY = re.compile(r"step|time|train|top[-_]?5", re.IGNORECASE)
 
 
@@ -119,8 +125,24 @@ def falls(name: str) -> bool:
 
 def likely_metric(names: Sequence[str]) -> str | None:
     """Return which of the names most probably is the accuracy of the validation, None if none."""
-    rising = [name for name in names if not falls(name) and not _NO_ACCURACY.search(name)]
+    rising = [
+        name
+        for name in names
+        if _RISES.search(name) and not falls(name) and not _NO_ACCURACY.search(name)
+    ]
     return max(rising, key=lambda name: "acc" in name.lower(), default=None)
+
+
+def how_to_name(names: Sequence[str], so: str) -> str:
+    """Return the advice `so` with the metric to name; a loss or an error is never proposed."""
+    likely = likely_metric(names)
+    if likely is not None:
+        return f"{so}: --metric {shlex.quote(likely)}"
+    return (
+        "None of them is an accuracy, by its name: a loss or an error is not judged. Log an "
+        "accuracy of the validation, or name a metric that rises as the model improves: --metric "
+        "NAME"
+    )
 
 
 def top1_metrics(curve: Curve) -> list[str]:

@@ -171,8 +171,13 @@ class _Reader:
         # A validation prints its progress under the same header; only the last line counts.
         if total is None or int(step) == int(total):
             self.format = "MMEngine text log" if total else "MMCV text log"
-            self.runs[-1].validate(int(epoch), metrics(rest, whole), line)
-            self.runs[-1].facts.val_iterations = int(step)
+            run, found = self.runs[-1], metrics(rest, whole)
+            if found:
+                run.in_order(int(epoch), line)
+                run.validate(int(epoch), found, line)
+            elif whole:
+                run.facts.no_metric = (int(epoch), line)
+            run.facts.val_iterations = int(step)
 
     def _training(
         self, header: re.Match[bytes], data: bytes, stop: int, whole: bool, line: int
@@ -184,7 +189,11 @@ class _Reader:
         run = self.runs[-1]
         run.facts.traceback = None
         self.format = "MMEngine text log" if header[1] else "MMCV text log"
+        if header[4]:
+            done = (int(header[2]) - 1) * int(header[4]) + int(header[3])
+            run.facts.steps = max(done, run.facts.steps or 0)
         cut = loss is not None and loss.end() == stop and not whole
+        run.in_order(int(header[2]), line)
         lr = _float(rate[2]) if rate else None
         if rate and rate[1] == b"base_lr":
             other = _OTHER_LR.search(data, rate.end() - 1, stop)

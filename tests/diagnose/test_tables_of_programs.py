@@ -43,6 +43,12 @@ def read(case: LogCase) -> tuple[str | None, list[tuple[int, float]]]:
         ),
         ("val_accuracy", ",loss,accuracy,val_loss,val_accuracy", "0,2,0.9,1,{a}|1,1,0.9,1,{b}"),
         ("test_acc", "epoch,loss,lr,test_acc", "1,2,0.1,{a}|2,1,0.1,{b}"),
+        ("Test Accuracy", "Epoch,Train Loss,Test Accuracy", "1,2,{a}|2,1,{b}"),
+        (
+            "val_acc",
+            ",_step,_runtime,_timestamp,epoch,train_loss,val_acc",
+            "0,9,0.1,1.7e9,1,2,{a}|1,19,0.2,1.7e9,2,1,{b}",
+        ),
         (
             "metrics/accuracy_top1",
             "   epoch,  train/loss,  metrics/accuracy_top1,  val/loss,  lr/pg0",
@@ -116,6 +122,28 @@ def test_several_validations_of_many_epochs_are_one_note(tmp_path: Path) -> None
 def test_a_table_that_numbers_no_epochs_says_what_it_lacks(tmp_path: Path, header: str) -> None:
     with pytest.raises(InputError, match="is a table without a column `epoch`; it has"):
         case_of(tmp_path, header, "0.1,0.2,0.3,0.4"[: 4 * header.count(",") + 3])
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Name,State,Notes,Created,Runtime,test_acc,epoch",
+        "_runtime,_timestamp,epoch,val_acc,id,name",
+    ],
+)
+def test_a_table_of_runs_is_not_the_epochs_of_one(tmp_path: Path, header: str) -> None:
+    with pytest.raises(InputError, match="is a table of runs, one a row"):
+        case_of(tmp_path, header, ",".join("1" * (header.count(",") + 1)))
+
+
+def test_a_table_of_a_header_says_that_it_has_no_row(tmp_path: Path) -> None:
+    (only,) = examine(case_of(tmp_path, "epoch,train_loss,top1,", "epoch,train_loss,top1,"))
+    assert "has no row of an epoch, only its header" in only.evidence
+
+
+def test_what_may_be_no_measure_of_success_is_not_proposed(tmp_path: Path) -> None:
+    (only,) = examine(case_of(tmp_path, "step,epoch,loss,logit_scale", "9,1,6.6,14.2"))
+    assert "--metric logit_scale" not in only.remedy
 
 
 @pytest.mark.parametrize("name", ["val_loss", "steer_mae", "DiarizationErrorRate", "NME"])

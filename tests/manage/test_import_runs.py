@@ -164,6 +164,7 @@ def test_a_log_without_a_config(place, imported) -> None:
     refused = place.run("sweep", "import", "old.csv")
     assert refused.returncode == 2
     assert 'no metric "acc/RGBPose_1:1_top1"; its validations have: top1.' in refused.stderr
+    assert "If one of them is the same thing, name it: --metric top1" in refused.stderr
     reported = place.run("sweep", "import", "old.csv", "--metric", "top1")
     assert "no variant's recipe (no config lies beside it)" in reported.stdout
     table.write_text("epoch,top1,lr\n1,0.5,0.01\n2,0.625,0.008\n3,nan,0.008\n")

@@ -12,6 +12,8 @@ from pipeline.shared.counted import counted
 
 #: Fewer validated epochs than this show no shape; a run that was ended needs this many.
 ENOUGH, ENDED = 5, 3
+#: In fewer steps of training nothing is learned yet.
+STEPS = 50
 #: Accuracy counts as guessing up to twice that of guessing, and up to this much above it: with
 #: two classes, twice guessing would be everything.
 GUESSING = 0.05
@@ -29,6 +31,9 @@ GENERALISED = 0.3
 
 def never_learned(case: LogCase) -> Iterator[Finding]:
     """Find a run that stayed at chance level and whose loss did not fall."""
+    steps = case.curve.facts.steps
+    if steps is not None and steps < STEPS:
+        return  # a try of the code
     evidence = _at_guessing(case) or _one_class_only(case) or _untrained(case)
     if evidence is None:
         return
