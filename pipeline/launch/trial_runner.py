@@ -185,7 +185,7 @@ class TrialRunner:
                 f"{self.name}: {self.ending.reason}; by the changed rules it is stopped."
             )
             if self.process is not None:
-                self._stop_by(self.ending)
+                self.request_stop(outcome_of(self.ending), self.grace_s)
         elif self.ending is None and before is not None:
             self._reporter.on_message(f"{self.name} is no longer to stop: {before.reason}.")
             if self.stopping is not None and self.stopping.state is not None:
@@ -227,9 +227,8 @@ class TrialRunner:
         """Report a stall once, with the rank that the others wait for."""
         if self._log_sizes is None or self.stopping is None:
             return
-        standing = standing_ranks(self.rundir, self._log_sizes)
+        reason = f"{self.stopping.reason}{standing_ranks(self.rundir, self._log_sizes)}"
         self._log_sizes = None
-        reason = f"{self.stopping.reason}{standing}"
         self.stopping = Outcome(state=State.FAIL, cause=Cause.STALL, reason=reason)
         self._reporter.on_message(f"{self.name}: {reason}. It is ended.")
 
@@ -338,12 +337,9 @@ class TrialRunner:
         verdict = self._history.add(measurement)
         self._heartbeat.pending = True
         if verdict.stops and self.process is not None:
-            self._stop_by(verdict)
+            self.request_stop(outcome_of(verdict), self.grace_s)
         self._files.acknowledge(measurement.epoch)
         self._reporter.on_trial_result(self, measurement, verdict)
-
-    def _stop_by(self, verdict: Verdict) -> None:
-        self.request_stop(outcome_of(verdict), self.grace_s)
 
 
 def outcome_of(verdict: Verdict) -> Outcome:
