@@ -1,5 +1,5 @@
 # Two commands for a newcomer: `make demo` and `make test`. Both stand on `make setup`.
-PYTHON ?= python3.11
+PYTHON ?= $(shell for p in python3.11 python3.12; do $$p -c '' 2>&- && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 # The CPU build where there is no CUDA machine; a torch in the allowed range that is already in
@@ -70,7 +70,11 @@ setup: $(VENV)/.ready
 
 # Redone only when what is to be installed changes.
 $(VENV)/.ready: pyproject.toml requirements/lock.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -n "$(PYTHON)" || { echo "There is no Python 3.11 or 3.12 here; where one is:" \
+		"make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) makes no" \
+		"environment; Debian and Ubuntu have that in a package: apt install $(notdir $(PYTHON))-venv" \
+		>&2; exit 1; }
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
 	sh requirements/install.sh $(BIN)/python
 	touch $@

@@ -37,12 +37,12 @@ def main() -> None:
     try:
         launch = [*PCAN, "sweep", "launch", name, "--policy", "all", "--wandb", "disabled"]
         subprocess.run(launch, check=True)
-        told = subprocess.run(
+        reported = subprocess.run(
             [*PCAN, "sweep", "status", name, "--json"], check=True, capture_output=True, text=True
         )
     finally:
         file.unlink()
-    print(table(json.loads(told.stdout)))
+    print(table(json.loads(reported.stdout)))
 
 
 def calibration(plan: dict[str, Any], name: str, options: argparse.Namespace) -> dict[str, Any]:

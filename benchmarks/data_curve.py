@@ -58,7 +58,7 @@ def course(work: Path, stock: bool, seed: int, epochs: int) -> dict[str, list[fl
     from mmengine.hooks import Hook
     from mmengine.runner import Runner
 
-    told: dict[str, list[float]] = {"loss": [], "top1": []}
+    reported: dict[str, list[float]] = {"loss": [], "top1": []}
 
     class Listener(Hook):
         def before_train_epoch(self, runner):
@@ -68,8 +68,8 @@ def course(work: Path, stock: bool, seed: int, epochs: int) -> dict[str, list[fl
             self.losses.append(float(outputs["loss"]))
 
         def after_val_epoch(self, runner, metrics=None):
-            told["loss"].append(round(statistics.mean(self.losses), 4))
-            told["top1"].append(round(metrics[METRIC], 4))
+            reported["loss"].append(round(statistics.mean(self.losses), 4))
+            reported["top1"].append(round(metrics[METRIC], 4))
 
     config = data_top1.config_of(work, stock, epochs)
     config.randomness, config.train_cfg.val_interval = {"seed": seed}, 1
@@ -77,7 +77,7 @@ def course(work: Path, stock: bool, seed: int, epochs: int) -> dict[str, list[fl
     runner = Runner.from_cfg(config)
     runner.register_hook(Listener())
     runner.train()
-    return told
+    return reported
 
 
 def apart(courses: dict) -> dict:

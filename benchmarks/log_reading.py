@@ -114,11 +114,11 @@ def main() -> None:
                 text=True,
                 check=True,
             )
-        told = json.loads(done.stdout)
+        cost = json.loads(done.stdout)
         print(
-            f"{kind:<15} {megabytes} MB: {told['wall_s']:.2f} s ({told['cpu_s']:.2f} s CPU), "
-            f"peak {told['peak_mb']:.0f} MB, {told['epochs']} epochs, "
-            f"values {'right' if told['values_right'] else 'WRONG'}"
+            f"{kind:<15} {megabytes} MB: {cost['wall_s']:.2f} s ({cost['cpu_s']:.2f} s CPU), "
+            f"peak {cost['peak_mb']:.0f} MB, {cost['epochs']} epochs, "
+            f"values {'right' if cost['values_right'] else 'WRONG'}"
         )
 
 

@@ -21,10 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.plan.search.reading import RungReading
-from pipeline.plan.search.rules import AsyncHalving, SyncHalving
+from pipeline.plan.search.cost_estimate import WholeTrials, at_same_cost
+from pipeline.plan.search.rules import AsyncHalving, RungReading, SyncHalving
 from pipeline.plan.search.simulate import LearningCurve, Simulated, simulate
-from pipeline.plan.search.whole_trials import WholeTrials, at_same_cost
 from pipeline.plan.sweep import Patience
 
 #: Trials of a sweep of UTD, less than a seed has, so that sweeps differ; and of one of a file.

@@ -31,7 +31,7 @@ def main() -> None:
         control = control_ms(root / "control")
         cpu = tracker_cpu_s(root / "cpu")
         page_s, page_mb = page(root / "page")
-    told = {
+    reported = {
         "control_ms_per_epoch": round(control, 3),
         "tracker_cpu_s_per_epoch": round(cpu, 4),
         "tracker_cpu_percent_of_10_s_epoch_on_all_cores": round(
@@ -40,7 +40,7 @@ def main() -> None:
         "page_s_500x50": round(page_s, 2),
         "page_mb_500x50": round(page_mb, 2),
     }
-    print(json.dumps(told))
+    print(json.dumps(reported))
 
 
 def trial(sweep_dir: Path, number: int) -> Path:

@@ -110,7 +110,11 @@ QUESTIONS = {
     "where a gate is judged": ("gates (each judges itself", "plan/gates.py", "judge"),
     "what asks the gates": ("**The judge**", "plan/judge.py", "_verdicts"),
     "what promotes a paused trial": ("**A paused trial**", "launch/search.py", "next_search"),
-    "how it gets its checkpoint": ("**A paused trial**", "launch/workdir.py", "prepare"),
+    "how it gets its checkpoint": (
+        "**A paused trial**",
+        "launch/resume_checkpoint.py",
+        "checkpoint_to_resume",
+    ),
     "how its job goes on": ("**A paused trial**", "train/run.py", "load_or_resume"),
     "where a new stopping rule goes": ("**a stopping rule", "plan/search/rules.py", "decide"),
     "which job writes outcome.json": ("| `outcome.json`", "train/outcome.py", "write_outcome"),

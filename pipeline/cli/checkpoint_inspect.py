@@ -1,24 +1,21 @@
 """`pcan checkpoint`: what a checkpoint file holds, and how it fits a config's model."""
 
 import json
-import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from pipeline.cli.common.groups import CommandGroup
 from pipeline.cli.common.options import open_sweep
-from pipeline.errors import InputError, NotReady, PcanError, printable
-
-if TYPE_CHECKING:
-    from pipeline.plan.sweep import JobSettings
+from pipeline.errors import InputError, printable
 from pipeline.shared.counted import counted
 
 #: Kind of a file that the public PCAN implementation made (`pipeline/train/weights.py`).
 PUBLIC = "pcan-public"
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
     """Inspect checkpoint files."""
 
@@ -47,62 +44,20 @@ def inspect(
     """
     if not file:
         raise InputError("The name of the checkpoint is empty. Give a file.")
-    from pipeline.job.torch_tools import code_root
-
-    question: dict[str, Any] = {"checkpoint": file, "config": config, "min_matched": min_matched}
-    if sweep is None:
-        answer = ask(question)
-    else:
-        opened = open_sweep(sweep)
-        plan, root = opened.sweep, opened.project.root
-        given = plan.job.code_root
-        checkout = None if given is None else str(code_root(given, root))
-        question.update(config=config or str(root / plan.config), code_root=checkout)
-        answer = ask(question, plan.job, root)
-    text = printable("\n".join(lines(answer)))
-    click.echo(json.dumps(answer, indent=1) if as_json else text)
-
-
-def ask(
-    question: dict[str, Any], job: "JobSettings | None" = None, root: Path | None = None
-) -> dict[str, Any]:
-    """Inspect the file in a child process that imports torch; return its answer.
-
-    It runs in the working directory, so that the files are called as the user called them.
-
-    Args:
-        job: whose interpreter and checkout are used; None for this environment.
-        root: the project's folder, where paths of `job` begin.
-
-    Raises:
-        InputError: the file or the config is refused, in the child's words.
-        NotReady: there is no such interpreter.
-    """
-    from pipeline.job.torch_tools import interpreter, job_env
+    from pipeline.job.torch_tools import code_root, run_tool
     from pipeline.plan.sweep import JobSettings
 
-    job, root = job or JobSettings(), root or Path.cwd()
-    python = interpreter(job, root)
-    try:
-        child = subprocess.run(
-            [python, "-m", "pipeline.train.tools.inspect_checkpoint"],
-            input=json.dumps(question),
-            env=job_env(job, root),
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
-    except OSError as error:
-        raise NotReady(f"{python} cannot be run: {error.strerror}.") from None
-    try:
-        answer = json.loads(child.stdout)
-    except ValueError:
-        tail = "\n".join(child.stderr.splitlines()[-20:])
-        raise PcanError(f"Inspecting {question['checkpoint']} failed:\n{tail}") from None
-    if "error" in answer:
-        raise InputError(answer["error"])
-    return dict(answer)
+    question: dict[str, Any] = {"checkpoint": file, "config": config, "min_matched": min_matched}
+    job, root = JobSettings(), Path.cwd()
+    if sweep is not None:
+        opened = open_sweep(sweep)
+        job, root = opened.sweep.job, opened.project.root
+        checkout = None if job.code_root is None else str(code_root(job.code_root, root))
+        question.update(config=config or str(root / opened.sweep.config), code_root=checkout)
+    # In the working directory, so that the files are called as the user called them.
+    answer = run_tool("inspect_checkpoint", question, job, root, cwd=Path.cwd())
+    text = printable("\n".join(lines(answer)))
+    click.echo(json.dumps(answer, indent=1) if as_json else text)
 
 
 def lines(answer: dict[str, Any]) -> list[str]:

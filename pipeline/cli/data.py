@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.cli.common.groups import CommandGroup
 from pipeline.cli.common.options import (
     json_option,
     open_sweep,
@@ -31,7 +32,7 @@ train_option = click.option(
 val_option = click.option("--val-split", metavar="NAME", help="With --ann: its validation split.")
 
 
-@click.group("data")
+@click.group("data", cls=CommandGroup)
 def command() -> None:
     """Make, check and prepare a data set."""
 
@@ -60,7 +61,7 @@ def demo(folder: Path, clips: int, seed: int) -> None:
     \b
     Example: pcan data demo data/demo
     """
-    from pipeline.cli.common.progress_bar import Bar
+    from pipeline.cli.common.console import Bar
     from pipeline.data.demo import make_demo
 
     with Bar("Drawing clips") as bar:
@@ -219,18 +220,6 @@ def _sweep_sources(
     return sources, store, min(classes, default=None)
 
 
-def loader_facts(sweep: Any, project: Any, sets: tuple[str, ...]) -> dict[str, Any]:
-    """Return the loaders of a sweep's base config, with the data root of this machine."""
-    from pipeline.job.torch_tools import run_tool
-    from pipeline.preflight.machine_overrides import data_root, parse_sets
-
-    question = {
-        "config": str(project.root / sweep.config),
-        "data_root": data_root(sweep, project, parse_sets(sets)),
-    }
-    return run_tool("data_facts", question, sweep.job, project.root)
-
-
 def _announce(todo: "Plan") -> None:
     """Print what there is to do and what it needs, before anything is written."""
     from pipeline.data.prepare import check_disk, needed_bytes
@@ -247,7 +236,7 @@ def _announce(todo: "Plan") -> None:
 
 
 def _make(todo: "Plan", workers: int | None, max_bad: int) -> None:
-    from pipeline.cli.common.progress_bar import Bar
+    from pipeline.cli.common.console import Bar
     from pipeline.data.prepare import cores, prepare
 
     with Bar("Preparing clips") as bar:

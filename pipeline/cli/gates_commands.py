@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.common.each_log import end_with, for_each
+from pipeline.cli.common.groups import CommandGroup
 from pipeline.cli.common.options import (
     Amount,
     Opened,
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.plan.lint.floor_error import FinishedRun
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def command() -> None:
     """Check a plan's gates, and replay them on old logs."""
 
@@ -81,7 +82,7 @@ def lint(
 def _earlier_runs(opened: Opened, storage: str | None) -> "list[FinishedRun]":
     """Return the sweep's finished runs, none where there is no storage yet."""
     from pipeline.study.db.storage import open_storage
-    from pipeline.study.finished_runs import finished_runs
+    from pipeline.study.trial_curves import finished_runs
 
     if storage is None and not opened.project.runs.is_dir():
         return []

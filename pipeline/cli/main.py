@@ -6,18 +6,14 @@ traceback.
 """
 
 import contextlib
-import difflib
 import errno
 import gc
-import importlib
 import os
 import sys
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import click
 
+from pipeline.cli.common.groups import LazyGroup
 from pipeline.cli.common.streams import complain, discard_output, prepare_streams
 from pipeline.errors import NotReady, PcanError, StorageError, printable
 from pipeline.shared.files import FormatError
@@ -77,68 +73,6 @@ _ROOT = {
     "skill": ("pipeline.cli.skill_page:command", "Write instructions for coding agents."),
     "train": ("pipeline.cli.train:train", "Train one variant, without a study."),
 }
-
-
-class LazyGroup(click.Group):
-    """A group whose commands are imported when they are used."""
-
-    def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._lazy = lazy
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), *self._lazy])
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self._lazy:
-            return super().get_command(ctx, cmd_name)
-        module, _, attribute = self._lazy[cmd_name][0].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta["bare"] = not args
-        return super().parse_args(ctx, args)
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Say what to type next to someone who typed nothing but the group's name."""
-        super().format_epilog(ctx, formatter)
-        if ctx.meta.get("bare"):
-            with formatter.section("Here"):
-                for line in _next_steps().splitlines():
-                    formatter.write(f"{'':{formatter.current_indent}}{line}\n")
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            close = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
-            meant = f' Did you mean "{close[0]}"?' if close else ""
-            raise click.UsageError(f"{error.message}{meant}", ctx) from None
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing them."""
-        rows = []
-        for name in self.list_commands(ctx):
-            if name in self._lazy:
-                rows.append((name, self._lazy[name][1]))
-            else:
-                command = super().get_command(ctx, name)
-                rows.append((name, command.get_short_help_str(limit=80) if command else ""))
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
-
-
-def _next_steps() -> str:
-    from pipeline.plan.first_steps import next_steps
-    from pipeline.plan.project import find_project
-
-    try:
-        return next_steps(find_project().root, marked=True)
-    except PcanError:
-        return next_steps(Path.cwd(), marked=False)
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:

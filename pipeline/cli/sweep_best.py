@@ -10,13 +10,14 @@ from pipeline.cli.common.options import (
     json_option,
     notify_option,
     open_sweep,
-    place_options,
     print_json,
     set_option,
+    slot_options,
     storage_option,
     sweep_argument,
     wandb_option,
 )
+from pipeline.shared.counted import counted
 from pipeline.shared.states import Phase
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     help="New seeds for each repeated trial.",
 )
 @click.option("--dry-run", is_flag=True, help="With --confirm: print what would be repeated.")
-@place_options
+@slot_options
 @notify_option
 @wandb_option("How runs of the repetitions are sent to W&B.")
 @set_option
@@ -88,7 +89,7 @@ def best(
         if code not in (0, 3):
             return code
     rows = read_board(opened.sweep.name, store)
-    winner = find_winner(opened.sweep, rows, trial)
+    winner = find_winner(opened.sweep, rows, trial, opened.project.runs)
     _warn(rows, winner)
     _export(opened, store, rows, winner, out, (evaluate, refined), as_json)
     return code
@@ -127,8 +128,9 @@ def _confirm(
     if not names:
         return 0  # the export then says what there is instead
     if len(names) < count:
-        echo_err(f"Only {len(names)} complete trials can be repeated.")
-    echo_err(f"Repeating {', '.join(names)} on {seeds} new seeds each ({new} runs are new).")
+        echo_err(f"Only {counted(len(names), 'complete trial')} can be repeated.")
+    each = f"on {counted(seeds, 'new seed')} each ({counted(new, 'run is', 'runs are')} new)"
+    echo_err(f"Repeating {', '.join(names)} {each}.")
     return run_repeats(opened, store, names, launching)
 
 

@@ -8,8 +8,8 @@ from pipeline.cli.common.options import (
     echo_err,
     json_option,
     open_sweep,
-    place_options,
     print_json,
+    slot_options,
     storage_option,
 )
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--against", metavar="VARIANT/N", help="Show what moved against this trial.")
 @click.option("--sweep", metavar="SWEEP", help="[default: the project's first plan]")
 @click.option("--csv", "as_csv", is_flag=True, help="Print the classes as a table (fractions).")
-@place_options
+@slot_options
 @storage_option
 @json_option
 def command(
@@ -34,7 +34,7 @@ def command(
     as_csv: bool,
     storage: str | None,
     as_json: bool,
-    **places: Any,
+    **given: Any,
 ) -> None:
     """Show a trial's accuracy by class, its confusions, and what moved against another trial.
 
@@ -50,7 +50,7 @@ def command(
     if as_csv and as_json:
         raise click.UsageError("Use --csv or --json.")
     opened = open_sweep(sweep)
-    own, *others = _read(opened, storage, [trial, *([against] if against else [])], places)
+    own, *others = _read(opened, storage, [trial, *([against] if against else [])], given)
     record = by_class(own, others[0] if others else None)
     if as_json:
         print_json(record)
@@ -61,9 +61,9 @@ def command(
 
 
 def _read(
-    opened: "Opened", storage: str | None, names: list[str], places: dict[str, Any]
+    opened: "Opened", storage: str | None, names: list[str], given: dict[str, Any]
 ) -> "list[ReadTrial]":
-    from pipeline.report.stats.read_trials import named_row, read_classes
+    from pipeline.report.stats.by_class import named_row, read_classes
     from pipeline.study.db.storage import open_storage
     from pipeline.study.trial_rows import read_board
 
@@ -71,27 +71,27 @@ def _read(
     rows = read_board(opened.sweep.name, store)
     found = []
     for name in names:
-        row = named_row(opened.sweep.name, rows, name)
+        row = named_row(opened.sweep.name, rows, name, opened.project.runs)
         read = read_classes(opened.project, row)
         if isinstance(read, str):
             echo_err(
                 f"{name} has no predictions of its best epoch ({read}): reading its clips once."
             )
-            read = _read_once(opened, row, places)
+            read = _read_once(opened, row, given)
         found.append(read)
     return found
 
 
-def _read_once(opened: "Opened", row: "TrialRow", places: dict[str, Any]) -> "ReadTrial":
+def _read_once(opened: "Opened", row: "TrialRow", given: dict[str, Any]) -> "ReadTrial":
     """Read the clips of a trial whose validation kept nothing; what is read is kept."""
-    from pipeline.cli.common.progress_bar import Bar
+    from pipeline.cli.common.console import Bar
     from pipeline.cli.sweep_refine import held_slots
     from pipeline.refine.refinement import RefineRequest, read_plain
-    from pipeline.report.stats.read_trials import from_scores
+    from pipeline.report.stats.by_class import from_scores
     from pipeline.shared.rundir import RunDir
 
     bar = Bar("Reading clips", shares=True)
-    with held_slots(opened, places, f"classes {row.name}") as slots, bar:
+    with held_slots(opened, given, f"classes {row.name}") as slots, bar:
         request = RefineRequest(
             sweep=opened.sweep,
             project=opened.project,

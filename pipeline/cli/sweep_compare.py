@@ -1,6 +1,8 @@
 """`pcan sweep compare`: all trials of a sweep in one HTML file, or live on this machine."""
 
 import json
+import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ from pipeline.cli.common.options import (
     sweep_argument,
 )
 from pipeline.shared.counted import counted
+from pipeline.shared.files import shell_word
 
 if TYPE_CHECKING:
     from pipeline.cli.common.options import Opened
@@ -73,7 +76,17 @@ def command(
         return
     file = _write_page(opened, data, out, lang)
     if open_it:
-        click.launch(file.resolve().as_uri())
+        serve_it = f"pcan sweep compare {shell_word(opened.sweep.name)} --serve"
+        _open(file.resolve().as_uri(), f"Copy the file, or look from elsewhere: {serve_it}")
+
+
+def _open(address: str, otherwise: str) -> None:
+    """Open the page in a browser; on a machine without a screen say what to do `otherwise`."""
+    screen = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+    if sys.platform == "linux" and not screen:
+        click.echo(f"This machine has no screen to open it on. {otherwise}", err=True)
+    else:
+        click.launch(address)
 
 
 def _rows(opened: "Opened", data: dict[str, Any]) -> list[dict[str, Any]]:
@@ -108,7 +121,7 @@ def collector(
     Args:
         resolve: also find the true learning rates, which takes a process that imports torch.
     """
-    from pipeline.report.compare.compare_record import collect
+    from pipeline.report.compare.compare_record import StoredFacts, collect
     from pipeline.report.progress import row_gpu_hours
     from pipeline.study.importance import importances
 
@@ -123,14 +136,17 @@ def collector(
             rates.update(_true_lr(opened, tried - resolved))
             resolved.update(tried)
         board = _board(opened, storage)
-        phases = {row.name: row.phase for row in board}
         ended = tuple(row.name for row in board if row.finished)
         if ended not in ranked:
             ranked.clear()
             ranked[ended] = importances(opened.sweep, board)
-        distant = _distant(opened, storage, board)
-        hours = {row.name: round(row_gpu_hours(row), 4) for row in board}
-        return collect(folder, opened.sweep, rates, phases, ranked[ended], distant, hours)
+        stored = StoredFacts(
+            phases={row.name: row.phase for row in board},
+            hours={row.name: round(row_gpu_hours(row), 4) for row in board},
+            distant=_distant(opened, storage, board),
+            importances=ranked[ended],
+        )
+        return collect(folder, opened.sweep, rates, stored)
 
     return fresh
 
@@ -171,7 +187,7 @@ def _distant(
     opened: "Opened", storage: str | None, board: "list[TrialRow]"
 ) -> list[dict[str, Any]]:
     """Return the trials whose run directories are on other hosts, as the storage has them."""
-    from pipeline.report.compare.compare_record import distant_trials
+    from pipeline.report.compare.compare_trials import distant_trials
     from pipeline.study.db.storage import open_storage
 
     if not board:
@@ -209,7 +225,7 @@ def _serve(
     port = server.server_address[1]
     click.echo(f"Read only; Ctrl-C ends it. At the same address again: --port {port}", err=True)
     if open_it:
-        click.launch(address(server))
+        _open(address(server), "Open the address above elsewhere.")
     try:
         server.serve_forever()
     except KeyboardInterrupt:

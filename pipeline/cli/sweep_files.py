@@ -14,6 +14,7 @@ from pipeline.cli.common.options import (
     storage_option,
     sweep_argument,
 )
+from pipeline.shared.counted import counted
 
 if TYPE_CHECKING:
     from pipeline.manage.clean import CleanupPlan
@@ -63,7 +64,7 @@ def _print_plan(
 ) -> None:
     """Print each trial that is or would be cleaned, what is kept, and how to delete."""
     for row in rows:
-        click.echo(f"{row['trial']:<24} {row['state']:<9} {row['files']} files")
+        click.echo(f"{row['trial']:<24} {row['state']:<9} {counted(row['files'], 'file')}")
     kept = f"; kept as the best: {plan.kept}" if plan.kept else ""
     kept += f"; kept for later stages: {', '.join(plan.stages)}" if plan.stages else ""
     if not rows:
@@ -126,7 +127,8 @@ def sync(
     left = [report for report in reports if not report.synced]
     if left:
         raise TrackingError(
-            f"{len(reports) - len(left)} of {len(reports)} trials are complete on W&B. "
+            f"{len(reports) - len(left)} of {counted(len(reports), 'trial is', 'trials are')} "
+            "complete on W&B. "
             "Nothing is lost; send the rest later: pcan sweep sync"
         )
 

@@ -14,7 +14,7 @@ from pipeline.cli.common.options import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.launch.orders import RunOrder
+    from pipeline.launch.context import RunOrder
     from pipeline.study.db.storage import Storage
 
 
@@ -71,7 +71,7 @@ def launch(
     """
     from pipeline.cli.common.run_launch import run_launch
     from pipeline.launch.budget import Budget
-    from pipeline.launch.orders import RunOrder
+    from pipeline.launch.context import RunOrder
     from pipeline.launch.scheduler import check_order
 
     opened = open_sweep(sweep)
@@ -156,7 +156,7 @@ def _order(
     gpu_hours: float | None,
 ) -> "RunOrder":
     """Return the order of a search: around which variant, and how much."""
-    from pipeline.launch.orders import RunOrder
+    from pipeline.launch.context import RunOrder
     from pipeline.launch.search_setup import choose_variant, make_order
     from pipeline.study.trial_rows import read_board
 

@@ -104,7 +104,7 @@ def _text(
 def _opened(sweep: str | None, variant: str | None) -> tuple[Opened, str | None]:
     """Return the sweep and the variant that are meant; one word alone may be either."""
     from pipeline.errors import InputError
-    from pipeline.launch.orders import RunOrder
+    from pipeline.launch.context import RunOrder
     from pipeline.launch.scheduler import check_order
     from pipeline.plan.project import find_project
 

@@ -1,25 +1,26 @@
 """`pcan sweep refine`: what the trained weights still give, without another training."""
 
+import contextlib
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.cli.common.options import (
+    Opened,
     echo_err,
     json_option,
     notify_option,
     open_sweep,
-    place_options,
     print_json,
+    slot_options,
     storage_option,
     sweep_argument,
 )
+from pipeline.errors import PcanError
 
 if TYPE_CHECKING:
-    from pipeline.cli.common.options import Opened
     from pipeline.job.slots import Slot
     from pipeline.study.trial_rows import TrialRow
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 )
 @click.option("--test", is_flag=True, help="Then read the chosen line on the test split, once.")
 @click.option("--again", is_flag=True, help="With --test: once more; this is recorded.")
-@place_options
+@slot_options
 @notify_option
 @storage_option
 @json_option
@@ -51,7 +52,7 @@ def command(
     notify: tuple[str, ...],
     storage: str | None,
     as_json: bool,
-    **places: Any,
+    **given: Any,
 ) -> None:
     """Read what the winner's weights still give: ratio, clips, flip, means, soup, ensemble.
 
@@ -62,7 +63,6 @@ def command(
     Example:
       pcan sweep refine demo --with 3
     """
-    from pipeline.cli.common.notify_end import notify_end
     from pipeline.report.best.winner import find_winner
     from pipeline.study.db.storage import open_storage
     from pipeline.study.trial_rows import read_board
@@ -72,9 +72,9 @@ def command(
     opened = open_sweep(sweep)
     store = open_storage(storage, opened.project.runs, create=False)
     rows = read_board(opened.sweep.name, store)
-    winner = find_winner(opened.sweep, rows, trial).row
+    winner = find_winner(opened.sweep, rows, trial, opened.project.runs).row
     with notify_end(opened, notify) as end:
-        record = _refine(opened, rows, winner, count, (test, again), places)
+        record = _refine(opened, rows, winner, count, (test, again), given)
         end(f"refine of {winner.name}: {record['chosen']} is chosen.")
     if as_json:
         print_json(record)
@@ -90,15 +90,15 @@ def _print_table(record: dict[str, Any], sweep: str) -> None:
 
 
 def _refine(
-    opened: "Opened",
+    opened: Opened,
     rows: "list[TrialRow]",
     winner: "TrialRow",
     count: int,
     test: tuple[bool, bool],
-    places: dict[str, Any],
+    given: dict[str, Any],
 ) -> dict[str, Any]:
     """Refine on the slots of this machine; return the table."""
-    from pipeline.cli.common.progress_bar import Bar
+    from pipeline.cli.common.console import Bar
     from pipeline.refine.held_out import read_test, refuse_second
     from pipeline.refine.refinement import RefineRequest, refine
     from pipeline.shared.rundir import RunDir
@@ -106,7 +106,7 @@ def _refine(
     if test[0]:
         refuse_second(RunDir(opened.project.root / (winner.run_dir or "")), test[1])
     bar = Bar("Reading clips", shares=True)
-    with held_slots(opened, places, f"refine {winner.name}") as slots, bar:
+    with held_slots(opened, given, f"refine {winner.name}") as slots, bar:
         request = RefineRequest(
             sweep=opened.sweep,
             project=opened.project,
@@ -120,16 +120,16 @@ def _refine(
         return read_test(request, record) if test[0] else record
 
 
-@contextmanager
-def held_slots(opened: "Opened", places: dict[str, Any], name: str) -> "Iterator[list[Slot]]":
-    """Hold places of this machine for processes that read clips: a GPU each, or the CPU."""
+@contextlib.contextmanager
+def held_slots(opened: Opened, given: dict[str, Any], name: str) -> Iterator["list[Slot]"]:
+    """Hold slots for processes that read clips: a GPU each, or the CPU."""
     from pipeline.cli.common.terminal import Terminal
-    from pipeline.refine.reading_slots import acquire_slots, find_reading_slots
+    from pipeline.refine.score_worker import acquire_slots, find_reading_slots
 
     reporter = Terminal()
-    wait = bool(places["wait"])
+    wait = bool(given["wait"])
     found = find_reading_slots(
-        opened.sweep, places["device"], places["gpus"], places["slots"], reporter, wait
+        opened.sweep, given["device"], given["gpus"], given["slots"], reporter, wait
     )
     # SIGTERM ends the processes that read as Ctrl-C does.
     before = signal.signal(signal.SIGTERM, lambda *_: _leave())
@@ -145,3 +145,31 @@ def held_slots(opened: "Opened", places: dict[str, Any], name: str) -> "Iterator
 
 def _leave() -> None:
     raise SystemExit(143)
+
+
+@contextlib.contextmanager
+def notify_end(opened: Opened, targets: Sequence[str]) -> Iterator[Callable[[str], None]]:
+    """Yield what takes the sentence for the event "end"; an error here is a "failure".
+
+    Raises:
+        InputError: a target cannot be used; the block is not entered.
+    """
+    from pipeline.launch.notify import make_notifier
+    from pipeline.launch.reporters import LineReporter
+
+    console, sweep = LineReporter(echo_err), opened.sweep
+    notifiers = [make_notifier(one, sweep.name, console, sweep.notify) for one in targets]
+
+    def end(sentence: str) -> None:
+        for notifier in notifiers:
+            notifier.send("end", sentence, {"exit_code": 0, "failed": []})
+
+    try:
+        yield end
+    except PcanError as error:
+        for notifier in notifiers:
+            notifier.on_launch_error(error)
+        raise
+    finally:
+        for notifier in notifiers:
+            notifier.close()

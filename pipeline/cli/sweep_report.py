@@ -85,7 +85,7 @@ def story(sweep: str | None, price: float | None, storage: str | None, as_json: 
     Example:
       pcan sweep story demo --price 2.5
     """
-    from pipeline.report.paper.story import gpu_hours
+    from pipeline.report.paper.story import measured_gpu_hours
     from pipeline.report.paper.story import story as diary
     from pipeline.report.paper.sweep_summary import summary_of
     from pipeline.results import open_sweep as open_results
@@ -97,7 +97,7 @@ def story(sweep: str | None, price: float | None, storage: str | None, as_json: 
     if not as_json:
         click.echo(text.rstrip())
         return
-    hours = gpu_hours(data["trials"])
+    hours = measured_gpu_hours(data["trials"])
     cost: dict[str, Any] = {"gpu_hours": hours, "price": price}
     print_json({"schema": 1, "sweep": opened.sweep.name, **cost, "text": text})
 

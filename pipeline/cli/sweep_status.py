@@ -55,10 +55,25 @@ def status(sweep: str | None, storage: str | None, as_json: bool, as_csv: bool) 
     if as_csv:
         print_csv(status_rows(record), ("trial", "state", "phase"))
         return
-    _print_screen(opened, record)
+    elsewhere = sweep is None and not any(study["trials"] for study in record["studies"])
+    _print_screen(opened, record, _other_sweeps(opened) if elsewhere else [])
 
 
-def _print_screen(opened: Opened, record: dict[str, Any]) -> None:
+def _other_sweeps(opened: Opened) -> list[str]:
+    """Return a line that names the sweeps that have run here; none where no other has."""
+    from pipeline.shared.files import shell_word
+    from pipeline.shared.rundir import run_directories
+
+    runs = opened.project.runs
+    folders = sorted(runs.iterdir()) if runs.is_dir() else []
+    names = [f.name for f in folders if f.name != opened.sweep.name and run_directories(f)]
+    if not names:
+        return []
+    show = f"pcan sweep status {shell_word(names[0])}"
+    return [f"Sweeps with trials: {', '.join(names)}. Show one: {show}"]
+
+
+def _print_screen(opened: Opened, record: dict[str, Any], others: list[str]) -> None:
     """Print the table of trials, then where the sweep stands, what is wrong and what is next."""
     from pipeline.cli.common.console import print_lines, result_console
     from pipeline.report.stats.repetitions import confirmation_text
@@ -85,7 +100,7 @@ def _print_screen(opened: Opened, record: dict[str, Any]) -> None:
     print_lines(console, label_lines(record), "red")
     print_lines(console, [*warning_lines(record), *stage_lines(record)], "yellow")
     print_lines(console, [line for line in retry_lines(record) if line != following], "red")
-    print_lines(console, [following])
+    print_lines(console, [following, *others])
 
 
 def _refill_line(opened: Opened, record: dict[str, Any]) -> str | None:

@@ -67,8 +67,8 @@ def _request(
 ) -> "LaunchRequest":
     """Return the launch of one variant without a storage, reported to the terminal and W&B."""
     from pipeline.cli.common.run_launch import launch_reporters
+    from pipeline.launch.context import RunOrder
     from pipeline.launch.launch import LaunchRequest
-    from pipeline.launch.orders import RunOrder
     from pipeline.preflight.machine_overrides import parse_sets
     from pipeline.track.tracking import Tracking, agent_run
 

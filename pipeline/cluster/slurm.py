@@ -43,6 +43,21 @@ _EXITED = {"COMPLETED", "FAILED"}
 _CANCELLED = "CANCELLED"
 #: The exit status (here as a signal) of a job whose output file could not be opened.
 _OUTPUT_FAILED = -53
+#: Variables by which the clients filter, sort and format what pcan reads, or ask before they act.
+_CLIENT_DEFAULTS = ("SQUEUE_", "SINFO_", "SCANCEL_", "SCONTROL_")
+#: Of the cluster; the other variables of SLURM are about the job around this process.
+_OF_CLUSTER = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_CLUSTERS"}
+#: Options that a job of pcan may not have: sbatch would wait for its end, make an array of it, ...
+_NEVER_SET = {
+    *("SBATCH_WAIT", "SBATCH_ARRAY_INX", "SBATCH_NO_REQUEUE", "SBATCH_REQUEUE"),
+    *("SBATCH_ERROR", "SBATCH_INPUT", "SBATCH_IGNORE_PBS"),
+}
+#: The variables of options that are not named as the option is.
+_VARIABLES = {
+    "gres": ("SBATCH_GRES", "SBATCH_GPUS", "SBATCH_GPUS_PER_NODE", "SBATCH_GPUS_PER_TASK"),
+    "time": ("SBATCH_TIMELIMIT",),
+    "mem": ("SBATCH_MEM_PER_NODE", "SBATCH_MEM_PER_CPU", "SBATCH_MEM_PER_GPU"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,8 +123,9 @@ class SlurmExecutor(Executor):
 
     def submit(self, argv: Sequence[str], env: Mapping[str, str]) -> str:
         """Submit a job that runs a command; its script goes through stdin."""
-        kept = {k: v for k, v in {**os.environ, **env}.items() if k not in HOST_BOUND}
-        answer = run_client(["sbatch", "--parsable"], text=self.describe(argv), env=kept)
+        script = self.describe(argv)
+        kept = _submission_environment(script, {**os.environ, **env})
+        answer = run_client(["sbatch", "--parsable"], text=script, env=kept)
         # A site's own plug-ins may print lines before it.
         found = re.findall(r"^(\d+)(?:;\S*)?\s*$", answer, re.MULTILINE)
         if not found:
@@ -187,6 +203,24 @@ def signal_lead_s(sweep: Sweep) -> int:
     return min(MAX_SIGNAL_S, int(max(epoch, sweep.job.stop_grace_s)) + MARGIN_S)
 
 
+def _submission_environment(script: str, env: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment that a job is submitted with, which it also gets.
+
+    A variable of sbatch overrules the script, so those of options that the script sets are left
+    out: under another name or in an array a job would never be found again. So are the variables
+    of a job around this process, which would be taken for the new job's own.
+    """
+    hidden = {*HOST_BOUND, *_NEVER_SET}
+    for option in re.findall(r"^\s*#SBATCH\s+--([a-z-]+)", script, re.MULTILINE):
+        own = f"SBATCH_{option.upper().replace('-', '_')}"
+        hidden |= {own, *_VARIABLES.get(option, ())}
+    return {
+        key: value
+        for key, value in env.items()
+        if key not in hidden and (key in _OF_CLUSTER or not key.startswith(("SLURM_", "PMI")))
+    }
+
+
 def run_client(
     argv: Sequence[str], text: str | None = None, env: Mapping[str, str] | None = None
 ) -> str:
@@ -203,7 +237,7 @@ def run_client(
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            env=env,
+            env=_without_defaults(os.environ if env is None else env),
             timeout=CALL_S,
             check=False,
         )
@@ -222,6 +256,14 @@ def run_client(
         why = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
         raise NotReady(f"{argv[0]} was refused by SLURM: {why[:400]}")
     return done.stdout
+
+
+def _without_defaults(env: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which the clients list everything and in their own order.
+
+    With SQUEUE_PARTITION=other, say, no job of the sweep is listed and each is submitted again.
+    """
+    return {k: v for k, v in env.items() if not k.startswith(_CLIENT_DEFAULTS)}
 
 
 def _parse_job(line: str) -> ClusterJob:

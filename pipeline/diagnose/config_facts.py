@@ -15,6 +15,9 @@ from pipeline.diagnose.fields import is_number, number, whole
 #: A top-level assignment begins at the start of a line; what follows is indented or closes it.
 _STATEMENT = re.compile(r"^(?=[A-Za-z_]\w* *= *)", re.MULTILINE)
 
+#: A longer range is no list of GPUs.
+_MOST_GPUS = 4096
+
 
 def read_config(text: str) -> Facts:
     """Return the facts in a configuration; what it does not set stays None."""
@@ -49,6 +52,11 @@ def _literal(node: ast.expr) -> Any:
             }
         case ast.Call(func=ast.Name(id="dict")):
             return {item.arg: _literal(item.value) for item in node.keywords if item.arg}
+        case ast.Call(func=ast.Name(id="range")):
+            bounds = [_literal(argument) for argument in node.args]
+            if 1 <= len(bounds) <= 2 and all(whole(b, least=0) is not None for b in bounds):
+                return list(range(*bounds))[:_MOST_GPUS]
+            return None
         case ast.UnaryOp(op=ast.USub()):
             value = _literal(node.operand)
             return -value if is_number(value) else None
@@ -74,6 +82,7 @@ def _facts(config: dict[str, Any]) -> Facts:
         save_best=_text(checkpointing.get("save_best")),
         num_classes=_num_classes(config.get("model")) or whole(config.get("num_classes")),
         val_batch=_val_batch(config),
+        gpus=_gpus(config),
         by_iteration=_by_iteration(config),
         config=config,
     )
@@ -96,6 +105,12 @@ def _val_batch(config: dict[str, Any]) -> int | None:
     names = ("batch_size", "videos_per_gpu", "samples_per_gpu")
     sizes = (whole(place.get(name)) for place in places for name in names)
     return next((size for size in sizes if size), None)
+
+
+def _gpus(config: dict[str, Any]) -> int | None:
+    """Return the number of GPUs that MMCV 1.x wrote into its configuration."""
+    ids = config.get("gpu_ids")
+    return len(ids) or None if isinstance(ids, list) else None
 
 
 def _schedulers(config: dict[str, Any]) -> list[dict[str, Any]]:

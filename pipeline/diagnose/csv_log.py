@@ -1,4 +1,4 @@
-"""A table of `epoch,top1[,lr][,..]`, as a person or a spreadsheet writes it.
+"""A table of `epoch,top1[,lr][,..]`, as a person, a spreadsheet or another program writes it.
 
 The header line is required: without it a file that lost its first lines could pair a
 value with the tail of another number.
@@ -9,37 +9,15 @@ import re
 from pathlib import Path
 
 from pipeline.diagnose.blocks import blocks
-from pipeline.diagnose.curve import LogRun
-from pipeline.diagnose.fields import NOT_METRICS
+from pipeline.diagnose.csv_columns import KNOWN, Columns
+from pipeline.diagnose.curve import Evaluation, LogRun
 
-_KNOWN = frozenset({"epoch", "lr", "loss", "top1", "rgb_top1", "pose_top1"})
-_DELIMITERS = (",", ";", "\t")
 _TOP1 = re.compile(r"top[-_]?1(?!\d)|acc", re.IGNORECASE)
-#: What timm, Lightning, Keras and spreadsheets call the rate and the training's loss.
-_TRAINING = {
-    "lr": re.compile(r"lr|learning[_ ]?rate|lr[-/]\S+", re.IGNORECASE),
-    "loss": re.compile(r"loss|train[-_/ ]?loss(?:_epoch)?", re.IGNORECASE),
-}
-_TRAIN_ACCURACY = re.compile(r"acc(?:uracy)?|train[-_/ ]?(?:acc(?:uracy)?|top[-_]?1)", re.I)
-_VALIDATED = re.compile(r"(?:val|eval|valid|validation)[-_/ ]", re.IGNORECASE)
 
 
-def csv_columns(first_lines: bytes) -> tuple[str, list[str]] | None:
-    """Return (delimiter, column names) if the first line after comments is such a header."""
-    for line in first_lines.decode("utf-8", "replace").splitlines():
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        for delimiter in _DELIMITERS:
-            names = [_name(cell.strip().strip('"')) for cell in line.split(delimiter)]
-            if len(names) >= 2 and names.count("epoch") == 1 and len(set(names)) == len(names):
-                return delimiter, names
-        return None
-    return None
-
-
-def csv_run(path: Path, delimiter: str, names: list[str]) -> LogRun:
+def csv_run(path: Path, columns: Columns) -> LogRun:
     """Read the table; a damaged or incomplete row is left out and noted."""
-    run, seen_header = LogRun(), False
+    table, seen_header = _Table(columns), False
     for block in blocks(path):
         text = block.data.decode("utf-8", "replace")
         for number, line in enumerate(text.split("\n"), block.line):
@@ -48,56 +26,106 @@ def csv_run(path: Path, delimiter: str, names: list[str]) -> LogRun:
             if not seen_header:
                 seen_header = True
             elif not block.complete:
-                run.note(f"line {number} has no newline at its end, so it may be cut; left out")
+                table.run.note(
+                    f"line {number} has no newline at its end, so it may be cut; left out"
+                )
             else:
-                _add_row(run, line, delimiter, names, number)
-    if run.began_at_zero:
-        run.count_from_one()
-    return run
+                table.add(line, number)
+    return table.finish()
 
 
-def _add_row(run: LogRun, line: str, delimiter: str, names: list[str], number: int) -> None:
-    try:
-        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
-    except csv.Error:
-        cells = []
-    if len(cells) != len(names):
-        run.note(f"line {number} has {len(cells)} cells, not {len(names)}; left out")
-        return
-    row = dict(zip(names, cells, strict=True))
-    epoch = _epoch(written := row.pop("epoch"))
-    if epoch is None:
-        run.note(f"line {number}: epoch is {written!r}, not the number of an epoch; left out")
-        return
-    values = {}
-    for name, cell in row.items():
-        value = _number(cell if delimiter == "," else cell.replace(",", "."))
-        if value is not None:
-            values[name] = value
-        elif cell and (name in _KNOWN or _TOP1.search(name)):
-            run.note(f"line {number}: {name} is {cell!r}, not a number; left out")
-    training = {kind: values.pop(name, None) for kind, name in _training_columns(names).items()}
-    run.train(epoch, training.get("lr"), training.get("loss"), number, training.get("top1"))
-    run.validate(epoch, {k: v for k, v in values.items() if k not in NOT_METRICS}, number)
+class _Table:
+    """Collects the rows of a table as a run."""
 
+    def __init__(self, columns: Columns) -> None:
+        self.run = LogRun()
+        self._columns = columns
+        #: The rate in a row without an epoch: Lightning's monitor writes one before the next row.
+        self._rate: float | None = None
+        #: The step of the latest validation by epoch, and the (epoch, step, line) of tests.
+        self._steps: dict[int, float | None] = {}
+        self._tests: list[tuple[int, float | None, int, dict[str, float]]] = []
+        self._trained: set[int] = set()
+        self._rows = 0
 
-def _training_columns(names: list[str]) -> dict[str, str]:
-    """Return which column holds the rate, the training's loss and its accuracy."""
-    found = {
-        kind: match
-        for kind, pattern in _TRAINING.items()
-        if (match := next((name for name in names if pattern.fullmatch(name)), None))
-    }
-    accuracy = next((name for name in names if _TRAIN_ACCURACY.fullmatch(name)), None)
-    if accuracy and any(_VALIDATED.match(name) for name in names):
-        # Keras names the training's accuracy `accuracy` beside `val_accuracy`.
-        found["top1"] = accuracy
-    return found
+    def add(self, line: str, number: int) -> None:
+        """Add a row; `number` is its line in the file."""
+        columns = self._columns
+        row = self._row(line, number)
+        if row is None:
+            return
+        written = row.pop(columns.epoch)
+        values = self._numbers(row, number)
+        lr, step = values.get(columns.lr), values.get("step")
+        if not written and "step" in columns.names:
+            self._rate = lr if lr is not None else self._rate
+            return
+        epoch = _epoch(written)
+        if epoch is None:
+            self.run.note(
+                f"line {number}: epoch is {written!r}, not the number of an epoch; left out"
+            )
+            return
+        self._rows += 1
+        rate, self._rate = lr if lr is not None else self._rate, None
+        loss, top1 = values.get(columns.loss), values.get(columns.train_top1)
+        if (loss, top1) != (None, None):
+            self._trained.add(epoch)
+        self.run.train(epoch, rate, loss, number, top1)
+        metrics = {name: values[name] for name in columns.metrics if name in values}
+        if metrics:
+            self._steps[epoch] = step
+        self.run.validate(epoch, metrics, number)
+        if tested := {name: values[name] for name in columns.tests if name in values}:
+            self._tests.append((epoch, step, number, tested))
 
+    def finish(self) -> LogRun:
+        """Return the run, its epochs counted from 1."""
+        run = self.run
+        self._leave_out_tests()
+        first = self._steps.get(0)
+        if run.began_at_zero or (run.has(0) and first is not None and first > 0):
+            run.count_from_one()
+        return run
 
-def _name(cell: str) -> str:
-    """Return a column's name as written; the known ones in lower case."""
-    return cell.lower() if cell.lower() in _KNOWN else cell
+    def _leave_out_tests(self) -> None:
+        """Take the rows of a test after training for what they are."""
+        run = self.run
+        if self._tests and not self._trained and not self._steps:
+            _, _, _, result = self._tests[-1]
+            run.clear()
+            run.facts.test = Evaluation(done=0, total=0, metrics=result)
+            return
+        for epoch, step, number, result in self._tests:
+            after = epoch not in self._trained and any(e < epoch for e in self._trained)
+            if after and self._steps.get(epoch, step) == step and run.has(epoch):
+                run.leave_out(epoch)
+                run.note(
+                    f"epoch {epoch} (line {number}) is a test after the training, by its "
+                    f"{next(iter(result))}; left out"
+                )
+
+    def _row(self, line: str, number: int) -> dict[str, str] | None:
+        delimiter, names = self._columns.delimiter, self._columns.names
+        try:
+            cells = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+        except csv.Error:
+            cells = []
+        if len(cells) != len(names):
+            self.run.note(f"line {number} has {len(cells)} cells, not {len(names)}; left out")
+            return None
+        return dict(zip(names, cells, strict=True))
+
+    def _numbers(self, row: dict[str, str], number: int) -> dict[str | None, float]:
+        """Return the cells that are numbers by column; a metric that is not one is noted."""
+        values: dict[str | None, float] = {}
+        for name, cell in row.items():
+            value = _number(cell if self._columns.delimiter == "," else cell.replace(",", "."))
+            if value is not None:
+                values[name] = value
+            elif cell and (name in KNOWN or _TOP1.search(name)):
+                self.run.note(f"line {number}: {name} is {cell!r}, not a number; left out")
+        return values
 
 
 def _epoch(cell: str) -> int | None:

@@ -73,12 +73,16 @@ class Facts:
     num_classes: int | None = None
     val_clips: int | None = None
     val_iterations: int | None = None
+    #: The most steps of training that the log shows, over all epochs.
+    steps: int | None = None
     val_batch: int | None = None
     gpus: int | None = None
     #: How the log names the rate, and the first (epoch, that rate, its other rate) that differ.
     lr_field: str | None = None
     lr_differs: tuple[int, float, float] | None = None
     test: Evaluation | None = None
+    #: (epoch, line) of a validation whose line has no metric.
+    no_metric: tuple[int, int] | None = None
     start_top1: float | None = None
     stop_message: tuple[int, str] | None = None
     stop_cause: str | None = None
@@ -168,6 +172,9 @@ class LogRun:
         self._epochs: dict[int, _Epoch] = {}
         self._last_trained: int | None = None
         self._last_validated = 0
+        #: How often an epoch was validated and the last line of it, for those with several.
+        self._again: dict[int, tuple[int, int]] = {}
+        self._note_of_again = ""
         #: The number that the last training iteration has over all epochs, if it is logged.
         self.last_step: int | None = None
 
@@ -223,7 +230,8 @@ class LogRun:
         """Add the metrics of one validation; a second, different one replaces the first.
 
         An epoch is validated twice when a killed job is started again in the same file:
-        training continued from the later weights.
+        training continued from the later weights. One before the last belongs to a run that began
+        again without a line of its training.
         """
         if not metrics:
             return
@@ -232,11 +240,43 @@ class LogRun:
             k for k, v in metrics.items() if k in record.metrics and record.metrics[k] != v
         ]
         if any(not _both_nan(record.metrics[name], metrics[name]) for name in differing):
-            self.note(f"epoch {epoch} was validated twice; the later values (line {line}) count")
-            record.metrics.clear()
+            if epoch < self._last_validated:
+                self._go_back(epoch, line)
+                record = self._record(epoch)
+            else:
+                self._note_again(epoch, line)
+                record.metrics.clear()
         record.metrics.update(metrics)
         record.line = line
         self._last_validated = max(epoch, self._last_validated)
+
+    def _note_again(self, epoch: int, line: int) -> None:
+        """Say in one note which epochs were validated more than once."""
+        self._again[epoch] = (self._again.get(epoch, (1, 0))[0] + 1, line)
+        times, line = self._again[epoch]
+        if len(self._again) > 1:
+            many = counted(len(self._again), "epoch")
+            text = f"{many} were validated more than once; the last values of each count"
+        elif times > 2:
+            text = (
+                f"epoch {epoch} was validated {times} times; the last values (line {line}) count"
+            )
+        else:
+            text = f"epoch {epoch} was validated twice; the later values (line {line}) count"
+        if self._note_of_again in self.notes:
+            self.notes[self.notes.index(self._note_of_again)] = text
+        else:
+            self.note(text)
+        self._note_of_again = text
+
+    def in_order(self, epoch: int, line: int) -> None:
+        """Take a line of an epoch before the last validated one for a start from there again."""
+        if epoch < self._last_validated:
+            self._go_back(epoch, line)
+
+    def leave_out(self, epoch: int) -> None:
+        """Forget one epoch, which is not part of the training."""
+        self._epochs.pop(epoch, None)
 
     def _go_back(self, epoch: int, line: int) -> None:
         """Leave out the epochs from `epoch` on: training begins there again in the same file."""
@@ -264,7 +304,10 @@ class LogRun:
         self._epochs = {epoch + 1: record for epoch, record in self._epochs.items()}
         if self.nan_loss:
             self.nan_loss = (self.nan_loss[0] + 1, self.nan_loss[1])
-        self.note("the file counts its epochs from 0; they are shown from 1")
+        text = "the file counts its epochs from 0; they are shown from 1"
+        if any("epoch" in note for note in self.notes):
+            text += "; the following notes have the file's numbers"
+        self.notes.insert(0, text)
 
     @property
     def last_trained(self) -> int | None:
@@ -334,6 +377,8 @@ def join(runs: Iterable[LogRun], path: str, format: str) -> Curve:
         notes += [note for note in earlier.notes if note not in notes]
         newest, used = earlier, used + 1
     notes += _about_the_rate(facts)
+    if facts.max_epochs is not None and points and points[-1].epoch > facts.max_epochs:
+        facts.max_epochs = None  # that of an earlier start, which a later one raised unseen
     # The first run shows what training started from; a resumed one loads its own state.
     facts.load_from = None if newest.facts.resumed_epoch else newest.facts.load_from
     facts.resumed_epoch = newest.facts.resumed_epoch

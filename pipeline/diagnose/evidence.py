@@ -12,10 +12,11 @@ from pipeline.diagnose.log_case import LogCase, make_case
 from pipeline.diagnose.match_variant import Match, match, recipe_values
 from pipeline.diagnose.plan_context import choose_variant
 from pipeline.diagnose.read_log import read_log
+from pipeline.diagnose.series import how_to_name
 from pipeline.errors import InputError
 from pipeline.plan.recipe import MISSING, recipe_value
 from pipeline.plan.sweep import Sweep
-from pipeline.shared.counted import counted
+from pipeline.shared.counted import all_of, counted
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.states import Cause, State
 
@@ -118,7 +119,7 @@ def _metric(curve: Curve, metric: str, of_plan: bool) -> str:
         raise InputError(f"{curve.path} has no validation, so there is nothing to import.")
     raise InputError(
         f'{curve.path} has no metric "{metric}"; its validations have: {", ".join(names[:12])}. '
-        f"If one of them is the same thing, name it: --metric {names[0]}"
+        + how_to_name(names, "If one of them is the same thing, name it")
     )
 
 
@@ -159,7 +160,8 @@ def _ending(curve: Curve) -> tuple[str, str | None, str]:
             f"{counted(last, 'epoch')}; the log does not say how many were planned",
         )
     if last >= facts.max_epochs:
-        return State.COMPLETE, None, f"All {facts.max_epochs} epochs are done."
+        done = all_of(facts.max_epochs, "epoch is", "epochs are")
+        return State.COMPLETE, None, f"{done} done."
     if facts.stop_message is not None or (facts.stop_cause or "").startswith(Cause.PATIENCE):
         return State.COMPLETE, Cause.PATIENCE, f"early stopping ended it after epoch {last}"
     cause = f" ({facts.stop_cause})" if facts.stop_cause else ""

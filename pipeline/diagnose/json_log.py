@@ -57,10 +57,8 @@ def json_run(path: Path, format: str) -> LogRun:
 
 
 def _records(path: Path) -> Iterator[tuple[int, Record]]:
+    """Yield (line, record); a last line without its newline counts if its braces are closed."""
     for block in blocks(path):
-        if not block.complete:
-            # A line without its newline may be cut or half written, even if it parses.
-            continue
         text = block.data.decode("utf-8", "replace")
         for line_number, line in enumerate(text.split("\n"), block.line):
             record = _parse(line)
@@ -87,6 +85,7 @@ def _take_scalars(run: LogRun, record: Record, line: int) -> None:
         else:
             _add_training(run, epoch, record, line)
             run.last_step = step
+            run.facts.steps = max(step or 0, run.facts.steps or 0) or None
         return
     if epoch is None and step is not None and not run.facts.by_iteration:
         # Some runs number their validations by iteration: then the epoch is the one trained last.
@@ -104,6 +103,8 @@ def _take_mmcv(run: LogRun, record: Record, line: int) -> None:
     # MMCV calls a validation "train" where its hook logs one beside training's own interval.
     if mode == "train" and not (_is_validation(record) and _metrics(record)):
         _add_training(run, epoch, record, line)
+        steps = epoch * (whole(record.get("iter")) or 0)
+        run.facts.steps = max(steps, run.facts.steps or 0) or None
     elif mode in ("train", "val"):
         run.validate(epoch, _metrics(record), line)
         run.facts.val_iterations = whole(record.get("iter")) or run.facts.val_iterations

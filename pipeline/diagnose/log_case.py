@@ -10,9 +10,11 @@ from pipeline.diagnose.series import (
     Series,
     branch_metrics,
     choose_metric,
+    falls,
     series,
     top1_metrics,
 )
+from pipeline.errors import InputError
 from pipeline.plan.verdict import percent
 
 SEVERITIES = ("error", "warning", "note")
@@ -142,7 +144,16 @@ def make_case(
         metric: the metric to judge; left out, the log's own top-1.
         start: what the starting weights are known to reach; a validation at epoch 0 and
             then the trial's own record come first.
+
+    Raises:
+        InputError: the metric is a loss or an error; the rules take the highest value as the best.
     """
+    if metric is not None and falls(metric) and metric in curve.metric_names():
+        raise InputError(
+            f"{metric} is better where it is lower, by its name; what is judged has to rise as "
+            f"the model improves, as an accuracy does. {curve.path} has: "
+            f"{', '.join(curve.metric_names()[:12])}."
+        )
     name = choose_metric(curve, metric)
     facts = curve.facts
     clips = clips or facts.val_clips

@@ -9,6 +9,7 @@ from pipeline.diagnose.log_case import make_case
 from pipeline.diagnose.read_log import read_log
 from pipeline.diagnose.rules.conform import conformance
 from pipeline.diagnose.runner import Rule
+from pipeline.diagnose.series import how_to_name
 from pipeline.diagnose.trial import find_trial
 from pipeline.errors import InputError
 from pipeline.plan.replay import Replay, replay
@@ -117,5 +118,5 @@ def _lacking(curve: Curve, metric: str | None) -> str:
     name = f'metric "{metric}"' if metric else "top-1"
     return (
         f"{curve.path} has no {name}; its validations have: {', '.join(names[:12])}. "
-        f"Name one: --metric {names[0]}"
+        + how_to_name(names, "Name the metric to judge")
     )

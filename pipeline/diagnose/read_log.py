@@ -14,7 +14,8 @@ from pathlib import Path
 
 from pipeline.diagnose.blocks import head
 from pipeline.diagnose.config_facts import read_config
-from pipeline.diagnose.csv_log import csv_columns, csv_run
+from pipeline.diagnose.csv_columns import csv_columns, table_of_runs, table_without_epochs
+from pipeline.diagnose.csv_log import csv_run
 from pipeline.diagnose.curve import Curve, Facts, LogRun, join
 from pipeline.diagnose.json_log import json_format, json_run
 from pipeline.diagnose.text_log import text_runs
@@ -74,8 +75,19 @@ def _runs(path: Path) -> tuple[list[LogRun], str]:
         raise InputError(f"{path} is empty.")
     if format := json_format(first):
         return [json_run(path, format)], format
+    if table_of_runs(first):
+        raise InputError(
+            f"{path} is a table of runs, one a row, not of the epochs of one. Export the history "
+            "of a run (its metrics by epoch) and name the columns epoch,top1[,lr]."
+        )
     if columns := csv_columns(first):
-        return [csv_run(path, *columns)], "CSV"
+        return [csv_run(path, columns)], "CSV"
+    if names := table_without_epochs(first):
+        raise InputError(
+            f"{path} is a table without a column `epoch`; it has {', '.join(names[:8])}. Name the "
+            "column that numbers the validations 1, 2, 3 `epoch` (or add one), and the accuracy "
+            "`top1`."
+        )
     pieces = _pieces(path)
     runs, format = text_runs(pieces)
     if len(pieces) > 1:
@@ -149,7 +161,8 @@ def _read_folder(folder: Path) -> Curve:
     sources = sorted(_sources(folder), key=lambda source: source.started)
     if not sources:
         raise InputError(
-            f"{folder} holds no training log. A work dir has TIME/TIME.log or TIME.log in it."
+            f"{folder} holds no training log. A work dir has TIME/TIME.log, TIME/vis_data/*.json, "
+            "TIME.log or TIME.log.json in it. Another log is given by its own name."
         )
     read = [source.read() for source in sources]
     runs = [run for some, _, _ in read for run in some]
@@ -162,7 +175,8 @@ def _read_folder(folder: Path) -> Curve:
     read_from = read_from or [read[-1][1:]]
     curve = join(runs, str(read_from[-1][1]), read_from[-1][0])
     if not runs[-1] and any(runs):
-        note = "the newest run has no epoch yet; the run before it is shown"
+        kind = "is a test" if runs[-1].facts.test is not None else "has no epoch yet"
+        note = f"the newest run {kind}; the run before it is shown"
         curve = dataclasses.replace(curve, notes=(*curve.notes, note))
     return curve
 
@@ -196,7 +210,7 @@ def _sources(folder: Path) -> list[_Sources]:
 
 def _of_run_folder(folder: Path) -> _Sources | None:
     """MMEngine: <time>/<time>.log and <time>/vis_data/scalars.json (also as <time>.json)."""
-    exact = folder / "vis_data" / "scalars.json"
+    exact = _exact(folder)
     text = folder / f"{folder.name}.log"
     if not text.is_file() and exact.is_file():
         text = next(iter(sorted(folder.glob("*.log"))), text)
@@ -206,6 +220,19 @@ def _of_run_folder(folder: Path) -> _Sources | None:
     return _Sources(
         _when(folder, named), text if text.is_file() else None, exact if exact.is_file() else None
     )
+
+
+def _exact(folder: Path) -> Path:
+    """Return where the exact values of a run folder lie, or would lie.
+
+    A copy of a work dir often has only vis_data/<time>.json, which holds the same lines; the
+    folder of a test has <time>/<time>.json.
+    """
+    scalars = folder / "vis_data" / "scalars.json"
+    dated = sorted((folder / "vis_data").glob("*.json"))
+    tested = folder / f"{folder.name}.json"
+    others = [path for path in (*dated, tested) if _STARTED.fullmatch(path.stem)]
+    return next((path for path in (scalars, *others) if path.is_file()), scalars)
 
 
 def _when(named: Path, dated: Path | None = None) -> str:
@@ -225,7 +252,7 @@ def _add_facts_beside(log: Path, run: LogRun) -> None:
         return
 
 
-_PATTERNS = ("*.log", "scalars.json", "*.log.json", "measurements.jsonl")
+_PATTERNS = ("*.log", "vis_data/*.json", "*.log.json", "measurements.jsonl")
 _TIME = re.compile(r"\d{8}_\d{6}$")
 #: A folder with more files than this is not a work dir; the search ends there.
 _MOST_FILES = 50_000

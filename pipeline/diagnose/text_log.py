@@ -36,6 +36,13 @@ _WORKFLOW = re.compile(rb"max: (\d{1,9}) epochs")
 _CHECKPOINT = re.compile(rb"oads? checkpoint from (?:local path: |http path: |path: )?(\S+)")
 _ERROR = re.compile(rb"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt)\b[^\n\r]*", re.MULTILINE)
 _STOPPED = re.compile(rb"the monitored metric did not improve in the last (\d+) records[^\n\r]*")
+#: An epoch as programs of other kinds log it: "Epoch 3/35, loss ..", "[Epoch 03/240] | LR: ..".
+_FOREIGN = tuple(
+    re.compile(rb"^(?![^\n]*resumed)[^\n]*?\bepoch\b\W{0,3}\d+" + rest + rb"[^\n]*", re.M | re.I)
+    for rest in (rb" ?/ ?\d+", rb"\b(?!\]\[)")
+)
+#: What MMEngine and MMCV print before the first epoch.
+_OURS = re.compile(rb"(?i)environment info|Config:|\b(?:mm\w+|pyskl) - (?:INFO|WARNING|ERROR)")
 #: What torchrun, NCCL, the kernel and SLURM print of a program that they ended.
 _ENDED = re.compile(
     rb"Watchdog caught collective operation timeout|Signal \d+ \(SIG[A-Z]+\)|DUE TO [A-Z ]+|"
@@ -85,6 +92,13 @@ def text_runs(pieces: Iterable[Path]) -> tuple[list[LogRun], str]:
         for block in blocks(last):
             reader.read(block)
     runs = reader.finish()
+    if reader.foreign is not None:
+        line, text = reader.foreign
+        raise InputError(
+            f"{last} is the log of another program, in a form that pcan does not read (line "
+            f"{line}: {text}). Write its validations as a table: epoch,top1[,lr] (CSV), numbered "
+            "1, 2, 3."
+        )
     if not reader.recognised:
         raise InputError(
             f"{last} is not a training log that pcan knows (MMEngine or MMCV text, scalars.json, "
@@ -101,11 +115,12 @@ class _Reader:
         self.runs = [LogRun()]
         self._config: bytearray | None = None
         self._stamped = False
+        self._foreign: tuple[int, str] | None = None
 
     def read(self, block: Block) -> None:
         """Read the next block of whole lines."""
         data = block.data
-        self._stamped = self._stamped or _LOGGED.search(data) is not None
+        self._look_whose(data, block.line)
         line, counted = block.line, 0
         if self._config is not None:
             self._collect_config(data, 0)
@@ -126,10 +141,25 @@ class _Reader:
                 else:
                     self._training(header, data, stop if whole else end, whole, line)
 
+    def _look_whose(self, data: bytes, first: int) -> None:
+        """Look for what the programs print before their first epoch, and for others' epochs."""
+        if not self._stamped:
+            self._stamped = bool(_LOGGED.search(data) and _OURS.search(data))
+        if self._foreign is None and not any(self.runs):
+            found = next((f for pattern in _FOREIGN if (f := pattern.search(data))), None)
+            if found is not None:
+                self._foreign = first + data.count(b"\n", 0, found.start()), _text(found[0])[:80]
+
     @property
     def recognised(self) -> bool:
         """Whether anything so far looks like a training program's log."""
         return self._stamped or any(run or run.has_header for run in self.runs)
+
+    @property
+    def foreign(self) -> tuple[int, str] | None:
+        """Return (line, text) of the first epoch of another program, if the log has no other."""
+        known = (run.facts.test or run.facts.by_iteration or run.facts.config for run in self.runs)
+        return None if any(self.runs) or any(known) else self._foreign
 
     def finish(self) -> list[LogRun]:
         """Return the runs, in order."""
@@ -141,8 +171,13 @@ class _Reader:
         # A validation prints its progress under the same header; only the last line counts.
         if total is None or int(step) == int(total):
             self.format = "MMEngine text log" if total else "MMCV text log"
-            self.runs[-1].validate(int(epoch), metrics(rest, whole), line)
-            self.runs[-1].facts.val_iterations = int(step)
+            run, found = self.runs[-1], metrics(rest, whole)
+            if found:
+                run.in_order(int(epoch), line)
+                run.validate(int(epoch), found, line)
+            elif whole:
+                run.facts.no_metric = (int(epoch), line)
+            run.facts.val_iterations = int(step)
 
     def _training(
         self, header: re.Match[bytes], data: bytes, stop: int, whole: bool, line: int
@@ -154,7 +189,11 @@ class _Reader:
         run = self.runs[-1]
         run.facts.traceback = None
         self.format = "MMEngine text log" if header[1] else "MMCV text log"
+        if header[4]:
+            done = (int(header[2]) - 1) * int(header[4]) + int(header[3])
+            run.facts.steps = max(done, run.facts.steps or 0)
         cut = loss is not None and loss.end() == stop and not whole
+        run.in_order(int(header[2]), line)
         lr = _float(rate[2]) if rate else None
         if rate and rate[1] == b"base_lr":
             other = _OTHER_LR.search(data, rate.end() - 1, stop)

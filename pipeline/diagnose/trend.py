@@ -56,13 +56,16 @@ def scatter(values: Sequence[float]) -> float:
     """Return the standard deviation of single readings around their own slow course.
 
     From second differences, which a straight course leaves at zero; their median, so that a step
-    of the schedule does not count. 0 for fewer than four readings.
+    of the schedule does not count. Their mean where most are zero: a few clips leave few values.
+    0 for fewer than four readings.
     """
     if len(values) < 4:
         return 0.0
     triples = zip(values, values[1:], values[2:], strict=False)
     second = [abs(a - 2 * b + c) for a, b, c in triples]
-    return statistics.median(second) / (0.6745 * math.sqrt(6))
+    if median := statistics.median(second):
+        return median / (0.6745 * math.sqrt(6))
+    return statistics.fmean(second) / (0.7979 * math.sqrt(6))
 
 
 def falls_steadily(values: Sequence[float]) -> bool:

@@ -5,9 +5,9 @@ from typing import Any
 
 from pipeline.diagnose.curve import Facts
 from pipeline.diagnose.fields import number, whole
-from pipeline.errors import InputError
+from pipeline.plan.project import no_such_trial
 from pipeline.shared.files import read_json
-from pipeline.shared.rundir import RunDir
+from pipeline.shared.rundir import RunDir, run_directories
 from pipeline.shared.spec import TrialSpec
 from pipeline.shared.states import State
 
@@ -24,17 +24,11 @@ def find_trial(runs: Path, sweep: str, trial: str) -> Path:
     Raises:
         InputError: the name has another form, or there is no such trial.
     """
-    variant, slash, number = trial.rpartition("/")
-    if not (slash and variant and number.isascii() and number.isdigit()):
-        raise InputError(
-            f'A trial is named VARIANT/NUMBER, for example baseline/0; "{trial}" is not.'
-        )
+    variant, _, number = trial.rpartition("/")
     folder = runs / sweep / variant / number
-    if not is_trial(folder):
-        raise InputError(
-            f"There is no trial {trial} of {sweep} ({folder} has no spec.json). "
-            f"See: pcan sweep status {sweep}"
-        )
+    if not (variant and number.isascii() and number.isdigit() and is_trial(folder)):
+        known = ["/".join(one.parts[-2:]) for one in run_directories(runs / sweep)]
+        raise no_such_trial(sweep, trial, known, runs)
     return folder
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.errors import printable
 from pipeline.shared.files import read_json
-from pipeline.shared.limit_messages import met_limit
+from pipeline.shared.limit_messages import machine_fault, met_limit
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.states import Cause, State
 
@@ -115,6 +115,9 @@ def classify_exit(
     limit = met_limit(everything if raised is None else raised)
     if limit is not None:
         return Outcome(state=State.FAIL, cause=Cause.MACHINE_LIMIT, reason=limit)
+    fault = machine_fault(everything if raised is None else raised, raised is not None)
+    if fault is not None:
+        return Outcome(state=State.FAIL, cause=Cause.MACHINE_FAULT, reason=_with(raised, fault))
     for cause, pattern, reason in _PATTERNS:
         if re.search(pattern, everything):
             cause = _lost(start) if cause is Cause.LOST_WORKER else cause
@@ -122,6 +125,10 @@ def classify_exit(
     if raised is not None and signal.SIGKILL not in _signals(job).values():
         return Outcome(state=State.FAIL, cause=Cause.CODE_ERROR, reason=raised)
     return Outcome(state=State.FAIL, cause=_lost(start), reason=_killed(job, returncode, start))
+
+
+def _with(raised: str | None, remedy: str) -> str:
+    return remedy if raised is None else f"{raised.rstrip('.')}: {remedy}"
 
 
 def most_relevant_log(rundir: RunDir, ranks: int) -> Path:

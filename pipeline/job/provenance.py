@@ -34,6 +34,13 @@ LARGEST_NEW = 200_000
 GIT_S = 20
 CUT = "\n# cut here: the changes are larger than {} bytes\n"
 _PACKAGES = ("pcan", "torch", "mmengine", "mmaction2", "mmcv-lite", "mmcv", "numpy", "optuna")
+#: A diff that `git apply` takes, whatever the user's settings make of the one that is shown.
+_PLAIN_DIFF = (
+    *("--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--no-relative"),
+    *("--src-prefix=a/", "--dst-prefix=b/", "--submodule=short", "-O/dev/null"),
+)
+#: Letters of a file's name for which git puts it in quotes, and what it writes for them.
+_ESCAPES = str.maketrans({'"': '\\"', "\\": "\\\\", **{chr(n): f"\\{n:03o}" for n in range(32)}})
 _NO_CODE: dict[str, Any] = dict.fromkeys(("commit", "branch", "dirty", "diff"))
 
 
@@ -46,7 +53,8 @@ def code_of(folder: Path, keep_in: Path | None = None) -> dict[str, Any]:
     Returns:
         `commit`, `branch` (None where detached), `dirty`, `diff` (name of its file, None without
         changes); with changes also `diff_sha256` and `changed` (number of files). Where one of
-        the first three is unknown, `note` says why.
+        the first three is unknown, `note` says why. `git apply` takes the diff; names of binary
+        files above `LARGEST_NEW` bytes stand at its head instead of them.
     """
     try:
         return _checkout(folder, keep_in)
@@ -68,17 +76,26 @@ def _checkout(folder: Path, keep_in: Path | None) -> dict[str, Any]:
         raise _NoGitError(f"not part of the git folder around it ({top.name})")
     branch = _git(folder, "rev-parse", "--abbrev-ref", "HEAD").strip()
     record = {"commit": commit, "branch": None if branch == "HEAD" else branch}
-    changed = [
-        name
-        for name in _git(top, "diff", "--name-only", "-z", "HEAD").split("\0")
-        if name and not _is_result(name)
-    ]
+    try:
+        return {**record, **_changes(top, keep_in)}
+    except _NoGitError as error:  # such as a time limit on a slow file system
+        return {**record, "dirty": None, "diff": None, "note": f"changes unknown: {error}"}
+
+
+def _changes(top: Path, keep_in: Path | None) -> dict[str, Any]:
+    """Return what is not committed: `dirty`, `diff` and, with changes, the other keys of it."""
+    counted = _git(top, "diff", "--numstat", "-z", *_PLAIN_DIFF, "HEAD").split("\0")
+    rows = [row.split("\t", 2) for row in counted if row.count("\t") >= 2]
+    changed = [(name, added == "-") for added, _, name in rows if not _is_result(name)]
     new = [name for name in _untracked(top) if _is_source(top, name)]
     if not changed and not new:
-        return {**record, "dirty": False, "diff": None}
-    tracked = _git(top, "diff", "--no-ext-diff", "--no-color", "HEAD", "--", *changed)
-    text = (tracked if changed else "") + "".join(_as_new(top, name) for name in new)
-    return {**record, "dirty": True, **_keep(text, keep_in), "changed": len(changed) + len(new)}
+        return {"dirty": False, "diff": None}
+    large = [name for name, binary in changed if binary and _size(top / name) > LARGEST_NEW]
+    kept = [name for name, _ in changed if name not in large]
+    tracked = _git(top, "diff", "--binary", *_PLAIN_DIFF, "HEAD", "--", *kept) if kept else ""
+    head = "".join(f"# left out, binary and large: {_quoted(name)}\n" for name in large)
+    text = head + tracked + "".join(_as_new(top, name) for name in new)
+    return {"dirty": True, **_keep(text, keep_in), "changed": len(changed) + len(new)}
 
 
 def _is_tracked(folder: Path) -> bool:
@@ -99,10 +116,15 @@ def _is_source(top: Path, name: str) -> bool:
     """Whether a new file is code or configuration rather than a result."""
     if not name.endswith(SOURCES) or _is_result(name):
         return False
+    return 0 <= _size(top / name) <= LARGEST_NEW
+
+
+def _size(file: Path) -> int:
+    """Return a file's size in bytes, -1 where there is none."""
     try:
-        return (top / name).stat().st_size <= LARGEST_NEW
+        return file.stat().st_size
     except OSError:
-        return False
+        return -1
 
 
 def _is_result(name: str) -> bool:
@@ -111,19 +133,26 @@ def _is_result(name: str) -> bool:
 
 
 def _as_new(top: Path, name: str) -> str:
-    """Return a new file as git shows it in a diff."""
+    """Return a new file as git shows it in a diff, with its own line ends and encoding."""
     try:
-        text = (top / name).read_text(encoding="utf-8", errors="replace")
+        text = (top / name).read_bytes().decode("utf-8", "surrogateescape")
     except OSError:
         return ""
     lines = text.split("\n")
     closing = "" if text.endswith("\n") else "\n\\ No newline at end of file"
     lines = lines[:-1] if text.endswith("\n") else lines
-    head = f"diff --git a/{name} b/{name}\nnew file mode 100644\n"
+    old, new = _quoted(f"a/{name}"), _quoted(f"b/{name}")
+    head = f"diff --git {old} {new}\nnew file mode 100644\n"
     if not text:
         return head
     body = "\n".join(f"+{line}" for line in lines)
-    return f"{head}--- /dev/null\n+++ b/{name}\n@@ -0,0 +1,{len(lines)} @@\n{body}{closing}\n"
+    return f"{head}--- /dev/null\n+++ {new}\n@@ -0,0 +1,{len(lines)} @@\n{body}{closing}\n"
+
+
+def _quoted(name: str) -> str:
+    """Return a file's name as a diff has it."""
+    escaped = name.translate(_ESCAPES)
+    return name if escaped == name else f'"{escaped}"'
 
 
 def _keep(text: str, keep_in: Path | None) -> dict[str, Any]:
@@ -169,7 +198,8 @@ def _why(stderr: str) -> str:
     if "dubious ownership" in stderr:
         return "git does not trust this folder, which another user owns (safe.directory)"
     lines = stderr.strip().splitlines() or ["git failed"]
-    return lines[0].removeprefix("fatal: ")
+    fatal = [line for line in lines if line.startswith(("fatal: ", "error: "))]
+    return (fatal or lines)[0].removeprefix("fatal: ").removeprefix("error: ")
 
 
 def versions(names: Sequence[str] = _PACKAGES) -> dict[str, str]:

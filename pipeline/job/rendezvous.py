@@ -144,4 +144,9 @@ def _locked(folder: Path, create: bool = True) -> int | None:
     except BlockingIOError:
         os.close(handle)
         return None
+    except OSError:
+        if not create:
+            os.close(handle)
+            raise
+        # A file system without locks: then no other launch can lock it either, and so removes it.
     return handle

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from pipeline.env import gpu_lock_folder
 from pipeline.errors import NotReady
@@ -51,11 +52,15 @@ class Slot:
             handle = _open(gpu)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 holder = _holder(handle)
                 os.close(handle)
                 self.release()
                 return f"GPU {gpu.index} is used by {holder}"
+            except OSError as error:
+                os.close(handle)
+                self.release()
+                raise _no_lock(f"its file system gives no locks ({error.strerror})") from None
             self._handles.append(handle)
             note = json.dumps({"pid": os.getpid(), "trial": trial, "user": os.getuid()})
             os.ftruncate(handle, 0)
@@ -126,15 +131,29 @@ def _open(gpu: Gpu) -> int:
         ) from None
     if folder.stat().st_uid == os.getuid():
         folder.chmod(0o1777)
-    file = folder / f"{gpu.uuid}.lock"
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        handle = os.open(file, flags, 0o666)
-    except PermissionError:  # protected_regular forbids O_CREAT on others' files in sticky folders
-        handle = os.open(file, flags & ~os.O_CREAT)
+    handle = _open_shared(folder / f"{gpu.uuid}.lock")
     if os.fstat(handle).st_uid == os.getuid():
         os.fchmod(handle, 0o666)
     return handle
+
+
+def _open_shared(file: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        try:
+            return os.open(file, flags, 0o666)
+        except PermissionError:
+            # protected_regular forbids O_CREAT on others' files in sticky folders
+            return os.open(file, flags & ~os.O_CREAT)
+    except OSError as error:
+        raise _no_lock(f"{file.name} cannot be opened ({error.strerror})") from None
+
+
+def _no_lock(why: str) -> NotReady:
+    return NotReady(
+        f"GPUs cannot be locked in {gpu_lock_folder()}: {why}. Name a folder on a local disk that "
+        "all users of this machine can write to: export PCAN_LOCKS=FOLDER"
+    )
 
 
 def _holder(handle: int) -> str:

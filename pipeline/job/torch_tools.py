@@ -59,6 +59,9 @@ def job_env(job: JobSettings, root: Path) -> dict[str, str]:
     if env.get("PYTHONPATH"):
         path.append(env["PYTHONPATH"])
     env["PYTHONPATH"] = os.pathsep.join(path)
+    # Its output is a file or a pipe of ours, whatever the terminal takes: a letter that a user's
+    # code prints must not end a job. What the code itself opens is read as before.
+    env["PYTHONIOENCODING"] = "utf-8:backslashreplace"
     return env
 
 
@@ -86,44 +89,55 @@ def _import_entry(given: str, root: Path) -> str:
 
 
 def run_tool(
-    tool: str, request: dict[str, Any], job: JobSettings, root: Path, gpu: str = ""
+    tool: str,
+    request: dict[str, Any],
+    job: JobSettings,
+    root: Path,
+    gpu: str = "",
+    cwd: Path | None = None,
 ) -> dict[str, Any]:
     """Run one tool and return its answer.
 
     Args:
+        root: the project's folder, where paths of `job` begin.
         gpu: the id of a free GPU that the tool may compute on; "" for none.
+        cwd: where the tool runs, None for `root`.
 
     Raises:
         InputError: the tool refused the request; the text is its own.
         NotReady: the tool could not be run.
     """
-    python, env = interpreter(job, root), job_env(job, root)
+    module, python = f"pipeline.train.tools.{tool}", interpreter(job, root)
+    env = job_env(job, root)
     if tool not in ON_GPU:
         env["CUDA_VISIBLE_DEVICES"] = gpu
     try:
-        done = subprocess.run(
-            [python, "-m", f"pipeline.train.tools.{tool}"],
-            input=json.dumps(request),
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            cwd=root,
-            env=env,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
+        done = _run([python, "-m", module], json.dumps(request), cwd or root, env)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise NotReady(f"{python} could not run pipeline.train.tools.{tool}: {error}") from None
+        raise NotReady(f"{python} could not run {module}: {error}") from None
     answer = _json(done.stdout)
     if answer is not None and "error" in answer:
         raise InputError(str(answer["error"]))
     if done.returncode != 0 or answer is None:
         last = done.stderr.strip().splitlines()[-1:] or ["no output"]
-        raise NotReady(
-            f"{python} -m pipeline.train.tools.{tool} ended with exit code {done.returncode}: "
-            f"{last[0]}"
-        )
+        raise NotReady(f"{python} -m {module} ended with exit code {done.returncode}: {last[0]}")
     return answer
+
+
+def _run(
+    argv: list[str], text: str, cwd: Path, env: dict[str, str]
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        argv,
+        input=text,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        cwd=cwd,
+        env=env,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
 
 
 def _json(text: str) -> dict[str, Any] | None:

@@ -22,16 +22,20 @@ from pipeline.shared.counted import counted
 from pipeline.shared.states import Cause, Phase, State
 from pipeline.study.claim import claim_to_prune
 from pipeline.study.lease import LeaseLost
-from pipeline.study.search_outlook import outlook
+from pipeline.study.searches import outlook
 from pipeline.study.trial_rows import TrialRow
 
 RETRY_S = 2.0
-#: A launch that was asked to stop waits so long for a storage that is only locked.
+#: How long a launch that was asked to stop waits for a storage that is only locked.
 STOPPING_S = 10.0
-#: When this many trials of a search in a row fail before an epoch, they have one reason.
-MAX_STILLBORN = 3
-#: Faults of the machine, not of the trial: it stays resumable, and no other is started here.
-MACHINE_CAUSES = (Cause.DISK_FULL, Cause.NO_GPU, Cause.MACHINE_LIMIT)
+#: When this many trials of a search in a row fail before an epoch, no other is drawn.
+MAX_EARLY_FAILURES = 3
+#: Faults of the machine or of changed code, not of the trial: it stays resumable, and no other is
+#: started here.
+MACHINE_CAUSES = (
+    *(Cause.DISK_FULL, Cause.NO_GPU, Cause.MACHINE_LIMIT),
+    *(Cause.CHECKPOINT_REFUSED, Cause.MACHINE_FAULT),
+)
 
 
 class CompletionQueue:
@@ -42,11 +46,11 @@ class CompletionQueue:
         self.done: list[Outcome] = []
         self.failed: list[str] = []
         #: Ids of trials that this launch must not claim again.
-        self.given_back: set[int] = set()
+        self.released: set[int] = set()
         self._current = current
         self._stops = stops
         self._reporter = reporter
-        self._stillborn = 0
+        self._early_failures = 0
         self._retry_at = 0.0
         self._outage_since: float | None = None
 
@@ -63,27 +67,25 @@ class CompletionQueue:
                 f"{trial.name}: {outcome.reason.rstrip('.')}. Fix that, then run the same "
                 "launch to go on."
             )
-        error = error or self._stillborn_search(trial, outcome)
+        error = error or self._failing_search(trial, outcome)
         trial.write_outcome(outcome)
         self.pending.append((trial, outcome))
         self._retry_at = 0.0
         return error
 
-    def _stillborn_search(self, trial: TrialRunner, outcome: Outcome) -> Exception | None:
+    def _failing_search(self, trial: TrialRunner, outcome: Outcome) -> Exception | None:
         """Return an error if trial after trial of a search fails before its first epoch.
 
         One of many may fail; when all do, drawing more would only use up the search's number.
         """
-        stillborn = (
-            outcome.state == State.FAIL and outcome.cause != Cause.NAN and not trial.history
-        )
-        self._stillborn = self._stillborn + 1 if stillborn else 0
-        if self._current.value.order.search is None or self._stillborn < MAX_STILLBORN:
+        early = outcome.state == State.FAIL and outcome.cause != Cause.NAN and not trial.history
+        self._early_failures = self._early_failures + 1 if early else 0
+        if self._current.value.order.search is None or self._early_failures < MAX_EARLY_FAILURES:
             return None
         return NotReady(
-            f"The last {counted(MAX_STILLBORN, 'trial')} failed before their first "
+            f"The last {counted(MAX_EARLY_FAILURES, 'trial')} failed before their first "
             f"epoch ({outcome.cause}). "
-            f"Fix that, then run the same search with {MAX_STILLBORN} more --trials."
+            f"Fix that, then run the same search with {MAX_EARLY_FAILURES} more --trials."
         )
 
     def flush(self, alone: bool) -> None:
@@ -114,7 +116,7 @@ class CompletionQueue:
             return
         self.done.append(outcome)
         if outcome.state is None and outcome.cause != Cause.PAUSED:
-            self.given_back.add(int(trial.lease.previous["trial_id"]))
+            self.released.add(int(trial.lease.previous["trial_id"]))
         if outcome.state == State.FAIL:
             self.failed.append(trial.name)
             details = trial.log_excerpt()

@@ -12,7 +12,8 @@ from typing import Any
 
 from pipeline.errors import NotReady
 from pipeline.launch.control_files import audit_stamp
-from pipeline.launch.workdir import newest_checkpoint, run_dir, wandb_id
+from pipeline.launch.resume_checkpoint import newest_checkpoint
+from pipeline.launch.workdir import run_dir, wandb_id
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.files import make_private, write_json

@@ -7,9 +7,8 @@ from typing import Any
 
 from pipeline.job.exit_cause import Outcome
 from pipeline.launch.reporters import Reporter
-from pipeline.plan.judge import best
 from pipeline.shared.files import append_line, read_json, timestamp, write_json
-from pipeline.shared.measurement import Measurement
+from pipeline.shared.measurement import Measurement, best_trained
 from pipeline.shared.rundir import RunDir
 from pipeline.study.owner import shown_host, this_host
 
@@ -51,7 +50,7 @@ class ControlFiles:
 
     def write_outcome(self, outcome: Outcome, history: Sequence[Measurement]) -> None:
         """Write `outcome.json`, which the storage is brought in line with afterwards."""
-        top = best(history)
+        top = best_trained(history)
         checkpoint = self._rundir.checkpoints / f"epoch_{top.epoch}.pth" if top else None
         kept = checkpoint is not None and checkpoint.exists()
         record = {

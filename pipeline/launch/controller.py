@@ -14,19 +14,18 @@ from pipeline.job.exit_cause import Outcome
 from pipeline.launch.budget import Budget
 from pipeline.launch.claims import Claimed, TrialClaimer, takeover_message
 from pipeline.launch.completion import CompletionQueue
-from pipeline.launch.context import CurrentContext, LaunchContext
-from pipeline.launch.enclosing_job import EnclosingJob
+from pipeline.launch.context import CurrentContext, EnclosingJob, LaunchContext, Schedule
 from pipeline.launch.messages import error_text, refusal
-from pipeline.launch.orders import Schedule
 from pipeline.launch.plan_reloader import PlanReloader
 from pipeline.launch.reporters import Reporter
-from pipeline.launch.retry_policy import RetryPolicy, rejected_checkpoint
+from pipeline.launch.resume_checkpoint import quarantine_checkpoint, rejected_checkpoint
+from pipeline.launch.retries import RetryPolicy
 from pipeline.launch.search import other_launches_gpu_hours
 from pipeline.launch.slot_pool import SlotPool
 from pipeline.launch.stop_requests import StopLevel, StopRequests
 from pipeline.launch.trial_lease import TrialLease
 from pipeline.launch.trial_runner import TrialRunner
-from pipeline.launch.workdir import quarantine_checkpoint, write_workdir
+from pipeline.launch.workdir import write_workdir
 from pipeline.shared.files import read_json
 from pipeline.shared.states import Phase
 from pipeline.study.lease import LeaseLost
@@ -65,6 +64,7 @@ class LaunchController:
         self._reporter = reporter
         self._trials: list[TrialRunner] = []
         self._completion = CompletionQueue(self._current, stops, reporter)
+        self.done, self.failed = self._completion.done, self._completion.failed
         self._slots = SlotPool(context.slots, wait, reporter)
         self._claimer = TrialClaimer(
             self._current, self._slots, self._completion, stops, reporter, enclosing
@@ -78,14 +78,6 @@ class LaunchController:
     @property
     def context(self) -> LaunchContext:
         return self._current.value
-
-    @property
-    def done(self) -> list[Outcome]:
-        return self._completion.done
-
-    @property
-    def failed(self) -> list[str]:
-        return self._completion.failed
 
     def run(self) -> Schedule:
         """Run until the plan is done or the launch is stopped.

@@ -9,15 +9,13 @@ from typing import Any
 from pipeline.errors import PcanError, StageWaits
 from pipeline.job.slots import Slot
 from pipeline.launch.budget import Budget
-from pipeline.launch.context import LaunchContext
+from pipeline.launch.context import EnclosingJob, LaunchContext, RunOrder, Schedule
 from pipeline.launch.control_files import audit_stamp
 from pipeline.launch.controller import LaunchController
-from pipeline.launch.enclosing_job import EnclosingJob
 from pipeline.launch.launch_process import opening_lines, write_pidfile
-from pipeline.launch.orders import RunOrder, Schedule
 from pipeline.launch.plan_reloader import changed_verdicts
 from pipeline.launch.reporters import LaunchResult, Reporter, report_error
-from pipeline.launch.retry_failed import retry_failed
+from pipeline.launch.retries import retry_failed
 from pipeline.launch.scheduler import candidates, check_order
 from pipeline.launch.search_setup import start_search
 from pipeline.launch.stop_requests import StopRequests
@@ -228,7 +226,7 @@ def _stop_requests(
 def _result(
     controller: LaunchController,
     context: LaunchContext,
-    plan: Schedule,
+    schedule: Schedule,
     stops: StopRequests,
     alone: bool,
 ) -> LaunchResult:
@@ -238,11 +236,11 @@ def _result(
     if code == 0 and interrupted:
         code = 75
     if code == 0 and (
-        _failed(controller, context) or (alone and (plan.failed or not has_winner(context)))
+        _failed(controller, context) or (alone and (schedule.failed or not has_winner(context)))
     ):
         code = 3
     return LaunchResult(
-        why="" if interrupted else plan.why,  # the schedule is older than the interruption
+        why="" if interrupted else schedule.why,  # the schedule is older than the interruption
         failed=tuple(controller.failed),
         interrupted=interrupted,
         exit_code=code,

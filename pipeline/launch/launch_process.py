@@ -23,7 +23,7 @@ from pipeline.study.owner import ProcessIdentity, is_alive, this_process
 
 LOG = "launch.log"
 START_LOG = "start.log"
-#: Lines that a start says on the terminal; one more says where it runs.
+#: Lines that a start prints on the terminal; one more names where it runs.
 MOST_LINES = 2
 #: A launch that fails its checks does so sooner; a slow one is left to its log.
 CHECKS_S = 120.0
@@ -66,7 +66,7 @@ def launcher(folder: Path) -> int | None:
 
 
 def opening_lines(notes: Sequence[str], folder: Path, project: Project) -> list[str]:
-    """Return what a launch says at its start; the rest of a long list goes to a file."""
+    """Return what a launch prints at its start; the rest of a long list goes to a file."""
     if len(notes) <= MOST_LINES:
         return list(notes)
     log = folder / START_LOG

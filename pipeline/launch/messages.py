@@ -68,7 +68,7 @@ def completion_text(name: str, epoch: int, outcome: Outcome, details: str = "") 
 
     Args:
         epoch: the last one measured.
-        details: the end of the log of a failed trial; of another what follows.
+        details: of a failed trial the end of its log, of any other what the plan does next.
     """
     if outcome.state == State.FAIL:
         head = f"{name} failed after {counted(epoch, 'epoch')} ({outcome.cause}): {outcome.reason}"

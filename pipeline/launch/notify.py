@@ -1,4 +1,4 @@
-"""Words to people elsewhere: `--notify`, by a command of theirs or by a service's URL.
+"""Notifications: `--notify`, by a command of the user's or by a service's URL.
 
 Events are sent by a thread of their own, one at a time: a slow command or a dead service neither
 delays nor fails a launch.
@@ -130,7 +130,7 @@ class NotifyReporter(Reporter):
             return
         self._best = top1
         if before is None:
-            return  # the first value of a sweep is better than nothing
+            return  # the first value of a sweep is not news
         text = (
             f"{trial.name} epoch {measurement.epoch}: top-1 {percent(top1)} is the best so far, "
             f"{100 * (top1 - before):.2f} points above {percent(before)}"
@@ -218,7 +218,7 @@ def make_notifier(
     """Return what sends events to a command or to a service's URL.
 
     Raises:
-        InputError: the command cannot be run, the URL is none that is known, or the package for
+        InputError: the command cannot be run, the URL is not a known one, or the package for
             URLs is missing.
     """
     given: dict[str, Any] = {"wants": wants, "end": end}

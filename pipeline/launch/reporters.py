@@ -115,7 +115,8 @@ class Reporter:
         """The storage has accepted how a trial ended, or that it was given back unfinished.
 
         Args:
-            details: the end of the log of a failed trial; of another what follows.
+            details: of a failed trial the end of its log, of any other what the plan does
+                next.
         """
 
     def on_step_end(self, trials: Sequence[RunningTrial]) -> None:
@@ -274,8 +275,8 @@ class WandbReporter(Reporter):
         if summary.trouble:
             self._console.on_message(f"W&B: {summary.trouble}")
         if summary.sent < summary.trials:
-            kept = f"{summary.written} of {summary.trials} trials are in offline files"
-            self._console.on_message(f"W&B: {kept}; send them: {command}")
+            kept = f"{summary.written} of {counted(summary.trials, 'trial is', 'trials are')}"
+            self._console.on_message(f"W&B: {kept} in offline files; send them: {command}")
         elif summary.trials:
             self._console.on_message(
                 f"W&B: {counted(summary.trials, 'trial is', 'trials are')} sent."

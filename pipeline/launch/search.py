@@ -10,12 +10,11 @@ from typing import Any
 
 from pipeline.errors import StorageError
 from pipeline.job.exit_cause import Outcome
-from pipeline.launch.context import LaunchContext
+from pipeline.launch.context import LaunchContext, Schedule, SearchOrder
 from pipeline.launch.control_files import overruled
-from pipeline.launch.orders import Schedule, SearchOrder
+from pipeline.launch.resume_checkpoint import newest_checkpoint
 from pipeline.launch.search_rule import rule_of, rule_of_trial
 from pipeline.launch.trial_lease import TrialLease
-from pipeline.launch.workdir import newest_checkpoint
 from pipeline.plan.recipe import recipe_values
 from pipeline.plan.search.rules import RULES, Rung
 from pipeline.plan.search.rung_judge import RungRules
@@ -23,12 +22,11 @@ from pipeline.plan.verdict import VerdictKind
 from pipeline.shared.counted import counted
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.states import Cause, Phase, State
-from pipeline.study.begun_search import as_first_begun, search_trials
-from pipeline.study.claim_request import ClaimRequest
-from pipeline.study.gpu_hours import hours_so_far
-from pipeline.study.rungs import read_standings
+from pipeline.study.claim import ClaimRequest
 from pipeline.study.sampler import SamplerOptions
-from pipeline.study.trial_rows import TrialRow, recipe_row
+from pipeline.study.searches import as_first_begun, search_trials
+from pipeline.study.trial_curves import read_standings
+from pipeline.study.trial_rows import TrialRow, hours_so_far, recipe_row
 
 _CHECK = re.compile(rf"epoch (\d+) ({'|'.join(RULES)})")
 
@@ -152,8 +150,8 @@ def lost_checkpoint(lease: TrialLease, rundir: RunDir) -> Outcome | None:
 
     A recipe of the plan in that state needs a person's attention; of a search it is one of many.
     """
-    facts, epoch = lease.previous.get("facts") or {}, lease.previous.get("epoch") or 0
-    if not facts.get("search") or not epoch or newest_checkpoint(rundir) is not None:
+    epoch = lease.previous.get("epoch") or 0
+    if not lease.facts.get("search") or not epoch or newest_checkpoint(rundir) is not None:
         return None
     paused = lease.previous.get("phase") == Phase.PAUSED
     phase = Phase.PAUSED if paused else Phase.INTERRUPTED

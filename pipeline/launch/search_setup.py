@@ -6,21 +6,18 @@ from collections.abc import Mapping, Sequence
 from pipeline.errors import InputError
 from pipeline.job.resolve import ResolvedConfig
 from pipeline.launch.budget import Budget
-from pipeline.launch.context import LaunchContext
-from pipeline.launch.orders import SearchOrder
+from pipeline.launch.context import LaunchContext, SearchOrder
 from pipeline.launch.reporters import Reporter
 from pipeline.launch.search_rule import rule_of
-from pipeline.plan.config_diff import differences
-from pipeline.plan.recipe import recipe_values
+from pipeline.plan.recipe import config_differences, recipe_values
 from pipeline.plan.search.rules import SyncHalving
 from pipeline.plan.search.space import rates_of
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.counted import counted
 from pipeline.shared.states import Kind, State
-from pipeline.study.begun_search import search_trials
-from pipeline.study.gpu_hours import epoch_hours, hours_so_far
 from pipeline.study.import_trials import PriorTrial, import_prior, outside_space
-from pipeline.study.trial_rows import TrialRow, recipe_row
+from pipeline.study.searches import search_trials
+from pipeline.study.trial_rows import TrialRow, epoch_hours, hours_so_far, recipe_row
 from pipeline.study.yardstick import ranked_groups
 
 #: More than any search runs; its hours end it.
@@ -173,7 +170,7 @@ def as_search_point(
         return {}, f"{other} starts from other weights than {variant}"
     values = recipe_values(own)
     rates = rates_of(configs[variant].facts.get("param_scheduler"))
-    for change in differences(configs[variant].changes, configs[other].changes):
+    for change in config_differences(configs[variant].changes, configs[other].changes):
         if change.path in own.space:
             values[change.path] = change.new
         elif change.path not in rates:

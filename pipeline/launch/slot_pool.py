@@ -17,6 +17,10 @@ from pipeline.plan.sweep import Sweep
 #: How long a driver may take to give the memory of ended processes back.
 GPU_DRAIN_S = 30.0
 POLL_S = 1.0
+#: How long a driver may fail to answer between two trials before a launch gives up, and how often
+#: it is asked meanwhile: one call may take as long as its time limit.
+DRIVER_PATIENCE_S = 600.0
+DRIVER_RETRY_S = 60.0
 
 
 def find_slots(
@@ -102,6 +106,8 @@ class SlotPool:
         self._acquired: set[int] = set()
         self._draining: dict[int, tuple[Slot, str, float]] = {}
         self._gpus: tuple[float, list[Gpu]] = (-POLL_S, [])
+        #: Since when the driver fails, when it was last asked, and what it answers.
+        self._failing: tuple[float, float, NotReady] | None = None
 
     @property
     def draining(self) -> bool:
@@ -112,13 +118,14 @@ class SlotPool:
         """Hold a slot for a trial; None while none is free.
 
         Raises:
-            NotReady: others hold them all, nothing of ours runs, and waiting was not asked for.
+            NotReady: others hold them all, nothing of ours runs, and waiting was not asked for; or
+                the driver has not answered for `DRIVER_PATIENCE_S`.
         """
         problems = []
         for slot in self._slots:
             if slot.number in self._acquired or slot.number in self._draining:
                 continue
-            problem = slot.acquire(trial) or self._foreign_usage(slot)
+            problem = slot.acquire(trial) or self._usage_if_known(slot)
             if problem is None:
                 self._acquired.add(slot.number)
                 self.blocked_by = ""
@@ -126,7 +133,13 @@ class SlotPool:
             slot.release()
             problems.append(problem)
         self.blocked_by = "; ".join(problems)
-        if problems and not self._acquired and not self._draining and not self._wait:
+        if not problems or self._acquired or self._draining:
+            return None
+        if self._failing is not None:
+            since, asked, error = self._failing
+            if asked - since >= DRIVER_PATIENCE_S:
+                raise error
+        elif not self._wait:
             raise NotReady(f"{self.blocked_by}. Wait for them with --wait, or name others: --gpus")
         return None
 
@@ -164,6 +177,25 @@ class SlotPool:
             self.poll()
             if self._draining:
                 time.sleep(0.2)
+
+    def _usage_if_known(self, slot: Slot) -> str | None:
+        """Return who works on a slot's GPUs, or what a failing driver answers."""
+        now = time.monotonic()
+        if self._failing is not None and now - self._failing[1] < DRIVER_RETRY_S:
+            return str(self._failing[2])
+        try:
+            usage = self._foreign_usage(slot)
+        except NotReady as error:
+            if self._failing is None:
+                self._reporter.on_message(
+                    f"{error} It is asked again every {DRIVER_RETRY_S:g} s, for "
+                    f"{DRIVER_PATIENCE_S / 60:g} min."
+                )
+            since = self._failing[0] if self._failing is not None else now
+            self._failing = (since, now, error)
+            return str(error)
+        self._failing = None
+        return usage
 
     def _foreign_usage(self, slot: Slot) -> str | None:
         """Return who works on a slot's GPUs, None if they are free."""

@@ -12,8 +12,7 @@ from typing import Any
 
 from pipeline.errors import NotReady
 from pipeline.job.torch_tools import run_tool
-from pipeline.launch.context import LaunchContext
-from pipeline.launch.orders import Schedule
+from pipeline.launch.context import LaunchContext, Schedule
 from pipeline.launch.trial_lease import TrialLease
 from pipeline.plan.ladder import retry_command
 from pipeline.plan.project import Project, relative
@@ -55,7 +54,7 @@ def stage_start(context: LaunchContext, lease: TrialLease) -> StageStart | None:
             f"{retry_command(context.sweep.name, lease.variant)}"
         )
     stages = Stages(context.sweep, context.rows(), context.resolution.hashes)
-    row = stages.chosen(lease.variant, lease.previous["recipe_hash"])
+    row = stages.chosen(lease.variant, lease.recipe_hash)
     if row is None:
         raise NotReady(stages.waiting()[lease.variant])
     file = best_checkpoint(context.project, context.sweep, row)
@@ -73,18 +72,18 @@ def stage_start(context: LaunchContext, lease: TrialLease) -> StageStart | None:
 
 
 def register_stages(
-    context: LaunchContext, plan: Schedule, rows: list[TrialRow], say: Callable[[str], None]
+    context: LaunchContext, wanted: Schedule, rows: list[TrialRow], note: Callable[[str], None]
 ) -> list[TrialRow]:
     """Enqueue the recipe of each wanted stage that has its weights now; return all trials.
 
     Args:
-        say: takes what each starts from, and which of its earlier trials are old.
+        note: takes what each starts from, and which of its earlier trials are old.
     """
     sweep = context.sweep
     stages = Stages(sweep, rows, context.resolution.hashes)
     begun = {
         request.variant: start
-        for request in plan.requests
+        for request in wanted.requests
         if recipe_row(rows, request.variant, request.recipe_hash) is None
         and (start := stages.start_of(request.variant)) is not None
     }
@@ -96,7 +95,7 @@ def register_stages(
         top1 = percent(start.best_top1 or 0.0)
         lines.append(f"{name} starts from {start.name} ({top1} at epoch {start.best_epoch}).")
     for line in lines:
-        say(line)
+        note(line)
     return context.rows()
 
 

@@ -1,10 +1,9 @@
-"""Write a trial's run directory, and choose the checkpoint it goes on from."""
+"""Write a trial's run directory for a start of its job, and take it over from other owners."""
 
 import dataclasses
 import json
 import re
 import time
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,13 @@ from pipeline.errors import NotReady, StorageError
 from pipeline.job.resolve import ResolvedConfig, resolve
 from pipeline.job.slots import Slot
 from pipeline.launch.context import LaunchContext
-from pipeline.launch.search_rule import averaged_checks, facts_of
+from pipeline.launch.resume_checkpoint import checkpoint_to_resume
+from pipeline.launch.search_rule import averaged_checks
 from pipeline.launch.start_facts import run_with, start_line
 from pipeline.launch.starting_weights import StageStart, stage_start, warm_start_record
 from pipeline.launch.trial_lease import TrialLease
 from pipeline.plan.project import Project, relative
 from pipeline.plan.search.space import moved_with_lr
-from pipeline.plan.sweep import Sweep
 from pipeline.preflight.machine_overrides import DATA_ROOT, apply_data_root
 from pipeline.shared.counted import counted
 from pipeline.shared.files import (
@@ -51,20 +50,6 @@ _STORED = (
 )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class JobPlacement:
-    """Where and with what a trial's job runs."""
-
-    slot: Slot
-    nproc: int
-    data_root: str | None
-    tracking: Mapping[str, Any]
-    slots: int = 1  # jobs of this launch that share the machine
-    named: Sequence[str] = ()  # config paths that `--set` gives a value
-    averaged_checks: Sequence[int] = ()  # epochs after which averaged weights are read
-    stage: StageStart | None = None  # of a later stage that has not been started before
-
-
 def run_dir(project: Project, sweep: str, variant: str, number: int | str) -> RunDir:
     """Return a trial's run directory."""
     return RunDir(project.runs / sweep / variant / str(number))
@@ -79,19 +64,46 @@ class TrialConfigs:
 
 
 def write_workdir(context: LaunchContext, lease: TrialLease, slot: Slot, attempt: int) -> RunDir:
-    """Write the run directory for a start of a trial's job; see `prepare`."""
-    place = JobPlacement(
-        slot=slot,
-        nproc=context.sweep.job.gpus,
-        data_root=context.data_root,
-        tracking=context.tracking,
-        slots=max(1, len(context.slots)),
-        named=list(context.sets),
-        averaged_checks=averaged_checks(context, lease),
-        stage=_stage(context, lease),
-    )
+    """Make the run directory of a claimed trial ready for a start of its job.
+
+    A trial keeps the recipe it was first started with: where the sweep file or the base config
+    has changed since, the recorded config is run again.
+
+    Returns:
+        The run directory; `spec.json` and `config.py` are written, requests of an earlier
+        start are gone.
+
+    Raises:
+        StorageError: the folder belongs to a trial that this storage does not know.
+        NotReady: its checkpoints are gone, or of another number of ranks.
+    """
+    project, sweep = context.project, context.sweep
+    checks, stage = averaged_checks(context, lease), _stage(context, lease)
     configs = _trial_configs(context, lease)
-    return prepare(context.project, context.sweep, lease, configs, place, attempt)
+    rundir = run_dir(project, sweep.name, lease.variant, lease.number)
+    _private(project.runs, rundir.checkpoints)
+    check_ownership(project, rundir, lease)
+    before = rundir.read_spec()
+    resume = checkpoint_to_resume(project, rundir, lease, sweep.job.gpus)
+    kept = before is not None and before.config_hash not in (None, configs.pure.hash)
+    text = rundir.config.read_text() if kept else configs.placed.text
+    text = apply_data_root(text, context.data_root)
+    for request in (rundir.stop, rundir.judged, rundir.outcome, rundir.progress):
+        request.unlink(missing_ok=True)
+    write_text(rundir.config, text)
+    spec = _first_spec(context, lease, configs.pure, slot, checks, stage)
+    if before is not None:
+        spec = _carry_over(spec, before, kept)
+    spec = dataclasses.replace(
+        spec,
+        attempt=attempt,
+        epochs=epochs_of(text),
+        resume=relative(resume, rundir.root) if resume else None,
+        **run_with(project, sweep, rundir, configs.placed, slot, context.data_root),
+    )
+    write_json(rundir.spec, spec.to_json())
+    append_line(rundir.starts, json.dumps(start_line(spec)))
+    return rundir
 
 
 def _stage(context: LaunchContext, lease: TrialLease) -> StageStart | None:
@@ -133,56 +145,20 @@ def _coupled_rates(
     return moved_with_lr(facts.get("param_scheduler"), facts.get("lr"), values)
 
 
-def prepare(
-    project: Project,
-    sweep: Sweep,
+def _first_spec(
+    context: LaunchContext,
     lease: TrialLease,
-    configs: TrialConfigs,
-    place: JobPlacement,
-    attempt: int,
-) -> RunDir:
-    """Make the run directory of a claimed trial ready for a start of its job.
-
-    A trial keeps the recipe it was first started with: where the sweep file or the base config
-    has changed since, the recorded config is run again.
-
-    Returns:
-        The run directory; `spec.json` and `config.py` are written, requests of an earlier
-        start are gone.
-
-    Raises:
-        StorageError: the folder belongs to a trial that this storage does not know.
-    """
-    rundir = run_dir(project, sweep.name, lease.variant, lease.number)
-    _private(project.runs, rundir.checkpoints)
-    check_ownership(project, rundir, lease)
-    before = rundir.read_spec()
-    kept = before is not None and before.config_hash not in (None, configs.pure.hash)
-    text = rundir.config.read_text() if kept else configs.placed.text
-    text = apply_data_root(text, place.data_root)
-    for request in (rundir.stop, rundir.judged, rundir.outcome, rundir.progress):
-        request.unlink(missing_ok=True)
-    write_text(rundir.config, text)
-    resume = newest_checkpoint(rundir)
-    if resume is None:
-        _refuse_to_start_over(project, rundir, lease)
-    spec = _spec(project, sweep, lease, configs.pure, place)
-    if before is not None:
-        spec = _carry_over(spec, before, kept)
-    resume_from = relative(resume, rundir.root) if resume else None
-    spec = dataclasses.replace(spec, attempt=attempt, epochs=epochs_of(text), resume=resume_from)
-    spec = dataclasses.replace(
-        spec, **run_with(project, sweep, rundir, configs.placed, place.slot, place.data_root)
-    )
-    write_json(rundir.spec, spec.to_json())
-    append_line(rundir.starts, json.dumps(start_line(spec)))
-    return rundir
-
-
-def _spec(
-    project: Project, sweep: Sweep, lease: TrialLease, pure: ResolvedConfig, place: JobPlacement
+    pure: ResolvedConfig,
+    slot: Slot,
+    checks: Sequence[int],
+    stage: StageStart | None,
 ) -> TrialSpec:
-    """Return the specification of a trial that has not been started before."""
+    """Return the specification of a trial that has not been started before.
+
+    Args:
+        checks: epochs after which averaged weights are read.
+    """
+    sweep = context.sweep
     variant = sweep.variants[lease.variant]
     return TrialSpec(
         sweep=sweep.name,
@@ -190,10 +166,10 @@ def _spec(
         number=lease.number,
         study=study_name(sweep, lease.variant),
         plan=variant.plan,
-        trial=trial_key(lease),
-        search=facts_of(lease).get("search"),
-        read=facts_of(lease).get("read"),
-        averaged_checks=list(place.averaged_checks),
+        trial=lease.uid,
+        search=lease.facts.get("search"),
+        read=lease.facts.get("read"),
+        averaged_checks=list(checks),
         values=dict(lease.params),
         overrides=overrides_of(pure),
         metric=sweep.metric_of(lease.variant),
@@ -202,19 +178,19 @@ def _spec(
         best_known=sweep.objective.best_known,
         seed=variant.seed,
         config_hash=pure.hash,
-        recipe_hash=lease.previous["recipe_hash"],
-        nproc=place.nproc,
-        device=place.slot.device,
-        warm_start=warm_start_record(project, sweep, lease.variant, place.stage),
-        stage=dict(place.stage.facts) if place.stage is not None else None,
+        recipe_hash=lease.recipe_hash,
+        nproc=sweep.job.gpus,
+        device=slot.device,
+        warm_start=warm_start_record(context.project, sweep, lease.variant, stage),
+        stage=dict(stage.facts) if stage is not None else None,
         judge_wait_s=JUDGE_WAIT_S,
         gates=[gate.record() for gate in variant.gates],
         bands=[band.model_dump() for band in variant.bands],
-        wandb={"id": wandb_id(trial_key(lease), lease.number), **place.tracking},
+        wandb={"id": wandb_id(lease.uid, lease.number), **context.tracking},
         created=timestamp(),
         loading={
-            "slots": place.slots,
-            "named": sorted({*place.named, *variant.set, *lease.params}),
+            "slots": max(1, len(context.slots)),
+            "named": sorted({*context.sets, *variant.set, *lease.params}),
         },
         speed=sweep.job.speed.used() or None,
         precision=recorded_precision(pure.facts.get("precision")),
@@ -273,11 +249,6 @@ def take_ownership(project: Project, rundir: RunDir, lease: Lease) -> None:
         time.sleep(TAKEOVER_WAIT_S)
 
 
-def trial_key(lease: TrialLease) -> str:
-    """Return the trial's id, which differs from that of a trial of this name elsewhere."""
-    return str(lease.previous["uid"])
-
-
 def wandb_id(uid: str, number: int | str) -> str:
     """Return the id of a trial's W&B run."""
     return f"{uid[:12]}-{number}"
@@ -292,52 +263,6 @@ def epochs_of(config_text: str) -> int:
     """Return max_epochs of a resolved config."""
     match = re.search(r"\bmax_epochs=(\d+)", config_text)
     return int(match.group(1)) if match else 0
-
-
-def newest_checkpoint(rundir: RunDir) -> Path | None:
-    """Return the newest checkpoint whose file is complete; the job checks its content."""
-    return next((file for file in _checkpoints(rundir) if _whole(file)), None)
-
-
-def quarantine_checkpoint(rundir: RunDir, name: str) -> str | None:
-    """Rename a checkpoint that the job rejected, so that the one before it is used.
-
-    Returns:
-        What was done, None if there is no such file any longer.
-    """
-    file = rundir.root / name
-    if not file.exists():
-        return None
-    aside = file.with_suffix(".damaged")
-    file.rename(aside)
-    resume = newest_checkpoint(rundir)
-    before = f"; {resume.name} is taken instead" if resume is not None else ""
-    return f"{name} is damaged and is kept as {aside.name}{before}."
-
-
-def quarantine_damaged(rundir: RunDir) -> list[str]:
-    """Rename checkpoints that are cut short and newer than one that is whole.
-
-    Returns:
-        What was done, a line a file.
-    """
-    whole = newest_checkpoint(rundir)
-    if whole is None:
-        return []
-    newer = [f for f in _checkpoints(rundir) if _epoch_of(f) > _epoch_of(whole)]
-    lines = [quarantine_checkpoint(rundir, relative(file, rundir.root)) for file in newer]
-    return [line for line in lines if line is not None]
-
-
-def _checkpoints(rundir: RunDir) -> list[Path]:
-    """Return the trial's checkpoints, the newest first."""
-    found = [f for f in rundir.checkpoints.glob("epoch_*.pth") if _epoch_of(f) > 0]
-    return sorted(found, key=_epoch_of, reverse=True)
-
-
-def _epoch_of(file: Path) -> int:
-    digits = file.stem.removeprefix("epoch_")
-    return int(digits) if digits.isdigit() else 0
 
 
 def _private(top: Path, folder: Path) -> None:
@@ -367,15 +292,6 @@ def _above(top: Path, folder: Path) -> list[Path]:
     return [f for f in reversed(folder.parents) if f.is_relative_to(top)]
 
 
-def _whole(file: Path) -> bool:
-    """Whether the file has the archive's directory, which is written last."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return bool(archive.namelist())
-    except Exception:  # a directory with a changed byte raises nearly anything
-        return False
-
-
 def check_ownership(project: Project, rundir: RunDir, lease: TrialLease) -> None:
     """Refuse a run directory that belongs to a trial of another storage.
 
@@ -386,7 +302,7 @@ def check_ownership(project: Project, rundir: RunDir, lease: TrialLease) -> None
         spec = rundir.read_spec()
     except FormatError as error:
         raise StorageError(str(error)) from None
-    if spec is None or spec.trial == trial_key(lease):
+    if spec is None or spec.trial == lease.uid:
         return
     epochs = len(rundir.read_measurements())
     raise StorageError(
@@ -394,17 +310,4 @@ def check_ownership(project: Project, rundir: RunDir, lease: TrialLease) -> None
         f"{counted(epochs, 'epoch')} of a trial that this "
         "storage does not know. Add it to this storage: pcan doctor --rebuild. Or move that "
         "folder away and start again."
-    )
-
-
-def _refuse_to_start_over(project: Project, rundir: RunDir, lease: TrialLease) -> None:
-    """Refuse to train epochs again that were measured but have no checkpoint."""
-    trained = [m.epoch for m in rundir.read_measurements() if m.epoch > 0]
-    if not trained:
-        return
-    raise NotReady(
-        f"{lease.name} has measured {counted(trained[-1], 'epoch')}, but none "
-        f"of its checkpoints in "
-        f"{relative(rundir.checkpoints, project.root)} can be opened. Put one back; or, to train "
-        f"it from the beginning, move {relative(rundir.root, project.root)} away."
     )

@@ -14,7 +14,7 @@ from pipeline.launch.workdir import escaping_symlink, run_dir
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.rundir import RunDir
-from pipeline.study.best import best_of, best_row, confirmations, eligible_groups
+from pipeline.study.best import best_candidate, best_row, confirmations, eligible_groups
 from pipeline.study.db.storage import Storage
 from pipeline.study.stages import Stages
 from pipeline.study.trial_rows import TrialRow, read_board
@@ -53,7 +53,7 @@ class CleanupPlan:
 def find_deletable(sweep: Sweep, project: Project, rows: Sequence[TrialRow]) -> CleanupPlan:
     """Return what may be deleted, without deleting it."""
     winner = best_row(sweep, rows) or _best_partial(sweep, rows)
-    beside = [best_of(group, rows) for group in eligible_groups(sweep, rows)[1:]]
+    beside = [best_candidate(group, rows) for group in eligible_groups(sweep, rows)[1:]]
     unconfirmed = {name for name, one in confirmations(rows).items() if one.pending}
     needed = Stages(sweep, rows).needed()
     deletable = []

@@ -11,8 +11,9 @@ from typing import Any
 from pipeline.errors import InputError, NotReady
 from pipeline.launch.continuation import continue_as_new_trial
 from pipeline.launch.control_files import audit_stamp, overrule, overrule_records
-from pipeline.launch.workdir import newest_checkpoint, run_dir
-from pipeline.plan.project import Project, relative
+from pipeline.launch.resume_checkpoint import newest_checkpoint
+from pipeline.launch.workdir import run_dir
+from pipeline.plan.project import Project, no_such_trial, relative
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import NON_FINITE_RULES
 from pipeline.shared.counted import counted
@@ -40,7 +41,7 @@ def continue_trial(
         InputError: no rule has stopped it, or its weights are of no use.
         NotReady: its checkpoints are gone.
     """
-    row = _row(sweep, storage, name)
+    row = _row(sweep, project, storage, name)
     if row.finished:
         return _continue_finished(sweep, project, storage, row)
     verdict = _stopping(row)
@@ -54,7 +55,7 @@ def continue_trial(
         return f"{row.name} goes on {_after(row)} with the next {_launch(sweep, row)}"
     deadline = time.monotonic() + lift_s
     while time.monotonic() < deadline:
-        row = _row(sweep, storage, name)
+        row = _row(sweep, project, storage, name)
         if row.finished:
             return _continue_finished(sweep, project, storage, row)
         if _stopping(row) is None:
@@ -86,15 +87,13 @@ def _continue_finished(sweep: Sweep, project: Project, storage: Storage, row: Tr
     )
 
 
-def _row(sweep: Sweep, storage: Storage, name: str) -> TrialRow:
+def _row(sweep: Sweep, project: Project, storage: Storage, name: str) -> TrialRow:
     rows = read_board(sweep.name, storage)
     row = next((row for row in rows if row.name == name), None)
     if row is not None:
         return row
-    known = ", ".join(row.name for row in rows if row.attempt > 0) or "none"
-    raise InputError(
-        f'{sweep.name} has no trial "{name}"; it has: {known}. A trial is VARIANT/NUMBER.'
-    )
+    known = [row.name for row in rows if row.attempt > 0]
+    raise no_such_trial(sweep.name, name, known, project.runs)
 
 
 def _rundir(sweep: Sweep, project: Project, row: TrialRow) -> RunDir:

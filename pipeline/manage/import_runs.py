@@ -13,11 +13,10 @@ from pipeline.diagnose.evidence import EarlierRun
 from pipeline.errors import InputError
 from pipeline.launch.control_files import audit_stamp
 from pipeline.launch.workdir import run_dir, wandb_id
-from pipeline.plan.judge import best
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.files import make_private, write_json, write_text
-from pipeline.shared.measurement import Measurement
+from pipeline.shared.measurement import Measurement, best_trained
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
 from pipeline.study.db.storage import Storage
@@ -53,16 +52,7 @@ def import_run(sweep: Sweep, project: Project, storage: Storage, earlier: Earlie
         "metric": earlier.metric,
         **audit_stamp(),
     }
-    run = ImportedRun(
-        variant=variant,
-        params=earlier.params,
-        history=earlier.history,
-        state=earlier.state,
-        cause=earlier.cause,
-        reason=earlier.reason,
-        source=source,
-        facts={"epochs": earlier.epochs, "val_clips": earlier.clips},
-    )
+    run = _finished_run(earlier, variant, source)
 
     def fill(number: int, uid: str) -> bool:
         return _fill(sweep, project, earlier, source, variant, number, uid)
@@ -73,8 +63,21 @@ def import_run(sweep: Sweep, project: Project, storage: Storage, earlier: Earlie
     return f"{earlier.log} -> {name}: {_summary(earlier)}"
 
 
+def _finished_run(earlier: EarlierRun, variant: str, source: Mapping[str, Any]) -> ImportedRun:
+    return ImportedRun(
+        variant=variant,
+        params=earlier.params,
+        history=earlier.history,
+        state=earlier.state,
+        cause=earlier.cause,
+        reason=earlier.reason,
+        source=source,
+        facts={"epochs": earlier.epochs, "val_clips": earlier.clips},
+    )
+
+
 def _summary(earlier: EarlierRun) -> str:
-    top = best(earlier.history)
+    top = best_trained(earlier.history)
     reached = f", best {100 * top.top1:.2f} % at epoch {top.epoch}" if top else ""
     place = "" if earlier.variant else f"; no variant's recipe ({earlier.why_not})"
     values = ", ".join(f"{path} {value}" for path, value in earlier.params.items())
@@ -181,7 +184,7 @@ def _fill(
 
 
 def _outcome(earlier: EarlierRun) -> dict[str, Any]:
-    top = best(earlier.history)
+    top = best_trained(earlier.history)
     return {
         "state": earlier.state,
         "cause": earlier.cause,

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.diagnose.series import likely_metric
 from pipeline.errors import InputError
 
 #: What AccMetric of MMAction2 1.x gives for each entry of `metric_list`; top-k are by its options.
@@ -80,7 +81,13 @@ def objective(
     trusted += [one for one in stop if one in names or not names]
     whole = [one for one in names if one.endswith("1:1_top1")]
     top1 = [one for one in names if "top1" in one and not _branch_of(one)]
-    found = [*trusted, *whole, *top1, *names]
+    likely = likely_metric(names)
+    found = [*trusted, *whole, *top1, *([likely] if likely is not None else [])]
+    if not found and names:
+        raise InputError(
+            f"Of the validation's metrics ({', '.join(names)}) none is an accuracy, by its name. "
+            "Name one that rises as the model improves: --metric NAME"
+        )
     if not found:
         raise InputError(
             "The names of the validation's metrics are not known: the config names none, its "

@@ -23,12 +23,12 @@ from pipeline.job.torch_tools import interpreter, job_env
 from pipeline.launch.messages import log_excerpt
 from pipeline.launch.start_facts import run_with, start_line
 from pipeline.launch.workdir import run_dir
-from pipeline.plan.project import Project, relative
+from pipeline.plan.project import Project, no_such_trial
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import standard_error
 from pipeline.shared.files import read_json, write_json
 from pipeline.shared.measurement import Measurement
-from pipeline.shared.rundir import RunDir
+from pipeline.shared.rundir import RunDir, run_directories
 from pipeline.shared.spec import TrialSpec
 from pipeline.shared.start_record import changes
 from pipeline.shared.states import Cause
@@ -92,8 +92,9 @@ def recorded_run(sweep: Sweep, project: Project, name: str) -> RunDir:
     run = run_dir(project, sweep.name, variant, number)
     spec = run.read_spec() if variant else None
     if spec is None or not run.config.is_file():
-        where = relative(run.root, project.root)
-        raise InputError(f"There is no run of {name} here ({where}). Write VARIANT/NUMBER.")
+        known = run_directories(project.runs / sweep.name)
+        names = ["/".join(folder.parts[-2:]) for folder in known]
+        raise no_such_trial(sweep.name, name, names, project.runs)
     if spec.continues:
         raise InputError(
             f"{name} goes on from {spec.continues}, which trained its first epochs: "

@@ -18,7 +18,7 @@ from typing import Any
 from pipeline.diagnose.curve import Curve
 from pipeline.diagnose.read_log import read_log
 from pipeline.errors import InputError, PcanError
-from pipeline.job.job_environment import refuse_old_environment
+from pipeline.job.oldest_versions import refuse_old_environment
 from pipeline.job.resolve import data_root_of
 from pipeline.job.torch_tools import run_tool
 from pipeline.manage.init_project import new_mark

@@ -30,7 +30,7 @@ def next_steps(folder: Path, marked: bool) -> str:
 
 
 def _in_project(folder: Path) -> Iterator[str]:
-    names = [file.stem for file in sorted((folder / "sweeps").glob("*.yaml"))]
+    names = [file.stem for file in sorted((folder / "sweeps").glob("*.y*ml"))]
     if not names:
         yield "This project has no sweep file yet. Write one into sweeps/, then: pcan sweep plan"
         return

@@ -106,12 +106,6 @@ def judge_all(history: Sequence[Measurement], rules: Rules) -> list[Verdict]:
     return verdicts
 
 
-def best(history: Sequence[Measurement]) -> Measurement | None:
-    """Return the best trained epoch (the first of equals); epoch 0 is not a result."""
-    trained = [m for m in by_epoch(history) if m.epoch > 0 and m.finite]
-    return max(trained, key=lambda m: (m.top1, -m.epoch), default=None)
-
-
 @dataclasses.dataclass(frozen=True)
 class PatienceState:
     """How patience stands after a value: the best so far, its place, and how many came since."""

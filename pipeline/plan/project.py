@@ -2,8 +2,10 @@
 
 import dataclasses
 import difflib
+import glob
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.errors import InputError
@@ -15,6 +17,8 @@ MARK = "wandb.yaml"
 DEFAULT_SWEEP = "pcan_ntu60"
 #: In the folder of a sweep's runs: who launched it last, how, and from which sweep file.
 LAUNCH_FILE = "launch.json"
+#: Trials that an error lists.
+SHOWN = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +44,8 @@ class Project:
 
     def sweep_files(self) -> list[Path]:
         """Return the sweep files of the project, by name."""
-        return sorted(self.sweeps.glob("*.yaml"))
+        files = [*self.sweeps.glob("*.yml"), *self.sweeps.glob("*.yaml")]
+        return sorted({file.stem: file for file in files}.values())
 
     def launched_elsewhere(self) -> dict[str, Path]:
         """Return the files outside `sweeps/` that were launched here, by the sweep's name."""
@@ -68,7 +73,8 @@ class Project:
             names = ", ".join(file.stem for file in files)
             raise InputError(f"Say which sweep; in {self.sweeps} there are: {names}.")
         given = given or DEFAULT_SWEEP
-        for path in (self.sweeps / f"{given}.yaml", Path(given)):
+        named = (self.sweeps / f"{given}{ending}" for ending in (".yaml", ".yml"))
+        for path in (*named, Path(given)):
             if path.suffix in (".yaml", ".yml") and is_file(path):
                 return path.resolve()
         called = [file for file in files if _calls_itself(file, given)]
@@ -83,6 +89,27 @@ class Project:
         raise InputError(
             f'There is no sweep "{given}". In {self.sweeps} there are: {known}.{meant}'
         )
+
+
+def no_such_trial(
+    sweep: str, name: str, known: Iterable[str], runs: Path | None = None
+) -> InputError:
+    """Return the error for a trial that a sweep does not have.
+
+    Args:
+        name: what was typed.
+        known: the sweep's trials.
+        runs: the runs of all sweeps here; one of them may have a trial of that name.
+    """
+    names = list(known)
+    listed = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    text = f'{sweep} has no trial "{name}"; it has: {listed or "none"}.'
+    variant, slash, number = name.rpartition("/")
+    if not (slash and variant and re.fullmatch("[0-9]+", number)):
+        return InputError(f"{text} A trial is VARIANT/NUMBER, for example baseline/0.")
+    folders = runs.glob(f"*/{glob.escape(variant)}/{number}") if runs else ()
+    others = ", ".join(sorted(folder.parts[-3] for folder in folders))
+    return InputError(f"{text} Name the sweep that has it: {others}." if others else text)
 
 
 def _calls_itself(file: Path, name: str) -> bool:

@@ -72,8 +72,8 @@ def replay(
         follower = next_variant(sweep, VariantOutcome.of(stopped), (variant.name,))
         stopped = dataclasses.replace(stopped, next=follower)
         verdicts[-1] = stopped
-    saved = max(0, epochs_logged - stopped.epoch) if stopped else 0
     reached = stopped.epoch if stopped else epochs_logged
+    saved = max(0, epochs_logged - reached)
     measured = {m.epoch for m in history}
     return Replay(
         verdicts=tuple(verdicts),

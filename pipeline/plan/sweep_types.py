@@ -29,6 +29,7 @@ _NOT_IN_LADDER = {
     *(Cause.HALVING, Cause.LADDER, Cause.PAUSED),
     *(Cause.INTERRUPTED, Cause.BUDGET, Cause.TIMEOUT, Cause.SUPERSEDED),
     *(Cause.DISK_FULL, Cause.NO_GPU, Cause.MACHINE_LIMIT, Cause.LOST_CHECKPOINT),
+    *(Cause.CHECKPOINT_REFUSED, Cause.MACHINE_FAULT),
 }
 #: Causes with which a trial can end, as a ladder may ask for them.
 CAUSES = tuple(cause for cause in Cause if cause not in _NOT_IN_LADDER)

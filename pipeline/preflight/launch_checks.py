@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.env import stall_floor_s, storage_patience_s
 from pipeline.errors import InputError, NotReady
-from pipeline.job.job_environment import refuse_old_environment
+from pipeline.job.oldest_versions import refuse_old_environment
 from pipeline.job.resolve import ResolvedConfig
 from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep

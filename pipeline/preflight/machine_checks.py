@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pipeline
 from pipeline.job.gpus import choose, read_gpus
-from pipeline.job.job_environment import (
+from pipeline.job.oldest_versions import (
     NEWEST_TORCH,
     TRIED,
     refuse_old_environment,

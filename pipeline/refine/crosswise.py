@@ -63,7 +63,7 @@ class Judged:
         return self.against.p < LEVEL and self.against.difference > 0
 
 
-def judge(lines: Sequence[Line], labels: NDArray[np.int64], first: Mask) -> Judged:
+def read_crosswise(lines: Sequence[Line], labels: NDArray[np.int64], first: Mask) -> Judged:
     """Read all lines crosswise.
 
     Args:

@@ -11,7 +11,7 @@ from pipeline.job.slots import Slot
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import standard_error
-from pipeline.refine.crosswise import CrossReading, Judged, halves, judge
+from pipeline.refine.crosswise import CrossReading, Judged, halves, read_crosswise
 from pipeline.refine.evaluations import Evaluations, Progress
 from pipeline.refine.lines import Ensemble, FusedReadings, GreedySoup, Line, Mask, OneOf, fixed
 from pipeline.refine.members import (
@@ -75,7 +75,7 @@ def refine(request: RefineRequest) -> dict[str, Any]:
         members = [one for one in members if _joins(one, scores, evaluations, left_out)]
         lines = _lines(winner, members, readings, refused, unavailable, evaluations, scores)
         first, cut_by = halves(scores.names, scores.people)
-        judged = judge(lines, scores.labels, first)
+        judged = read_crosswise(lines, scores.labels, first)
         record = _record(request, judged, scores, cut_by)
         record["unavailable"] = [
             {"name": name, "reason": reason} for name, reason in unavailable.items()

@@ -1,17 +1,23 @@
-"""The job-side process that reads scores: one on each slot, asked one question after another."""
+"""The job-side processes that read scores, and their slots: a GPU each, or the CPU.
+
+A process answers one question after another, so that its model stays loaded.
+"""
 
 import json
 import os
 import subprocess
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from pipeline.errors import NotReady
 from pipeline.job.slots import Slot
 from pipeline.job.torch_tools import interpreter, job_env
-from pipeline.plan.sweep import JobSettings
+from pipeline.launch.reporters import Reporter
+from pipeline.launch.slot_pool import POLL_S, SlotPool, find_slots
+from pipeline.plan.sweep import JobSettings, Sweep
 from pipeline.shared.files import parsed
 
 #: Called with clips done and all clips of a question.
@@ -96,3 +102,37 @@ class ScoreWorker:
             f"The process that reads scores ended with exit code {code}. What was read is kept; "
             f"its log: {self._log}. Run the same command again when that is fixed."
         )
+
+
+def find_reading_slots(
+    sweep: Sweep,
+    device: str | None,
+    gpus: str | None,
+    most: int | None,
+    reporter: Reporter,
+    wait: bool,
+) -> list[Slot]:
+    """Return the slots; one process needs one GPU, however many a job has.
+
+    Raises:
+        NotReady: GPUs are asked for that are not there.
+    """
+    single = sweep.model_copy(update={"job": sweep.job.model_copy(update={"gpus": 1})})
+    return find_slots(single, device, gpus, most, reporter, wait)
+
+
+def acquire_slots(slots: Sequence[Slot], name: str, reporter: Reporter, wait: bool) -> list[Slot]:
+    """Hold every slot that is free, at least one.
+
+    Raises:
+        NotReady: others hold them all, and waiting was not asked for.
+    """
+    pool = SlotPool(slots, wait, reporter)
+    held: list[Slot] = []
+    while not held:
+        while (slot := pool.acquire(name)) is not None:
+            held.append(slot)
+        if not held:
+            reporter.on_status(f"{pool.blocked_by}; waiting.")
+            time.sleep(POLL_S)
+    return held

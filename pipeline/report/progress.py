@@ -11,8 +11,7 @@ from typing import Any
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.states import Phase
-from pipeline.study.gpu_hours import job_seconds
-from pipeline.study.trial_rows import TrialRow
+from pipeline.study.trial_rows import TrialRow, job_seconds
 
 
 def total_epochs(row: TrialRow, sweep: Sweep) -> int | None:

@@ -25,7 +25,7 @@ def words(lang: str) -> Mapping[str, Any]:
     return table
 
 
-def say(english: str, lang: str) -> str:
+def translate(english: str, lang: str) -> str:
     """Return a text of ours in a language.
 
     A sentence that the table lacks as a whole is looked up in parts: between "; ", and a remark in
@@ -41,6 +41,6 @@ def say(english: str, lang: str) -> str:
             return re.sub(pattern, re.sub(r"\$(\d)", r"\\g<\1>", form), english)
     parts = english.split("; ")
     if len(parts) > 1:
-        return "；".join(say(part, lang) for part in parts)
+        return "；".join(translate(part, lang) for part in parts)
     remark = re.fullmatch(r"(.+) \(([^()]+)\)", english)
-    return f"{say(remark[1], lang)}（{say(remark[2], lang)}）" if remark else english
+    return f"{translate(remark[1], lang)}（{translate(remark[2], lang)}）" if remark else english

@@ -11,5 +11,10 @@ def counted(count: float, one: str, many: str = "") -> str:
     return f"{count:g} {one}" if count == 1 else f"{_plain(count)} {many or one + 's'}"
 
 
+def all_of(count: int, one: str, many: str) -> str:
+    """Return "All 8 epochs are", and "The only epoch is" of one."""
+    return f"The only {one}" if count == 1 else f"All {counted(count, one, many)}"
+
+
 def _plain(count: float) -> str:
     return f"{count:,}".replace(",", "") if isinstance(count, int) else f"{count:g}"

@@ -6,13 +6,19 @@ the standard library.
 """
 
 import contextlib
+import ctypes
 import datetime
+import errno
 import json
 import os
 import shlex
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, Optional, Union
+
+#: Of the kernel's call renameat2.
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 class FormatError(ValueError):
@@ -115,6 +121,39 @@ def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
         raise
     if durable:
         fsync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder to fill, readable for others, that takes the place of `path`.
+
+    A reader finds the old folder or the new one, never a mixture; after an error the old one
+    stands and nothing else is left.
+    """
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=str(path.parent)))
+    try:
+        yield fresh
+        fresh.chmod(0o755)
+        _put_in_place(fresh, path)
+    finally:
+        shutil.rmtree(str(fresh), ignore_errors=True)  # the old one, if the two were exchanged
+
+
+def _put_in_place(fresh: Path, path: Path) -> None:
+    """Rename a folder, in one step also where the kernel has to exchange it with an older one."""
+    try:
+        os.rename(str(fresh), str(path))
+        return
+    except OSError as error:  # there is one already, or another process was faster
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    libc = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(str(fresh)), os.fsencode(str(path))
+    if libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) != 0:
+        shutil.rmtree(str(path))  # a file system without exchange: the old one goes first
+        os.rename(str(fresh), str(path))
 
 
 def timestamp() -> str:

@@ -1,6 +1,7 @@
-"""Messages by which libraries say that a limit of the machine was met, and what to do about each.
+"""Messages by which libraries say that a limit of the machine was met or a part of it fails.
 
-Read in errors by the job and in logs by the launcher. Shared with the job side: Python 3.8.
+What to do about each goes with it. Read in errors by the job and in logs by the launcher. Shared
+with the job side: Python 3.8.
 """
 
 import re
@@ -40,6 +41,63 @@ _LIMITS: Tuple[Tuple[str, str], ...] = (
         "no folder for temporary files can be written: export TMPDIR=FOLDER",
     ),
 )
+
+
+#: By CUDA and torch, also where a rank ends without a traceback.
+_GPU_FAULTS: Tuple[Tuple[str, str], ...] = (
+    (
+        r"uncorrectable (?:NVLink|ECC) error|fallen off the bus|GPU is lost|GPU requires reset|"
+        r"cudaErrorECCUncorrectable|CUDA error: hardware stack error",
+        "a GPU has failed; which one: nvidia-smi -q, dmesg | grep Xid. Have it reset, or leave it "
+        "out with --gpus",
+    ),
+    (
+        r"CUDA-capable device(?:s|\(s\))? (?:are|is|is/are) busy or unavailable",
+        "a GPU is held by another process, or set to one process only: nvidia-smi -q -d COMPUTE",
+    ),
+    (
+        r"[Dd]river/library version mismatch|CUDA driver version is insufficient|"
+        r"forward compatibility was attempted|system not yet initialized|"
+        r"unsupported display driver / cuda driver combination|CUDA driver initialization failed",
+        "the NVIDIA driver does not fit, or was updated and waits for a restart: nvidia-smi",
+    ),
+    (
+        r"no kernel image is available for execution",
+        "this torch was not built for this GPU: install a build for its generation",
+    ),
+)
+#: In an error that was raised, as Python or torch word it; a decoder says the like of a bad video
+#: in its log.
+_FILE_FAULTS = (
+    r"\[Errno (?:5|6|19|30|107|108|112|116|121)\]|(?:read|write)\(\): fd \d+ failed with|"
+    r"PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+"
+)
+_FILE_REMEDY = (
+    "the disk or file system does not give or take a file: is it mounted, reachable, writable, "
+    "within its quota, and that file whole?"
+)
+_NETWORK_FAULTS = (
+    r"URLError|urlopen error|Name or service not known|Temporary failure in name resolution|"
+    r"Max retries exceeded|(?:requests|urllib3)\.exceptions\.\w*(?:Connection|Timeout)"
+)
+_NETWORK_REMEDY = (
+    "no network is reached from here. If the config names weights by an address (init_cfg, "
+    "pretrained), download them once where there is one, and name the file"
+)
+
+
+def machine_fault(text: str, raised: bool = True) -> Optional[str]:
+    """Return what to do where a text says that a part of the machine fails, else None.
+
+    Args:
+        raised: the text is that of an error, not a whole log.
+    """
+    found = next((remedy for pattern, remedy in _GPU_FAULTS if re.search(pattern, text)), None)
+    if found is not None or not raised:
+        return found
+    if re.search(_NETWORK_FAULTS, text):
+        return _NETWORK_REMEDY
+    return _FILE_REMEDY if re.search(_FILE_FAULTS, text) else None
 
 
 def met_limit(text: str) -> Optional[str]:

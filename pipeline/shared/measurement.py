@@ -115,3 +115,8 @@ def best_of(measurements: Sequence[Measurement]) -> Optional[Measurement]:
     """Return the measurement with the highest finite top-1, the first of equals."""
     finite = [m for m in measurements if m.finite]
     return max(finite, key=lambda m: (m.top1, -m.epoch)) if finite else None
+
+
+def best_trained(history: Iterable[Measurement]) -> Optional[Measurement]:
+    """Return the best trained epoch, the first of equals; epoch 0 is not a result."""
+    return best_of([m for m in by_epoch(history) if m.epoch > 0])

@@ -26,6 +26,8 @@ def shown_code(code: Optional[Record]) -> str:
 
 
 def _uncommitted(code: Record) -> str:
+    if code.get("dirty") is None and code.get("note"):
+        return f", {code['note']}"
     if not code.get("dirty"):
         return ""
     count = code.get("changed")

@@ -83,12 +83,13 @@ class Cause(Word):
     OOM_HOST = "oom_host"
     DISK_FULL = "disk_full"
     NO_GPU = "no_gpu"
-    #: Shared memory, open files, processes, temporary files, an interface.
-    MACHINE_LIMIT = "machine_limit"
+    MACHINE_LIMIT = "machine_limit"  # shared memory, open files, processes, temporary files
+    MACHINE_FAULT = "machine_fault"  # a GPU, a driver or a file system that fails
     CODE_ERROR = "code_error"
     BAD_CONFIG = "bad_config"
     BAD_DATA = "bad_data"
     BAD_CHECKPOINT = "bad_checkpoint"
+    CHECKPOINT_REFUSED = "checkpoint_refused"  # a sound one, which stays
     LOST_CHECKPOINT = "lost_checkpoint"
     WARM_START = "warm_start"
     NO_METRIC = "no_metric"
@@ -102,7 +103,6 @@ class Cause(Word):
 def is_repairable(cause: Optional[str]) -> bool:
     """Whether what made a trial fail lies outside its recipe: code, weights, data, the machine.
 
-    The same recipe may succeed once that is repaired. What the rules decide stays decided, and a
-    loss that is not finite is the recipe's own.
+    What the rules decide stays decided, and a loss that is not finite is the recipe's own.
     """
     return cause not in (Cause.NAN, Cause.SUPERSEDED, Cause.NEVER_BEGUN, Cause.TAKEN)

@@ -20,7 +20,6 @@ MANIFEST = "manifest.json"
 SCHEMA = 1
 #: Goes up when the same clips would give other packs.
 MAKER = 2
-KINDS = ("train", "val")
 
 
 class StoreError(Exception):

@@ -125,10 +125,10 @@ def eligible_groups(sweep: Sweep, rows: Sequence[TrialRow]) -> list[list[TrialRo
 
 def best_row(sweep: Sweep, rows: Sequence[TrialRow]) -> TrialRow | None:
     """Return the winner: the best mean where trials were confirmed, else the best reading."""
-    return best_of(eligible(sweep, rows), rows)
+    return best_candidate(eligible(sweep, rows), rows)
 
 
-def best_of(candidates: Sequence[TrialRow], rows: Sequence[TrialRow]) -> TrialRow | None:
+def best_candidate(candidates: Sequence[TrialRow], rows: Sequence[TrialRow]) -> TrialRow | None:
     """Return the best of some complete trials, best reading first, as `best_row` chooses.
 
     Args:

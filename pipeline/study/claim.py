@@ -17,13 +17,6 @@ import sqlalchemy as sa
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.states import Cause, Kind, Phase, State
 from pipeline.study import optuna_tables
-from pipeline.study.claim_request import (
-    ClaimRequest,
-    group_requests,
-    kind_filter,
-    requested_rows,
-    resumable_filter,
-)
 from pipeline.study.db.storage import Storage
 from pipeline.study.lease import Lease
 from pipeline.study.owner import (
@@ -34,7 +27,7 @@ from pipeline.study.owner import (
     this_host,
     this_process,
 )
-from pipeline.study.sampler import distribution, sample_trial
+from pipeline.study.sampler import SamplerOptions, distribution, sample_trial
 from pipeline.study.tables import FINISHED, joined_trials, optuna_trials, trials
 from pipeline.study.trial_rows import BESIDE, kind_of
 
@@ -45,6 +38,26 @@ _OWNER = ("trial_id", "variant", "token", "host", "boot_id", "pid", "proc_start"
 
 #: A lease that has run out is taken over if this launcher, too, saw it so long without a change.
 TAKEOVER_CONFIRM_S = LEASE_S / 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClaimRequest:
+    """A variant to run trials of, and how many its study may have.
+
+    Args:
+        confirms: run the repetitions of these trials on other seeds, and nothing else.
+        search: run trials of a search, and nothing else; without it, anything but those.
+    """
+
+    variant: str
+    trials: int
+    recipe_hash: str
+    confirms: tuple[str, ...] = ()
+    search: SamplerOptions | None = None
+
+    def has(self, confirms: str | None) -> bool:
+        """Return whether a trial is of the requested kind, by the trial it confirms."""
+        return confirms in self.confirms if self.confirms else not confirms
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,7 +95,7 @@ def claim(
         The lease, or None when every requested trial is finished or run elsewhere.
     """
     me = me or this_process()
-    for group in group_requests(sweep, requests):
+    for group in _group_requests(sweep, requests):
         with storage.transaction() as connection:
             claiming = _ClaimTransaction(sweep, storage, connection, me, skip)
             lease = _resume(claiming, group) or _start_waiting(claiming, group)
@@ -98,7 +111,7 @@ def busy(sweep: Sweep, storage: Storage, variants: Sequence[str]) -> list[Runnin
     columns = [trials.c[name] for name in (*_OWNER, "number", "facts")]
     held = trials.c.token.is_not(None) & (optuna_trials.c.state == State.RUNNING)
     now = storage.now()
-    rows = storage.select(requested_rows(sweep, requests, columns).where(held))
+    rows = storage.select(_requested_rows(sweep, requests, columns).where(held))
     return [_running_elsewhere(row, now) for row in rows if not _may_take(storage, row, now)]
 
 
@@ -148,10 +161,10 @@ def _resume(claiming: _ClaimTransaction, requests: Sequence[ClaimRequest]) -> Le
     storage, clock = claiming.storage, claiming.storage.clock()
     silent = trials.c.renewed_at < clock - LEASE_S
     begun &= trials.c.token.is_(None) | (trials.c.host == this_host()) | silent
-    begun &= kind_filter(requests)
-    begun &= (trials.c.phase != Phase.PAUSED) | resumable_filter(requests)
+    begun &= _kind_filter(requests)
+    begun &= (trials.c.phase != Phase.PAUSED) | _resumable_filter(requests)
     columns = [*(trials.c[name] for name in _OWNER), clock.label("now")]
-    query = requested_rows(claiming.sweep, requests, columns).where(begun)
+    query = _requested_rows(claiming.sweep, requests, columns).where(begun)
     for row in [dict(row) for row in claiming.connection.execute(query).mappings()]:
         if row["trial_id"] in claiming.skip or not _may_take(storage, row, row["now"]):
             continue
@@ -170,7 +183,7 @@ def _start_waiting(claiming: _ClaimTransaction, requests: Sequence[ClaimRequest]
     names = set(claiming.connection.scalars(query))
     for request in (one for one in requests if one.variant in names):
         same = trials.c.recipe_hash.is_(None) | (trials.c.recipe_hash == request.recipe_hash)
-        fit = waiting & (trials.c.variant == request.variant) & same & kind_filter([request])
+        fit = waiting & (trials.c.variant == request.variant) & same & _kind_filter([request])
         lease = _claim_first(claiming, fit & trials.c.trial_id.not_in(claiming.skip))
         if lease is not None:
             return lease
@@ -305,3 +318,48 @@ def claim_to_prune(
         with storage.transaction() as connection:
             done = connection.execute(sa.update(trials).where(paused).values(**lease))
     return _lease_of(storage, row, token, int(row["attempt"])) if done.rowcount == 1 else None
+
+
+def _group_requests(sweep: Sweep, requests: Sequence[ClaimRequest]) -> list[list[ClaimRequest]]:
+    """Return the variants in order, those side by side that one query can look through.
+
+    One with a space comes alone, since drawing from it comes before the next variant.
+    """
+    groups: list[list[ClaimRequest]] = []
+    for request in requests:
+        alone = bool(sweep.variants[request.variant].space)
+        if alone or not groups or sweep.variants[groups[-1][0].variant].space:
+            groups.append([request])
+        else:
+            groups[-1].append(request)
+    return groups
+
+
+def _kind_filter(requests: Sequence[ClaimRequest]) -> sa.ColumnElement[bool]:
+    """Return the filter: repetitions of the named trials if any, else a search's or the plan's."""
+    confirms = trials.c.facts["confirms"].as_string()
+    names = {name for request in requests for name in request.confirms}
+    if names:
+        repetitions: sa.ColumnElement[bool] = confirms.in_(names)
+        return repetitions
+    search = trials.c.facts["search"].as_string()
+    searching = any(request.search is not None for request in requests)
+    kind = search.is_not(None) if searching else search.is_(None)
+    regular: sa.ColumnElement[bool] = confirms.is_(None) & kind
+    return regular
+
+
+def _resumable_filter(requests: Sequence[ClaimRequest]) -> sa.ColumnElement[bool]:
+    """Return the filter: paused trials that may go on."""
+    ids = [
+        i for request in requests if request.search is not None for i in request.search.going_on
+    ]
+    return trials.c.trial_id.in_(ids)
+
+
+def _requested_rows(
+    sweep: Sweep, requests: Sequence[ClaimRequest], columns: Sequence[sa.ColumnElement[Any]]
+) -> sa.Select[Any]:
+    """Return the query for these columns of all trials of the requested variants, by number."""
+    names = [request.variant for request in requests]
+    return joined_trials(sweep.name, columns).where(trials.c.variant.in_(names))

@@ -23,13 +23,14 @@ from pipeline.shared.states import Cause, Phase, State
 from pipeline.study import optuna_tables
 from pipeline.study.add_trial import FillRunDir, add_trial, fail_in_optuna, insert_row
 from pipeline.study.audit import write_meta
+from pipeline.study.changed_space import adapt_stored_values
 from pipeline.study.claim import take
 from pipeline.study.db.storage import Storage
 from pipeline.study.lease import Lease, figures, final_values
 from pipeline.study.owner import is_dead, this_process
-from pipeline.study.rungs import read_curves
 from pipeline.study.sampler import distribution
 from pipeline.study.tables import joined_trials, trials
+from pipeline.study.trial_curves import read_curves
 from pipeline.study.trial_rows import TrialRow, read_board, study_name
 
 #: User attribute of a trial from another study: the trial that was really run.
@@ -106,11 +107,14 @@ def add_finished(
             if (row.facts.get("imported") or {}).get("sha256") == run.source["sha256"]:
                 return row.name, False
         _make_study(sweep, storage, run.variant)
+        template = _template(sweep, run)
+        study_id = storage.rdb.get_study_id_from_name(study_name(sweep, run.variant))
+        adapt_stored_values(storage, study_id, template.distributions)
         added = add_trial(
             sweep,
             storage,
             run.variant,
-            _template(sweep, run),
+            template,
             fill=fill,
             complete=functools.partial(_end, sweep, run),
             recipe_hash=None,
@@ -186,6 +190,7 @@ def import_prior(
     added = []
     with storage.lock():
         study_id = rdb.get_study_id_from_name(study_name(sweep, variant))
+        adapt_stored_values(storage, study_id, {p: distribution(s) for p, s in space.items()})
         there = {t.user_attrs.get(ORIGIN) for t in rdb.get_all_trials(study_id, deepcopy=False)}
         for one in prior:
             if one.row.name in there:

@@ -8,8 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipeline.errors import PcanError
-from pipeline.plan.judge import best
-from pipeline.shared.measurement import Measurement
+from pipeline.shared.measurement import Measurement, best_trained
 from pipeline.shared.states import Phase, State
 from pipeline.study import optuna_tables
 from pipeline.study.db.storage import Storage
@@ -49,6 +48,22 @@ class Lease:
     def name(self) -> str:
         """The trial as users name it: VARIANT/NUMBER."""
         return f"{self.variant}/{self.number}"
+
+    @property
+    def uid(self) -> str:
+        """The trial's id, which differs from that of a trial of this name in another storage."""
+        return str(self.previous["uid"])
+
+    @property
+    def recipe_hash(self) -> str | None:
+        """The digest of its recipe, None for a drawn trial."""
+        found: str | None = self.previous["recipe_hash"]
+        return found
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the storage had of the trial when it was claimed."""
+        return self.previous.get("facts") or {}
 
     def begin(self, run_dir: str, gpus: str, facts: Mapping[str, Any]) -> None:
         """Record where and on what the trial runs."""
@@ -155,7 +170,7 @@ def figures(history: Sequence[Measurement]) -> dict[str, Any]:
     """Return our columns for the latest epoch; none before the first."""
     if not history:
         return {}
-    latest, top = history[-1], best(history)
+    latest, top = history[-1], best_trained(history)
     return {
         "epoch": latest.epoch,
         "last_top1": latest.top1 if latest.finite else None,
@@ -169,7 +184,7 @@ def figures(history: Sequence[Measurement]) -> dict[str, Any]:
 def final_values(state: str, history: Sequence[Measurement]) -> list[float] | None:
     """Return Optuna's value: the best epoch of a finished run, the last of a pruned one."""
     if state == State.COMPLETE:
-        top = best(history)
+        top = best_trained(history)
         return [top.top1] if top else None
     if state == State.PRUNED and history and history[-1].finite:
         return [history[-1].top1]

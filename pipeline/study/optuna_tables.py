@@ -36,7 +36,7 @@ _intermediate = sa.Table(
     sa.Column("intermediate_value", sa.Float),
     sa.Column("intermediate_value_type", sa.Enum(*_KINDS, name="trialintermediatevaluetype")),
 )
-_params = sa.Table(
+trial_params = sa.Table(
     "trial_params",
     _optuna,
     sa.Column("trial_id", sa.Integer),
@@ -66,7 +66,7 @@ def set_params(
     """Record parameters, each as Optuna's internal value and its distribution as JSON."""
     for name, (value, distribution) in params.items():
         row = {"trial_id": trial_id, "param_name": name, "param_value": value}
-        statement = _INSERT[connection.dialect.name](_params)
+        statement = _INSERT[connection.dialect.name](trial_params)
         statement = statement.values(**row, distribution_json=distribution)
         connection.execute(statement.on_conflict_do_nothing())
 

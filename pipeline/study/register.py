@@ -20,8 +20,9 @@ from pipeline.shared.states import Cause, Phase
 from pipeline.study.add_trial import fail_in_optuna, insert_row
 from pipeline.study.audit import META, write_meta
 from pipeline.study.db.storage import Storage
+from pipeline.study.owner import is_dead, shown_host
 from pipeline.study.stages import Stages
-from pipeline.study.tables import trials
+from pipeline.study.tables import optuna_trials, trials
 from pipeline.study.trial_rows import read_board, study_name
 
 DIRECTION = "maximize"
@@ -77,16 +78,43 @@ def register(
     """Make the studies that are missing and enqueue each recipe once.
 
     Raises:
-        InputError: a study was made for another metric or direction.
+        InputError: a study was made for another metric or direction, or was deleted while a launch
+            runs a trial of it.
         StorageError: the storage cannot be used.
     """
     rdb = storage.rdb
     with storage.lock():
+        _forget_deleted(storage)
         known = {s.study_name: s for s in rdb.get_all_studies()}
         return [
             _register_one(sweep, name, recipe, storage, known.get(study_name(sweep, name)))
             for name, recipe in recipes.items()
         ]
+
+
+def _forget_deleted(storage: Storage) -> None:
+    """Delete rows whose trials Optuna no longer has, such as those of a study deleted there.
+
+    A database may give their ids to new trials. What they did is in the run directories
+    (`pcan doctor --rebuild`).
+
+    Raises:
+        InputError: a launch still runs one of them.
+    """
+    gone = trials.c.trial_id.not_in(sa.select(optuna_trials.c.trial_id))
+    rows = storage.select(sa.select(trials).where(gone))
+    now = storage.now() if rows else 0.0
+    for row in rows:
+        if not is_dead(row, now):
+            name = f"{row['variant']}/{row['number']} of {row['sweep']}"
+            raise InputError(
+                f"{name} is run by pid {row['pid']} on {shown_host(row['host'])}, and its study "
+                "was deleted in Optuna meanwhile. Let "
+                f"that launch end, then refill the storage: pcan doctor {row['sweep']} --rebuild"
+            )
+    with storage.transaction() as connection:
+        for row in rows:
+            connection.execute(sa.delete(trials).where(trials.c.trial_id == row["trial_id"]))
 
 
 def register_all(sweep: Sweep, storage: Storage, hashes: Mapping[str, str]) -> list[Registered]:

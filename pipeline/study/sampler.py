@@ -15,6 +15,7 @@ from pipeline.plan.search.space import draw as draw_values
 from pipeline.plan.sweep import Search, Space, Sweep
 from pipeline.shared.states import Cause, Kind, Phase, State
 from pipeline.study.add_trial import add_trial, fail_in_optuna
+from pipeline.study.changed_space import adapt_stored_values
 from pipeline.study.db.storage import Storage
 from pipeline.study.trial_rows import kind_of, study_name
 
@@ -57,9 +58,11 @@ def sample_trial(
     """
     import optuna
 
-    study = optuna.load_study(study_name=study_name(sweep, variant), storage=storage.rdb)
+    name, space = study_name(sweep, variant), sweep.variants[variant].space
+    kinds = {path: distribution(one) for path, one in space.items()}
+    adapt_stored_values(storage, storage.rdb.get_study_id_from_name(name), kinds)
+    study = optuna.load_study(study_name=name, storage=storage.rdb)
     _end_unclaimed(storage, study, {r["trial_id"] for r in rows})
-    space = sweep.variants[variant].space
     drawn = [r for r in rows if r["recipe_hash"] is None]
     # Looked at under the lock: several slots, or jobs, may each hope to be the first.
     begun = any(kind_of(r["facts"], r["recipe_hash"]) is Kind.SEARCH for r in rows)
@@ -71,7 +74,7 @@ def sample_trial(
     template = optuna.trial.create_trial(
         state=optuna.trial.TrialState.RUNNING,
         params=values,
-        distributions={path: distribution(space[path]) for path in values},
+        distributions={path: kinds[path] for path in values},
     )
     facts = _drawn_under(search.settings or sweep.search) if search is not None else {}
     row = add_trial(

@@ -14,7 +14,7 @@ from pipeline.plan.ladder import retry_command
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import percent
 from pipeline.shared.states import State
-from pipeline.study.best import best_of
+from pipeline.study.best import best_candidate
 from pipeline.study.trial_rows import TrialRow
 
 
@@ -52,7 +52,7 @@ class Stages:
         if variant not in self._starts:
             earlier = self._sweep.variants[variant].starts_from
             found = self._complete(earlier) if earlier is not None else []
-            self._starts[variant] = best_of(found, self._rows)
+            self._starts[variant] = best_candidate(found, self._rows)
         return self._starts[variant]
 
     def recipes(self) -> dict[str, str]:

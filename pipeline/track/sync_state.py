@@ -225,4 +225,9 @@ def _locked(stream: TextIO) -> bool:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise TrackingError(
+            f"{stream.name} cannot be locked: its file system gives no locks ({error.strerror}). "
+            "Keep runs/ on another disk (it may be a link) to send to W&B."
+        ) from None
     return True

@@ -15,6 +15,10 @@ from pipeline.train.safe_archive import DamagedArchive, ForeignArchive, load
 
 #: Where frameworks put a model's weights: MMEngine and Lightning, scripts of torch, DeepSpeed.
 _WEIGHTS_UNDER = ("state_dict", "model_state_dict", "model", "module", "net", "network")
+#: Parts of names that torch.compile, FSDP and activation checkpointing insert, at any depth.
+_WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+#: What averaged models hold beside the model: torch's, MMEngine's.
+_COUNTERS = {"n_averaged", "steps"}
 _SHOWN = 8
 _ZIP = b"PK\x03\x04"
 
@@ -47,7 +51,7 @@ def read_checkpoint(path: Union[str, Path]) -> Dict[str, Any]:
 
 
 def state_dict_of(content: Dict[str, Any], path: Union[str, Path] = "") -> Dict[str, torch.Tensor]:
-    """Return the model's tensors by name, without the `module.` of a data-parallel wrapper."""
+    """Return the model's tensors by the names they have without wrappers."""
     inner = (content[name] for name in _WEIGHTS_UNDER if isinstance(content.get(name), dict))
     for tensors in (*inner, content):
         found = {name: value for name, value in tensors.items() if isinstance(value, torch.Tensor)}
@@ -58,9 +62,19 @@ def state_dict_of(content: Dict[str, Any], path: Union[str, Path] = "") -> Dict[
             f"{path} holds no model weights ({_without_tensors(content)}). "
             "Give a checkpoint that the training framework saved."
         )
-    if all(name.startswith("module.") for name in found):
-        found = {name[len("module.") :]: value for name, value in found.items()}
-    return found
+    return _without_wrappers(found)
+
+
+def _without_wrappers(tensors: Dict[str, torch.Tensor]) -> Dict[str, torch.Tensor]:
+    """Return tensors by names without what torch's wrappers put before or into them."""
+    inner = {
+        ".".join(part for part in name.split(".") if part not in _WRAPPERS): value
+        for name, value in tensors.items()
+    }
+    # Data-parallel wrappers and averages put it before every name, averages count beside it.
+    while (rest := set(inner) - _COUNTERS) and all(n.startswith("module.") for n in rest):
+        inner = {name[len("module.") :]: inner[name] for name in inner if name in rest}
+    return inner
 
 
 def _without_tensors(content: Dict[str, Any]) -> str:

@@ -49,7 +49,11 @@ def read(path: Path) -> Dict[str, Any]:
     size = path.stat().st_size
     try:
         content = load(path)
-    except (UnsafePickle, ForeignArchive, DamagedArchive, OSError) as error:
+    except OSError as error:  # of the disk or of permissions: the file itself may be sound
+        raise JobFailure(
+            Cause.CHECKPOINT_REFUSED, f"{path} cannot be read: {error.strerror or error}."
+        ) from error
+    except (UnsafePickle, ForeignArchive, DamagedArchive) as error:
         raise JobFailure(
             Cause.BAD_CHECKPOINT, f"{path} ({size} bytes) cannot be opened: {error}"
         ) from error
@@ -57,7 +61,7 @@ def read(path: Path) -> Dict[str, Any]:
         try:
             check_schema(content, SCHEMA, path)
         except FormatError as error:
-            raise JobFailure(Cause.BAD_CHECKPOINT, str(error)) from error
+            raise JobFailure(Cause.CHECKPOINT_REFUSED, str(error)) from error
     missing = [key for key in KEYS if not isinstance(content, dict) or key not in content]
     if missing:
         raise JobFailure(

@@ -9,6 +9,10 @@ import torch.distributed as dist
 
 from pipeline.shared.rundir import MEETING
 
+#: How long ranks wait for each other where the config does not say. The launch notices sooner
+#: when a job stands, and says where; NCCL's own 10 minutes would end a start that takes longer.
+TIMEOUT_S = 7200.0
+
 
 def join(device: str, timeout_s: Optional[float] = None) -> bool:
     """Join the process group that torchrun set up, before MMEngine looks for one.
@@ -21,9 +25,8 @@ def join(device: str, timeout_s: Optional[float] = None) -> bool:
     """
     if "WORLD_SIZE" not in os.environ:
         return False
-    options: Dict[str, Any] = {}
-    if timeout_s is not None:
-        options["timeout"] = datetime.timedelta(seconds=timeout_s)
+    wait = datetime.timedelta(seconds=TIMEOUT_S if timeout_s is None else timeout_s)
+    options: Dict[str, Any] = {"timeout": wait}
     meeting = os.environ.get(MEETING)
     if meeting is not None:  # else as torchrun says: several machines, or started by hand
         ranks = int(os.environ["WORLD_SIZE"])

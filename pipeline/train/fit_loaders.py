@@ -2,10 +2,13 @@
 
 Nothing here changes what is drawn: with loader processes a sample's random numbers depend on its
 index alone (`seeding`), and the size of a validation batch changes predictions by rounding only.
+An error of a sample names its clip: which of 40,000 it was is the first question.
 """
 
 import os
 from typing import Any, Dict, List, Optional, Tuple
+
+from mmengine.dataset import Compose
 
 from pipeline.shared.counted import counted
 from pipeline.shared.loader_workers import suggest_workers
@@ -14,6 +17,8 @@ from pipeline.train.data_chain import COMPACT, LOADERS, shows_fixed_frames, step
 
 #: Of a validation batch; the gain beyond is small (launches of a forward pass are shared).
 MAX_VAL_BATCH = 8
+#: As data sets of MMAction2 call a clip, the most telling first.
+CLIP_NAMES = ("frame_dir", "filename", "img_path", "video_path", "frame_path")
 
 
 def fit_loaders(config: Any, spec: TrialSpec) -> List[str]:
@@ -108,3 +113,32 @@ def loading_time(runner: Any) -> Optional[Tuple[float, float]]:
         return None
     waited, lasted = (float(sum(one.data[0][-count:])) for one in found)
     return waited, lasted
+
+
+class NamingCompose(Compose):
+    """A chain whose errors name the clip; their kind, by which causes are distinguished, stays."""
+
+    def __call__(self, data: Dict) -> Any:
+        """Return the sample."""
+        name = next((data[key] for key in CLIP_NAMES if data.get(key)), None)
+        try:
+            return super().__call__(data)
+        except Exception as error:
+            # An OSError names its file, and its text does not come from its arguments.
+            if name is not None and not isinstance(error, OSError):
+                error.args = (f"clip {name}: {' '.join(str(error).split())[:500]}",)
+            raise
+
+
+def name_samples(dataset: Any) -> None:
+    """Let errors of a data set's chain name the clip, also of those that it wraps.
+
+    Chains of another class are left as they are.
+    """
+    for inner in [getattr(dataset, "dataset", None), *(getattr(dataset, "datasets", None) or ())]:
+        if inner is not None:
+            name_samples(inner)
+    chain = getattr(dataset, "pipeline", None)
+    if type(chain) is Compose:
+        # The data set keeps its own chain: others change its steps in place.
+        chain.__class__ = NamingCompose

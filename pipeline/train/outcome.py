@@ -13,10 +13,11 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path, PurePath
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
+from pipeline.shared.counted import all_of
 from pipeline.shared.files import fsync_folder, read_json, write_json
-from pipeline.shared.limit_messages import met_limit
+from pipeline.shared.limit_messages import machine_fault, met_limit
 from pipeline.shared.measurement import best_of
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import TrialSpec
@@ -39,6 +40,7 @@ _NO_GPU = re.compile(
     r"No CUDA GPUs are available|not compiled with CUDA|no NVIDIA driver|CUDA-capable device|"
     r"CUDA driver|CUDA unknown error|torch\.cuda\.is_available\(\) is False|invalid device ordinal"
 )
+_MISSING = re.compile(r"\[Errno 2\] No such file or directory: '([^'\n]+)'")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -150,12 +152,9 @@ def classify_error(error: BaseException, stage: str) -> Optional[JobFailure]:
         return JobFailure(
             Cause.OOM_CUDA, f"The GPU's memory is full: {text} A smaller batch size needs less."
         )
-    limit = met_limit(str(error))
-    if limit is not None:
-        return JobFailure(Cause.MACHINE_LIMIT, f"{_one_line(error)}: {limit}.")
-    full = _no_room(error)
-    if full is not None:
-        return JobFailure(Cause.DISK_FULL, f"The disk is full: {_one_line(full)}.")
+    machine = _of_machine(error, stage, text)
+    if machine is not None:
+        return machine
     if _worker_died(text) or _peer_lost(error):
         return None
     if _reading_data(error):
@@ -171,6 +170,26 @@ def classify_error(error: BaseException, stage: str) -> Optional[JobFailure]:
     return None
 
 
+def _of_machine(error: BaseException, stage: str, text: str) -> Optional[JobFailure]:
+    """Return what of the machine an error is about, None if it is about data, config or code."""
+    limit = met_limit(str(error))
+    if limit is not None:
+        return JobFailure(Cause.MACHINE_LIMIT, f"{text}: {limit}.")
+    full = _no_room(error)
+    if full is not None:
+        return JobFailure(Cause.DISK_FULL, f"The disk is full: {_one_line(full)}.")
+    fault = next(filter(None, map(machine_fault, _texts(error))), None)
+    if fault is not None:
+        return JobFailure(Cause.MACHINE_FAULT, f"{text}: {fault}.")
+    gone = _folder_gone(str(error)) if stage == "train" else None
+    if gone is not None:
+        return JobFailure(
+            Cause.MACHINE_FAULT,
+            f"{text}: the folder {gone} was there when the job began; is its disk still mounted?",
+        )
+    return None
+
+
 def _one_line(error: BaseException) -> str:
     """Return kind and text of an error; of one from a data worker, the worker's own."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -181,13 +200,30 @@ def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}".rstrip(".")
 
 
-def _no_room(error: Optional[BaseException]) -> Optional[OSError]:
-    """Return the file system's error that `error` came from: torch wraps it in its own."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
-            return error
-        error = error.__cause__ or error.__context__
+def _folder_gone(text: str) -> Optional[str]:
+    """Return the missing folder of a file that an error says is missing, None if it is there."""
+    for name in _MISSING.findall(text):
+        folder = os.path.dirname(name)
+        if os.path.isabs(folder) and not os.path.isdir(folder):
+            return folder
     return None
+
+
+def _chain(error: Optional[BaseException]) -> Iterator[BaseException]:
+    """Yield an error and those that it came from: torch wraps the file system's in its own."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _no_room(error: BaseException) -> Optional[OSError]:
+    """Return the error of a full file system that `error` came from."""
+    found = (one for one in _chain(error) if isinstance(one, OSError))
+    return next((one for one in found if one.errno in _FULL), None)
+
+
+def _texts(error: BaseException) -> Iterator[str]:
+    return (f"{type(one).__name__}: {one}" for one in _chain(error))
 
 
 def _out_of_gpu_memory(error: BaseException) -> bool:
@@ -249,7 +285,7 @@ def write_outcome(
     if stop is not None and not (finished and stop.get("state") is None):
         state, cause, reason = stop.get("state"), stop.get("cause"), stop.get("reason")
     elif finished:
-        reason = f"All {runner.max_epochs} epochs are done."
+        reason = f"{all_of(runner.max_epochs, 'epoch is', 'epochs are')} done."
     else:
         state, cause, reason = State.FAIL, Cause.ENDED_EARLY, ended_early(runner)
     record_outcome(rundir, spec.attempt, state, cause, reason)

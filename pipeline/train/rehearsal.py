@@ -107,8 +107,15 @@ class Rehearsal:
         """
         answer: Dict[str, Any] = {"problems": [], "metrics": None, "loads": {}, "notes": []}
         answer.update(labels=[], settled=True)
-        loaders: Dict[str, RehearsedLoader] = {}
         self.loaders = {}
+        loaders = self._build_loaders(cfg, answer)
+        if len(loaders) == len(_LOADERS) and not answer["problems"]:
+            self._use(cfg, model, loaders, answer)
+        return answer
+
+    def _build_loaders(self, cfg: Any, answer: Dict[str, Any]) -> Dict[str, RehearsedLoader]:
+        """Return the loaders that give samples, up to the first that does not."""
+        loaders: Dict[str, RehearsedLoader] = {}
         try:
             for name in _LOADERS:
                 loaders[name] = self._loader(name, cfg[name], answer["problems"])
@@ -118,8 +125,12 @@ class Rehearsal:
         except Exception as error:  # data that are away: the job says it in its own words
             answer["notes"] += _gpu_note(error)
             answer["settled"] = not isinstance(error, OSError)
-        if len(loaders) < len(_LOADERS) or answer["problems"]:
-            return answer
+        return loaders
+
+    def _use(
+        self, cfg: Any, model: Any, loaders: Dict[str, RehearsedLoader], answer: Dict[str, Any]
+    ) -> None:
+        """Validate a sample and make a training step with the loaders' first samples."""
         try:
             answer["metrics"] = metric_names(cfg, model, loaders["val_dataloader"])
             batch = loaders["train_dataloader"].one()
@@ -136,7 +147,6 @@ class Rehearsal:
         except Exception as error:
             answer["notes"] += _gpu_note(error)
             answer["settled"] = not isinstance(error, OSError)
-        return answer
 
     def _loader(self, name: str, cfg: Any, problems: List[str]) -> RehearsedLoader:
         """Return a loader and its first sample; what is wrong with it goes to `problems`."""

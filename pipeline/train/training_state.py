@@ -88,7 +88,10 @@ def restore(runner: Any, spec: TrialSpec, content: Dict[str, Any]) -> None:
         _restore_schedulers(runner.param_schedulers, content["param_schedulers"])
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise JobFailure(
-            Cause.BAD_CHECKPOINT, f"The checkpoint does not fit this config: {first_line(error)}"
+            Cause.CHECKPOINT_REFUSED,
+            f"{spec.resume} is whole, but does not fit what the code builds now: "
+            f"{first_line(error)} If the code has changed, put back what wrote it (commit and "
+            "diff: starts.jsonl); to train it from the beginning, move its run directory away",
         ) from error
     runner.train_loop._epoch = content["meta"]["epoch"]
     runner.train_loop._iter = content["meta"]["iter"]
@@ -104,13 +107,13 @@ def _check_origin(spec: TrialSpec, content: Dict[str, Any]) -> None:
     meta = content["meta"]
     if meta["config_hash"] != spec.config_hash:
         raise JobFailure(
-            Cause.BAD_CHECKPOINT,
+            Cause.CHECKPOINT_REFUSED,
             f"The checkpoint {spec.resume} was written with another config "
-            f"({meta['config_hash']}, this trial has {spec.config_hash}).",
+            f"({meta['config_hash']}, this trial has {spec.config_hash}): is it of another trial?",
         )
     if meta["nproc"] != spec.nproc:
         raise JobFailure(
-            Cause.BAD_CHECKPOINT,
+            Cause.CHECKPOINT_REFUSED,
             f"The checkpoint {spec.resume} was written by "
             f"{counted(meta['nproc'], 'process', 'processes')}, "
             f"this job has {spec.nproc}; a resumed training would differ from an unbroken one.",

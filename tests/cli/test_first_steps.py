@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from pipeline.cli.main import cli, main
 from pipeline.errors import NotReady
 from pipeline.plan.first_steps import next_steps
+from recorded_sweep import record_trial
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -72,6 +73,46 @@ def test_in_a_project_its_sweeps_and_the_next_command_are_named(shipped: Path) -
     assert "no sweep file yet" in next_steps(shipped, marked=True)
 
 
+def test_a_status_without_a_name_says_which_sweeps_have_trials(shipped: Path) -> None:
+    started = shipped / "runs" / "demo" / "baseline" / "0"
+    started.mkdir(parents=True)
+    (started / "spec.json").write_text("{}")
+    line = "Sweeps with trials: demo. Show one: pcan sweep status demo"
+    assert line in said("sweep", "status") and line not in said("sweep", "status", "utd_mhad8")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sweep", "continue"],
+        ["sweep", "classes"],
+        ["sweep", "rerun", "--check"],
+        ["sweep", "refine", "--trial"],
+        ["sweep", "best", "--trial"],
+        ["diagnose", "--trial"],
+    ],
+)
+def test_a_trial_of_another_sweep_is_answered_with_that_sweep(
+    shipped: Path, words: list[str]
+) -> None:
+    record_trial(shipped / "runs" / "demo", "baseline", 0, [0.3])
+    text = said(*words, "baseline/0")
+    assert 'pcan_ntu60 has no trial "baseline/0"' in text
+    assert "Name the sweep that has it: demo." in text
+    assert "A trial is VARIANT/NUMBER, for example baseline/0" in said(*words, "demo")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a screen")
+def test_a_page_is_not_opened_where_there_is_no_screen(
+    shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    record_trial(shipped / "runs" / "demo", "baseline", 0, [0.3])
+    text = said("sweep", "compare", "demo", "--open")
+    assert "no screen to open it on" in text and "pcan sweep compare demo --serve" in text
+
+
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
@@ -79,6 +120,13 @@ def test_in_a_project_its_sweeps_and_the_next_command_are_named(shipped: Path) -
         (["sweep", "plan", "pcan_ntu6"], 'Did you mean "pcan_ntu60"?'),
         (["sweep", "launch", "demo", "--variant", "lr-02"], 'Did you mean "lr-0.02"?'),
         (["sweep", "lanch"], 'Did you mean "launch"?'),
+        (["sweep", "show"], 'Did you mean "status"?'),
+        (["status"], 'Did you mean "pcan sweep status"?'),
+        (["resume"], 'Did you mean "pcan sweep launch"?'),
+        (["sweep", "doctor"], 'Did you mean "pcan doctor"?'),
+        (["sweep", "replay"], 'Did you mean "pcan gates replay"?'),
+        (["data", "lint"], 'Did you mean "pcan gates lint"?'),
+        (["data", "prepar"], 'Did you mean "prepare"?'),
     ],
 )
 def test_nearly_the_right_name_is_answered_with_it(

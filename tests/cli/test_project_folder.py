@@ -59,7 +59,7 @@ def test_only_what_was_missing_is_made_private(tmp_path: Path, usual_umask) -> N
 
 
 @pytest.mark.parametrize(
-    ("change", "code", "told"),
+    ("change", "code", "reported"),
     [
         (("config: jobs/tiny.py", "config: jobs/gone.py"), 2, "jobs/gone.py"),
         (("gpus: 2,", "gpus: 2, python: gone/python,"), 5, "gone/python"),
@@ -67,13 +67,13 @@ def test_only_what_was_missing_is_made_private(tmp_path: Path, usual_umask) -> N
     ],
 )
 def test_a_plan_that_cannot_be_shown_does_not_end_as_if_it_was(
-    pcan, project, change: tuple[str, str], code: int, told: str
+    pcan, project, change: tuple[str, str], code: int, reported: str
 ) -> None:
     file = project.root / "sweeps" / "tiny.yaml"
     file.write_text(file.read_text().replace(*change))
     for words in (("sweep", "plan", "tiny"), ("sweep", "plan", "tiny", "--json")):
         found, output = pcan(*words)
-        assert found == code and told in output, output
+        assert found == code and reported in output, output
 
 
 def test_a_checkpoint_is_inspected_with_the_sweeps_interpreter_and_checkout(

@@ -104,8 +104,48 @@ def test_a_client_that_cannot_be_run_is_a_sentence(answers, tmp_path: Path, monk
 def test_the_output_file_keeps_the_letters_of_the_folder(answers, tmp_path: Path) -> None:
     engine = answers()
     engine._project = Project(tmp_path / "it's 100%j [x]")
-    told = engine.describe(["true"])
-    assert "it'\"'\"'s 100%%j [x]/runs/s/slurm/%j.log" in told
+    reported = engine.describe(["true"])
+    assert "it'\"'\"'s 100%%j [x]/runs/s/slurm/%j.log" in reported
     engine._project = Project(tmp_path / "a\\b")
     with pytest.raises(NotReady, match="has a backslash in its name"):
         engine.describe(["true"])
+
+
+@pytest.mark.parametrize(
+    ("name", "passed"),
+    [
+        *((f"SBATCH_{name}", False) for name in ("JOB_NAME", "WAIT", "ARRAY_INX", "NO_REQUEUE")),
+        *((f"SBATCH_{name}", False) for name in ("TIMELIMIT", "OUTPUT", "EXPORT", "GRES", "GPUS")),
+        *((f"SBATCH_{name}", False) for name in ("SIGNAL", "PARTITION", "MEM_PER_CPU", "QOS")),
+        *((f"SBATCH_{name}", True) for name in ("ACCOUNT", "RESERVATION", "CONSTRAINT")),
+        *((f"SLURM_{name}", False) for name in ("JOB_ID", "CPU_BIND", "MEM_PER_NODE", "PROCID")),
+        *((f"SLURM_{name}", True) for name in ("CONF", "JWT", "CLUSTERS")),
+        *(("CUDA_VISIBLE_DEVICES", False), ("PMI_RANK", False), ("HTTPS_PROXY", True)),
+    ],
+)
+def test_a_job_is_what_its_script_says_whatever_variables_surround_the_launch(
+    answers, tmp_path: Path, monkeypatch, name: str, passed: bool
+) -> None:
+    engine = answers(sbatch=b"12\n")
+    block = {
+        "partition": "main",
+        "time": "1:00:00",
+        "extra": ("#SBATCH --mem=1G", " #SBATCH --qos=q"),
+    }
+    engine._sweep = engine._sweep.model_copy(
+        update={"slurm": engine._sweep.slurm.model_copy(update=block)}
+    )
+    engine._gpus = 2
+    (tmp_path / "bin" / "sbatch").write_text(f"#!/bin/sh\nenv > '{tmp_path}/env'\necho 12\n")
+    monkeypatch.setenv(name, "other")
+    assert engine.submit(["true"], {}) == "12"
+    assert (f"{name}=other\n" in (tmp_path / "env").read_text()) == passed
+
+
+@pytest.mark.parametrize("name", ["SQUEUE_PARTITION", "SQUEUE_SORT", "SINFO_PARTITION"])
+def test_no_variable_filters_what_the_clients_list(answers, monkeypatch, name: str) -> None:
+    engine = answers(squeue=b"")
+    program = f'#!/bin/sh\n[ -n "${name}" ] || echo "7|RUNNING|None|n1|abc"\n'
+    Path(engine._project.root / "bin" / "squeue").write_text(program)
+    monkeypatch.setenv(name, "other")
+    assert [job.id for job in engine.list_jobs()] == ["7"]

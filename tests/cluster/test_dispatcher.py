@@ -1,11 +1,12 @@
 """What a dispatch believes of the jobs that its scheduler shows."""
 
+import dataclasses
 import types
 from typing import Any
 
 from pipeline.cluster.dispatcher import Dispatcher
-from pipeline.cluster.executor import ClusterJob, JobPhase
-from pipeline.launch.orders import Schedule
+from pipeline.cluster.executor import ClusterJob, JobPhase, command_digest
+from pipeline.launch.context import Schedule
 from pipeline.launch.reporters import LineReporter
 
 RUNNING = ClusterJob(id="1", phase=JobPhase.RUNNING, state="RUNNING")
@@ -40,3 +41,15 @@ def test_a_job_that_stays_ended_is_believed_a_little_later() -> None:
     dispatch._seen_ended["1"] -= 100
     dispatch._update_jobs([FAILED], Schedule(requests=()))
     assert dispatch._active() == [] and said == ["SLURM job 1 ended: FAILED (exit code 1)."]
+
+
+def test_a_job_whose_submission_seemed_to_fail_is_taken_over() -> None:
+    said: list[str] = []
+    dispatch = made(said)
+    ours = dataclasses.replace(RUNNING, id="2", digest=command_digest(["pcan"]))
+    other = dataclasses.replace(RUNNING, id="3", digest="of another command")
+    ended = dataclasses.replace(ours, id="4", phase=JobPhase.ENDED)
+    for _ in range(2):
+        dispatch._adopt([RUNNING, ours, other, ended])
+    assert [job.id for job in dispatch._active()] == ["1", "2"]
+    assert said == ["SLURM job 2 was submitted after all."]

@@ -121,8 +121,8 @@ def test_a_trial_ends_once_whatever_happens_to_its_job(
     history = [Measurement(epoch=n, top1=value) for n, value in enumerate(TOP1, 1)]
     expected = judge_all(history, Rules.of(sweep.variants["baseline"]))
     lines = (cluster.project.folder("baseline/0") / "verdicts.jsonl").read_text().splitlines()
-    told = [(r["epoch"], r["verdict"], r["rule"]) for r in map(json.loads, lines)]
-    assert told == [(v.epoch, v.kind.value, v.rule) for v in expected]
+    reported = [(r["epoch"], r["verdict"], r["rule"]) for r in map(json.loads, lines)]
+    assert reported == [(v.epoch, v.kind.value, v.rule) for v in expected]
 
 
 @pytest.mark.slow
@@ -135,8 +135,8 @@ def test_the_time_limit_itself_lets_the_trial_go_on_in_the_requeued_job(
     cluster.wait(launch)
     until(lambda: not cluster.project.job_pids(), "no process is left")
     trial = cluster.project.status()["baseline/0"]
-    assert (trial["state"], trial["epochs"]) == ("COMPLETE", 16), cluster.told()
-    assert trial["attempts"] >= 2 and trial["job"]["restarts"] >= 1, cluster.told()
+    assert (trial["state"], trial["epochs"]) == ("COMPLETE", 16), cluster.reported()
+    assert trial["attempts"] >= 2 and trial["job"]["restarts"] >= 1, cluster.reported()
     assert cluster.project.epochs("baseline/0") == list(range(1, 17))
     assert "is queued again; it goes on where this one stopped" in cluster.logs()
     assert len(cluster.mine()) == 1

@@ -43,7 +43,7 @@ def refuse(folder: Path, cluster, sweep: Sweep, url: str = SERVER, gpus: int | N
 
 
 @pytest.mark.parametrize(
-    ("slurm", "gpus", "error", "told"),
+    ("slurm", "gpus", "error", "reported"),
     [
         ("{partition: gpux}", 2, SweepFileError, 's.yaml:7: slurm.partition is "gpux"; this clus'),
         ("{partition: cpu}", 2, NotReady, "no node of partition cpu has any"),
@@ -55,15 +55,15 @@ def refuse(folder: Path, cluster, sweep: Sweep, url: str = SERVER, gpus: int | N
     ],
 )
 def test_what_never_would_run_is_refused(
-    tmp_path: Path, cluster, slurm: str, gpus: int, error: type[PcanError], told: str
+    tmp_path: Path, cluster, slurm: str, gpus: int, error: type[PcanError], reported: str
 ) -> None:
     with pytest.raises(error) as caught:
         refuse(tmp_path, cluster, sweep_of(tmp_path, slurm, gpus))
-    assert told in str(caught.value)
+    assert reported in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "reported"),
     [
         ("sqlite:////data/pcan.db", "is a file that n1, n2 cannot use together"),
         ("postgresql+psycopg://me:geheim@localhost/pcan", "on this machine's own address"),
@@ -71,11 +71,11 @@ def test_what_never_would_run_is_refused(
     ],
 )
 def test_a_storage_that_jobs_cannot_reach_is_refused(
-    tmp_path: Path, cluster, url: str, told: str
+    tmp_path: Path, cluster, url: str, reported: str
 ) -> None:
     with pytest.raises(StorageError) as caught:
         refuse(tmp_path, cluster, sweep_of(tmp_path, "{shared: true}"), url)
-    assert told in str(caught.value) and "geheim" not in str(caught.value)
+    assert reported in str(caught.value) and "geheim" not in str(caught.value)
 
 
 def test_a_project_that_is_said_to_be_shared_is_accepted(tmp_path: Path, cluster) -> None:
@@ -84,7 +84,7 @@ def test_a_project_that_is_said_to_be_shared_is_accepted(tmp_path: Path, cluster
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "reported"),
     [
         ("{time: 60}", "slurm.time is 60; it must be text"),
         ("{time: soon}", '"soon" is not a time limit of SLURM'),
@@ -95,12 +95,12 @@ def test_a_project_that_is_said_to_be_shared_is_accepted(tmp_path: Path, cluster
         ("{signal_s: 1}", "slurm.signal_s is 1"),
     ],
 )
-def test_a_mistake_in_the_block_is_told_with_its_line(
-    tmp_path: Path, line: str, told: str
+def test_a_mistake_in_the_block_is_reported_with_its_line(
+    tmp_path: Path, line: str, reported: str
 ) -> None:
     with pytest.raises(SweepFileError) as caught:
         sweep_of(tmp_path, line)
-    assert str(caught.value).startswith("s.yaml:7: ") and told in str(caught.value)
+    assert str(caught.value).startswith("s.yaml:7: ") and reported in str(caught.value)
 
 
 @pytest.mark.parametrize(

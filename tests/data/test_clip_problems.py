@@ -20,7 +20,7 @@ def clip(name: str, label: object = 0, joints: object = None) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("labels", "classes", "severity", "told"),
+    ("labels", "classes", "severity", "reported"),
     [
         ([0, 1, 2], 3, None, ""),
         ([1, 2, 3], 3, "error", "1 of 3 clips have a label outside 0...2: c2 (label 3). The lab"),
@@ -34,15 +34,15 @@ def clip(name: str, label: object = 0, joints: object = None) -> dict:
         ([], 3, None, ""),
     ],
 )
-def test_labels_that_are_no_class_are_named(labels, classes, severity, told: str) -> None:
+def test_labels_that_are_no_class_are_named(labels, classes, severity, reported: str) -> None:
     clips = [clip(f"c{n}", label) for n, label in enumerate(labels)]
     found = list(label_problems(clips, classes))
     assert [s for s, _ in found] == ([severity] if severity else [])
-    assert all(told in text for _, text in found), found
+    assert all(reported in text for _, text in found), found
 
 
 @pytest.mark.parametrize(
-    ("joints", "severity", "told"),
+    ("joints", "severity", "reported"),
     [
         (np.ones((1, 2, 3, 2)), None, ""),
         (np.full((1, 2, 3, 2), np.nan), "warning", "joints that are NaN: a. They count as"),
@@ -54,10 +54,10 @@ def test_labels_that_are_no_class_are_named(labels, classes, severity, told: str
         (np.full((1, 2, 3, 2), np.inf), "error", "joints that are infinite: a."),
     ],
 )
-def test_clips_without_a_person_are_named(joints, severity, told: str) -> None:
+def test_clips_without_a_person_are_named(joints, severity, reported: str) -> None:
     found = list(joint_problems([clip("a", 0, joints), clip("b")]))
     assert {s for s, _ in found} == ({severity} if severity else set())
-    assert not severity or any(told in text for _, text in found), found
+    assert not severity or any(reported in text for _, text in found), found
 
 
 def test_what_doctor_says_of_clips_data_check_says_too(tmp_path: Path) -> None:
@@ -68,12 +68,12 @@ def test_what_doctor_says_of_clips_data_check_says_too(tmp_path: Path) -> None:
     doctor = [*label_findings(clips, 3, "x"), *joint_findings(clips, "x")]
     assert len(doctor) == 3 and not any("wrong form" in f.message for f in doctor)
     sources = of_files(tmp_path / "a.pkl", tmp_path, "train", None)
-    told = {(f.severity, f.text) for f in check(sources, decode=0, classes=3)}
-    assert {(f.severity, f.message.removeprefix("x: ")) for f in doctor} <= told
+    reported = {(f.severity, f.text) for f in check(sources, decode=0, classes=3)}
+    assert {(f.severity, f.message.removeprefix("x: ")) for f in doctor} <= reported
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "told"),
+    ("key", "value", "reported"),
     [
         ("img_shape", None, "a: img_shape is None, wanted is (height, width)"),
         ("img_shape", (10, 20, 3), "a: img_shape is (10, 20, 3), wanted is"),
@@ -86,12 +86,14 @@ def test_what_doctor_says_of_clips_data_check_says_too(tmp_path: Path) -> None:
         ("keypoint_score", np.full((1, 2, 3), np.nan), "scores that are NaN: a."),
     ],
 )
-def test_what_a_clip_lacks_is_named_with_the_clip(tmp_path: Path, key, value, told: str) -> None:
+def test_what_a_clip_lacks_is_named_with_the_clip(
+    tmp_path: Path, key, value, reported: str
+) -> None:
     path = tmp_path / "ann.pkl"
     content = {"split": {"train": ["a"]}, "annotations": [{**clip("a"), key: value}]}
     path.write_bytes(pickle.dumps(content))
     texts = [f.text for f in check(of_files(path, tmp_path, "train", None), decode=1)]
-    assert any(told in text for text in texts), texts
+    assert any(reported in text for text in texts), texts
 
 
 def test_joints_that_are_shares_of_the_picture_are_named() -> None:
@@ -105,7 +107,7 @@ def test_joints_that_are_shares_of_the_picture_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "reported"),
     [
         (["b.avi"], 'it lists names such as "b.avi", and clips are called such as "a"'),
         ([], "no clip is listed in it"),
@@ -113,11 +115,11 @@ def test_joints_that_are_shares_of_the_picture_are_named() -> None:
         ("a", 'its split "train" is of the type str'),
     ],
 )
-def test_a_split_that_fits_no_clip_says_why(tmp_path: Path, names: object, told: str) -> None:
+def test_a_split_that_fits_no_clip_says_why(tmp_path: Path, names: object, reported: str) -> None:
     path = tmp_path / "ann.pkl"
     path.write_bytes(pickle.dumps({"split": {"train": names}, "annotations": [clip("a")]}))
     try:
         texts = [f.text for f in check(of_files(path, tmp_path, "train", None), decode=0)]
     except InputError as error:
         texts = [str(error)]
-    assert any(told in text for text in texts), texts
+    assert any(reported in text for text in texts), texts

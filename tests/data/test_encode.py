@@ -58,7 +58,7 @@ def test_the_same_clip_gives_the_same_stills():
 
 
 @pytest.mark.parametrize("codec", ["jpeg", "webp"])
-def test_an_impossible_region_is_told(codec):
+def test_an_impossible_region_is_reported(codec):
     with pytest.raises(VideoError, match="region of"):
         encoder(codec)(np.zeros((1, 70_000, 3), np.uint8))
 

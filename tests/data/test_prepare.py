@@ -67,8 +67,8 @@ def test_a_pack_of_other_pictures_is_reported(demo, tmp_path):
         size = pack.box[3] - pack.box[1], pack.box[2] - pack.box[0]
         stills = [(int(f), decoded(pack.still(int(f)), size)[::-1]) for f in pack.frames]
     write_pack(first, meta, [(frame, encoder("webp")(still)) for frame, still in stills])
-    told = CliRunner().invoke(command, ["prepare", *files, *options])
-    assert "1 packs differ from their videos" in str(told.exception)
+    reported = CliRunner().invoke(command, ["prepare", *files, *options])
+    assert "1 packs differ from their videos" in str(reported.exception)
 
 
 def test_only_missing_stale_and_damaged_packs_are_made_again(demo, tmp_path):
@@ -140,7 +140,7 @@ def test_a_video_shorter_than_its_annotation_is_damaged(demo, tmp_path):
     assert len(found) == 1 and "its annotation" in found[0].text
 
 
-def test_a_full_disk_is_told_beforehand(demo, tmp_path):
+def test_a_full_disk_is_reported_beforehand(demo, tmp_path):
     todo = plan_of(demo, tmp_path / "store")
     manifest = prepare(todo, workers=1, max_bad=0)
     assert 0.7 < needed_bytes(todo) / manifest["bytes"] < 1.3  # from eight pictures

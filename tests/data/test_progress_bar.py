@@ -1,12 +1,12 @@
-"""Progress is told in a log, too, and not too often."""
+"""Progress stands in a log, too, and not too often."""
 
-from pipeline.cli.common import progress_bar
+from pipeline.cli.common import console
 
 
 def test_without_a_terminal_a_line_now_and_then_has_the_time_left(monkeypatch, capsys):
     now = [0.0]
-    monkeypatch.setattr(progress_bar.time, "monotonic", lambda: now[0])
-    with progress_bar.Bar("Preparing clips") as bar:
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    with console.Bar("Preparing clips") as bar:
         for done in range(1, 151):
             now[0] += 1
             bar.update(done, 600)

@@ -193,9 +193,20 @@ def test_replay_within_the_error_of_the_validation_set_says_so(
 
 def test_replay_lists_the_metrics_of_a_log(project: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
-    path.write_text("epoch,mAP\n1,0.8\n")
-    with pytest.raises(InputError, match="has no top-1; its validations have: mAP. Name one"):
+    path.write_text("epoch,val_loss,mAP\n1,0.7,0.8\n")
+    named = "has no top-1; its validations have: val_loss, mAP. Name the .*: --metric mAP$"
+    with pytest.raises(InputError, match=named):
         run(gates_commands.command, "replay", "pcan_ntu60", path)
+    path.write_text("epoch,val_loss\n1,0.7\n")
+    with pytest.raises(InputError, match="a loss or an error is not judged.*--metric NAME$"):
+        run(gates_commands.command, "replay", "pcan_ntu60", path)
+
+
+def test_replay_of_one_epoch_is_worded_for_one(project: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("epoch,top1\n1,0.95\n")
+    out = run(gates_commands.command, "replay", "pcan_ntu60", path).stdout
+    assert "Not stopped: the only epoch would have run." in out
 
 
 def test_lint_of_the_shipped_plan_is_clean_but_for_what_readings_resolve(

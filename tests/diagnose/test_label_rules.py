@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.diagnose.log_case import LogCase
 from pipeline.diagnose.rules.label_fit import labels_of
-from pipeline.launch.label_reporter import LabelReporter
+from pipeline.launch.record_reporters import LabelReporter
 from pipeline.launch.reporters import LineReporter, Reporter, Reporters
 from pipeline.plan.gates import Gate
 from pipeline.plan.judge import Rules

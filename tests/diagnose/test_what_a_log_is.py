@@ -150,3 +150,71 @@ def test_stamps_without_a_year_are_read(tmp_path: Path, mmengine_log: MakeLog) -
     content = mmengine_log([0.5, 0.6, 0.7], loss=lambda e: 0.5).replace("2026/01/02", "01/02")
     case = case_of(tmp_path / "x.log", content)
     assert [value for _, value in case.values] == [0.5, 0.6, 0.7] and case.planned == 24
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "2026-01-02 03:04:05,678 - INFO - Epoch 1/35, Train Loss: 1.6279, Test Acc: 59.86%\n",
+        "2026-01-02 03:04:05 | INFO | Config:\n2026-01-02 03:04:05 | INFO | [Epoch 01/240] | LR\n",
+        "epoch 3: loss 0.4 acc 0.8\n",
+    ],
+)
+def test_the_epochs_of_another_program_are_not_a_run_that_never_began(
+    tmp_path: Path, lines: str
+) -> None:
+    with pytest.raises(InputError, match=r"log of another program.*line [12]: .*poch \d"):
+        case_of(tmp_path / "x.log", lines)
+
+
+def test_stamps_without_any_training_are_no_training_log(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a training log that pcan knows"):
+        case_of(tmp_path / "x.log", "2026-01-02 03:04:05,678 - INFO - Training SVM (Linear)...\n")
+
+
+def test_a_run_that_never_began_stays_one_whatever_its_hooks_say_of_epochs(tmp_path: Path) -> None:
+    only = the_finding(tmp_path / "x.log", f"{CONFIG}{STAMP}epoch 1 begins\n")
+    assert "the run never began" in only.evidence
+
+
+def old_training(epochs: int, config: str = "", loss: float = 1.79) -> str:
+    old = "2026-01-02 03:04:05,678 - pyskl - INFO - "
+    lines = [f"{old}Config: {config}total_epochs = 24"]
+    lines += [
+        f"{old}Epoch [{e}][20/30]\tlr: 1.0e-01, top1_acc: 0.1250, loss: {loss:.4f}, time: 0.3650"
+        for e in range(1, epochs + 1)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("epochs", "config", "remedy"),
+    [
+        (24, "evaluation = dict(interval=1)\n", "train.py --validate"),
+        (1, "evaluation = dict(interval=1)\n", "Nothing, if it still runs"),
+        (24, "evaluation = dict(interval=50)\n", "Nothing, if it still runs"),
+        (24, "", "set train_cfg.val_interval"),
+    ],
+)
+def test_the_remedy_for_no_validation_fits_the_configuration(
+    tmp_path: Path, epochs: int, config: str, remedy: str
+) -> None:
+    found = {f.id: f for f in examine(case_of(tmp_path / "x.log", old_training(epochs, config)))}
+    assert remedy in found["no_validation"].remedy
+
+
+def test_a_training_that_learned_nothing_shows_without_any_validation(tmp_path: Path) -> None:
+    model = "model = dict(cls_head=dict(num_classes=6))\n"
+    found = {f.id: f for f in examine(case_of(tmp_path / "x.log", old_training(24, model)))}
+    assert "guessing among 6 classes gives 16.67 %" in found["never_learned"].evidence
+    for log_text in (old_training(24, model, loss=0.9), old_training(4, model), old_training(24)):
+        ids = {f.id for f in examine(case_of(tmp_path / "x.log", log_text))}
+        assert "never_learned" not in ids
+
+
+def test_the_gpus_of_an_old_configuration_count(tmp_path: Path) -> None:
+    config = "data = dict(samples_per_gpu=16)\ngpu_ids = range(0, 4)\n"
+    rows = [{"env_info": "x", "config": config}]
+    rows += [{"mode": "val", "epoch": e, "iter": 157, "accuracy_top-1": 80.0 + e} for e in (1, 2)]
+    case = case_of(tmp_path / "x.log.json", "".join(json.dumps(row) + "\n" for row in rows))
+    assert case.series is not None and case.series.clips == 157 * 16 * 4

@@ -49,7 +49,7 @@ def rundir(tmp_path: Path) -> RunDir:
 
 
 @pytest.mark.parametrize(
-    ("logs", "cause", "told"),
+    ("logs", "cause", "reported"),
     [
         ({"job": KILLED}, "lost_worker", "rank 1 was ended by signal 9 (out of host memory?"),
         ({"job": KILLED, 0: PEER}, "lost_worker", "rank 1 was ended by signal 9"),
@@ -77,19 +77,30 @@ def rundir(tmp_path: Path) -> RunDir:
         ({0: "terminate called after throwing 'std::bad_alloc'"}, "oom_host", "smaller batch"),
         ({0: "OSError: [Errno 28] No space left on device"}, "disk_full", "disk is full"),
         (
+            {1: "what():  CUDA error: uncorrectable ECC error encountered"},
+            "machine_fault",
+            "a GPU has failed",
+        ),
+        (
+            {0: "Traceback (most recent call last):\nOSError: [Errno 107] Transport endpoint"},
+            "machine_fault",
+            "Transport endpoint: the disk or file system",
+        ),
+        ({0: "[mov @ 0x1] Input/output error, [Errno 5]\n"}, "lost_worker", "left no outcome"),
+        (
             {0: "RuntimeError: DataLoader worker (pid 3) is killed by signal: Killed."},
             "lost_worker",
             "a data worker was killed",
         ),
     ],
 )
-def test_the_cause_is_named(rundir: RunDir, logs, cause: str, told: str) -> None:
+def test_the_cause_is_named(rundir: RunDir, logs, cause: str, reported: str) -> None:
     for name, text in logs.items():
         file = rundir.job_log if name == "job" else rundir.rank_log(name)
         file.write_text(text)
     outcome = classify_exit(rundir, -9, 2)
     assert (outcome.state, outcome.cause) == ("FAIL", cause), outcome
-    assert told in outcome.reason
+    assert reported in outcome.reason
 
 
 def test_the_log_of_the_rank_that_raised_is_shown(rundir: RunDir) -> None:
@@ -128,7 +139,9 @@ def test_a_limit_counts_where_it_ended_the_rank_and_not_where_it_was_survived(
     assert cause in str(classify_exit(rundir, 1, 1).cause)
 
 
-def test_a_kill_for_lack_of_memory_is_told_as_such(rundir: RunDir, tmp_path, monkeypatch) -> None:
+def test_a_kill_for_lack_of_memory_is_reported_as_such(
+    rundir: RunDir, tmp_path, monkeypatch
+) -> None:
     events = tmp_path / "memory.events"
     events.write_text("oom 3\noom_kill 1\n")
     monkeypatch.setattr(exit_cause, "_MEMORY_EVENTS", events)

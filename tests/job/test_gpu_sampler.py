@@ -13,7 +13,7 @@ import fake_gpus
 from pipeline.job import gpu_sampler
 from pipeline.job.gpu_sampler import GpuProcessSample, GpuSample, GpuSampler, summarize
 from pipeline.job.process import belongs_to
-from pipeline.launch.gpu_reporter import others
+from pipeline.launch.record_reporters import others
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_an_epoch_is_summed_up_as_by_hand() -> None:
     assert summarize([])["use"] is None and summarize(samples[:1])["wh"] is None
 
 
-def test_other_processes_on_a_gpu_are_told_from_the_trials_own() -> None:
+def test_other_processes_on_a_gpu_are_distinguished_from_the_trials_own() -> None:
     def at(pid: int, moment: float = 1.0) -> GpuProcessSample:
         return GpuProcessSample(at=moment, pid=pid, name="python")
 

@@ -1,5 +1,6 @@
 """GPUs that others use: named, left alone, never handed to two jobs."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -50,7 +51,7 @@ def test_memory_without_a_process_counts_as_use(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "visible", "error", "told"),
+    ("wanted", "visible", "error", "reported"),
     [
         ("0,9", None, NotReady, "names GPU 9; this machine has: 0, 1, 2, 3"),
         ("0,0", None, InputError, "names GPU 0 twice"),
@@ -58,8 +59,8 @@ def test_memory_without_a_process_counts_as_use(monkeypatch) -> None:
         ("1", "0", NotReady, 'which CUDA_VISIBLE_DEVICES="0" hides'),
     ],
 )
-def test_gpus_that_cannot_be_had_are_a_sentence(wanted, visible, error, told) -> None:
-    with pytest.raises(error, match=told):
+def test_gpus_that_cannot_be_had_are_a_sentence(wanted, visible, error, reported) -> None:
+    with pytest.raises(error, match=reported):
         choose(list_gpus(), wanted, visible)
 
 
@@ -93,7 +94,7 @@ def test_a_slice_of_a_gpu_is_refused_as_one(slice_: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "error", "told"),
+    ("wanted", "error", "reported"),
     [
         ("", InputError, "names no GPU"),
         ("²", InputError, '"²" is neither a number'),
@@ -104,8 +105,8 @@ def test_a_slice_of_a_gpu_is_refused_as_one(slice_: str) -> None:
         ("99999999999999999999", NotReady, "this machine has: 0, 1, 2, 3"),
     ],
 )
-def test_odd_names_of_gpus_are_sentences(wanted: str, error, told: str) -> None:
-    with pytest.raises(error, match=told):
+def test_odd_names_of_gpus_are_sentences(wanted: str, error, reported: str) -> None:
+    with pytest.raises(error, match=reported):
         choose(list_gpus(), wanted, None)
 
 
@@ -123,7 +124,7 @@ ONE = b"0, GPU-aa, NVIDIA A100, 40960, 5\n"
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "reported"),
     [
         (b"[N/A], [Not Found], [N/A]", "does not name ([Not Found])"),
         (b"[Insufficient Permissions], [Insufficient Permissions], [N/A]", "Permissions])"),
@@ -137,10 +138,10 @@ ONE = b"0, GPU-aa, NVIDIA A100, 40960, 5\n"
         (b"[N/A]", "does not name"),
     ],
 )
-def test_a_process_in_any_words_counts_as_use(tmp_path: Path, row: bytes, told: str) -> None:
+def test_a_process_in_any_words_counts_as_use(tmp_path: Path, row: bytes, reported: str) -> None:
     answers(tmp_path, ONE, b"GPU-aa, " + row + b"\r\n")
     (gpu,) = list_gpus()
-    assert gpu.in_use and told in gpu.describe_usage()
+    assert gpu.in_use and reported in gpu.describe_usage()
 
 
 @pytest.mark.parametrize("figure", [b"[N/A]", b"[Insufficient Permissions]", b"ERR!", b"", b"-5"])
@@ -182,7 +183,7 @@ def test_a_lost_gpu_takes_no_other_one_along(tmp_path: Path, apps: bytes) -> Non
 
 
 @pytest.mark.parametrize(
-    ("text", "code", "told"),
+    ("text", "code", "reported"),
     [
         (b"NVIDIA-SMI has failed because it couldn't communicate", 9, "couldn't communicate"),
         (b"Failed to initialize NVML: Driver/library version mismatch", 18, "mismatch"),
@@ -191,11 +192,13 @@ def test_a_lost_gpu_takes_no_other_one_along(tmp_path: Path, apps: bytes) -> Non
         (b"", 1, "exit code 1"),
     ],
 )
-def test_a_driver_that_fails_is_a_sentence(tmp_path: Path, text: bytes, code, told: str) -> None:
+def test_a_driver_that_fails_is_a_sentence(
+    tmp_path: Path, text: bytes, code, reported: str
+) -> None:
     answers(tmp_path, text, code=code)
     with pytest.raises(NotReady, match=r"--device cpu") as caught:
         list_gpus()
-    assert told in str(caught.value)
+    assert reported in str(caught.value)
 
 
 @pytest.mark.parametrize(("text", "code"), [(b"No devices were found\n", 6), (b"", 0)])
@@ -214,8 +217,8 @@ def test_a_second_launch_cannot_hold_the_same_gpu_until_the_first_is_gone() -> N
     )
     holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None and holder.stdout.readline() == "None\n"
-    told = slot.acquire("mine/0")
-    assert told == f"GPU 0 is used by pcan trial other/3 (pid {holder.pid})"
+    reported = slot.acquire("mine/0")
+    assert reported == f"GPU 0 is used by pcan trial other/3 (pid {holder.pid})"
     holder.kill()
     holder.communicate()
     assert slot.acquire("mine/0") is None
@@ -244,3 +247,32 @@ def test_a_planted_link_in_the_lock_folder_is_not_followed(tmp_path: Path) -> No
     with pytest.raises((OSError, NotReady)):
         slot.acquire("mine/0")
     assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EIO])
+def test_a_lock_folder_without_locks_is_not_taken_for_a_busy_gpu(monkeypatch, code: int) -> None:
+    def refuse(*_) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    slot = gpu_slots(list_gpus()[:1], 1, 1)[0]
+    with pytest.raises(NotReady, match=rf"{os.strerror(code)}.*export PCAN_LOCKS=FOLDER"):
+        slot.acquire("mine/0")
+
+
+def test_a_lock_folder_of_another_user_that_is_closed_is_a_sentence(
+    tmp_path: Path, monkeypatch
+) -> None:
+    def refuse(file, flags, mode=0o777) -> int:
+        raise (
+            PermissionError(13, "Permission denied")
+            if flags & os.O_CREAT
+            else FileNotFoundError(2, "gone")
+        )
+
+    slot = gpu_slots(list_gpus()[:1], 1, 1)[0]
+    monkeypatch.setattr("os.open", refuse)
+    with pytest.raises(
+        NotReady, match=r"cannot be locked in .*locks: GPU-\w+.lock cannot be opened"
+    ):
+        slot.acquire("mine/0")

@@ -88,14 +88,14 @@ def test_the_environments_own_sitecustomize_still_runs(
     (site / "sitecustomize.py").write_text("import builtins\nbuiltins.site_has_run = True\n")
     monkeypatch.setenv("PYTHONPATH", str(site))
     program = "print(site_has_run, __import__('sitecustomize').__file__)"
-    told = ask(sys.executable, shadowed, JobSettings(), "-c", program).split()
-    assert told == ["True", str(site / "sitecustomize.py")]
+    reported = ask(sys.executable, shadowed, JobSettings(), "-c", program).split()
+    assert reported == ["True", str(site / "sitecustomize.py")]
 
 
 def test_a_worker_that_is_spawned_imports_our_package(root: Path, shadowed: Path) -> None:
     (shadowed / "spawns.py").write_text(SPAWNS)
-    told = ask(sys.executable, shadowed, JobSettings(), "-m", "spawns")
-    assert told.strip() == str(root / "pipeline" / "shared" / "rundir.py")
+    reported = ask(sys.executable, shadowed, JobSettings(), "-m", "spawns")
+    assert reported.strip() == str(root / "pipeline" / "shared" / "rundir.py")
 
 
 def test_a_module_of_a_job_is_imported_without_collecting_garbage(
@@ -103,8 +103,8 @@ def test_a_module_of_a_job_is_imported_without_collecting_garbage(
 ) -> None:
     (shadowed / "collects.py").write_text("import gc; print(gc.get_threshold()[0])\n")
     calls = (["-m", "collects"], ["-c", "import collects"], ["collects.py"])
-    told = [ask(python, shadowed, JobSettings(), *words) for words in calls]
-    assert [int(one) for one in told] == [500_000, 700, 700]
+    reported = [ask(python, shadowed, JobSettings(), *words) for words in calls]
+    assert [int(one) for one in reported] == [500_000, 700, 700]
 
 
 def test_a_tool_answers_in_such_a_project(shadowed: Path) -> None:

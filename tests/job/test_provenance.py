@@ -16,7 +16,11 @@ from pipeline.shared.start_record import changes, code_of_attempt, shown_code
 def git(folder: Path, *words: str) -> str:
     identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
     done = subprocess.run(
-        ["git", *identity, "-C", str(folder), *words], capture_output=True, text=True, check=True
+        ["git", *identity, "-C", str(folder), *words],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=True,
     )
     return done.stdout.strip()
 
@@ -51,6 +55,65 @@ def test_commit_and_kept_diff_give_the_code_back(checkout: Path, tmp_path: Path)
     git(copy, "apply", str(tmp_path / found["diff"]))
     for name in ("head.py", "näw.py"):
         assert (copy / name).read_bytes() == (checkout / name).read_bytes()
+
+
+SETTINGS = {
+    "diff.noprefix": "true",
+    "diff.mnemonicPrefix": "true",
+    "diff.renames": "copies",
+    "diff.external": "/bin/false",
+    "diff.up.textconv": "tr a-z A-Z <",
+    "diff.orderFile": "/nonexistent",
+    "color.ui": "always",
+}
+
+
+def test_the_diff_applies_whatever_git_is_set_to_show(checkout: Path, tmp_path: Path) -> None:
+    (checkout / ".gitattributes").write_text("*.py diff=up\n")
+    (checkout / "mean.npy").write_bytes(bytes(range(256)))
+    (checkout / "old.py").write_text("moved = 1\n" * 9)
+    git(checkout, "add", "."), git(checkout, "commit", "-q", "-m", "two")
+    for key, value in SETTINGS.items():
+        git(checkout, "config", key, value)
+    (checkout / "head.py").write_bytes(b"sharpness = 2  # caf\xe9\r\n")
+    (checkout / "mean.npy").write_bytes(bytes(range(255, -1, -1)))
+    git(checkout, "mv", "old.py", "moved.py")
+    for name in ('a "b".py', "c\td.py", "näw .py", "new.py"):
+        (checkout / name).write_bytes(b"x = 1\r\ny = 'caf\xe9'\n")
+    found = code_of(checkout, tmp_path / "code")
+    copy = tmp_path / "copy"
+    git(tmp_path, "clone", "-q", str(checkout), str(copy))
+    git(copy, "apply", str(tmp_path / found["diff"]))
+    kept = {f.name: f.read_bytes() for f in checkout.iterdir() if f.is_file()}
+    assert {f.name: f.read_bytes() for f in copy.iterdir() if f.is_file()} == kept
+
+
+def test_a_large_binary_file_is_named_in_the_diff(checkout: Path, tmp_path: Path) -> None:
+    (checkout / "w.bin").write_bytes(b"\0")
+    git(checkout, "add", "."), git(checkout, "commit", "-q", "-m", "two")
+    (checkout / "w.bin").write_bytes(b"\0" * (provenance.LARGEST_NEW + 1))
+    (checkout / "head.py").write_text("sharpness = 2\n")
+    file = tmp_path / code_of(checkout, tmp_path / "code")["diff"]
+    assert file.read_text().startswith("# left out, binary and large: w.bin\ndiff --git")
+    git(checkout, "stash", "-q"), git(checkout, "apply", str(file))
+    assert (checkout / "head.py").read_text() == "sharpness = 2\n"
+
+
+def test_a_commit_is_known_though_its_changes_are_not(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "git").write_text(
+        '#!/bin/sh\ncase "$*" in *numstat*) sleep 9;; esac\nexec env PATH="$REST" git "$@"\n'
+    )
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("REST", os.environ["PATH"])
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(provenance, "GIT_S", 0.5)
+    found = code_of(checkout, tmp_path / "code")
+    assert found["commit"] and found["dirty"] is None
+    assert shown_code(found).endswith(
+        " on work, changes unknown: git does not answer (TimeoutExpired)"
+    )
 
 
 def test_results_and_large_files_are_no_code(checkout: Path, tmp_path: Path) -> None:

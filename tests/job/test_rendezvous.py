@@ -34,6 +34,19 @@ def folders(tmp_path: Path) -> list[str]:
     return sorted(str(path) for path in tmp_path.glob("pcan-job-*"))
 
 
+def test_a_folder_without_locks_is_used_and_never_removed_by_others(tmp_path, monkeypatch) -> None:
+    def refuse(*_) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("fcntl.flock", refuse)
+    meeting = Rendezvous()
+    remove_stale(stale_s=0)
+    assert Path(meeting.path).is_dir()
+    meeting.close()
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_a_killed_launcher_left_goes_and_what_is_held_stays(
     root: Path, tmp_path: Path
 ) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.shared.files import append_line
+from pipeline.shared.files import append_line, replacing_folder
 from pipeline.shared.rundir import RunDir
 
 GOOD = b'{"epoch": 3, "top1": 0.5, "lr": null, "extra": {"loss_cls": 1.5}}\n'
@@ -45,3 +45,15 @@ def test_an_unfinished_line_is_not_read_yet(tmp_path: Path) -> None:
     rundir = RunDir(tmp_path)
     rundir.measurements.write_bytes(GOOD + GOOD.replace(b"3", b"4").rstrip(b"\n"))
     assert [m.epoch for m in rundir.read_measurements()] == [3]
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    for name in ("first", "second"):
+        with replacing_folder(folder) as fresh:
+            (fresh / name).write_text(name)
+    with pytest.raises(RuntimeError), replacing_folder(folder) as fresh:
+        (fresh / "third").write_text("")
+        raise RuntimeError
+    assert [file.name for file in folder.iterdir()] == ["second"]
+    assert list(tmp_path.iterdir()) == [folder]

@@ -142,8 +142,8 @@ def run_until_done(project, chaos: Chaos, limit_s: float) -> int:
             chaos.look(launcher)
             time.sleep(0.02)
         if launcher.returncode != -signal.SIGKILL:
-            told = (project.root / f"launch{launches}.txt").read_text()
-            assert launcher.returncode == 0, f"{launcher.returncode}: {told}\n{chaos.kills}"
+            reported = (project.root / f"launch{launches}.txt").read_text()
+            assert launcher.returncode == 0, f"{launcher.returncode}: {reported}\n{chaos.kills}"
             return launches
 
 
@@ -171,10 +171,12 @@ def test_random_kills_change_nothing(project, until: Callable[..., None], seed: 
         assert trial["best_top1"] == max(top1)
         history = [Measurement(epoch=n, top1=value) for n, value in enumerate(top1, 1)]
         expected = judge_all(history, Rules.of(sweep.variants[name]))
-        assert told_verdicts(project, name) == [(v.epoch, v.kind.value, v.rule) for v in expected]
+        assert reported_verdicts(project, name) == [
+            (v.epoch, v.kind.value, v.rule) for v in expected
+        ]
 
 
-def told_verdicts(project, name: str) -> list[tuple[int, str, str | None]]:
+def reported_verdicts(project, name: str) -> list[tuple[int, str, str | None]]:
     lines = (project.folder(f"{name}/0") / "verdicts.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     return [(r["epoch"], r["verdict"], r["rule"]) for r in records]

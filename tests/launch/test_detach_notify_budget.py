@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.cli.common.notify_end import notify_end
+from pipeline.cli.sweep_refine import notify_end
 from pipeline.errors import InputError, NotReady
 from pipeline.launch.budget import Budget
 from pipeline.launch.notify import (
@@ -165,7 +165,7 @@ def test_a_budget_counts_what_has_ended() -> None:
     assert budget.exceeded([Ran(3600)], 2) is not None
 
 
-def test_a_command_is_told_each_event(command: list[str]) -> None:
+def test_a_command_gets_each_event(command: list[str]) -> None:
     reporter = CommandReporter(command, "demo", Reporter())
     reporter.send("verdict", "baseline/0 pruned", {"trial": "baseline/0"})
     reporter.send("end", "all done", {"exit_code": 0})
@@ -187,7 +187,7 @@ def test_a_command_is_told_each_event(command: list[str]) -> None:
     [
         (["sleep", "600"], "took more than 0.2 s and was ended"),
         (["sh", "-c", "echo no network >&2; exit 3"], "ended with exit code 3: no network"),
-        (["/nonexistent"], "could not be run"),
+        (["nowhere/at-all"], "could not be run"),
     ],
 )
 def test_a_bad_command_is_said_once_and_harms_nothing(argv, problem) -> None:
@@ -251,7 +251,7 @@ def test_a_service_that_refuses_or_is_dead_is_said_once_without_its_key(service)
     assert "secret" not in said[0]
 
 
-def test_a_new_best_is_told_if_it_is_better_by_as_much_as_asked(service) -> None:
+def test_a_new_best_is_reported_if_it_is_better_by_as_much_as_asked(service) -> None:
     reporter = notifier(service, [], on=["better"], better_by=0.005).known_best(0.89)
     trial = SimpleNamespace(name="a/0", epochs=9)
     go = Verdict(epoch=1, top1=0.9, kind=VerdictKind.GO, reason="")
@@ -270,7 +270,7 @@ def test_an_unknown_service_is_refused_and_no_key_is_kept() -> None:
     assert hidden_target("mail -s pcan me@here") == "mail -s pcan me@here"
 
 
-def test_the_end_of_a_command_that_is_no_launch_is_told(service) -> None:
+def test_the_end_of_a_command_that_is_no_launch_is_reported(service) -> None:
     url = f"json://127.0.0.1:{service.server_port}/"
     opened = SimpleNamespace(sweep=SimpleNamespace(name="demo", notify=Notify()))
     with notify_end(opened, [url]) as end:

@@ -90,7 +90,7 @@ def test_failed_trials_leave_the_others_alone(faulty) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "cause", "told"),
+    ("name", "cause", "reported"),
     [
         ("raises", "code_error", "RuntimeError: this rank was told to fail"),
         ("leaves", "lost_worker", ""),
@@ -98,11 +98,13 @@ def test_failed_trials_leave_the_others_alone(faulty) -> None:
         ("sleeps", "stall", "rank 1 stands in _fault_hang"),
     ],
 )
-def test_the_cause_of_a_fault_is_named(faulty, name: str, cause: str, told: str) -> None:
+def test_the_cause_of_a_fault_is_named(faulty, name: str, cause: str, reported: str) -> None:
     project, done, trials = faulty
     trial = trials[f"{name}/0"]
     assert trial["cause"] == cause, trial["reason"]
-    assert told in trial["reason"] and f"{name}/0 failed after 1 epoch ({cause})" in done.stderr
+    assert (
+        reported in trial["reason"] and f"{name}/0 failed after 1 epoch ({cause})" in done.stderr
+    )
 
 
 def test_the_stacks_of_a_stuck_job_are_in_its_logs(faulty) -> None:
@@ -112,7 +114,7 @@ def test_the_stacks_of_a_stuck_job_are_in_its_logs(faulty) -> None:
     assert "most recent call first" in (folder / "rank0.log").read_text()
 
 
-def told_by_status(project, storage: str) -> dict[str, tuple[object, ...]]:
+def status_of_trials(project, storage: str) -> dict[str, tuple[object, ...]]:
     done = project.run("sweep", "status", "tiny", "--json", "--storage", storage)
     return {
         f"{study['variant']}/{trial['number']}": tuple(
@@ -150,7 +152,7 @@ def test_a_lost_storage_is_refilled_from_the_run_directories(faulty) -> None:
     for _ in range(2):  # safe to repeat
         done = project.run("doctor", "tiny", "--rebuild", "--storage", new)
         assert done.returncode == 0, done.stderr
-    assert told_by_status(project, new) == told_by_status(project, old)
+    assert status_of_trials(project, new) == status_of_trials(project, old)
     hours = hours_by_status(project, new)
     assert all(hours.values()) and hours.keys() == trials.keys()
     written = {name: hours_by_files(project, name) for name in trials}
@@ -172,7 +174,7 @@ def test_a_damaged_storage_is_kept_aside_and_refilled(faulty) -> None:
     assert met.returncode == 4 and "pcan doctor --rebuild --storage" in met.stderr, met.stderr
     done = project.run("doctor", "--rebuild", "--storage", bad)
     assert done.returncode == 0 and "kept as runs/bad.db.damaged-" in done.stderr, done.stderr
-    assert told_by_status(project, bad) == told_by_status(project, old)
+    assert status_of_trials(project, bad) == status_of_trials(project, old)
     (aside,) = runs.glob("bad.db.damaged-*[0-9]")
     assert aside.stat().st_size == len(whole) // 2
 
@@ -183,7 +185,7 @@ def test_a_backup_is_a_whole_storage(faulty) -> None:
     assert done.returncode == 0, done.stderr
     assert (project.root / "copy.db").stat().st_mode & 0o077 == 0
     copy, old = (sqlite_url(project.root / name) for name in ("copy.db", "runs/pcan.db"))
-    assert told_by_status(project, copy) == told_by_status(project, old)
+    assert status_of_trials(project, copy) == status_of_trials(project, old)
 
 
 @pytest.mark.slow

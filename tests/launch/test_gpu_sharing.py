@@ -63,7 +63,7 @@ def test_gpus_are_chosen_by_option_and_environment(driver, wanted, visible, chos
 
 
 @pytest.mark.parametrize(
-    ("wanted", "visible", "error", "told"),
+    ("wanted", "visible", "error", "reported"),
     [
         ("4", None, NotReady, "this machine has: 0, 1, 2, 3"),
         ("0,0", None, InputError, "twice"),
@@ -71,8 +71,8 @@ def test_gpus_are_chosen_by_option_and_environment(driver, wanted, visible, chos
         ("0", "1,2", NotReady, 'CUDA_VISIBLE_DEVICES="1,2" hides'),
     ],
 )
-def test_a_gpu_that_is_not_there_is_refused(driver, wanted, visible, error, told) -> None:
-    with pytest.raises(error, match=told):
+def test_a_gpu_that_is_not_there_is_refused(driver, wanted, visible, error, reported) -> None:
+    with pytest.raises(error, match=reported):
         choose(list_gpus(), wanted, visible)
 
 

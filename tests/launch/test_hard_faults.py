@@ -29,13 +29,13 @@ def rank_pid(project, rank: int) -> int:
 def stop_at_once(launch) -> str:
     """Press Ctrl-C twice, the second time once the first was heard; return what is printed."""
     os.kill(launch.pid, signal.SIGINT)
-    told = ""
-    while "Press Ctrl-C again" not in told:
+    reported = ""
+    while "Press Ctrl-C again" not in reported:
         line = launch.stdout.readline()
-        assert line, told
-        told += line
+        assert line, reported
+        reported += line
     os.kill(launch.pid, signal.SIGINT)
-    return told + launch.communicate(timeout=120)[0]
+    return reported + launch.communicate(timeout=120)[0]
 
 
 @sample
@@ -131,9 +131,9 @@ def test_exports_during_a_sweep_and_two_at_once_are_whole(project, until) -> Non
     both = [
         subprocess.Popen(words, cwd=project.root, env=project.env(), **pipes) for _ in range(2)
     ]
-    told = [process.communicate(timeout=300) for process in both]
-    records = [json.loads(out) for out, _ in told]
-    assert all(b"Still running: long/0. The winner may change." in err for _, err in told)
+    reported = [process.communicate(timeout=300) for process in both]
+    records = [json.loads(out) for out, _ in reported]
+    assert all(b"Still running: long/0. The winner may change." in err for _, err in reported)
     assert [process.returncode for process in both] == [0, 0]
     assert {(r["variant"], r["number"], r["top1"]) for r in records} == {("baseline", 0, 0.6)}
     out = project.root / "exports" / "tiny"

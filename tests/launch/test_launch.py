@@ -231,7 +231,7 @@ def faulty(module_project):
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "reported"),
     [
         (["sweep", "launch", "nope"], 2, 'There is no sweep "nope"'),
         (["sweep", "launch", "tiny", "--variant", "x"], 2, 'has no variant "x"'),
@@ -246,8 +246,8 @@ def faulty(module_project):
         (["sweep", "register", "gate"], 2, "which baseline does not validate"),
     ],
 )
-def test_bad_input_is_a_sentence_with_the_right_exit_code(faulty, words, code, told) -> None:
+def test_bad_input_is_a_sentence_with_the_right_exit_code(faulty, words, code, reported) -> None:
     done = faulty.run(*words)
-    assert told in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert reported in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert done.returncode == code
     assert not (faulty.root / "runs" / "tiny").exists()

@@ -77,21 +77,21 @@ def test_the_record_names_the_store_and_counts_what_came_from_videos(project: Pa
 
 
 def test_status_compare_and_best_say_that_they_are_not_comparable(project: Path) -> None:
-    told = "Not comparable, their samples came from different stores"
+    reported = "Not comparable, their samples came from different stores"
     status = json.loads(pcan(project, "sweep", "status", "mini", "--json").stdout)
-    assert status["not_comparable"].startswith(told)
+    assert status["not_comparable"].startswith(reported)
     [two] = [s["trials"][0] for s in status["studies"] if s["variant"] == "two"]
     assert (two["data_store"], two["data_profile"]) == ("prepared", "fine")
-    assert told in " ".join(pcan(project, "sweep", "status", "mini").stdout.split())
+    assert reported in " ".join(pcan(project, "sweep", "status", "mini").stdout.split())
     best = pcan(project, "sweep", "best", "mini", "--json")
-    assert json.loads(best.stdout)["not_comparable"].startswith(told)
-    assert told in best.stderr
+    assert json.loads(best.stdout)["not_comparable"].startswith(reported)
+    assert reported in best.stderr
     record = json.loads((project / "exports/mini/best.json").read_text())
     assert [other["comparable"] for other in record["others"]] == [False]
-    assert told in (project / "exports/mini/README.md").read_text()
+    assert reported in (project / "exports/mini/README.md").read_text()
     page = pcan(project, "sweep", "compare", "mini", "--json").stdout
     compared = json.loads(page)
-    assert compared["not_comparable"].startswith(told)
+    assert compared["not_comparable"].startswith(reported)
     assert "different stores" in json.dumps(compared["differences"])
 
 

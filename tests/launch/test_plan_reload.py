@@ -32,8 +32,8 @@ def test_gates_changed_during_a_launch_hold_for_what_runs(
     launch = project.start(*project.launch_words())
     until(lambda: project.epochs("baseline/0")[-1:] >= [1], "epoch 1")
     file.write_text(good.replace("floor: 0.5", "floor: high"))
-    told = lines_up_to(launch, "by the plan as it was")
-    assert "sweeps/tiny.yaml:11" in told[-1] and '"high"' in told[-1]
+    reported = lines_up_to(launch, "by the plan as it was")
+    assert "sweeps/tiny.yaml:11" in reported[-1] and '"high"' in reported[-1]
     file.write_text(good.replace("floor: 0.5, target: 0.6", "floor: 0.65"))
     rest = launch.communicate(timeout=120)[0]
     assert launch.returncode == 3, rest

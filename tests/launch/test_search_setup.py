@@ -13,7 +13,7 @@ from pipeline.job.exit_cause import Outcome
 from pipeline.job.resolve import Change, ResolvedConfig
 from pipeline.launch.budget import Budget
 from pipeline.launch.completion import CompletionQueue
-from pipeline.launch.orders import RunOrder, SearchOrder
+from pipeline.launch.context import RunOrder, SearchOrder
 from pipeline.launch.reporters import Reporter
 from pipeline.launch.search import _passed, next_search, other_launches_gpu_hours
 from pipeline.launch.search_rule import averaged_checks
@@ -29,8 +29,7 @@ from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.rundir import RunDir
-from pipeline.study.gpu_hours import hours_so_far
-from pipeline.study.trial_rows import TrialRow
+from pipeline.study.trial_rows import TrialRow, hours_so_far
 
 TEXT = """\
 name: s
@@ -239,10 +238,10 @@ def test_averages_are_read_where_somebody_can_be_stopped(
         rows=lambda: [waiting, *before],
     )
     lease: Any = types.SimpleNamespace(
-        variant="base", previous={"facts": {"search": "ladder", "read": "averaged"}}
+        variant="base", facts={"search": "ladder", "read": "averaged"}
     )
     named = sweep.search.model_copy(update={"read": "averaged"})
     context.sweep = sweep.model_copy(update={"search": named})
     assert averaged_checks(context, lease) == checks
-    lease.previous = {"facts": {}}
+    lease.facts = {}
     assert averaged_checks(context, lease) == (), "no trial of a search"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.launch.orders import RunOrder, Schedule
+from pipeline.launch.context import RunOrder, Schedule
 from pipeline.launch.scheduler import next_trials
 from pipeline.plan.read import read_sweep
 from pipeline.shared.rundir import RunDir

@@ -45,7 +45,7 @@ def test_a_batch_that_a_loader_cannot_send_ends_the_job_with_its_error(
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "reported"),
     [
         (f"{HELD}RuntimeError: can't start new thread\n", "RuntimeError: can't start new thread"),
         (f"[rank1]: {HELD}[rank1]: my.own.Fault: no\n", "my.own.Fault: no"),
@@ -57,12 +57,14 @@ def test_a_batch_that_a_loader_cannot_send_ends_the_job_with_its_error(
         ("loading 400 clips\n", None),
     ],
 )
-def test_errors_are_told_from_a_training_s_own_report(tmp_path: Path, line, told) -> None:
+def test_errors_are_distinguished_from_a_training_s_own_report(
+    tmp_path: Path, line, reported
+) -> None:
     log = tmp_path / "rank0.log"
     log.write_text(f"{HELD}ValueError: of an earlier start\n{line}")
     found = standstill_messages({log: log.stat().st_size - len(line)})
     assert not any(message.final for message in found)
-    assert found == [] if told is None else told in found[0].text
+    assert found == [] if reported is None else reported in found[0].text
 
 
 def test_an_error_is_reported_once_and_only_while_a_job_stands_longer_than_usual(tmp_path) -> None:

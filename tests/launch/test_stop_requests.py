@@ -51,7 +51,9 @@ def test_now_after_a_patient_request_is_heard(tmp_path: Path, said) -> None:
     assert poll(stops) == 2 and stops.grace_s == 0.0
 
 
-def test_signals_raise_the_level_and_are_told_outside_the_handler(tmp_path: Path, said) -> None:
+def test_signals_raise_the_level_and_are_reported_outside_the_handler(
+    tmp_path: Path, said
+) -> None:
     stops = StopRequests(tmp_path, 5, LineReporter(said.append))
     with stops.signal_handlers():
         for level in (1, 2, 3, 3):

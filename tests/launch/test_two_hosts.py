@@ -16,8 +16,7 @@ import pytest
 
 from pipeline.plan.read import read_sweep
 from pipeline.shared.measurement import Measurement
-from pipeline.study.claim import claim
-from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.claim import ClaimRequest, claim
 from pipeline.study.db.storage import open_storage
 from pipeline.study.owner import ProcessIdentity
 from pipeline.study.register import recipe_of, register

@@ -69,8 +69,8 @@ def test_a_fork_in_an_older_environment_runs_a_sweep_unchanged(lab) -> None:
     done = lab.run("sweep", "launch", "lab", "--device", "cpu", "--wandb", "disabled")
     assert done.returncode == 0, done.stderr
     said = done.stderr + "".join(f.read_text() for f in (lab.root / "runs" / "lab").glob("*.log"))
-    for told in ("has WandbVisBackend", "has EarlyStoppingHook", "says resume=True"):
-        assert f"lab.py {told}, which is left out" in said
+    for reported in ("has WandbVisBackend", "has EarlyStoppingHook", "says resume=True"):
+        assert f"lab.py {reported}, which is left out" in said
     states = {
         f"{study['variant']}/{trial['number']}": (trial["state"], trial["epochs"])
         for study in json.loads(lab.run("sweep", "status", "lab", "--json").stdout)["studies"]

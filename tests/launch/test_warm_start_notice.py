@@ -32,8 +32,8 @@ def test_starting_weights_are_described_checked_and_watched(started) -> None:
     report = [line for line in done.stderr.splitlines() if "start.pth: " in line]
     assert len(report) == 1 and report[0].startswith("baseline/0: ")
     assert "100.0% of the weights such a file should have were matched" in report[0]
-    told = "the starting weights reach 61.00 %, not the expected 90.00 %"
-    assert told in done.stderr
+    reported = "the starting weights reach 61.00 %, not the expected 90.00 %"
+    assert reported in done.stderr
     assert project.epochs("baseline/0") == [0, 1, 2]
     # A second launch has nothing to say of weights that were loaded before.
     assert "baseline/0: start.pth: " not in second.stderr

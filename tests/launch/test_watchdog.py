@@ -20,11 +20,11 @@ class Clock:
 
 def watch(dog: Watchdog, clock: Clock, seconds: float, progress: dict) -> str | None:
     """Look once a second, as a launcher that is awake does."""
-    told = None
+    reported = None
     for _ in range(int(seconds)):
         clock.now += 1
-        told = dog.check(progress) or told
-    return told
+        reported = dog.check(progress) or reported
+    return reported
 
 
 def at(step: int, phase: str = "train", epoch: int = 1, steps: int = 100) -> dict:
@@ -42,9 +42,9 @@ def trained(steps: int, pace: int) -> tuple[Watchdog, Clock]:
 def test_a_step_that_takes_far_longer_than_usual_is_a_stall() -> None:
     dog, clock = trained(steps=20, pace=4)
     assert watch(dog, clock, 100, at(20)) is None
-    told = watch(dog, clock, 40, at(20))
-    assert told is not None
-    assert "(usual: 4.0 s), in epoch 1, train 20/100; the stacks of all ranks" in told
+    reported = watch(dog, clock, 40, at(20))
+    assert reported is not None
+    assert "(usual: 4.0 s), in epoch 1, train 20/100; the stacks of all ranks" in reported
 
 
 def test_a_fast_job_still_gets_the_floor() -> None:
@@ -66,8 +66,8 @@ def test_a_job_that_never_gives_a_sign_of_life_is_stuck_at_its_start() -> None:
     clock = Clock()
     dog = Watchdog(floor_s=10, clock=clock)
     assert watch(dog, clock, 119, {}) is None
-    told = watch(dog, clock, 5, {})
-    assert told is not None and "before its first sign of life" in told
+    reported = watch(dog, clock, 5, {})
+    assert reported is not None and "before its first sign of life" in reported
 
 
 def test_time_in_which_this_launcher_slept_does_not_count() -> None:
@@ -90,7 +90,7 @@ def dump(frames: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("logs", "told"),
+    ("logs", "reported"),
     [
         ([dump(WAITING), dump(AWAY)], ": rank 1 stands in fetch, data.py:7 (rank1.log); the"),
         ([dump(AWAY), dump(WAITING), dump(WAITING)], ": rank 0 stands in fetch"),
@@ -100,7 +100,7 @@ def dump(frames: str) -> str:
         ([dump(AWAY), dump(AWAY)], ""),
     ],
 )
-def test_the_rank_that_stands_is_named(tmp_path, logs, told) -> None:
+def test_the_rank_that_stands_is_named(tmp_path, logs, reported) -> None:
     rundir = RunDir(tmp_path)
     for rank in range(len(logs)):
         rundir.rank_log(rank).write_text("earlier\n" + dump(AWAY))
@@ -109,4 +109,4 @@ def test_the_rank_that_stands_is_named(tmp_path, logs, told) -> None:
         with open(rundir.rank_log(rank), "a") as stream:
             stream.write(text)
     found = standing_ranks(rundir, before)
-    assert found.startswith(told) and (told or not found)
+    assert found.startswith(reported) and (reported or not found)

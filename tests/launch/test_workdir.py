@@ -7,16 +7,19 @@ import pytest
 
 from pipeline.cli.common.terminal import Terminal
 from pipeline.errors import NotReady
-from pipeline.launch.workdir import (
-    _private,
+from pipeline.launch.resume_checkpoint import (
     _refuse_to_start_over,
+    checkpoint_to_resume,
     newest_checkpoint,
     quarantine_checkpoint,
+    quarantine_damaged,
 )
+from pipeline.launch.workdir import _private
 from pipeline.plan.project import Project
-from pipeline.shared.files import append_line
+from pipeline.shared.files import append_line, write_json
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
+from pipeline.shared.spec import TrialSpec
 
 
 class Named:
@@ -82,6 +85,29 @@ def test_a_trained_trial_without_checkpoints_is_not_started_over(tmp_path: Path)
     append_line(rundir.measurements, Measurement(epoch=1, top1=0.5).to_line())
     with pytest.raises(NotReady, match="has measured 1 epoch, but none of its checkpoints"):
         _refuse_to_start_over(project, rundir, Named())  # type: ignore[arg-type]
+
+
+def test_another_number_of_ranks_is_refused_and_its_checkpoints_are_kept(tmp_path: Path) -> None:
+    rundir, project = RunDir(tmp_path / "0"), Project(tmp_path)
+    rundir.root.mkdir()
+    write_json(rundir.spec, TrialSpec(nproc=2).to_json())
+    assert checkpoint_to_resume(project, rundir, Named(), 1) is None  # type: ignore[arg-type]
+    checkpoint(rundir, 3)
+    assert checkpoint_to_resume(project, rundir, Named(), 2) is not None  # type: ignore[arg-type]
+    with pytest.raises(
+        NotReady, match=r"with job.gpus 2 up to epoch_3, .* Set job.gpus back to 2"
+    ):
+        checkpoint_to_resume(project, rundir, Named(), 1)  # type: ignore[arg-type]
+    assert [file.name for file in rundir.checkpoints.iterdir()] == ["epoch_3.pth"]
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged(tmp_path: Path) -> None:
+    rundir = RunDir(tmp_path)
+    checkpoint(rundir, 1)
+    (rundir.checkpoints / "epoch_2.pth").symlink_to("epoch_2.pth")
+    with pytest.raises(NotReady, match=r"epoch_2.pth cannot be read: Too many levels"):
+        quarantine_damaged(rundir)
+    assert (rundir.checkpoints / "epoch_2.pth").is_symlink()
 
 
 def test_terminal_codes_in_a_line_are_dropped(capsys) -> None:

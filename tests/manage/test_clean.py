@@ -13,8 +13,7 @@ from pipeline.launch.workdir import run_dir
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.shared.measurement import Measurement
-from pipeline.study.claim import claim
-from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.claim import ClaimRequest, claim
 from pipeline.study.db.storage import open_storage
 from pipeline.study.register import recipe_of, register
 

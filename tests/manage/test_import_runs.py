@@ -121,8 +121,10 @@ def test_status_and_compare_show_it_as_imported(place, imported) -> None:
     shown = {t["id"]: t for t in data["trials"]}
     assert shown["imported/0"]["imported"] == "wide" and not shown["imported/0"]["recipe"]
     assert shown["fast/1"]["config"][LR] == 0.05
-    told = [d["sentence"] for d in data["differences"] if d["comparable"]]
-    assert told and all("has no predictions (it was imported from a log)" in t for t in told)
+    reported = [d["sentence"] for d in data["differences"] if d["comparable"]]
+    assert reported and all(
+        "has no predictions (it was imported from a log)" in t for t in reported
+    )
 
 
 def test_best_never_exports_it_and_says_why(place, imported) -> None:
@@ -162,8 +164,9 @@ def test_a_log_without_a_config(place, imported) -> None:
     refused = place.run("sweep", "import", "old.csv")
     assert refused.returncode == 2
     assert 'no metric "acc/RGBPose_1:1_top1"; its validations have: top1.' in refused.stderr
-    told = place.run("sweep", "import", "old.csv", "--metric", "top1")
-    assert "no variant's recipe (no config lies beside it)" in told.stdout
+    assert "If one of them is the same thing, name it: --metric top1" in refused.stderr
+    reported = place.run("sweep", "import", "old.csv", "--metric", "top1")
+    assert "no variant's recipe (no config lies beside it)" in reported.stdout
     table.write_text("epoch,top1,lr\n1,0.5,0.01\n2,0.625,0.008\n3,nan,0.008\n")
     named = place.run("sweep", "import", "old.csv", "--metric", "top1", "--variant", "fast")
     assert f"searched values: {LR} 0.05" in named.stdout, named.stderr

@@ -69,6 +69,14 @@ def test_a_watched_name_that_no_validation_gives_is_not_taken_and_said() -> None
     assert chosen == "acc/top1" and 'watches "val/top1_acc", which its validation does not' in note
 
 
+def test_a_loss_or_an_error_is_never_proposed() -> None:
+    errors = MetricNames(names=["mpjpe", "val_loss"], all_known=True)
+    with pytest.raises(InputError, match="none is an accuracy, by its name.*--metric NAME"):
+        objective({}, errors, None)
+    other = MetricNames(names=["loss", "own_accuracy"], all_known=True)
+    assert objective({}, other, None)[0] == "own_accuracy"
+
+
 def test_what_only_a_scheduler_waits_for_is_no_objective() -> None:
     waiting = facts({"param_scheduler": {"type": "ReduceOnPlateauLR", "monitor": "loss"}})
     with pytest.raises(InputError, match=r"are not known.*--metric NAME.*--log WORKDIR"):

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError, NoResult
+from pipeline.launch.context import RunOrder
 from pipeline.launch.control_files import audit_stamp
-from pipeline.launch.orders import RunOrder
 from pipeline.launch.scheduler import candidates, claimable, next_trials
 from pipeline.manage.repeat import enqueue_confirmations, record_manual_choice
 from pipeline.plan.project import Project
@@ -20,8 +20,7 @@ from pipeline.shared.files import read_json, write_json
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.rundir import RunDir
 from pipeline.study.best import best_row, confirmations
-from pipeline.study.claim import claim
-from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.claim import ClaimRequest, claim
 from pipeline.study.db.storage import open_storage
 from pipeline.study.register import recipe_of, register
 from pipeline.study.trial_rows import ended_recipes, read_board
@@ -69,8 +68,8 @@ class Place:
         run.config.write_text(f"# of {lease.variant}\n")
         facts = {k: known[k] for k in ("seed", "confirms") if known.get(k) is not None}
         lease.begin(str(run.root.relative_to(self.project.root)), "cpu", facts)
-        told = {"cause": None, "reason": "done", "verdicts": [], "seconds": 1.0}
-        lease.tell(state, [Measurement(epoch=1, top1=top1)], **told)
+        reported = {"cause": None, "reason": "done", "verdicts": [], "seconds": 1.0}
+        lease.tell(state, [Measurement(epoch=1, top1=top1)], **reported)
         return lease
 
     def confirm(self, count: int, seeds: int, values: dict[str, list[float]]) -> list[str]:
@@ -94,8 +93,8 @@ def test_the_best_are_repeated_on_the_seeds_after_their_own(place) -> None:
     names, new = enqueue_confirmations(place.sweep, place.project, place.storage, 2, 2)
     assert (names, new) == (["lucky/0", "steady/0"], 4)
     runs = {row.name: row for row in place.rows if row.confirms}
-    told = {n: (r.confirms, r.facts["seed"], r.state, r.phase) for n, r in runs.items()}
-    assert told == {
+    reported = {n: (r.confirms, r.facts["seed"], r.state, r.phase) for n, r in runs.items()}
+    assert reported == {
         "lucky/1": ("lucky/0", 4, "RUNNING", "waiting"),
         "lucky/2": ("lucky/0", 5, "RUNNING", "waiting"),
         "steady/1": ("steady/0", 1, "RUNNING", "waiting"),
@@ -180,7 +179,7 @@ def test_while_repetitions_are_out_the_readings_decide(place) -> None:
     assert best_row(place.sweep, place.rows).name == "lucky/0"
 
 
-def test_a_repetition_that_failed_is_told_and_not_counted(place) -> None:
+def test_a_repetition_that_failed_is_reported_and_not_counted(place) -> None:
     enqueue_confirmations(place.sweep, place.project, place.storage, 1, 2)
     want = ClaimRequest(variant="lucky", trials=1, recipe_hash="h", confirms=("lucky/0",))
     place.run(0.2, want, state="FAIL")

@@ -17,15 +17,18 @@ def test_the_best_are_repeated_on_new_seeds_and_the_mean_decides(project) -> Non
     project.ranks = 1
     project.sweep(VARIANTS)
     assert project.launch("--policy", "all").returncode == 0
-    told = project.run(*CONFIRM, "2", "--seeds", "1", "--dry-run")
-    assert set(told.stdout.splitlines()) == {"baseline/0: new seeds 1", "better/0: new seeds 8"}
+    reported = project.run(*CONFIRM, "2", "--seeds", "1", "--dry-run")
+    assert set(reported.stdout.splitlines()) == {
+        "baseline/0: new seeds 1",
+        "better/0: new seeds 8",
+    }
     assert set(project.status()) == {"baseline/0", "better/0"}
     done = project.run(*CONFIRM, "2", "--seeds", "1", "--json")
     assert done.returncode == 0, done.stderr
     assert "Repeating baseline/0, better/0 on 1 new seeds each (2 runs are new)." in done.stderr
     answer = json.loads(done.stdout)
-    told = {one["trial"]: one for one in answer["confirmation"]["trials"]}
-    assert {n: [r["seed"] for r in one["runs"]] for n, one in told.items()} == {
+    reported = {one["trial"]: one for one in answer["confirmation"]["trials"]}
+    assert {n: [r["seed"] for r in one["runs"]] for n, one in reported.items()} == {
         "baseline/0": [1],
         "better/0": [8],
     }
@@ -75,9 +78,9 @@ def test_an_interrupted_confirmation_is_gone_on_with(project, until) -> None:
     process = project.start(*CONFIRM, "1")
     until(lambda: project.epochs("baseline/1"), "the first repetition measures")
     assert project.run("sweep", "stop", "tiny").returncode == 0
-    told, _ = process.communicate(timeout=120)
-    assert process.returncode == 75, told
-    assert "the same command goes on" in told
+    reported, _ = process.communicate(timeout=120)
+    assert process.returncode == 75, reported
+    assert "the same command goes on" in reported
     assert not (project.root / "exports").exists()
     left = project.status()["baseline/1"]
     assert (left["phase"], left["confirms"]) == ("interrupted", "baseline/0")

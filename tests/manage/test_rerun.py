@@ -60,5 +60,5 @@ def test_what_cannot_be_trained_again_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="pcan sweep rerun a/0 --check"):
         recorded_run(sweep, project, "a/1")
     for name in ("a/7", "a"):
-        with pytest.raises(InputError, match="There is no run of"):
+        with pytest.raises(InputError, match=f'lab has no trial "{name}"; it has: a/0, a/1'):
             recorded_run(sweep, project, name)

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.plan.judge import Rules, best, judge
-from pipeline.plan.search.cost_estimate import MeasuredCurve, estimate
+from pipeline.plan.judge import Rules, judge
+from pipeline.plan.search.cost_estimate import MeasuredCurve, at_same_cost, estimate
 from pipeline.plan.search.rules import AsyncHalving, Rung, SyncHalving, make_rule
 from pipeline.plan.search.rung_judge import RungRules, read_at
-from pipeline.plan.search.simulate import LearningCurve, simulate, sweeps
-from pipeline.plan.search.whole_trials import at_same_cost
+from pipeline.plan.search.simulate import LearningCurve, simulate
 from pipeline.plan.sweep import Patience, Search
 from pipeline.plan.verdict import VerdictKind
-from pipeline.shared.measurement import AVERAGED, Measurement
+from pipeline.shared.measurement import AVERAGED, Measurement, best_trained
+from replayed_sweeps import sweeps
 
 
 def ladder(epochs: int) -> SyncHalving:
@@ -77,7 +77,7 @@ def test_of_equal_readings_the_lower_number_goes_on() -> None:
 
 def test_an_average_is_neither_a_result_nor_counted_by_patience() -> None:
     history = curve(0.6, 0.5, 0.5, 0.5, averaged=0.9, at=3)
-    assert best(history).top1 == 0.6
+    assert best_trained(history).top1 == 0.6
     verdict = judge(history, Rules(patience=Patience(epochs=3, min_delta=0.001)))
     assert (verdict.state, verdict.threshold) == ("COMPLETE", 0.601)
 

@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from pipeline.plan.config_diff import Difference, beyond, differences
 from pipeline.plan.cost import gpu_hours, worst_case_epochs
 from pipeline.plan.course import expected, off_band, off_schedule, table_differences
+from pipeline.plan.recipe import Difference, beyond, config_differences
 from pipeline.plan.sweep import Sweep
 
 COSINE = [1e-5 + (3e-3 - 1e-5) * (1 + math.cos(math.pi * e / 30)) / 2 for e in range(30)]
@@ -71,15 +71,17 @@ def test_variants_are_compared_through_their_base() -> None:
     scheduler = [{"type": "MultiStepLR", "gamma": 0.1}]
     one = [Changed("lr", 0.1, 0.003), Changed("s.0.gamma", 0.1, 0.2), Changed("w.1", 1.0, 2.0)]
     other = [Changed("lr", 0.1, 0.001), Changed("s", scheduler, []), Changed("w.1", 1.0, 2.0)]
-    assert differences(one, other) == [
+    assert config_differences(one, other) == [
         Difference("lr", 0.003, 0.001),
         Difference("s", [{"type": "MultiStepLR", "gamma": 0.2}], []),
     ]
-    assert differences(one, one) == []
+    assert config_differences(one, one) == []
 
 
 def test_true_is_not_one() -> None:
-    assert differences([Changed("a", 0, 1)], [Changed("a", 0, True)]) == [Difference("a", 1, True)]
+    assert config_differences([Changed("a", 0, 1)], [Changed("a", 0, True)]) == [
+        Difference("a", 1, True)
+    ]
 
 
 def test_what_a_variant_changes_beyond_what_it_names() -> None:

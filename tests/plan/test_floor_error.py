@@ -22,9 +22,9 @@ from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.measurement import Measurement
 from pipeline.study.db.storage import open_storage
-from pipeline.study.finished_runs import finished_runs
 from pipeline.study.import_trials import ImportedRun, add_finished
 from pipeline.study.register import recipe_of, register
+from pipeline.study.trial_curves import finished_runs
 from tiny_project import Project
 
 RUNS = [

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from pipeline.plan.judge import Rules, best, judge, judge_all
+from pipeline.plan.judge import Rules, judge, judge_all
 from pipeline.plan.sweep import Patience, Sweep
 from pipeline.plan.verdict import VerdictKind
-from pipeline.shared.measurement import Measurement
+from pipeline.shared.measurement import Measurement, best_trained
 
 
 def curve(*top1: float, lr: float | None = None) -> list[Measurement]:
@@ -129,7 +129,7 @@ def test_a_nan_metric_ends_the_trial_and_is_never_best(rules: Rules) -> None:
     history = curve(0.89, math.nan)
     verdict = judge(history, rules)
     assert (verdict.state, verdict.cause) == ("FAIL", "nan")
-    found = best(history)
+    found = best_trained(history)
     assert found is not None and found.epoch == 1
 
 
@@ -138,7 +138,7 @@ def test_starting_weights_are_checked_at_epoch_0(rules: Rules) -> None:
     off = judge([Measurement(epoch=0, top1=0.8123)], rules)
     assert ok.kind is VerdictKind.GO
     assert (off.state, off.cause) == ("FAIL", "start_mismatch")
-    assert best([Measurement(epoch=0, top1=0.8123)]) is None
+    assert best_trained([Measurement(epoch=0, top1=0.8123)]) is None
 
 
 def test_a_wrong_lr_at_a_gate_is_watched(plan: Sweep) -> None:

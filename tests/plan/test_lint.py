@@ -116,24 +116,24 @@ def test_each_mistake_is_found_with_its_line(
 def test_gates_are_checked_against_what_the_config_validates(tmp_path: Path) -> None:
     sweep = read(tmp_path)
     facts = {"max_epochs": 10, "val_begin": 1, "val_interval": 2}
-    told = lint(lint_context(sweep, {sweep.config: facts}, {}))
-    assert {(f.id, f.where) for f in told} == {
+    reported = lint(lint_context(sweep, {sweep.config: facts}, {}))
+    assert {(f.id, f.where) for f in reported} == {
         ("gate_never_judged", "s.yaml:7"),
         ("gate_never_judged", "s.yaml:8"),
     }
-    assert "first does not validate epoch 1" in told[0].message
-    assert "val_interval: 1" in told[0].instead
+    assert "first does not validate epoch 1" in reported[0].message
+    assert "val_interval: 1" in reported[0].instead
 
 
 def test_a_gate_after_the_last_epoch_of_the_base_config(tmp_path: Path) -> None:
     sweep = read(tmp_path, ("{set: {train_cfg.max_epochs: 10}}", "{set: {a.c: 1}}"))
     facts = {"max_epochs": 2, "val_begin": 1, "val_interval": 1}
-    told = [
+    reported = [
         f
         for f in lint(lint_context(sweep, {sweep.config: facts}, {}))
         if f.id == "gate_never_judged"
     ]
-    assert "a gate at epoch 3, but first has 2 epochs" in told[0].message
+    assert "a gate at epoch 3, but first has 2 epochs" in reported[0].message
 
 
 @pytest.mark.parametrize(
@@ -152,15 +152,17 @@ def test_a_min_delta_that_the_validation_set_cannot_show(
         if clips == 400
         else read(tmp_path)
     )
-    told = [f for f in lint(LintContext(sweep=sweep, clips=clips)) if f.id == "min_delta_too_fine"]
-    assert [f.severity for f in told] == ([severity] * 2 if severity else [])
-    assert all(words in f.message for f in told[:1])
+    reported = [
+        f for f in lint(LintContext(sweep=sweep, clips=clips)) if f.id == "min_delta_too_fine"
+    ]
+    assert [f.severity for f in reported] == ([severity] * 2 if severity else [])
+    assert all(words in f.message for f in reported[:1])
 
 
 def test_the_shipped_plan_has_only_contradictions_that_readings_resolve(plan: Sweep) -> None:
-    told = lint(LintContext(sweep=plan, true_lr={"baseline": cosine()}))
-    assert all(f.resolved for f in told)
-    assert {f.id for f in told} == {
+    reported = lint(LintContext(sweep=plan, true_lr={"baseline": cosine()}))
+    assert all(f.resolved for f in reported)
+    assert {f.id for f in reported} == {
         "rules_overlap",  # reading 1: below 88 % and below 87 % both fire
         "watch_zone",  # reading 2: 88.0-88.5 % is neither good nor a reason to stop
         "improvement_and_target",  # reading 3: epoch 5, "no improvement"
@@ -172,8 +174,8 @@ def test_the_shipped_plan_has_only_contradictions_that_readings_resolve(plan: Sw
 
 
 def test_the_tables_lr_is_shown_beside_the_true_one(plan: Sweep) -> None:
-    told = lint(LintContext(sweep=plan, true_lr={"baseline": cosine()}))
-    message = next(f.message for f in told if f.id == "table_lr_differs")
+    reported = lint(LintContext(sweep=plan, true_lr={"baseline": cosine()}))
+    message = next(f.message for f in reported if f.id == "table_lr_differs")
     assert "epoch 5: 0.0027 / 0.00287" in message and "epoch 30: 1e-05 / 1.82e-05" in message
 
 

@@ -33,7 +33,7 @@ def refused(tmp_path: Path, lr: object, schedulers: object = None, text: str = T
 
 
 @pytest.mark.parametrize("lr", [0, -0.1, float("nan"), float("inf"), "auto", True])
-def test_a_rate_that_is_no_positive_number_is_told_with_its_line(tmp_path: Path, lr) -> None:
+def test_a_rate_that_is_no_positive_number_is_reported_with_its_line(tmp_path: Path, lr) -> None:
     assert refused(tmp_path, lr).startswith(f"s.yaml:6: slower trains with {LR} = {lr!r}.")
 
 
@@ -42,7 +42,7 @@ def cosine(end: object) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("schedulers", "told"),
+    ("schedulers", "reported"),
     [
         ([cosine(1e-5)], ""),
         ([cosine(0.01)], ""),
@@ -56,9 +56,9 @@ def cosine(end: object) -> dict[str, object]:
         (None, ""),
     ],
 )
-def test_a_schedule_may_not_end_above_its_start(tmp_path: Path, schedulers, told) -> None:
+def test_a_schedule_may_not_end_above_its_start(tmp_path: Path, schedulers, reported) -> None:
     found = refused(tmp_path, 0.01, schedulers)
-    assert told in found and bool(told) == bool(found)
+    assert reported in found and bool(reported) == bool(found)
 
 
 def test_a_search_may_not_reach_zero(tmp_path: Path) -> None:

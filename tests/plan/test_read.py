@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import SweepFileError
+from pipeline.errors import InputError, SweepFileError
+from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
 
@@ -71,7 +72,7 @@ def test_the_shipped_plan_holds_the_plans_numbers(plan: Sweep) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "reported"),
     [
         ("goal: 0.9,", "gaol: 0.9,", 's.yaml:3: unknown key "gaol" in objective (did you mean'),
         ("floor: 0.5}", "floor: 88.5}", "s.yaml:5: gates.0.floor: 88.5 is above 1"),
@@ -136,13 +137,13 @@ def test_the_shipped_plan_holds_the_plans_numbers(plan: Sweep) -> None:
         ("epoch: 1, below: 0.5", "cause: nann", 'no trial ends with "nann"; the causes are: gate'),
     ],
 )
-def test_each_mistake_is_told_with_its_place(
-    tmp_path: Path, old: str, new: str, told: str
+def test_each_mistake_is_reported_with_its_place(
+    tmp_path: Path, old: str, new: str, reported: str
 ) -> None:
     if new.endswith("&a B"):
         assert read(tmp_path, TEXT.replace(old, new)).variants["slower"].plan == "B"
         return
-    assert told in error(tmp_path, old, new)
+    assert reported in error(tmp_path, old, new)
 
 
 def test_a_gate_without_a_known_best_names_the_gate_that_asks_for_it(tmp_path: Path) -> None:
@@ -183,7 +184,7 @@ def test_text_that_yaml_11_turns_into_something_else_stays_text(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("raw", "told"),
+    ("raw", "reported"),
     [
         (b"", "the file is empty"),
         (b"\xff\xfe\x00x", "not UTF-8 text"),
@@ -194,12 +195,22 @@ def test_text_that_yaml_11_turns_into_something_else_stays_text(tmp_path: Path) 
         (b"a: " + b"x" * 1_100_000, "more than a sweep file may have"),
     ],
 )
-def test_what_is_no_sweep_file_at_all(tmp_path: Path, raw: bytes, told: str) -> None:
+def test_what_is_no_sweep_file_at_all(tmp_path: Path, raw: bytes, reported: str) -> None:
     (tmp_path / "s.yaml").write_bytes(raw)
-    with pytest.raises(SweepFileError, match=told):
+    with pytest.raises(SweepFileError, match=reported):
         read_sweep(tmp_path / "s.yaml", tmp_path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SweepFileError, match=r"nope\.yaml: no such file"):
         read_sweep(tmp_path / "nope.yaml", tmp_path)
+
+
+def test_a_sweep_file_may_end_in_yml_and_one_in_yaml_comes_first(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    (tmp_path / "sweeps").mkdir()
+    for name in ("a.yml", "b.yml", "b.yaml"):
+        (tmp_path / "sweeps" / name).write_text("name: x\n")
+    assert project.sweep_file("a").name == "a.yml" and project.sweep_file("b").name == "b.yaml"
+    with pytest.raises(InputError, match="there are: a, b"):
+        project.sweep_file(None)

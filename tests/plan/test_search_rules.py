@@ -118,7 +118,7 @@ def test_the_plans_floor_only_warns_in_a_search() -> None:
     assert judge(curve(0.5), Rules(gates=(Gate(epoch=1, floor=0.88),))).state == "PRUNED"
 
 
-def test_a_warning_at_a_check_is_told_with_it() -> None:
+def test_a_warning_at_a_check_is_reported_with_it() -> None:
     rules = searching(Rung({0: 0.1}), AsyncHalving(8))
     verdict = judge(curve(0.5), rules)
     assert verdict.kind is VerdictKind.GO and verdict.rule == "epoch 1 halving"

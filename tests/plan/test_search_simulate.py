@@ -21,9 +21,10 @@ from pipeline.plan.search.rules import (
     TrialProgress,
 )
 from pipeline.plan.search.rung_judge import RungRules
-from pipeline.plan.search.simulate import LearningCurve, Simulated, simulate, sweeps
+from pipeline.plan.search.simulate import LearningCurve, Simulated, simulate
 from pipeline.plan.sweep import Patience
 from pipeline.shared.measurement import Measurement
+from replayed_sweeps import sweeps
 
 PATIENCE = Patience(epochs=15, min_delta=0.0005)
 #: Name of the reference simulator's policy -> our rule, and whether the guard is on.

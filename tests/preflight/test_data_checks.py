@@ -45,7 +45,7 @@ def variant_sweep(root: Path, folder: Path, more: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "reported"),
     [
         ("model.cls_head.num_classes: 4", "lr-0.02: train_dataloader: .* label outside 0...3"),
         ("val_dataloader.dataset.split: other", "lr-0.02: val_dataloader: .*other"),
@@ -55,10 +55,10 @@ def variant_sweep(root: Path, folder: Path, more: str) -> Path:
         ),
     ],
 )
-def test_the_data_of_each_variant_are_looked_at(root, demo, tmp_path, more, told) -> None:
+def test_the_data_of_each_variant_are_looked_at(root, demo, tmp_path, more, reported) -> None:
     context = context_of(root, demo, variant_sweep(root, tmp_path, more))
     messages = [found.message for found in check_data(context)]
-    assert messages and re.match(told, messages[0]), messages
+    assert messages and re.match(reported, messages[0]), messages
     others = ("baseline", "pose-1.5", "start")
     assert not [one for one in messages if any(name in one for name in others)]
 
@@ -73,7 +73,7 @@ def test_a_path_that_is_set_is_judged_and_an_unknown_one_is_refused(root, demo) 
 
 
 @pytest.mark.parametrize(
-    ("sets", "root", "text", "told"),
+    ("sets", "root", "text", "reported"),
     [
         ({}, None, "data_root = 'd'\n", "say where the data lies: --set data_root=DIR"),
         ({"data_root": "x"}, "x", "data_root = 'd'\n", "correct --set data_root."),
@@ -81,15 +81,15 @@ def test_a_path_that_is_set_is_judged_and_an_unknown_one_is_refused(root, demo) 
         ({}, None, "a = 'd'\n", "--set train_dataloader.dataset.ann_file=FILE"),
     ],
 )
-def test_a_hint_is_not_repeated_after_it_was_followed(sets, root, text, told) -> None:
-    assert told in missing_data_hint(sets, root, text)
+def test_a_hint_is_not_repeated_after_it_was_followed(sets, root, text, reported) -> None:
+    assert reported in missing_data_hint(sets, root, text)
 
 
 KEY = "train_dataloader.dataset.dataset.ann_file"
 
 
 @pytest.mark.parametrize(
-    ("sets", "kind", "file", "told"),
+    ("sets", "kind", "file", "reported"),
     [
         ({}, "PoseDataset", "d/ann.pkl", "say where the data lies: --set data_root=DIR"),
         ({}, "VideoDataset", "/other/a.txt", f"--set {KEY}=FILE (it is not below data_root)"),
@@ -97,14 +97,14 @@ KEY = "train_dataloader.dataset.dataset.ann_file"
         ({}, "RawframeDataset", "", f"Name a file: --set {KEY}=FILE"),
     ],
 )
-def test_a_missing_annotation_of_any_data_set_is_told_with_its_own_key(
-    root, sets, kind, file, told
+def test_a_missing_annotation_of_any_data_set_is_reported_with_its_own_key(
+    root, sets, kind, file, reported
 ) -> None:
     facts = {"data_kinds": {"train_dataloader": kind}, "ann_keys": {"train_dataloader": KEY}}
     facts["ann_files"] = {"train_dataloader": file}
     config = ResolvedConfig(text="data_root = 'd'\n", hash="", changes=(), facts=facts)
     [lack] = missing_annotations(Project(root), config, None, sets)
-    assert lack.certain and told in lack.hint
+    assert lack.certain and reported in lack.hint
 
 
 def test_a_data_set_of_a_projects_own_may_name_what_is_no_file(root) -> None:
@@ -116,7 +116,7 @@ def test_a_data_set_of_a_projects_own_may_name_what_is_no_file(root) -> None:
     assert list(missing_annotations(Project(root), config, None, {})) == []
 
 
-def test_all_that_is_wrong_with_the_data_is_told_at_once(root: Path, demo: Path) -> None:
+def test_all_that_is_wrong_with_the_data_is_reported_at_once(root: Path, demo: Path) -> None:
     assert findings(root, demo) == []
     (file,) = demo.rglob("*.pkl")
     content = pickle.loads(file.read_bytes())
@@ -127,20 +127,20 @@ def test_all_that_is_wrong_with_the_data_is_told_at_once(root: Path, demo: Path)
     videos[1].unlink()
     for video in [videos[0], *videos[2:]]:
         video.write_bytes(b"no video at all")
-    told = " ".join(f.message for f in findings(root, demo))
+    reported = " ".join(f.message for f in findings(root, demo))
     for part in (
         "have a label outside 0...7",
         "joints that are NaN",
         "videos are missing, first: ",
         "cannot be decoded",
     ):
-        assert part in told, told
+        assert part in reported, reported
 
 
 def test_an_annotation_that_would_run_code_is_refused(root: Path, demo: Path) -> None:
     (file,) = demo.rglob("*.pkl")
     file.write_bytes(b"cos\nsystem\n(S'touch canary'\ntR.")
-    told = findings(root, demo)
-    assert {f.severity for f in told} == {"error"}
-    assert all("is refused: it calls os.system" in f.message for f in told)
+    reported = findings(root, demo)
+    assert {f.severity for f in reported} == {"error"}
+    assert all("is refused: it calls os.system" in f.message for f in reported)
     assert not Path("canary").exists() and not (root / "canary").exists()

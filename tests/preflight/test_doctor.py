@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError, NotReady
-from pipeline.job.job_environment import refuse_old_environment
+from pipeline.job.oldest_versions import refuse_old_environment
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import JobSettings
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 VARIANT = "  baseline: {set: {train_cfg.max_epochs: 2}}\n"
 
 
-def test_a_sound_project_is_ready_and_a_broken_one_is_told_all_at_once(project) -> None:
+def test_a_sound_project_is_ready_and_a_broken_one_is_reported_all_at_once(project) -> None:
     project.sweep(VARIANT)
     well = project.run("doctor", "tiny", "--device", "cpu", "--json")
     record = json.loads(well.stdout)
@@ -95,17 +95,17 @@ def warm(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reported"),
     [
         (b"", r"is empty \(0 bytes\)"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b"\n<!DOCTYPE html>", "is a web page"),
     ],
 )
-def test_what_is_no_checkpoint_is_refused_before_any_job(warm, content, told) -> None:
+def test_what_is_no_checkpoint_is_refused_before_any_job(warm, content, reported) -> None:
     sweep, project = warm
     (project.root / "w.pth").write_bytes(content)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=reported):
         check_ready(sweep, project, ["v0"])
 
 
@@ -114,15 +114,18 @@ def test_starting_weights_other_than_those_named_are_refused(warm) -> None:
     file = project.root / "s.yaml"
     (project.root / "w.pth").write_bytes(b"PK\x03\x04 weights")
     digest = hashlib.sha256(b"PK\x03\x04 weights").hexdigest()
-    for named, told in ((digest, None), ("0" * 64, "w.pth is another file than the sweep names")):
+    for named, reported in (
+        (digest, None),
+        ("0" * 64, "w.pth is another file than the sweep names"),
+    ):
         line = f"warm_start: {{checkpoint: w.pth, sha256: '{named}'}}"
         file.write_text(file.read_text().replace("warm_start: {checkpoint: w.pth}", line))
         checked = read_sweep(file, project.root)
-        if told is None:
+        if reported is None:
             check_ready(checked, project, ["v0"])
             file.write_text(file.read_text().replace(line, "warm_start: {checkpoint: w.pth}"))
         else:
-            with pytest.raises(InputError, match=told):
+            with pytest.raises(InputError, match=reported):
                 check_ready(checked, project, ["v0"])
     file.write_text(file.read_text().replace("0" * 64, "abc"))
     with pytest.raises(InputError, match='"abc" is not a SHA-256 digest'):
@@ -131,7 +134,7 @@ def test_starting_weights_other_than_those_named_are_refused(warm) -> None:
 
 @pytest.mark.parametrize("name", ["PCAN_STALL_S", "PCAN_STORAGE_PATIENCE_S"])
 @pytest.mark.parametrize("value", ["soon", "-1", "0", "nan"])
-def test_a_waiting_time_that_is_no_number_is_told_before_any_job(
+def test_a_waiting_time_that_is_no_number_is_reported_before_any_job(
     warm, monkeypatch, name, value
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -148,7 +151,7 @@ def interpreter(folder: Path, python: list[int], torch: str | None) -> str:
 
 
 @pytest.mark.parametrize(
-    ("python", "torch", "told"),
+    ("python", "torch", "reported"),
     [
         ([3, 7, 16], "1.13.1", "is Python 3.7.16; jobs need Python 3.8 or newer"),
         ([2, 7, 18], None, "is Python 2.7.18; jobs need Python 3.8"),
@@ -158,12 +161,12 @@ def interpreter(folder: Path, python: list[int], torch: str | None) -> str:
         ([3, 10, 1], None, None),
     ],
 )
-def test_an_interpreter_older_than_jobs_need_is_refused(tmp_path, python, torch, told) -> None:
+def test_an_interpreter_older_than_jobs_need_is_refused(tmp_path, python, torch, reported) -> None:
     job = JobSettings(python=interpreter(tmp_path, python, torch))
-    if told is None:
+    if reported is None:
         refuse_old_environment(job, tmp_path)
         return
-    with pytest.raises(NotReady, match=told):
+    with pytest.raises(NotReady, match=reported):
         refuse_old_environment(job, tmp_path)
 
 
@@ -180,11 +183,11 @@ def test_doctor_and_launch_refuse_an_old_interpreter_before_it_runs_anything(war
 
 def test_a_torch_newer_than_any_that_was_tried_is_warned_of(tmp_path: Path, monkeypatch) -> None:
     context = CheckContext(project=Project(tmp_path), sweep=None)
-    for version, told in (("2.99.0", True), ("1.13.1+cu117", False), ("2.13.0", False)):
+    for version, reported in (("2.99.0", True), ("1.13.1+cu117", False), ("2.13.0", False)):
         answer = {"problems": {}, "versions": {"torch": version}}
         monkeypatch.setattr(machine_checks, "run_tool", lambda *_, answer=answer: answer)
         found = [f for f in machine_checks.check_environment(context) if f.severity == "warning"]
-        assert bool(found) == told
+        assert bool(found) == reported
 
 
 def test_the_room_for_checkpoints_is_reckoned_from_the_weights(warm) -> None:
@@ -196,7 +199,7 @@ def test_the_room_for_checkpoints_is_reckoned_from_the_weights(warm) -> None:
     assert need == 16 * 800_000_000 and "5 trials of 3 checkpoints of up to 800 MB" in why
 
 
-def test_a_file_in_the_place_of_the_runs_folder_is_told(tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_the_runs_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
     assert "is a file" in (unwritable_reason(tmp_path / "runs") or "")
     assert unwritable_reason(tmp_path) is None

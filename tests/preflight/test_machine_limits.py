@@ -42,7 +42,7 @@ def said(root: Path, limit: str = "true", **environment: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("limit", "environment", "told"),
+    ("limit", "environment", "reported"),
     [
         ("ulimit -n 26", {}, "CERTAIN A process may have 26 files open here, and a rank"),
         ("ulimit -n 40", {}, "LIKELY A process may have 40 files open here"),
@@ -54,15 +54,15 @@ def said(root: Path, limit: str = "true", **environment: str) -> str:
         ("true", {"NCCL_SOCKET_IFNAME": "^docker"}, "CERTAIN\nLIKELY\n"),
     ],
 )
-def test_a_limit_is_said_before_any_job(root, limit, environment, told) -> None:
-    assert told in said(root, limit, **environment)
+def test_a_limit_is_said_before_any_job(root, limit, environment, reported) -> None:
+    assert reported in said(root, limit, **environment)
 
 
 def test_a_long_temporary_folder_is_said_with_its_length(root, tmp_path) -> None:
     folder = tmp_path / ("t" * 100)
     folder.mkdir()
-    told = said(root, TMPDIR=str(folder))
-    assert f"{folder} has {len(str(folder))} bytes, and sockets of data workers need" in told
+    reported = said(root, TMPDIR=str(folder))
+    assert f"{folder} has {len(str(folder))} bytes, and sockets of data workers need" in reported
 
 
 def load(**changes: int) -> BatchLoad:
@@ -71,7 +71,7 @@ def load(**changes: int) -> BatchLoad:
 
 
 @pytest.mark.parametrize(
-    ("changes", "certain", "told"),
+    ("changes", "certain", "reported"),
     [
         ({}, True, None),
         ({"workers": 0, "batch_bytes": 10**15}, True, None),
@@ -81,11 +81,11 @@ def load(**changes: int) -> BatchLoad:
     ],
 )
 def test_what_the_batches_of_a_loader_take_is_compared_with_what_there_is(
-    changes, certain, told
+    changes, certain, reported
 ) -> None:
     found = loader_limits([load(**changes)], jobs=1, ranks=2, prepared=False)
     lines = found.certain if certain else found.likely
-    assert not lines if told is None else told in lines[0]
+    assert not lines if reported is None else reported in lines[0]
 
 
 def test_a_full_temporary_folder_is_left_or_refused(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def clip(**changes):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "reported"),
     [
         ({}, None),
         ({"keypoint_score": None}, None),
@@ -92,9 +92,9 @@ def clip(**changes):
         ),
     ],
 )
-def test_joints_of_another_form_are_named_with_clip_and_shape(changes, told) -> None:
+def test_joints_of_another_form_are_named_with_clip_and_shape(changes, reported) -> None:
     found = joint_form_problem(clip(**changes))
-    assert found is None if told is None else told in str(found)
+    assert found is None if reported is None else reported in str(found)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.refine.crosswise import halves, judge, person_in
+from pipeline.refine.crosswise import halves, person_in, read_crosswise
 from pipeline.refine.lines import Ensemble, FusedReadings, GreedySoup, Line, OneOf, fixed, tune
 from pipeline.refine.recipes import ClipReading, Weights
 from pipeline.report.stats.kept_scores import SHARES, BranchScores, ratio_curve
@@ -66,14 +66,14 @@ def test_on_random_scores_almost_nothing_is_called_better() -> None:
     for _ in range(200):
         lines, labels, _ = all_lines(rng, 100, skill=0.0)
         first, _ = halves([str(i) for i in range(100)], [""] * 100)
-        called += judge(lines, labels, first).better
+        called += read_crosswise(lines, labels, first).better
     assert called <= 10
 
 
 def test_a_line_that_is_better_is_chosen_and_read_without_luck() -> None:
     rng = np.random.default_rng(1)
     lines, labels, _ = all_lines(rng, 600, skill=1.0)
-    judged = judge(lines, labels, halves([str(i) for i in range(600)], [""] * 600)[0])
+    judged = read_crosswise(lines, labels, halves([str(i) for i in range(600)], [""] * 600)[0])
     assert judged.better and judged.readings[judged.chosen].line.name == "ensemble"
     plain = judged.readings[0]
     assert plain.against.difference == 0 and plain.top1 == (plain.guess == labels).mean()
@@ -83,7 +83,7 @@ def test_each_reading_is_that_of_numpy_over_the_scores() -> None:
     rng = np.random.default_rng(2)
     lines, labels, scores = all_lines(rng, 200, skill=1.0)
     first, _ = halves([str(i) for i in range(200)], [""] * 200)
-    for reading in judge(lines, labels, first).readings:
+    for reading in read_crosswise(lines, labels, first).readings:
         recipe = reading.final.recipe
         tables = [scores(one).branches for one in recipe.readings]
         rgb, pose = (np.mean([t[b] for t in tables], axis=0) for b in ("rgb", "pose"))

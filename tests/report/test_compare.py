@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.plan.read import read_sweep
-from pipeline.report.compare.compare_record import collect
+from pipeline.report.compare.compare_record import StoredFacts, collect
 from pipeline.report.compare.page import LIBRARY, SCRIPTS, build_page
 from pipeline.report.paper.sweep_summary import summary_of
-from pipeline.report.words import say
+from pipeline.report.words import translate
 from pipeline.results import open_sweep
 from pipeline.shared.files import append_line, write_json
 from pipeline.shared.measurement import Measurement
@@ -111,7 +111,9 @@ def test_curves_are_in_full_in_the_record_and_short_on_the_page(sweep_dir):
 def test_hours_are_those_of_the_storage_or_from_start_to_last_epoch(sweep_dir):
     folder = trial(sweep_dir, "a", 0, [(1, 0.9)], "COMPLETE")
     assert collect(sweep_dir)["trials"][0]["gpu_hours"] == 0.5
-    assert collect(sweep_dir, hours={"a/0": 0.7})["trials"][0]["gpu_hours"] == 0.7
+    assert (
+        collect(sweep_dir, stored=StoredFacts(hours={"a/0": 0.7}))["trials"][0]["gpu_hours"] == 0.7
+    )
     start = {"attempt": 1, "time": "2026-01-01T00:00:00+00:00"}
     append_line(folder / "starts.jsonl", json.dumps(start))
     line = Measurement(epoch=1, top1=0.9, seconds=900, time="2026-01-01T00:20:00+00:00").to_line()
@@ -155,7 +157,7 @@ def test_interrupted_running_and_unknown_phases(sweep_dir):
     folder = trial(sweep_dir, "b")
     write_json(folder / "outcome.json", {"state": None, "cause": "interrupted"})
     trial(sweep_dir, "c")
-    data = collect(sweep_dir, phases={"c/0": "paused"})
+    data = collect(sweep_dir, stored=StoredFacts(phases={"c/0": "paused"}))
     assert [t["phase"] for t in data["trials"]] == ["running", "interrupted", "paused"]
 
 
@@ -225,12 +227,14 @@ def test_five_hundred_trials_build_in_three_seconds(sweep_dir):
 
 
 def test_texts_have_their_chinese_form_and_names_stay():
-    assert say("Which differences are real", "zh") == "哪些差异是真实的"
+    assert translate("Which differences are real", "zh") == "哪些差异是真实的"
     reason = "epoch 1: top-1 12.92 % is under the floor 25.00 %"
-    assert say(reason, "zh") == "第 1 轮：top-1 为 12.92 %，低于下限 25.00 %"
-    assert say(f"{reason}; my own words", "zh").endswith("；my own words")
-    assert say("lr-0.02 is complete, which ends the ladder", "zh").startswith("lr-0.02 已完成")
-    assert say(reason, "en") == reason
+    assert translate(reason, "zh") == "第 1 轮：top-1 为 12.92 %，低于下限 25.00 %"
+    assert translate(f"{reason}; my own words", "zh").endswith("；my own words")
+    assert translate("lr-0.02 is complete, which ends the ladder", "zh").startswith(
+        "lr-0.02 已完成"
+    )
+    assert translate(reason, "en") == reason
 
 
 def test_the_bundled_library_is_the_one_named():

@@ -9,7 +9,7 @@ import pytest
 
 from browser import NEEDED, click, drawn, fits, js, size, waiting
 from pipeline.report.compare import serve
-from pipeline.report.compare.compare_record import collect
+from pipeline.report.compare.compare_record import StoredFacts, collect
 from pipeline.report.compare.page import SCRIPTS, build_page
 from pipeline.shared.files import write_json
 from pipeline.shared.measurement import Measurement
@@ -155,7 +155,7 @@ def test_what_mattered_is_shown_or_said_to_be_unknown(browser, runs, tmp_path):
     few = {"variant": "other", "trials": 2, "values": None, "sentence": "other: unknown so far"}
     found = [{**shown_text, "values": {LR: 0.75, WEIGHT: 0.25}}, few]
     file = tmp_path / "importances.html"
-    build_page(collect(runs, importances=found), file)
+    build_page(collect(runs, stored=StoredFacts(importances=found)), file)
     browser.get(file.as_uri())
     drawn(browser)
     shown = browser.find_element("id", "importance").text

@@ -111,7 +111,7 @@ def between(root, a, b):
     return found
 
 
-def test_a_real_difference_is_told_from_chance(root) -> None:
+def test_a_real_difference_is_distinguished_from_chance(root) -> None:
     trial(root, "good/0", set(range(360)))
     trial(root, "poor/0", set(range(300)))
     trial(root, "equal/0", {*range(350), *range(360, 372)})

@@ -5,11 +5,11 @@ import json
 import pytest
 
 from pipeline.report.compare.compare_record import collect
+from pipeline.report.compare.compare_trials import gpu_use
 from pipeline.report.paper.appendix import appendix
 from pipeline.report.paper.methods import methods
 from pipeline.report.paper.paper_tables import result_rows
 from pipeline.report.paper.sweep_summary import summary_of
-from pipeline.report.stats.gpu_use import gpu_use
 from pipeline.results import open_sweep
 from pipeline.shared.rundir import RunDir
 from recorded_sweep import record_trial

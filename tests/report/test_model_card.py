@@ -131,10 +131,10 @@ def test_the_card_names_the_python_and_the_build_of_torch(name: str, tmp_path: P
 def test_the_library_reads_what_is_written(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     library = pytest.importorskip("safetensors.torch")
-    from pipeline.train.tools.safetensors_file import TYPES, write_safetensors
+    from pipeline.train.tools.export_weights import TYPES, write_safetensors
 
     weights = {
-        f"a.{number}": torch.arange(6).reshape(2, 3).to(kind) for number, kind in enumerate(TYPES)
+        f"a.{kind}": torch.arange(6).reshape(2, 3).to(getattr(torch, kind)) for kind in TYPES
     }
     weights |= {"scalar": torch.tensor(3), "empty": torch.zeros(0, 4), "ä": torch.eye(3).T[1:]}
     left = write_safetensors(tmp_path / "w.safetensors", {**weights, "epoch": 3})

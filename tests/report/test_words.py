@@ -9,7 +9,7 @@ import pytest
 from pipeline.plan.judge import Rules, judge
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import with_error
-from pipeline.report.words import say
+from pipeline.report.words import translate
 from pipeline.shared.measurement import Measurement
 
 
@@ -30,7 +30,7 @@ def test_the_sentences_of_the_judge_have_chinese_words(
 ) -> None:
     measured = [Measurement(epoch=at, top1=value) for at, value in enumerate(top1, 1)]
     reason = with_error(judge(measured, Rules.of(plan.variants["baseline"])), 16_487).reason
-    assert not re.search("[A-Za-z]{2,}", say(reason, "zh").replace("top-1", "")), reason
+    assert not re.search("[A-Za-z]{2,}", translate(reason, "zh").replace("top-1", "")), reason
 
 
 class PageTexts(HTMLParser):
@@ -60,7 +60,7 @@ def test_every_text_of_the_page_has_chinese_words() -> None:
     page.feed(resources.files("pipeline.report.compare").joinpath("static/page.html").read_text())
     texts = [text for text in page.found if not text.startswith("{{")]
     assert len(texts) > 30
-    assert [text for text in texts if say(text, "zh") == text] == []
+    assert [text for text in texts if translate(text, "zh") == text] == []
 
 
 @pytest.mark.parametrize(
@@ -82,14 +82,14 @@ def test_every_text_of_the_page_has_chinese_words() -> None:
     ],
 )
 def test_sentences_of_the_page_have_chinese_words(text: str) -> None:
-    said = say(text, "zh").replace("McNemar", "").replace("running", "")
+    said = translate(text, "zh").replace("McNemar", "").replace("running", "")
     assert not re.search("[A-Za-z]{2,}", said), said
 
 
 def test_english_stays_as_it_is() -> None:
     for text in ("a; b", "goal 91 (within two standard errors)", "epoch"):
-        assert say(text, "en") == text
+        assert translate(text, "en") == text
 
 
 def test_what_the_table_lacks_stays_english() -> None:
-    assert say("my own note; goal 91", "zh") == "my own note；目标 91"
+    assert translate("my own note; goal 91", "zh") == "my own note；目标 91"

@@ -11,8 +11,7 @@ from pipeline.errors import InputError
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.measurement import Measurement
-from pipeline.study.claim import busy, claim
-from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.claim import ClaimRequest, busy, claim
 from pipeline.study.db.storage import Storage, open_storage
 from pipeline.study.lease import LeaseLost
 from pipeline.study.owner import ProcessIdentity, this_process
@@ -186,18 +185,18 @@ def test_another_metric_is_refused(sweep: Sweep, storage: Storage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("directions", "told"),
+    ("directions", "reported"),
     [
         (["minimize"], "is to minimize, a"),
         (["maximize", "minimize"], "is to maximize and minimize"),
     ],
 )
 def test_a_study_of_another_aim_is_refused(
-    sweep: Sweep, storage: Storage, directions: list[str], told: str
+    sweep: Sweep, storage: Storage, directions: list[str], reported: str
 ) -> None:
     other = sweep.model_copy(update={"name": "others"})
     optuna.create_study(storage=storage.rdb, study_name="others/v0", directions=directions)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=reported):
         register_all(other, storage)
 
 
@@ -210,3 +209,19 @@ def test_a_changed_gate_is_recorded_with_its_date(sweep: Sweep, storage: Storage
     stored = {s.study_name: s for s in storage.rdb.get_all_studies()}["many/v0"]
     history = stored.user_attrs["pcan"]["history"]
     assert history[-1]["changed"] == ["patience"]
+
+
+def test_a_study_that_was_deleted_in_optuna_can_be_registered_again(
+    sweep: Sweep, storage: Storage
+) -> None:
+    lease = claim(sweep, storage, want("v7"))
+    assert lease is not None
+    for name in ("many/searched", "many/v7"):
+        storage.rdb.delete_study(storage.rdb.get_study_id_from_name(name))
+    with pytest.raises(InputError, match=r"v7/0 of many is run by pid \d+ .*pcan doctor many --r"):
+        register_all(sweep, storage)
+    lease.release("interrupted", cause="interrupted", reason="asked to", seconds=0)
+    register_all(sweep, storage)
+    assert len(read_board("many", storage)) == len(sweep.variants)
+    again = claim(sweep, storage, want("v7"))
+    assert again is not None and (again.name, again.attempt) == ("v7/0", 1)

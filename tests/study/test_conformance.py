@@ -14,8 +14,7 @@ import pytest
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.measurement import Measurement
-from pipeline.study.claim import busy, claim
-from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.claim import ClaimRequest, busy, claim
 from pipeline.study.db.storage import Storage, open_storage
 from pipeline.study.lease import LeaseLost
 from pipeline.study.owner import this_process

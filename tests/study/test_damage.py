@@ -21,9 +21,8 @@ from pipeline.plan.read import read_sweep
 from pipeline.preflight.finding import CheckContext
 from pipeline.preflight.machine_checks import check_storage
 from pipeline.shared.states import Phase
-from pipeline.study.claim import claim
-from pipeline.study.claim_request import ClaimRequest
-from pipeline.study.db.damage import damage_of
+from pipeline.study.claim import ClaimRequest, claim
+from pipeline.study.db.sqlite import damage_of
 from pipeline.study.db.storage import open_storage, put_bad_aside
 from pipeline.study.db.urls import sqlite_url
 from pipeline.study.import_trials import NumberTaken, RecoveredTrial, recover
@@ -200,7 +199,7 @@ def test_no_damage_of_the_file_ends_in_a_traceback(
         sqlite3.connect(runs / "pcan.db").close()
 
 
-def test_trials_that_the_storage_lost_are_told_by_status_and_doctor(runs: Path, pcan) -> None:
+def test_trials_that_the_storage_lost_are_reported_by_status_and_doctor(runs: Path, pcan) -> None:
     folder = runs / "s" / "v0" / "0"
     folder.mkdir(parents=True)
     (folder / "spec.json").write_text("{}")

@@ -1,6 +1,7 @@
 """The storage under faults: cut-off claims and registrations, locks, lost and replaced files."""
 
 import dataclasses
+import errno
 import fcntl
 import os
 import sqlite3
@@ -16,8 +17,7 @@ from pipeline.plan.sweep import Sweep
 from pipeline.shared.measurement import Measurement
 from pipeline.study import claim as claiming
 from pipeline.study import optuna_tables
-from pipeline.study.claim import claim
-from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.claim import ClaimRequest, claim
 from pipeline.study.db.sqlite import network_kind
 from pipeline.study.db.storage import Storage, open_storage
 from pipeline.study.owner import this_process
@@ -106,7 +106,9 @@ def test_a_trial_drawn_by_a_launcher_that_died_before_its_lease_is_ended(
     assert study.trials[1].user_attrs["cause"] == "never_begun"
 
 
-def test_an_end_is_told_whole_or_not_at_all(sweep: Sweep, storage: Storage, monkeypatch) -> None:
+def test_an_end_is_reported_whole_or_not_at_all(
+    sweep: Sweep, storage: Storage, monkeypatch
+) -> None:
     register_all(sweep, storage)
     lease = claim(sweep, storage, want("v0"))
     assert lease is not None
@@ -204,7 +206,7 @@ MOUNTS = (
         ("/mnt/my share/pcan.db", "fuse.sshfs"),
     ],
 )
-def test_sqlite_is_told_from_a_network_file_system(path: str, kind: str | None) -> None:
+def test_sqlite_is_distinguished_from_a_network_file_system(path: str, kind: str | None) -> None:
     assert network_kind(Path(path), MOUNTS) == kind
 
 
@@ -214,6 +216,19 @@ def test_sqlite_on_a_network_file_system_is_refused(tmp_path: Path, monkeypatch)
     monkeypatch.setattr("pipeline.study.db.sqlite.MOUNTS", fake)
     with pytest.raises(StorageError, match=r"network file system \(nfs4\).*postgresql"):
         open_storage(None, tmp_path / "runs")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks_is_a_sentence(storage: Storage, monkeypatch, code) -> None:
+    def refuse(*_) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with (
+        pytest.raises(StorageError, match=rf"no locks \({os.strerror(code)}\).*--storage URL"),
+        storage.lock(),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("version", ["v0.9.0.a", "v99.0.0"])
@@ -229,7 +244,7 @@ def test_a_storage_of_another_optuna_is_refused_with_the_way_out(
         Storage(storage.url).rdb  # noqa: B018
 
 
-def test_a_full_disk_is_told_as_such(tmp_path: Path, sweep: Sweep) -> None:
+def test_a_full_disk_is_reported_as_such(tmp_path: Path, sweep: Sweep) -> None:
     folder = tmp_path / "small"
     folder.mkdir()
     mounted = subprocess.run(

@@ -8,8 +8,7 @@ import pytest
 
 from pipeline.plan.read import read_sweep
 from pipeline.shared.measurement import Measurement
-from pipeline.study.claim import claim
-from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.claim import ClaimRequest, claim
 from pipeline.study.db.storage import open_storage
 from pipeline.study.importance import importances
 from pipeline.study.register import recipe_of, register
@@ -47,8 +46,8 @@ def search(place, count: int) -> None:
         lr = np.log10(lease.params["lr"])
         top1 = 0.9 - 0.1 * (lr + 2) ** 2 + 0.001 * lease.params["width"]
         lease.begin("runs/s/v", "cpu", {})
-        told = {"cause": None, "reason": "", "verdicts": [], "seconds": 1.0}
-        lease.tell("COMPLETE", [Measurement(epoch=1, top1=float(top1))], **told)
+        reported = {"cause": None, "reason": "", "verdicts": [], "seconds": 1.0}
+        lease.tell("COMPLETE", [Measurement(epoch=1, top1=float(top1))], **reported)
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

@@ -7,8 +7,7 @@ import pytest
 
 from pipeline.plan.read import read_sweep
 from pipeline.shared.measurement import Measurement
-from pipeline.study.claim import claim
-from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.claim import ClaimRequest, claim
 from pipeline.study.db.storage import Storage, open_storage
 from pipeline.study.register import recipe_of, register
 from pipeline.study.trial_rows import read_board

@@ -51,13 +51,13 @@ def test_the_driver_and_sqlalchemy_return_the_same(postgres_url: str, tmp_path: 
 def test_looking_at_a_server_imports_no_sqlalchemy(
     root: Path, postgres_url: str, tmp_path: Path
 ) -> None:
-    told = (
+    reported = (
         "import sys; from pathlib import Path\n"
         "from pipeline.study.db.storage import open_storage\n"
         f"print(open_storage({postgres_url!r}, Path('.')).now() > 0, 'sqlalchemy' in sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", told],
+        [sys.executable, "-c", reported],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(root)},
         capture_output=True,
@@ -68,7 +68,7 @@ def test_looking_at_a_server_imports_no_sqlalchemy(
 
 
 @pytest.mark.engine
-def test_a_server_that_cannot_be_read_is_told_in_a_sentence(postgres, tmp_path: Path) -> None:
+def test_a_server_that_cannot_be_read_is_reported_in_a_sentence(postgres, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="Is the server up, and is the port"):
         open_storage(postgres.url(port=1), tmp_path).exists()
     with pytest.raises(StorageError, match="Make it, or correct its name"):

@@ -10,8 +10,7 @@ import sqlalchemy as sa
 
 import simulated_workers
 from pipeline.shared.measurement import Measurement
-from pipeline.study.claim import claim
-from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.claim import ClaimRequest, claim
 from pipeline.study.db.storage import open_storage
 from pipeline.study.trial_rows import read_board
 

@@ -11,8 +11,7 @@ import sqlalchemy as sa
 from pipeline.errors import StorageError
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
-from pipeline.study.claim import claim
-from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.claim import ClaimRequest, claim
 from pipeline.study.db.schema_version import SCHEMA_VERSION
 from pipeline.study.db.storage import Storage, open_storage
 from pipeline.study.register import recipe_of, register

@@ -12,16 +12,15 @@ from pipeline.plan.search.rules import AsyncHalving, Reachability, SyncHalving
 from pipeline.plan.sweep import Search, Sweep
 from pipeline.report.plan.search_estimate import search_record, search_text
 from pipeline.shared.measurement import AVERAGED, Measurement
-from pipeline.study.begun_search import as_begun
-from pipeline.study.claim import claim, claim_to_prune
-from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.claim import ClaimRequest, claim, claim_to_prune
 from pipeline.study.db.storage import Storage, open_storage
 from pipeline.study.import_trials import ORIGIN, PriorTrial, import_prior, outside_space
 from pipeline.study.lease import Lease
 from pipeline.study.owner import this_process
 from pipeline.study.register import recipe_of, register
-from pipeline.study.rungs import read_standings
 from pipeline.study.sampler import SamplerOptions
+from pipeline.study.searches import as_begun
+from pipeline.study.trial_curves import read_standings
 from pipeline.study.trial_rows import read_board
 
 TEXT = """\
@@ -162,7 +161,7 @@ def test_the_plans_recipes_become_known_once(sweep, storage) -> None:
     assert (found.value, found.params) == (0.8, {"lr": 2e-3, "opt": "adam"})
     standings = read_standings(sweep, "base", AsyncHalving(8), storage)
     (one,) = [s for s in standings if s.epoch]
-    assert one.readings == {1: 0.4, 2: 0.8} and one.way is Reachability.OUT
+    assert one.readings == {1: 0.4, 2: 0.8} and one.reachability is Reachability.OUT
     assert claim(sweep, storage, wanted(0)) is None  # never run again
 
 
@@ -177,14 +176,14 @@ def test_how_far_everybody_is(sweep, storage) -> None:
     end(drawn(sweep, storage, 3), "PRUNED", 0.1, cause="ladder")
     drawn(sweep, storage, 4)
     found = {s.number: s for s in read_standings(sweep, "base", SyncHalving(8), storage)}
-    assert found[0].way is Reachability.OUT  # the plan's recipe
-    assert (found[1].readings, found[1].way) == ({1: 0.5, 2: 0.5}, Reachability.OPEN)
-    assert (found[2].readings, found[2].way) == ({1: 0.6}, Reachability.ENDED)
-    assert (found[3].readings, found[3].way) == ({1: 0.1}, Reachability.OUT)
-    assert (found[4].epoch, found[4].way) == (0, Reachability.OPEN)
+    assert found[0].reachability is Reachability.OUT  # the plan's recipe
+    assert (found[1].readings, found[1].reachability) == ({1: 0.5, 2: 0.5}, Reachability.OPEN)
+    assert (found[2].readings, found[2].reachability) == ({1: 0.6}, Reachability.ENDED)
+    assert (found[3].readings, found[3].reachability) == ({1: 0.1}, Reachability.OUT)
+    assert (found[4].epoch, found[4].reachability) == (0, Reachability.OPEN)
 
 
-def test_the_averaged_value_ranks_trials_and_is_told_to_nobody_else(sweep, storage) -> None:
+def test_the_averaged_value_ranks_trials_and_is_not_reported_elsewhere(sweep, storage) -> None:
     rule = SyncHalving(8, averaged=True)
     first, second = drawn(sweep, storage, 2), drawn(sweep, storage, 2)
     values = curve(0.4, 0.5, 0.5)
@@ -208,8 +207,8 @@ def finish(sweep: Sweep, storage: Storage, count: int) -> None:
         if n:
             values[2:4] = [dataclasses.replace(m, extra={AVERAGED: m.top1}) for m in values[2:4]]
             values[3] = dataclasses.replace(values[3], extra={AVERAGED: 0.5 + 0.01 * n})
-        told = {"cause": None, "reason": "r", "verdicts": [], "seconds": 1.0}
-        drawn(sweep, storage, count).tell("COMPLETE", values, **told)
+        reported = {"cause": None, "reason": "r", "verdicts": [], "seconds": 1.0}
+        drawn(sweep, storage, count).tell("COMPLETE", values, **reported)
 
 
 def search_record_of(sweep: Sweep, storage: Storage, **changed) -> dict:

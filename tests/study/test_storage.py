@@ -16,7 +16,7 @@ from pipeline.study.db.urls import sqlite_url
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "reported"),
     [
         ("my.db", "write sqlite:///my.db"),
         ("mysql://u:geheim@h/d", "not supported"),
@@ -30,10 +30,10 @@ from pipeline.study.db.urls import sqlite_url
         ("postgresql+psycopg://u:geheim@h:port/d", "is not a storage URL"),
     ],
 )
-def test_what_no_storage_is(tmp_path: Path, url: str, told: str) -> None:
+def test_what_no_storage_is(tmp_path: Path, url: str, reported: str) -> None:
     with pytest.raises(StorageError) as caught:
         open_storage(url, tmp_path)
-    assert told in str(caught.value) and "geheim" not in str(caught.value)
+    assert reported in str(caught.value) and "geheim" not in str(caught.value)
 
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
@@ -99,9 +99,9 @@ def test_a_servers_names_may_have_any_letters(postgres, tmp_path: Path, letters:
     word = quote(letters, safe="")
     storage = open_storage(f"postgresql+psycopg://{word}:{word}@{place}", tmp_path)
     storage.rdb  # noqa: B018
-    told = storage.read("SELECT current_user AS u, current_database() AS d")
+    reported = storage.read("SELECT current_user AS u, current_database() AS d")
     storage.close()
-    assert told == [{"u": letters, "d": letters}]
+    assert reported == [{"u": letters, "d": letters}]
     assert storage.exists() and word + "@" not in storage.shown
     storage.close()
 
@@ -119,7 +119,7 @@ def as_nobody() -> Iterator[None]:
         os.seteuid(0)
 
 
-def test_a_read_only_database_or_folder_is_told_as_such() -> None:
+def test_a_read_only_database_or_folder_is_reported_as_such() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         url = f"sqlite:///{folder}/x.db"
@@ -140,7 +140,7 @@ def test_a_read_only_database_or_folder_is_told_as_such() -> None:
         folder.chmod(0o700)
 
 
-def test_a_damaged_database_is_told_not_thrown(tmp_path: Path) -> None:
+def test_a_damaged_database_is_reported_not_thrown(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_bytes(b"SQLite format 3\x00" + b"\x01" * 5000)
     storage = open_storage(f"sqlite:///{tmp_path}/x.db", tmp_path)
     with pytest.raises(StorageError, match="cannot be used"):

@@ -10,12 +10,11 @@ from pipeline.plan.sweep import Search, Sweep
 from pipeline.shared.measurement import Measurement
 from pipeline.study.add_trial import add_repetition
 from pipeline.study.best import best_row, eligible
-from pipeline.study.claim import claim
-from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.claim import ClaimRequest, claim
 from pipeline.study.db.storage import Storage, open_storage
 from pipeline.study.import_trials import ImportedRun, add_finished
 from pipeline.study.register import recipe_of, register
-from pipeline.study.rungs import read_standings
+from pipeline.study.trial_curves import read_standings
 from pipeline.study.trial_rows import read_board
 
 TEXT = (
@@ -136,7 +135,7 @@ def test_an_imported_run_is_evidence_and_no_candidate(place) -> None:
 
 
 @pytest.mark.parametrize(("state", "value"), [("PRUNED", 0.75), ("FAIL", None)])
-def test_a_run_that_was_cut_short_or_failed_is_told_as_that(place, state, value) -> None:
+def test_a_run_that_was_cut_short_or_failed_is_reported_as_that(place, state, value) -> None:
     sweep, storage = place
     name, _ = add(sweep, storage, state, state=state, cause="incomplete")
     study_id = storage.rdb.get_study_id_from_name(f"{sweep.name}/v")

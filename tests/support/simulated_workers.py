@@ -18,8 +18,7 @@ import sqlalchemy as sa
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.measurement import Measurement
-from pipeline.study.claim import claim
-from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.claim import ClaimRequest, claim
 from pipeline.study.db.storage import Storage, open_storage
 from pipeline.study.lease import Lease
 from pipeline.study.owner import ProcessIdentity, this_process

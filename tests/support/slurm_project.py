@@ -77,7 +77,7 @@ class Cluster:
         """Wait for a launch to end; the delay of a requeue is cut short."""
         deadline = time.monotonic() + 240
         while launch.poll() is None:
-            assert time.monotonic() < deadline, self.told()
+            assert time.monotonic() < deadline, self.reported()
             self.start_requeued()
             time.sleep(0.3)
         assert launch.returncode == code, f"{self.said()}\n{self.logs()}"
@@ -107,7 +107,7 @@ class Cluster:
                 return pid
         raise AssertionError("no launch runs in a job")
 
-    def told(self) -> str:
+    def reported(self) -> str:
         return "\n".join([self.said(), self.logs(), *self.states(), self.slurm.logs()])
 
     def logs(self) -> str:

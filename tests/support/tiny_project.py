@@ -102,9 +102,9 @@ class Project:
     def status(self) -> dict[str, Any]:
         """Return every trial by name, as the command tells it; no process is started for it."""
         with contextlib.chdir(self.root):
-            told = CliRunner().invoke(cli, ["sweep", "status", "tiny", "--json"])
-        assert told.exit_code == 0, told.output
-        record = json.loads(told.stdout)
+            reported = CliRunner().invoke(cli, ["sweep", "status", "tiny", "--json"])
+        assert reported.exit_code == 0, reported.output
+        record = json.loads(reported.stdout)
         return {
             f"{study['variant']}/{trial['number']}": trial
             for study in record["studies"]

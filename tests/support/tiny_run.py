@@ -145,9 +145,9 @@ def ask(tool, question, cwd=ROOT, path=(), **environment):
         program = TOOL.format(path=list(map(str, path)), tool=tool)
         env = {**os.environ, **environment}
         code = _fork(program, [], env, (asked, answer, log), cwd)
-        told = answer.read_text()
-        assert told.count("\n") == 1, told + log.read_text()
-    return code, json.loads(told)
+        reported = answer.read_text()
+        assert reported.count("\n") == 1, reported + log.read_text()
+    return code, json.loads(reported)
 
 
 def run_alone(rundir):

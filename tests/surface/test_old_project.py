@@ -29,7 +29,7 @@ LEFT = {
 }
 
 
-def told(trials: dict[str, Any]) -> dict[str, tuple[str, str, int]]:
+def reported(trials: dict[str, Any]) -> dict[str, tuple[str, str, int]]:
     return {name: (t["state"], t["phase"], t["epochs"]) for name, t in trials.items()}
 
 
@@ -38,8 +38,8 @@ def inspected(old: OldProject) -> dict[str, Any]:
     """What `checkpoint inspect` says of the exported winner and its exported config."""
     answer = old.json("sweep", "best", "demo")
     files = [f"{answer['out']}/{answer[name]}" for name in ("weights", "config")]
-    told: dict[str, Any] = old.json("checkpoint", "inspect", files[0], "--config", files[1])
-    return told
+    reported: dict[str, Any] = old.json("checkpoint", "inspect", files[0], "--config", files[1])
+    return reported
 
 
 # What is there is shown.
@@ -47,7 +47,7 @@ def inspected(old: OldProject) -> dict[str, Any]:
 
 def test_status_tells_the_old_trials_as_they_were_left(old: OldProject) -> None:
     record = old.json("sweep", "status", "demo")
-    assert told(old.trials()) == LEFT
+    assert reported(old.trials()) == LEFT
     best = record["best"]
     assert (best["variant"], best["number"], best["top1"], best["epoch"]) == (
         "lr-0.02",
@@ -102,7 +102,7 @@ def test_the_old_searchs_rule_judges_the_old_trials(gone_on: GoneOn) -> None:
     assert (trials["lr-0.02/3"]["state"], trials["lr-0.02/3"]["cause"]) == ("PRUNED", "ladder")
     assert "lr-0.02/3 pruned: epoch 1: best so far 12.5, rank 6 of 6" in gone_on.search.text
     done = {name: left for name, left in LEFT.items() if left[1] == "done"}
-    assert {name: now for name, now in told(trials).items() if name in done} == done
+    assert {name: now for name, now in reported(trials).items() if name in done} == done
 
 
 def test_no_old_trial_is_run_from_its_start_again(gone_on: GoneOn) -> None:
@@ -149,7 +149,7 @@ def plain(word: str, root: Path) -> str:
     return re.sub(r"(?<=--rdzv_id=).*", "ID", word)
 
 
-def test_what_notify_is_told_is_frozen(gone_on: GoneOn) -> None:
+def test_what_notify_sends_is_frozen(gone_on: GoneOn) -> None:
     kinds = {event["event"] for event in gone_on.events}
     shapes = {kind: [e for e in gone_on.events if e["event"] == kind] for kind in kinds}
     frozen.hold_shapes("notify", {kind: frozen.shape(*all_) for kind, all_ in shapes.items()})
@@ -251,7 +251,7 @@ def test_the_old_project_answers_with_the_same_keys(old: OldProject) -> None:
         (2, "sweep status nosuch"),
         (2, "sweep status --nosuch"),
         (3, "sweep best pcan_ntu60"),
-        (4, "sweep status demo --storage sqlite:////nonexistent/pcan.db"),
+        (4, "sweep status demo --storage sqlite:///nowhere/pcan.db"),
         (5, "data check pcan_ntu60"),
     ],
 )

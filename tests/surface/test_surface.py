@@ -28,7 +28,7 @@ def described(param: click.Parameter) -> dict[str, Any]:
     """Return what a user relies on in an option or argument; what says nothing is left out."""
     kind = param.type
     default = None if param.default is None or callable(param.default) else param.default
-    told = {
+    reported = {
         "type": kind.name,
         "choices": list(getattr(kind, "choices", ())),
         "min": getattr(kind, "min", None),
@@ -44,7 +44,7 @@ def described(param: click.Parameter) -> dict[str, Any]:
         "required": param.required,
         "variable": param.envvar,
     }
-    return {k: v for k, v in told.items() if v is not None and v is not False and v != []}
+    return {k: v for k, v in reported.items() if v is not None and v is not False and v != []}
 
 
 def written(param: click.Parameter) -> str:
@@ -138,9 +138,9 @@ def keys(schema: dict[str, Any], defs: dict[str, Any], path: str = "") -> dict[s
     if "$ref" in schema:
         schema = {**defs[schema["$ref"].rpartition("/")[2]], **schema}
     found: dict[str, Any] = {}
-    told = {k: v for k, v in schema.items() if k in TOLD and not isinstance(v, dict)}
-    if path and told:
-        found[path] = told
+    reported = {k: v for k, v in schema.items() if k in TOLD and not isinstance(v, dict)}
+    if path and reported:
+        found[path] = reported
     for one in schema.get("anyOf", ()):
         for place, inner in keys(one, defs, path).items():
             known = found.setdefault(place, {})

@@ -52,8 +52,8 @@ def test_what_could_not_be_sent_is_an_error_that_loses_nothing(online, project, 
     online.run(run.id).history = ['{"epoch": 5}']
     result = sync()
     assert isinstance(result.exception, TrackingError)
-    assert "0 of 1 trials are complete on W&B" in str(result.exception)
-    assert "baseline/0: 0 of 1 epochs are there." in result.stdout
+    assert "0 of 1 trial is complete on W&B" in str(result.exception)
+    assert "baseline/0: 0 of 1 epoch is there." in result.stdout
 
 
 def test_without_a_key_says_so_and_never_asks(online, project, job, monkeypatch):

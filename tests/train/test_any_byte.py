@@ -64,7 +64,7 @@ def test_a_disk_full_at_any_byte_of_a_checkpoint_leaves_the_old_one(tmp_path: Pa
 
 
 def test_a_checkpoint_cut_at_any_byte_is_never_taken_for_whole(tmp_path: Path) -> None:
-    from pipeline.launch.workdir import newest_checkpoint
+    from pipeline.launch.resume_checkpoint import newest_checkpoint
     from pipeline.train.outcome import JobFailure
 
     rundir = RunDir(tmp_path)

@@ -69,7 +69,7 @@ def contents(rundir, epoch):
     return found
 
 
-def told(rundir):
+def reported(rundir):
     """Return every epoch's figures, without the readings, and the readings apart."""
     figures, readings = [], {}
     for one in rundir.read_measurements():
@@ -82,7 +82,7 @@ def told(rundir):
 
 
 def same_run(one, other, last=5):
-    assert told(one)[0] == told(other)[0]
+    assert reported(one)[0] == reported(other)[0]
     assert tiny_run.difference(contents(one, last), contents(other, last)) is None
 
 
@@ -106,7 +106,7 @@ def pair(request, tmp_path_factory):
 def test_a_run_with_readings_equals_one_without(pair):
     plain, read = pair
     same_run(plain, read)
-    assert told(plain)[1] == {} and sorted(told(read)[1]) == CHECKS
+    assert reported(plain)[1] == {} and sorted(reported(read)[1]) == CHECKS
 
 
 def test_only_a_run_with_readings_pays_for_the_sum_of_its_later_weights(pair):
@@ -178,7 +178,7 @@ def killer(moment, victim):
 
 def go_on(rundir, moment):
     """Check what a job killed at that moment left, and have the next start go on from there."""
-    assert (3 in told(rundir)[1]) is (moment == "after")
+    assert (3 in reported(rundir)[1]) is (moment == "after")
     newest = max(int(file.stem[6:]) for file in rundir.checkpoints.glob("epoch_*.pth"))
     assert newest == (2 if moment == "before" else 3), tiny_run.logs(rundir)
     tiny_run.change_spec(rundir, attempt=2, resume=f"checkpoints/epoch_{newest}.pth")
@@ -203,7 +203,7 @@ def test_a_run_killed_around_a_reading_goes_on_as_if_it_had_not_been(easy, tmp_p
     go_on(rundir, moment)
     assert tiny_run.run_alone(rundir) == 0, tiny_run.logs(rundir)
     same_run(easy, rundir)
-    assert told(rundir)[1] == told(easy)[1]
+    assert reported(rundir)[1] == reported(easy)[1]
 
 
 @pytest.mark.slow
@@ -226,7 +226,7 @@ def test_two_ranks_go_on_as_if_one_had_not_been_killed(two_ranks, tmp_path, mome
     go_on(rundir, moment)
     assert tiny_run.run(rundir) == 0, tiny_run.logs(rundir)
     same_run(two_ranks, rundir)
-    assert told(rundir)[1] == told(two_ranks)[1]
+    assert reported(rundir)[1] == reported(two_ranks)[1]
 
 
 #: Keeps what the model is given in a reading, and the weights that are validated.
@@ -268,7 +268,7 @@ def test_a_reading_is_what_the_mean_of_kept_checkpoints_reads(tmp_path):
         scores = [one["pred_score"] for one in model(inputs, labels, mode="predict")]
         guesses = torch.stack([one["rgb"] + one["pose"] for one in scores]).argmax(1)
         right += (guesses == labels).tolist()
-    assert told(rundir)[1] == {3: sum(right) / 32}
+    assert reported(rundir)[1] == {3: sum(right) / 32}
 
 
 class Small(nn.Module):

@@ -56,7 +56,7 @@ def total(terms):
         (dict(loss_components=["rgb"]), "PCAN's are fixed"),
     ],
 )
-def test_a_wrong_setting_is_told_when_the_model_is_built(setting, sentence):
+def test_a_wrong_setting_is_reported_when_the_model_is_built(setting, sentence):
     with pytest.raises(ValueError, match=sentence):
         build(**setting)
 

@@ -126,7 +126,7 @@ def test_the_tool_answers_a_wrong_config_with_exit_code_2(tmp_path):
     assert "wrong.py: " in answer["error"]
 
 
-def test_parts_of_a_config_that_disagree_are_told(tmp_path):
+def test_parts_of_a_config_that_disagree_are_reported(tmp_path):
     path = tmp_path / "wrong.py"
     changes = [
         "train_pipeline[0]['clip_len'] = dict(RGB=4, Pose=16)",

@@ -68,9 +68,9 @@ def test_jobs_that_share_the_machine_share_its_cores(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(32)))
     for store, slots, count in (("video", 1, 15), ("video", 2, 7), ("prepared", 2, 4)):
         found = config(workers=16)
-        told = fit_loaders(found, spec(store, slots=slots))
+        reported = fit_loaders(found, spec(store, slots=slots))
         assert found["train_dataloader"]["num_workers"] == count
-        assert f"train_dataloader: num_workers {count} in place of the config's 16." in told
+        assert f"train_dataloader: num_workers {count} in place of the config's 16." in reported
 
 
 def test_a_specification_that_says_nothing_changes_nothing():

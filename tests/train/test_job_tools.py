@@ -133,7 +133,7 @@ def test_bad_config_is_named_with_its_line(text, folder):
 
 
 @pytest.mark.parametrize(
-    ("raw", "told"),
+    ("raw", "reported"),
     [
         (b"", "bad.py is empty: it sets nothing"),
         (b"# nothing\n", "bad.py is empty: it sets nothing"),
@@ -145,9 +145,9 @@ def test_bad_config_is_named_with_its_line(text, folder):
         ),
     ],
 )
-def test_a_file_that_is_no_config_of_today_is_named_for_what_it_is(folder, raw, told):
+def test_a_file_that_is_no_config_of_today_is_named_for_what_it_is(folder, raw, reported):
     Path("bad.py").write_bytes(raw)
-    with pytest.raises(ToolError, match=re.escape(told)):
+    with pytest.raises(ToolError, match=re.escape(reported)):
         load("bad.py")
 
 

@@ -187,12 +187,12 @@ def test_plan_sized_blocks_have_the_published_widths():
                        temporal_strides=(1, 1), dilations=(1, 1))), "needs 4 and 3"),
     ],
 )  # fmt: skip
-def test_a_wrong_setting_is_told_when_the_model_is_built(settings, sentence):
+def test_a_wrong_setting_is_reported_when_the_model_is_built(settings, sentence):
     with pytest.raises(ValueError, match=sentence):
         build(**settings)
 
 
-def test_a_wrong_clip_or_skeleton_is_told_by_its_numbers():
+def test_a_wrong_clip_or_skeleton_is_reported_by_its_numbers():
     with pytest.raises(ValueError, match="has 4 RGB and 16 pose frames, the model 2 and 8"):
         build()(*clip(rgb_frames=4))
     with pytest.raises(ValueError, match="heatmaps have 20 joints, the model 17"):

@@ -4,7 +4,7 @@ import pytest
 from mmengine.dataset import BaseDataset, Compose, RepeatDataset
 from torch.utils.data import DataLoader
 
-from pipeline.train.named_samples import name_samples
+from pipeline.train.fit_loaders import name_samples
 from pipeline.train.outcome import classify_error
 
 

@@ -353,3 +353,28 @@ def test_a_bare_pickle_of_arrays_is_read_as_one(tmp_path):
     (tmp_path / "w.pkl").write_bytes(pickle.dumps({"w": np.ones(2)}))
     with pytest.raises(CheckpointError, match="no model weights"):
         state_dict_of(read_checkpoint(tmp_path / "w.pkl"), "w.pkl")
+
+
+def wrapped_by(kind):
+    """Return what torch's own wrapper of this kind saves."""
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
+    if kind == "compiled":
+        return torch.compile(model).state_dict()
+    if kind == "a part compiled":
+        model[0] = torch.compile(model[0])
+        return model.state_dict()
+    if kind == "averaged":
+        return torch.optim.swa_utils.AveragedModel(model).state_dict()
+    prefix = {"compiled in ranks": "module._orig_mod.", "ranks compiled": "_orig_mod.module."}[
+        kind
+    ]
+    return {prefix + name: value for name, value in model.state_dict().items()}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "kind", ["compiled", "a part compiled", "averaged", "compiled in ranks", "ranks compiled"]
+)
+def test_names_are_those_of_the_model_without_its_wrappers(kind):
+    names = {"0.weight", "0.bias", "1.weight", "1.bias"}
+    assert set(state_dict_of({"state_dict": wrapped_by(kind)})) == names

@@ -1,7 +1,9 @@
-"""Output that survives any terminal: see also streams.py."""
+"""Printing by rich: results in lines of any width, and a progress bar for long work."""
 
 import os
+import time
 from collections.abc import Iterable
+from types import TracebackType
 
 from rich.console import Console
 from rich.text import Text
@@ -12,6 +14,8 @@ from pipeline.report.status.layout import COMMANDS_GAP, wrapped
 UNBOUNDED = 10_000
 #: Where a terminal says that it has no columns, and the fewest that are used.
 USUAL, LEAST = 80, 20
+#: How often a progress bar is a line where there is no terminal.
+SECONDS_BETWEEN_LINES = 60.0
 
 
 class _ResultConsole(Console):
@@ -41,3 +45,44 @@ def print_lines(console: Console, lines: Iterable[str | Text], style: str = "") 
             print_lines(console, [Text(part, style) for part in wrapped(line, console.width)])
             continue
         console.print(Text(line, style) if isinstance(line, str) else line, soft_wrap=True)
+
+
+class Bar:
+    """A progress bar on stderr with the time left; without a terminal a line a minute.
+
+    Args:
+        text: what is being done, in a few words.
+        shares: pieces are parts of the work, not things: they are shown in percent.
+    """
+
+    def __init__(self, text: str, shares: bool = False) -> None:
+        from rich.progress import Progress  # `status` prints without one
+
+        console = Console(stderr=True)
+        self._text, self._console, self._shares = text, console, shares
+        self._began = self._printed = time.monotonic()
+        self._progress = Progress(console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._progress.add_task(text, total=None)
+
+    def __enter__(self) -> "Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def update(self, done: int, total: int) -> None:
+        """Show that `done` of `total` pieces are done."""
+        self._progress.update(self._task, completed=done, total=total)
+        now = time.monotonic()
+        if self._console.is_terminal or now - self._printed < SECONDS_BETWEEN_LINES:
+            return
+        left = (now - self._began) / max(1, done) * (total - done)
+        far = f"{100 * done // max(1, total)} %" if self._shares else f"{done} of {total}"
+        self._console.print(f"{self._text}: {far}, about {left / 60:.0f} min left")
+        self._printed = now

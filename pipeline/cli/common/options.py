@@ -81,7 +81,7 @@ def wandb_option(what: str = "How runs are sent to W&B.") -> Option:
     )
 
 
-def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def slot_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options about the GPUs that trials run on."""
     for option in reversed(
         (
@@ -136,7 +136,7 @@ def background_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def launch_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of every command that runs a sweep's trials."""
-    shared = (engine_options, place_options, storage_option, wandb_option(), set_option)
+    shared = (engine_options, slot_options, storage_option, wandb_option(), set_option)
     for options in reversed((*shared, background_options)):
         command = options(command)
     return command

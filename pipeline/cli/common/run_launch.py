@@ -21,9 +21,9 @@ ALIKE = 30
 if TYPE_CHECKING:
     from pipeline.cli.common.terminal import Terminal
     from pipeline.launch.budget import Budget
+    from pipeline.launch.context import RunOrder
     from pipeline.launch.launch import LaunchRequest
     from pipeline.launch.notify import NotifyReporter
-    from pipeline.launch.orders import RunOrder
     from pipeline.launch.reporters import LaunchResult, Reporters
     from pipeline.study.db.storage import Storage
     from pipeline.track.tracking import Tracking
@@ -61,8 +61,8 @@ def run_repeats(
     Args:
         given: the options of `pcan sweep best`.
     """
+    from pipeline.launch.context import RunOrder
     from pipeline.launch.launch import launch
-    from pipeline.launch.orders import RunOrder
 
     def order(_: "Storage") -> RunOrder:
         return RunOrder(confirms=tuple(names))
@@ -129,8 +129,7 @@ def launch_reporters(
     Args:
         tracking: None where the trials run in jobs of a cluster, whose own launches watch them.
     """
-    from pipeline.launch.gpu_reporter import GpuReporter
-    from pipeline.launch.label_reporter import LabelReporter
+    from pipeline.launch.record_reporters import GpuReporter, LabelReporter
     from pipeline.launch.reporters import Reporters, WandbReporter
 
     reporter = Reporters(terminal)

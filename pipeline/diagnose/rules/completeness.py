@@ -1,22 +1,24 @@
 """What the log lacks, and how the run ended: early stopping, a crash, or before its time."""
 
 import re
-import shlex
 from collections.abc import Iterator
 from typing import Any
 
 from pipeline.diagnose.curve import Evaluation
 from pipeline.diagnose.log_case import Finding, LogCase, at, error, note, warning
-from pipeline.diagnose.series import Series, likely_metric
+from pipeline.diagnose.series import Series, how_to_name
 from pipeline.plan.judge import Rules, judge_all
 from pipeline.plan.sweep import Patience
 from pipeline.plan.verdict import VerdictKind, percent
+from pipeline.shared.counted import counted
 from pipeline.shared.states import Cause
 
 #: Stopping with this share of the planned epochs left is early ..
 LEFT = 1 / 4
 #: .. and with the rate above this share of its peak the schedule had hardly begun to settle.
 RATE_LEFT = 1 / 2
+#: What Python and torchrun say of a program that someone stopped (Ctrl+C).
+_BY_HAND = re.compile(r"^KeyboardInterrupt\b|SIGINT")
 #: How many validations early stopping waited, in MMEngine's words and in ours.
 _COUNT = re.compile(r"in the last (\d+) records|(\d+) epochs in a row")
 
@@ -90,13 +92,7 @@ def incomplete(case: LogCase) -> Iterator[Finding]:
     if facts.test is not None and facts.test.finished and not case.curve.points:
         return
     if facts.traceback is not None:
-        line, message = facts.traceback
-        yield error(
-            "incomplete",
-            epoch=last or None,
-            evidence=f"the program failed {_when(last)} (line {line}): {message.rstrip('. ')}",
-            remedy=_after_the_error(message, last),
-        )
+        yield _failed(case, *facts.traceback)
         return
     if facts.failure is not None:
         if facts.failure.startswith(Cause.NAN):
@@ -104,7 +100,7 @@ def incomplete(case: LogCase) -> Iterator[Finding]:
         yield error(
             "incomplete",
             epoch=last or None,
-            evidence=f"the trial failed {_when(last)}: {facts.failure}",
+            evidence=f"the trial failed {_when(case)}: {facts.failure}",
             remedy="See the last lines of job.log and rank0.log in its run directory.",
         )
         return
@@ -121,8 +117,37 @@ def incomplete(case: LogCase) -> Iterator[Finding]:
     )
 
 
-def _after_the_error(message: str, last: int) -> str:
+def _failed(case: LogCase, line: int, message: str) -> Finding:
+    """Return the finding about the error that ended the program, or about who ended it."""
+    last, test = case.curve.last_epoch, case.curve.facts.test
+    whole = case.planned is not None and last >= case.planned and case.curve.points[-1].metrics
     again = "resume from the last checkpoint" if last else "start the same command again"
+    what, at_line = "program", f"(line {line}): {message.rstrip('. ')}"
+    if not last and test is not None:
+        what, again = "test", "start the test again"
+    if whole:
+        return note(
+            "incomplete",
+            epoch=last,
+            evidence=f"the training is complete; the program failed after it {at_line}",
+            remedy="None for the training: the error is of what came behind it, as a test.",
+        )
+    if _BY_HAND.search(message):
+        return note(
+            "incomplete",
+            epoch=last or None,
+            evidence=f"the {what} was stopped by hand {_when(case)} {at_line}",
+            remedy=f"None, if that was meant; else {again}.",
+        )
+    return error(
+        "incomplete",
+        epoch=last or None,
+        evidence=f"the {what} failed {_when(case)} {at_line}",
+        remedy=_after_the_error(message, again),
+    )
+
+
+def _after_the_error(message: str, again: str) -> str:
     if re.search(r"DUE TO (?:TIME LIMIT|PREEMPTION)|SIGTERM", message):
         return f"The scheduler or a person ended it: {again}, with a longer limit if it had one."
     if re.search(r"oom[-_]kill|SIGKILL", message):
@@ -134,8 +159,15 @@ def _after_the_error(message: str, last: int) -> str:
     return f"Fix that error, then {again}."
 
 
-def _when(last: int) -> str:
-    return f"after epoch {last}" if last else "before its first epoch"
+def _when(case: LogCase) -> str:
+    """Say how far the run had come: an epoch that it validates is over only then."""
+    facts, points = case.curve.facts, case.curve.points
+    if points:
+        over = points[-1].metrics or facts.val_interval != 1
+        return f"{'after' if over else 'in'} epoch {points[-1].epoch}"
+    if facts.test is not None:
+        return f"after {facts.test.done} of {facts.test.total} batches"
+    return "before its first epoch"
 
 
 def why_stopped(case: LogCase) -> str | None:
@@ -190,18 +222,24 @@ def no_validation(case: LogCase) -> Iterator[Finding]:
 def _what_it_is(case: LogCase) -> tuple[str, str, str]:
     """Return severity, evidence and remedy for a log without a validated epoch."""
     curve, facts = case.curve, case.curve.facts
+    if facts.no_metric is not None:
+        epoch, line = facts.no_metric
+        return (
+            "error",
+            f"the validation of epoch {epoch} (line {line}) has no metric in its line",
+            "Give the log as the program wrote it: `name: value` stands behind `Epoch(val) [..]`. "
+            "If it is that, the evaluation returned nothing: see its configuration.",
+        )
     if curve.points:
         interval = facts.val_interval
         return (
             "warning",
-            "no validation of an epoch is logged; it has the training of epochs "
-            f"{curve.points[0].epoch}-{curve.last_epoch}"
+            f"no validation of an epoch is logged; it has the training of {_epochs(case)}"
             + (f"; val_interval is {interval}" if interval and interval > 1 else ""),
-            "Give the log of rank 0, or set train_cfg.val_interval (MMEngine) or "
-            "evaluation.interval (MMCV) to 1.",
+            _how_to_validate(case),
         )
     if facts.test is not None:
-        return _test_run(facts.test)
+        return _test_run(facts.test, failed=facts.traceback is not None)
     if facts.by_iteration:
         return (
             "error",
@@ -215,6 +253,12 @@ def _what_it_is(case: LogCase) -> tuple[str, str, str]:
             "the run failed before its first epoch",
             "See the error of the finding `incomplete`.",
         )
+    if curve.format == "CSV":
+        return (
+            "error",
+            "the table has no row of an epoch, only its header",
+            "If the training still runs, look again after its first epoch.",
+        )
     return (
         "error",
         "the run never began: it has no epoch at all, only what is printed before the first",
@@ -223,14 +267,42 @@ def _what_it_is(case: LogCase) -> tuple[str, str, str]:
     )
 
 
-def _test_run(test: Evaluation) -> tuple[str, str, str]:
+def _epochs(case: LogCase) -> str:
+    first, last = case.curve.points[0].epoch, case.curve.last_epoch
+    return f"epoch {first}" if first == last else f"epochs {first}-{last}"
+
+
+def _how_to_validate(case: LogCase) -> str:
+    """Return what makes a run like this one validate, by what its configuration says of it."""
+    interval = case.curve.facts.val_interval
+    if interval is not None and interval > case.curve.last_epoch - 1:
+        return (
+            "Nothing, if it still runs or ended before its first validation; else give the log of "
+            "rank 0."
+        )
+    if interval is not None and case.curve.format.startswith("MMCV"):
+        return (
+            "Its configuration asks for validations: MMAction2 0.x and PYSKL carry them out only "
+            "with tools/train.py --validate. Else give the log of rank 0."
+        )
+    return (
+        "Give the log of rank 0, or set train_cfg.val_interval (MMEngine) or "
+        "evaluation.interval (MMCV) to 1."
+    )
+
+
+def _test_run(test: Evaluation, failed: bool) -> tuple[str, str, str]:
     if not test.finished:
         return (
             "note",
             f"it is the log of a test, not of a training: {test.done} of {test.total} batches, "
             "without a result",
-            "If it no longer runs, start the test again; for the training, give the log of its "
-            "own work dir.",
+            (
+                "See the finding `incomplete`"
+                if failed
+                else "If it no longer runs, start the test again"
+            )
+            + "; for the training, give the log of its own work dir.",
         )
     shown = ", ".join(f"{name} {value:g}" for name, value in list(test.metrics.items())[:6])
     return (
@@ -248,7 +320,7 @@ def no_top1(case: LogCase) -> Iterator[Finding]:
     yield error(
         "no_top1",
         epoch=None,
-        evidence=f"{len(case.curve.validated)} validations, none with the metric; "
+        evidence=f"{counted(len(case.curve.validated), 'validation')}, none with the metric; "
         f"they have: {', '.join(names[:12])}",
-        remedy=f"Name the metric to judge: --metric {shlex.quote(likely_metric(names))}",
+        remedy=how_to_name(names, "Name the metric to judge"),
     )

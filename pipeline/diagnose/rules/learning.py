@@ -12,6 +12,8 @@ from pipeline.shared.counted import counted
 
 #: Fewer validated epochs than this show no shape; a run that was ended needs this many.
 ENOUGH, ENDED = 5, 3
+#: In fewer steps of training nothing is learned yet.
+STEPS = 50
 #: Accuracy counts as guessing up to twice that of guessing, and up to this much above it: with
 #: two classes, twice guessing would be everything.
 GUESSING = 0.05
@@ -29,27 +31,83 @@ GENERALISED = 0.3
 
 def never_learned(case: LogCase) -> Iterator[Finding]:
     """Find a run that stayed at chance level and whose loss did not fall."""
-    values, chance = case.sound, case.chance
-    if chance is None or not values or case.series is None or not _long_enough(case):
+    steps = case.curve.facts.steps
+    if steps is not None and steps < STEPS:
+        return  # a try of the code
+    evidence = _at_guessing(case) or _one_class_only(case) or _untrained(case)
+    if evidence is None:
         return
-    best_point, best = max(values, key=lambda pair: pair[1])
-    losses = case.losses(1, case.curve.last_epoch)
-    if best > _guessing(case, chance):
-        return
-    if len(losses) >= 2 and tail(losses) < (1 - UNLEARNED) * losses[0]:
-        return
-    if _trained_well(case) is not None:
-        return  # it learned something: no_generalisation
-    loss = f"; the loss went from {losses[0]:.4g} to {losses[-1]:.4g}" if losses else ""
-    clips = f" on about {counted(case.series.clips, 'clip')}" if case.series.clips else ""
     yield error(
         "never_learned",
         epoch=None,
-        evidence=f"the best of {len(values)} validations{clips} is {at(best_point, best)}, "
-        f"guessing among {case.curve.facts.num_classes} classes gives {percent(chance)}{loss}",
+        evidence=evidence,
         remedy="Look at labels and data first (overfit one batch), then at frozen layers and at "
         "an lr of the wrong order.",
     )
+
+
+def _at_guessing(case: LogCase) -> str | None:
+    """Return the evidence that no validation was better than guessing among the classes."""
+    values, chance = case.sound, case.chance
+    if chance is None or not values or case.series is None or not _long_enough(case):
+        return None
+    best_point, best = max(values, key=lambda pair: pair[1])
+    losses = case.losses(1, case.curve.last_epoch)
+    if best > _guessing(case, chance):
+        return None
+    if len(losses) >= 2 and tail(losses) < (1 - UNLEARNED) * losses[0]:
+        return None
+    if _trained_well(case) is not None:
+        return None  # it learned something: no_generalisation
+    clips = f" on about {counted(case.series.clips, 'clip')}" if case.series.clips else ""
+    return (
+        f"the best of {len(values)} validations{clips} is {at(best_point, best)}, guessing among "
+        f"{case.curve.facts.num_classes} classes gives {percent(chance)}{_loss_went(losses)}"
+    )
+
+
+def _one_class_only(case: LogCase) -> str | None:
+    """Return the evidence that every clip gets one class, where their number is not known.
+
+    Then every validation gives one value to the last digit, which even two equal checkpoints of a
+    model that learns do not, and the training is no better.
+    """
+    values, trained = case.sound, [value for _, value in case.train_top1]
+    if case.chance is not None or len(values) < ENOUGH or not trained:
+        return None
+    first = values[0][1]
+    if any(value != first for _, value in values) or first > 1 / 2:
+        return None
+    if tail(trained) > first + GUESSING:
+        return None
+    return (
+        f"all {len(values)} validations give {percent(first)} to the last digit, and training "
+        f"top-1 is {percent(tail(trained))} (last three epochs): every clip gets one class"
+    )
+
+
+def _untrained(case: LogCase) -> str | None:
+    """Return the evidence of the training alone, for a run without any validation."""
+    chance, last = case.chance, case.curve.last_epoch
+    losses, trained = case.losses(1, last), [value for _, value in case.train_top1]
+    if case.curve.validated or chance is None or last < max(ENOUGH, (case.planned or 30) / 3):
+        return None
+    guess = -math.log(chance)
+    if len(losses) < ENOUGH or tail(losses) < (1 - UNLEARNED) * guess:
+        return None
+    if (1 + UNLEARNED) * guess < tail(losses) < (1 - UNLEARNED) * losses[0]:
+        return None  # other terms of the loss fell
+    if trained and tail(trained) > chance + min(chance, GUESSING):
+        return None
+    top1 = f"training top-1 is {percent(tail(trained))} (last three epochs), " if trained else ""
+    return (
+        f"{top1}guessing among {case.curve.facts.num_classes} classes gives {percent(chance)} and "
+        f"a loss of {guess:.4g}{_loss_went(losses)}"
+    )
+
+
+def _loss_went(losses: list[float]) -> str:
+    return f"; the loss went from {losses[0]:.4g} to {losses[-1]:.4g}" if losses else ""
 
 
 def _long_enough(case: LogCase) -> bool:

@@ -23,6 +23,8 @@ SWING, SWINGS, SWING_SHARE = 0.05, 3, 0.2
 RESTART = 1.2
 #: A branch has to lose this much, and twice what the fused metric loses.
 BRANCH_FALL = 0.05
+#: The luckiest of many readings lies up to this many times their scatter above the others.
+LUCKIEST = 4
 #: A decline is a fall of at least this much, over this share of the validations or more.
 DECLINE, LONG = 0.02, 1 / 4
 
@@ -156,15 +158,18 @@ def best_at_start(case: LogCase) -> Iterator[Finding]:
     if case.series is None or len(values) < ENOUGH + 1:
         return
     best_point, best = max(values, key=lambda pair: (pair[1], -pair[0].epoch))
+    numbers, fall = [value for _, value in values], case.series.noise()
     reference, where = best, at(best_point, best)
-    if case.start is not None and best < case.start - case.series.noise():
+    if case.start is not None and best < case.start - fall:
         reference, where = case.start, f"{percent(case.start)} before training"
     else:
         index = next(i for i, (point, _) in enumerate(values) if point is best_point)
         if index > START_SHARE * (len(values) - 1) or len(values) - 1 - index < ENOUGH:
             return
-    end = tail([value for _, value in values])
-    if end >= reference - case.series.noise():
+        # The best is the luckiest of many readings, which often is one of the first.
+        fall = max(fall, LUCKIEST * scatter(numbers))
+    end = tail(numbers)
+    if end >= reference - fall:
         return
     yield warning(
         "best_at_start",

@@ -1,8 +1,14 @@
 """Stopping rules of a search: halving and the ladder. Pure, without state.
 
-Both check a trial at a few epochs and let the better half of all that ever got there go on, by
-what `reading.py` reads of them. Halving decides at once, against those that got there before. The
-ladder pauses a trial until all others have arrived or ended.
+Both check a trial at a few epochs and let the better half of all that ever got there go on.
+Halving decides at once, against those that got there before. The ladder pauses a trial until all
+others have arrived or ended.
+
+Trials are ranked by the greater of two values. The best value so far ranks them by their lr, the
+lowest first, while a cosine schedule still has a high lr: the noise that such a rate puts on the
+weights hides what they have learned. The mean of the weights over the later half of the epochs has
+that noise taken out, which is what the schedule does later. Where it was not read, the best so far
+stands alone.
 
 One class serves the launcher and the simulator: all that it knows of the other trials is a `Rung`,
 which the caller gathers.
@@ -13,15 +19,57 @@ import enum
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from pipeline.plan.search.reading import FEWEST_EPOCHS, RungReading, digits_for
 from pipeline.plan.sweep import Search
 from pipeline.plan.verdict import VerdictKind
 from pipeline.shared.counted import counted
 from pipeline.shared.states import Cause
 
+#: One or two epochs are too few for a mean: no check before this epoch reads averaged weights.
+FEWEST_EPOCHS = 3
+#: What one reading costs, in epochs: batch statistics measured again, and one more validation.
+EPOCHS_PER_READING = 0.2
 #: Where the checks lie, as shares of all epochs, and which share of the trials goes on.
 CHECKS_AT = (1 / 8, 1 / 4, 1 / 2)
 KEEP = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class RungReading:
+    """One trial's values at a check, as fractions.
+
+    Args:
+        best: the best value so far.
+        averaged: the value of the averaged weights; None where it was not read, or is not finite.
+    """
+
+    best: float
+    averaged: float | None = None
+
+    @classmethod
+    def of(cls, best: float, averaged: float | None) -> "RungReading":
+        """Return the reading; an averaged value that is not finite does not count."""
+        counts = averaged is not None and math.isfinite(averaged)
+        return cls(best, averaged if counts else None)
+
+    @property
+    def value(self) -> float:
+        """What trials are ranked by."""
+        return self.best if self.averaged is None else max(self.best, self.averaged)
+
+    def words(self, digits: int) -> str:
+        """Return both values in points, as a verdict's sentence has them."""
+        best = f"best so far {100 * self.best:.{digits}f}"
+        if self.averaged is None:
+            return best
+        return f"averaged {100 * self.averaged:.{digits}f}, {best}"
+
+
+def digits_for(values: Sequence[float]) -> int:
+    """Return with how many digits values in points differ, four at most."""
+    for digits in (1, 2):
+        if len({f"{100 * value:.{digits}f}" for value in values}) == len(set(values)):
+            return digits
+    return 4
 
 
 class Reachability(enum.Enum):
@@ -45,7 +93,7 @@ class TrialProgress:
     number: int
     epoch: int
     readings: Mapping[int, float]
-    way: Reachability
+    reachability: Reachability
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,9 +187,9 @@ class AsyncHalving:
         for one in standings:
             if check in one.readings:
                 readings[one.number] = one.readings[check]
-            elif one.way is Reachability.OPEN:
+            elif one.reachability is Reachability.OPEN:
                 to_come += 1
-            elif one.way is Reachability.ENDED and (one.epoch > before or not before):
+            elif one.reachability is Reachability.ENDED and (one.epoch > before or not before):
                 lost += 1
         return Rung(readings, to_come, lost)
 

@@ -8,8 +8,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from pipeline.plan.search.reading import RungReading
-from pipeline.plan.search.rules import RULES, AsyncHalving, Decision, Rung
+from pipeline.plan.search.rules import RULES, AsyncHalving, Decision, Rung, RungReading
 from pipeline.plan.verdict import Verdict, VerdictKind, non_finite
 from pipeline.shared.measurement import Measurement
 from pipeline.shared.states import Cause, State

@@ -9,11 +9,17 @@ import dataclasses
 import heapq
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.plan.judge import patience_counts
-from pipeline.plan.search.reading import EPOCHS_PER_READING, RungReading
-from pipeline.plan.search.rules import AsyncHalving, Reachability, Rung, TrialProgress
+from pipeline.plan.search.rules import (
+    EPOCHS_PER_READING,
+    AsyncHalving,
+    Reachability,
+    Rung,
+    RungReading,
+    TrialProgress,
+)
 from pipeline.plan.sweep import Patience
 from pipeline.plan.verdict import VerdictKind
 from pipeline.shared.states import Phase, State
@@ -124,7 +130,7 @@ class _Trial:
     curve: LearningCurve
     speed: float
     epoch: int = 0
-    way: Reachability = Reachability.OPEN
+    reachability: Reachability = Reachability.OPEN
     state: State | Phase = Phase.WAITING
     readings: int = 0  # of averaged weights, each of which takes time
 
@@ -219,7 +225,7 @@ class _Sweep:
 
     def _end(self, trial: _Trial, state: State) -> bool:
         trial.state = state
-        trial.way = Reachability.OUT if state is State.PRUNED else Reachability.ENDED
+        trial.reachability = Reachability.OUT if state is State.PRUNED else Reachability.ENDED
         return False
 
     def _decide(self, trial: _Trial, field: Rung) -> VerdictKind:
@@ -236,7 +242,7 @@ class _Sweep:
         there = trial.epoch >= check and not broke_there
         there = there and math.isfinite(trial.curve.bests[check - 1])
         readings = {check: self._reading(trial.curve, check)} if there else {}
-        return TrialProgress(trial.number, trial.epoch, readings, trial.way)
+        return TrialProgress(trial.number, trial.epoch, readings, trial.reachability)
 
     def _reading(self, curve: LearningCurve, check: int) -> float:
         averaged = curve.averaged.get(check) if self.rule.averaged else None
@@ -258,30 +264,6 @@ class _Sweep:
             cost=spent / sum(t.curve.epochs for t in self.trials),
             regret=max(0.0, target - max(kept)),
         )
-
-
-def sweeps(
-    curves: Sequence[LearningCurve],
-    rule: Callable[[int], AsyncHalving],
-    trials: int,
-    count: int,
-    workers: int = 1,
-    seed: int = 0,
-) -> list[Simulated]:
-    """Run many sweeps of curves drawn without replacement.
-
-    Args:
-        rule: makes the rule for a number of epochs.
-        trials: of each sweep; no more than there are curves.
-        seed: sweep i draws the same curves in the same order for every rule.
-    """
-    made = rule(curves[0].epochs)
-    found = []
-    for i in range(count):
-        picked = random.Random(f"{seed}/{i}").sample(range(len(curves)), min(trials, len(curves)))
-        speeds = random.Random(f"{seed}/{i}/speed")
-        found.append(simulate([curves[p] for p in picked], made, workers, speeds))
-    return found
 
 
 def _best_so_far(values: Sequence[float]) -> Iterator[float]:

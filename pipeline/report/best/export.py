@@ -4,13 +4,8 @@ Everything is written into a new folder that replaces the old export in one step
 the old one or the new one, never a mixture.
 """
 
-import ctypes
 import dataclasses
-import errno
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +23,7 @@ from pipeline.report.best.model_card import finish_card
 from pipeline.report.best.text import readme
 from pipeline.report.best.winner import Winner
 from pipeline.report.stats.readings import clips_of, reading_error, same_store, store_of
-from pipeline.shared.files import timestamp
+from pipeline.shared.files import replacing_folder, timestamp
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import USUAL_PRECISION, TrialSpec
 from pipeline.shared.start_record import changes, code_of_attempt, start_of
@@ -39,7 +34,6 @@ CONFIG, WEIGHTS, RECORD, README = "config.py", "weights.pth", "best.json", "READ
 START = "start.pth"
 #: What a caller may add to the record, that the answer shows as well.
 MORE = ("chosen", "confirmation", "against_runner_up", "on_new_clips", "refined")
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 class ModelWriter(Protocol):
@@ -91,9 +85,7 @@ def export(
     given, out = out, out.resolve()
     _refuse_other(out, given)
     source = _Source.of(sweep, project, winner.row)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with replacing_folder(out) as fresh:
         model = writer or _Checkpoint(sweep, project, source)
         # Resolved again, without what belongs to this machine.
         name, speed = source.spec.name, source.spec.speed
@@ -109,10 +101,6 @@ def export(
         usage = _usage(sweep, project, source, config, out, fresh, record["versions"])
         (fresh / README).write_text(readme(sweep, winner, record, usage))
         finish_card(fresh, record)
-        fresh.chmod(0o755)
-        _replace(fresh, out)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return {**_answer(record), "out": relative(out, project.root)}
 
 
@@ -358,18 +346,3 @@ def _refuse_other(out: Path, given: Path) -> None:
         raise InputError(
             f"{given} exists and is not an export; nothing was written. Use another --out."
         )
-
-
-def _replace(fresh: Path, out: Path) -> None:
-    """Put `fresh` where `out` is, in one step where the kernel can exchange two names."""
-    try:
-        os.rename(fresh, out)
-        return
-    except OSError as error:  # there is an export already, or another call was faster
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-    libc = ctypes.CDLL(None, use_errno=True)
-    names = os.fsencode(fresh), os.fsencode(out)
-    if libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) != 0:
-        shutil.rmtree(out)  # a file system without exchange: the old one goes first
-        os.rename(fresh, out)

@@ -3,8 +3,10 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from pipeline.errors import InputError, NoResult
+from pipeline.plan.project import no_such_trial
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import percent
 from pipeline.report.stats.readings import incomparable_rows
@@ -57,18 +59,21 @@ class Winner:
         return complete[0] if complete else None
 
 
-def find_winner(sweep: Sweep, rows: Sequence[TrialRow], named: str | None = None) -> Winner:
+def find_winner(
+    sweep: Sweep, rows: Sequence[TrialRow], named: str | None = None, runs: Path | None = None
+) -> Winner:
     """Return the best complete trial, or the one that was named.
 
     Args:
         named: VARIANT/NUMBER.
+        runs: the project's runs, where another sweep may have the one that was named.
 
     Raises:
         NoResult: nothing is complete; the text names the best partial trial.
         InputError: there is no trial of that name, or it has measured nothing.
     """
     if named is not None:
-        row = _named(sweep, rows, named)
+        row = _named(sweep, rows, named, runs)
     else:
         best = best_row(sweep, rows)
         if best is None:
@@ -100,13 +105,11 @@ def _unconfirmed(sweep: Sweep, rows: Sequence[TrialRow], winner: TrialRow) -> Tr
     return above[0] if above else None
 
 
-def _named(sweep: Sweep, rows: Sequence[TrialRow], named: str) -> TrialRow:
+def _named(sweep: Sweep, rows: Sequence[TrialRow], named: str, runs: Path | None) -> TrialRow:
     row = next((r for r in rows if r.name == named), None)
     if row is None:
-        known = ", ".join(r.name for r in rows if not r.superseded) or "none"
-        raise InputError(
-            f'{sweep.name} has no trial "{named}"; it has: {known}. A trial is VARIANT/NUMBER.'
-        )
+        known = [r.name for r in rows if not r.superseded]
+        raise no_such_trial(sweep.name, named, known, runs)
     if row.best_top1 is None:
         raise InputError(f"{named} has measured no epoch yet, so there is nothing to export.")
     if row.imported:

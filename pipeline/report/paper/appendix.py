@@ -8,7 +8,7 @@ from pipeline.report.paper.paper_tables import GPU_FIGURES, markdown
 from pipeline.report.paper.story import story
 from pipeline.report.paper.sweep_summary import SweepSummary
 from pipeline.report.stats.repetitions import confirmation_text
-from pipeline.report.words import say
+from pipeline.report.words import translate
 from pipeline.results import SweepResults, TrialResult
 from pipeline.shared.predictions import Predictions
 
@@ -29,7 +29,7 @@ def appendix(
     """
     kept = best.predictions() if best is not None else None
     parts = [
-        [f"# {say('Appendix', lang)}"],
+        [f"# {translate('Appendix', lang)}"],
         _verdicts(summary, lang),
         _classes(best, kept, lang),
         _pairs(summary, lang),
@@ -47,23 +47,23 @@ def _items(lines: Iterable[str]) -> list[str]:
 
 
 def _heading(english: str, lang: str) -> str:
-    return f"## {say(english, lang)}"
+    return f"## {translate(english, lang)}"
 
 
 def _head(names: Sequence[str], rule: str, lang: str) -> list[str]:
     """Return the first two lines of a table."""
-    return [f"| {' | '.join(say(name, lang) for name in names)} |", rule]
+    return [f"| {' | '.join(translate(name, lang) for name in names)} |", rule]
 
 
 def _seeds(summary: SweepSummary, lang: str) -> list[str]:
-    lines = [say(line, lang) for line in confirmation_text(summary.data["confirmation"])]
-    return [_heading("Seeds", lang), "", *(_items(lines) or [say("None.", lang)])]
+    lines = [translate(line, lang) for line in confirmation_text(summary.data["confirmation"])]
+    return [_heading("Seeds", lang), "", *(_items(lines) or [translate("None.", lang)])]
 
 
 def _verdicts(summary: SweepSummary, lang: str) -> list[str]:
     rows = [
-        f"| {markdown(trial['id'])} | {verdict['epoch']} | {say(verdict['verdict'], lang)} "
-        f"| {markdown(say(str(verdict['reason'] or ''), lang))} "
+        f"| {markdown(trial['id'])} | {verdict['epoch']} | {translate(verdict['verdict'], lang)} "
+        f"| {markdown(translate(str(verdict['reason'] or ''), lang))} "
         f"| {markdown(verdict['next'] or '')} |"
         for trial in summary.data["trials"]
         for verdict in trial["verdicts"]
@@ -71,7 +71,7 @@ def _verdicts(summary: SweepSummary, lang: str) -> list[str]:
     ]
     names = ("Trial", "Epoch", "Verdict", "Reason", "Next")
     head = _head(names, "|---|---:|---|---|---|", lang)
-    none = [say("No rule has acted.", lang)]
+    none = [translate("No rule has acted.", lang)]
     return [_heading("Verdicts", lang), "", *([*head, *rows] if rows else none)]
 
 
@@ -81,7 +81,7 @@ CLASS_COLUMNS = ("Class", "Clips", "Accuracy (%)", "Standard error", "Most often
 def _classes(best: TrialResult | None, kept: Predictions | None, lang: str) -> list[str]:
     """Return the accuracy of each class at the best epoch, with its most frequent confusion."""
     if best is None or kept is None:
-        none = say("No predictions are kept of the best trial.", lang)
+        none = translate("No predictions are kept of the best trial.", lang)
         return [_heading("Classes", lang), "", none]
     lines = [
         _heading(f"Classes of {markdown(best.name)}, epoch {kept.epoch}", lang),
@@ -105,9 +105,9 @@ def _pairs(summary: SweepSummary, lang: str) -> list[str]:
     pairs = summary.data["differences"]
     lines = [_heading("Differences", lang), ""]
     if not pairs:
-        return [*lines, say("There is nothing to compare.", lang)]
+        return [*lines, translate("There is nothing to compare.", lang)]
     for pair in pairs:
-        lines.append(f"- {markdown(say(pair['sentence'], lang))}")
+        lines.append(f"- {markdown(translate(pair['sentence'], lang))}")
     return lines
 
 
@@ -119,9 +119,9 @@ def _settings(summary: SweepSummary, lang: str) -> list[str]:
     shown = [path for path in paths if len({str(one.get(path)) for one in values}) > 1]
     lines = [_heading("Settings that differ", lang), ""]
     if not shown:
-        return [*lines, say("The trials in the table differ in none.", lang)]
+        return [*lines, translate("The trials in the table differ in none.", lang)]
     head = " | ".join(markdown(row.label) for row in rows)
-    lines += [f"| {say('Setting', lang)} | {head} |", f"|---|{'---|' * len(rows)}"]
+    lines += [f"| {translate('Setting', lang)} | {head} |", f"|---|{'---|' * len(rows)}"]
     for path in shown:
         cells = " | ".join(markdown(str(one.get(path, ""))) for one in values)
         lines.append(f"| {markdown(path)} | {cells} |")
@@ -141,7 +141,7 @@ def _gpus(summary: SweepSummary, lang: str) -> list[list[str]]:
         rest = [f"{one:.0f}" if one is not None else "" for one in (peak, energy)]
         lines.append(f"| {markdown(trial['id'])} | {' | '.join([*shares, *rest])} |")
     explained = "Waits: share of the samples with a use below 10 %. Memory is that of one GPU."
-    return [[*lines, "", say(explained, lang)]]
+    return [[*lines, "", translate(explained, lang)]]
 
 
 def _code(summary: SweepSummary, lang: str) -> list[str]:
@@ -150,8 +150,7 @@ def _code(summary: SweepSummary, lang: str) -> list[str]:
     for row in summary.rows:
         code = "; ".join(f"{place} {text}" for place, text in row.trial["code"].items())
         reading = percent(row.top1).removesuffix(" %") if row.top1 is not None else ""
-        lines.append(
-            f"| {markdown(row.name)} | {reading} | {markdown(code or say('not recorded', lang))} |"
-        )
+        shown = markdown(code or translate("not recorded", lang))
+        lines.append(f"| {markdown(row.name)} | {reading} | {shown} |")
     changed = [line for trial in summary.data["trials"] for line in trial["changed"]]
     return [*lines, "", *_items(f"Changed, {line}" for line in changed)]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.plan.verdict import percent
 from pipeline.report.paper.sweep_summary import SweepSummary, VariantRow, state_of
-from pipeline.report.words import say
+from pipeline.report.words import translate
 from pipeline.shared.files import write_bytes
 from pipeline.shared.predictions import Predictions
 
@@ -140,9 +140,9 @@ def draw_curves(summary: SweepSummary, folder: Path, lang: str = "en") -> None:
             )
         _zoom(top, summary, shown)
         _name_goal(top, summary, shown, lang)
-        top.set_ylabel(say("validation top-1 (%)", lang))
-        low.set_ylabel(say("learning rate", lang))
-        low.set_xlabel(say("epoch", lang))
+        top.set_ylabel(translate("validation top-1 (%)", lang))
+        low.set_ylabel(translate("learning rate", lang))
+        low.set_xlabel(translate("epoch", lang))
         if any(rate for row in shown for rate in row.trial["lr"] if rate):
             low.set_yscale("log")
         low.xaxis.get_major_locator().set_params(integer=True)
@@ -172,7 +172,7 @@ def _name_goal(
     last = max((epochs[-1] for epochs, _ in curves if epochs), default=1)
     right = sum(e > 0.75 * last for e in near) < sum(e < 0.25 * last + 1 for e in near)
     axes.annotate(
-        say(f"goal {goal:g}", lang),
+        translate(f"goal {goal:g}", lang),
         (0.99 if right else 0.01, goal),
         xytext=(0, 1.5),
         xycoords=("axes fraction", "data"),
@@ -280,17 +280,17 @@ def draw_ladder(summary: SweepSummary, folder: Path, lang: str = "en") -> None:
                 _arrow(axes, -at, _why(row))
         for at, name in enumerate(waiting):
             y = -len(path) - 0.28 * at - 0.1
-            _text(axes, 0.04, y, say(f"{_short(name)}: not needed", lang), color="0.4")
+            _text(axes, 0.04, y, translate(f"{_short(name)}: not needed", lang), color="0.4")
         save(figure, folder, "ladder.svg")
 
 
 def _step(row: VariantRow | None, lang: str) -> str:
     if row is None:
-        return say("next", lang)
-    state = say(state_of(row.trial), lang)
+        return translate("next", lang)
+    state = translate(state_of(row.trial), lang)
     if row.top1 is None:
         return state
-    return f"{state}{say(f', {percent(row.top1)} at epoch {row.epoch}', lang)}"
+    return f"{state}{translate(f', {percent(row.top1)} at epoch {row.epoch}', lang)}"
 
 
 def _why(row: VariantRow | None) -> str:
@@ -337,29 +337,25 @@ def draw_confusion(
     kept: Predictions | None,
     lacking: str,
     folder: Path,
-    names: Sequence[str] = (),
     lang: str = "en",
 ) -> None:
     """Write `confusion.pdf`: which class each clip of a true class was given.
 
     Args:
         kept: the winner's predictions; None draws why there are none.
-        names: of the classes; numbers where there are none.
     """
     with style(lang != "en"):
         figure = _figure(COLUMN, 0.85 * COLUMN if kept is not None else 0.8)
         axes = figure.subplots()
         if kept is None:
             axes.set_axis_off()
-            _text(axes, 0, 0.5, say(lacking, lang))
+            _text(axes, 0, 0.5, translate(lacking, lang))
         else:
-            _matrix(figure, axes, kept, names, lang)
+            _matrix(figure, axes, kept, lang)
         save(figure, folder, "confusion.pdf")
 
 
-def _matrix(
-    figure: "Figure", axes: "Axes", kept: Predictions, names: Sequence[str], lang: str
-) -> None:
+def _matrix(figure: "Figure", axes: "Axes", kept: Predictions, lang: str) -> None:
     import numpy as np
 
     size = max(*kept.labels, *kept.predicted) + 1
@@ -368,14 +364,13 @@ def _matrix(
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     picture = axes.imshow(100 * shares, cmap="Greys", vmin=0, vmax=100, interpolation="nearest")
     axes.spines[["top", "right"]].set_visible(True)
-    axes.set_xlabel(say("predicted class", lang))
-    axes.set_ylabel(say("true class", lang))
+    axes.set_xlabel(translate("predicted class", lang))
+    axes.set_ylabel(translate("true class", lang))
     if size <= MOST_COUNTED:
-        labels = [_short(names[at]) if at < len(names) else str(at) for at in range(size)]
-        axes.set_xticks(range(size), labels, rotation=90 if names else 0, parse_math=False)
-        axes.set_yticks(range(size), labels, parse_math=False)
+        axes.set_xticks(range(size))
+        axes.set_yticks(range(size))
         for (y, x), count in np.ndenumerate(counts):
             if count:
                 shade = "white" if shares[y, x] > 0.5 else "black"
                 _text(axes, x, y, str(count), ha="center", color=shade, fontsize=6)
-    figure.colorbar(picture, ax=axes, label=say("% of the true class", lang), shrink=0.75)
+    figure.colorbar(picture, ax=axes, label=translate("% of the true class", lang), shrink=0.75)

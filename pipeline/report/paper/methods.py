@@ -14,10 +14,10 @@ from typing import Any
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import percent
 from pipeline.report.paper.paper_tables import markdown
-from pipeline.report.paper.story import gpu_hours, hours_word
+from pipeline.report.paper.story import hours_word, measured_gpu_hours
 from pipeline.report.paper.sweep_summary import SweepSummary, state_of
 from pipeline.report.stats.differences import shown_p
-from pipeline.report.words import say
+from pipeline.report.words import translate
 from pipeline.results import TrialResult
 from pipeline.shared.counted import counted
 from pipeline.shared.spec import TrialSpec
@@ -53,7 +53,7 @@ def methods(
         *_code(spec, best),
     ]
     text = " ".join(sentences)
-    return f"# {say('Methods', lang)}\n\n{text}\n", re.findall(r"\[@(\w+)\]", text)
+    return f"# {translate('Methods', lang)}\n\n{text}\n", re.findall(r"\[@(\w+)\]", text)
 
 
 def references(keys: Collection[str]) -> str:
@@ -181,7 +181,7 @@ def _trials(summary: SweepSummary) -> list[str]:
     counts = Counter(state_of(trial) for trial in trials)
     listed = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
     epochs = sum(sum(epoch > 0 for epoch in trial["epochs"]) for trial in trials)
-    hours = gpu_hours(trials)
+    hours = measured_gpu_hours(trials)
     cost = f", {hours:.2f} {hours_word(trials)}" if hours else ""
     energy = [t["gpu"]["wh"] for t in trials if t["gpu"] and t["gpu"]["wh"] is not None]
     cost += f", {sum(energy) / 1000:.2f} kWh of the GPUs of {len(energy)}" if energy else ""

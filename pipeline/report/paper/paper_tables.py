@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from pipeline.report.compare.compare_trials import best_of_trial
 from pipeline.report.csv_table import to_csv
-from pipeline.report.paper.sweep_summary import SweepSummary, VariantRow, best_of_trial, state_of
-from pipeline.report.words import say
+from pipeline.report.paper.sweep_summary import SweepSummary, VariantRow, state_of
+from pipeline.report.words import translate
 
 #: LaTeX's special characters; a backslash first, since the others are written with one.
 _LATEX = {
@@ -97,7 +98,7 @@ def cells(row: VariantRow, dash: str, plus_minus: str, minus: str) -> list[str]:
         _with_error(seeds["mean"], seeds["spread"], dash, plus_minus, minus) if seeds else dash,
         str(len(seeds["values"])) if seeds else dash,
         _with_error(row.points, (difference or {}).get("std_error"), dash, plus_minus, minus),
-        dash if p is None else shown_p(p),
+        dash if p is None else p_cell(p),
     ]
 
 
@@ -110,7 +111,7 @@ def _with_error(
     return shown if error is None else f"{shown}{plus_minus}{100 * error:.2f}"
 
 
-def shown_p(p: float) -> str:
+def p_cell(p: float) -> str:
     """Return a p-value as tables print it."""
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
@@ -125,7 +126,7 @@ def table_tex(summary: SweepSummary, lang: str = "en") -> str:
         rf"\label{{tab:{_label(summary.sweep)}}}",
         r"\begin{tabular}{lrrrrrl}",
         r"\toprule",
-        " & ".join(latex(say(name, lang)) for name in HEAD) + r" \\",
+        " & ".join(latex(translate(name, lang)) for name in HEAD) + r" \\",
         r"\midrule",
     ]
     for row in summary.rows:
@@ -135,13 +136,15 @@ def table_tex(summary: SweepSummary, lang: str = "en") -> str:
         mark = "*" if row.verdict == "real" else ""
         values[3] += mark
         values[4] = values[4].replace("<", "$<$")
-        lines.append(" & ".join([name, *values, latex(say(state_of(row.trial), lang))]) + r" \\")
+        lines.append(
+            " & ".join([name, *values, latex(translate(state_of(row.trial), lang))]) + r" \\"
+        )
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
 
 
 def table_md(summary: SweepSummary, lang: str = "en") -> str:
     """Return the same table in Markdown, the caption after it."""
-    head = " | ".join(say(name, lang) for name in HEAD)
+    head = " | ".join(translate(name, lang) for name in HEAD)
     lines = [f"| {head} |", f"|---|{'---:|' * (len(HEAD) - 2)}---|"]
     for row in summary.rows:
         name = markdown(_name(row))
@@ -150,7 +153,7 @@ def table_md(summary: SweepSummary, lang: str = "en") -> str:
         values[3] += "\\*" if row.verdict == "real" else ""
         values[4] = values[4].replace("<", "&lt;")
         lines.append(
-            f"| {' | '.join([name, *values, markdown(say(state_of(row.trial), lang))])} |"
+            f"| {' | '.join([name, *values, markdown(translate(state_of(row.trial), lang))])} |"
         )
     return "\n".join([*lines, "", markdown(_caption(summary, lang)), ""])
 
@@ -181,7 +184,7 @@ def _caption(summary: SweepSummary, lang: str) -> str:
             f"Not comparable and not ranked, by another metric or on other clips: "
             f"{', '.join(apart)}."
         )
-    return (" " if lang == "en" else "").join(say(part, lang) for part in parts)
+    return (" " if lang == "en" else "").join(translate(part, lang) for part in parts)
 
 
 def _name(row: VariantRow) -> str:

@@ -4,8 +4,6 @@ The folder is replaced as a whole. It holds no date of its own, so the same run 
 the same bytes, on any day.
 """
 
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from pipeline.report.paper.methods import methods, references
 from pipeline.report.paper.paper_tables import epochs_csv, results_csv, table_md, table_tex
 from pipeline.report.paper.sweep_summary import SweepSummary, summary_of
 from pipeline.results import SweepResults, TrialResult, open_sweep
+from pipeline.shared.files import replacing_folder
 
 #: What a report holds, no more and no less.
 FILES = (
@@ -60,24 +59,11 @@ def write_report(
             f"See how it stands: pcan sweep status {summary.sweep}"
         )
     results = open_sweep(runs)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with replacing_folder(out) as fresh:
         _write(summary, results, fresh, sweep, price, lang)
-        _put_in_place(fresh, out)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        for file in fresh.iterdir():
+            file.chmod(0o644)
     return summary
-
-
-def _put_in_place(fresh: Path, out: Path) -> None:
-    """Replace an earlier report; others may read this one."""
-    fresh.chmod(0o755)
-    for file in fresh.iterdir():
-        file.chmod(0o644)
-    if out.exists():
-        shutil.rmtree(out)
-    fresh.rename(out)
 
 
 def _write(

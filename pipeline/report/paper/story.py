@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.plan.verdict import VerdictKind, percent
 from pipeline.report.paper.paper_tables import markdown
 from pipeline.report.paper.sweep_summary import SweepSummary, state_of
-from pipeline.report.words import say
+from pipeline.report.words import translate
 from pipeline.results import SweepResults, TrialResult
 from pipeline.shared.counted import counted
 from pipeline.shared.files import read_json
@@ -40,12 +40,12 @@ def story(
         lang: of the headings.
     """
     entries = sorted(entry for trial in results.trials for entry in _entries(trial))
-    lines = [f"# {say(f'The diary of {markdown(summary.sweep)}', lang)}", ""]
+    lines = [f"# {translate(f'The diary of {markdown(summary.sweep)}', lang)}", ""]
     day = None
     for entry in entries:
         if entry.time[:10] != day:
             day = entry.time[:10]
-            lines += ["", f"## {day or say('Before any date', lang)}", ""]
+            lines += ["", f"## {day or translate('Before any date', lang)}", ""]
         at = f"{entry.time[11:16]} " if entry.time else ""
         lines.append(f"- {at}{entry.text}")
     return "\n".join([*lines, "", *_ending(summary, price, lang), ""])
@@ -135,12 +135,12 @@ def _sentence(text: Any) -> str:
 def _ending(summary: SweepSummary, price: float | None, lang: str) -> list[str]:
     """Return how it stands and what it cost."""
     trials = summary.data["trials"]
-    hours = gpu_hours(trials)
+    hours = measured_gpu_hours(trials)
     unit = hours_word(trials)
     cost = f"{hours:.2f} {unit}" if hours else f"an unknown number of {unit}"
     money = f", {hours * price:.2f} at {price:g} an hour" if price is not None and hours else ""
     lines = [
-        f"## {say('How it stands', lang)}",
+        f"## {translate('How it stands', lang)}",
         "",
         f"{counted(len(trials), 'trial')} and {cost}{money}.",
     ]
@@ -160,6 +160,6 @@ def hours_word(trials: Sequence[Mapping[str, Any]]) -> str:
     return "process hours" if devices == {"cpu"} else "GPU hours"
 
 
-def gpu_hours(trials: Sequence[Mapping[str, Any]]) -> float:
+def measured_gpu_hours(trials: Sequence[Mapping[str, Any]]) -> float:
     """Return the GPU hours of all measured epochs (on the CPU: process hours)."""
     return sum(trial["gpu_hours"] or 0.0 for trial in trials)

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.report.compare.compare_trials import best_of_trial
 from pipeline.shared.states import Phase, State
 
 Record = Mapping[str, Any]
@@ -115,13 +116,6 @@ def _rank(trial: Record, seeds: Mapping[str, Record]) -> tuple[bool, bool, float
     repeated = seeds.get(trial["id"]) if complete else None
     reading = repeated["mean"] if repeated else (best_of_trial(trial) or (0, -1.0))[1]
     return complete, repeated is not None, reading
-
-
-def best_of_trial(trial: Record) -> tuple[int, float] | None:
-    """Return the best trained epoch of a trial's record and its top-1, the first of equals."""
-    pairs = zip(trial["epochs"], trial["top1"], strict=True)
-    known = [(epoch, top1) for epoch, top1 in pairs if epoch > 0 and top1 is not None]
-    return max(known, key=lambda pair: (pair[1], -pair[0]), default=None)
 
 
 def _row(

@@ -8,11 +8,11 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pipeline.plan.config_diff import ChangeLike, Difference, beyond, differences
 from pipeline.plan.cost import gpu_hours, worst_case_epochs
 from pipeline.plan.course import LrDifference, table_differences
 from pipeline.plan.lint.lint_finding import LintContext, LintFinding
 from pipeline.plan.lint.runner import lint
+from pipeline.plan.recipe import ChangeLike, Difference, beyond, config_differences
 from pipeline.plan.sweep import LadderRule, Sweep, Variant
 
 
@@ -165,7 +165,7 @@ def _differs(
 ) -> tuple[Difference, ...] | None:
     if name not in changes or (compared is not None and compared not in changes):
         return None
-    return tuple(differences(changes[compared] if compared else (), changes[name]))
+    return tuple(config_differences(changes[compared] if compared else (), changes[name]))
 
 
 def _named_only(sweep: Sweep, changes: Mapping[str, Iterable[ChangeLike]]) -> list[LintFinding]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.cells import cell_len
 
-from pipeline.plan.config_diff import Difference
+from pipeline.plan.recipe import Difference
 from pipeline.plan.sweep import Sweep
 from pipeline.report.plan.plan_record import PlanView, VariantView
 from pipeline.report.plan.text import finding_lines, head_text, problems_text, variant_text

@@ -17,11 +17,10 @@ from pipeline.plan.search.space import LR, rates_of
 from pipeline.plan.sweep import Space, Sweep, Variant
 from pipeline.shared.counted import counted
 from pipeline.shared.states import State
-from pipeline.study.begun_search import as_first_begun
 from pipeline.study.db.storage import Storage
-from pipeline.study.gpu_hours import epoch_hours
-from pipeline.study.rungs import read_curves
-from pipeline.study.trial_rows import TrialRow, study_name
+from pipeline.study.searches import as_first_begun
+from pipeline.study.trial_curves import read_curves
+from pipeline.study.trial_rows import TrialRow, epoch_hours, study_name
 
 #: Trials where neither the command nor the file names a number.
 USUAL_TRIALS = 20

@@ -15,7 +15,7 @@ from pipeline.plan.replay import Replay
 from pipeline.plan.sweep import LadderRule, Sweep, Variant
 from pipeline.plan.verdict import Verdict, percent
 from pipeline.report.plan.plan_record import PlanView, VariantView
-from pipeline.shared.counted import counted
+from pipeline.shared.counted import all_of, counted
 from pipeline.shared.states import Cause
 
 #: Number of epochs shown of a long course when the plan names none itself.
@@ -221,7 +221,8 @@ def _verdict(verdict: Verdict) -> str:
 
 def _summary(sweep: Sweep, result: Replay) -> str:
     if result.stopped_epoch is None:
-        return f"Not stopped: all {result.epochs_logged} epochs would have run."
+        logged = all_of(result.epochs_logged, "epoch", "epochs").lower()
+        return f"Not stopped: {logged} would have run."
     saved = f"{result.epochs_saved} of {result.epochs_logged} epochs saved"
     if result.gpu_hours_saved is not None:
         saved += f", {result.gpu_hours_saved:g} GPU hours"

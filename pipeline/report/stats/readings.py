@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.plan.judge import best
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import standard_error
 from pipeline.shared.files import read_json
+from pipeline.shared.measurement import best_trained
 from pipeline.shared.predictions import Predictions
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.spec import USUAL_PRECISION, TrialSpec
@@ -59,7 +59,7 @@ def read_best(folder: Path, trial: str, spec: TrialSpec) -> Reading | None:
         folder: its run directory.
     """
     run = RunDir(folder)
-    top = best(run.read_measurements())
+    top = best_trained(run.read_measurements())
     if top is None:
         return None
     facts = read_json(run.facts) or {}

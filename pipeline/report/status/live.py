@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.plan.gates import next_gate
-from pipeline.plan.judge import best
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import VerdictKind, shown_reading
@@ -20,7 +19,7 @@ from pipeline.report.progress import (
 )
 from pipeline.report.stats.readings import clips_of, reading_error
 from pipeline.shared.files import read_json
-from pipeline.shared.measurement import Measurement
+from pipeline.shared.measurement import Measurement, best_trained
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.states import Phase
 from pipeline.study.db.storage import Storage
@@ -108,7 +107,7 @@ def _snapshot(row: TrialRow, sweep: Sweep, project: Project) -> TrialSnapshot:
     now = (read_json(rundir.progress) or {}) if rundir and running else {}
     history = rundir.read_measurements() if rundir and running else []
     measured = history[-1].epoch if history else row.epoch
-    top = best(history)
+    top = best_trained(history)
     last = history[-1].top1 if history else row.last_top1
     host = row.remote_host(project.root)
     unknown = f"on {host}" if host else "starting"

@@ -19,7 +19,7 @@ from pipeline.shared.states import Kind, Phase, State, is_repairable
 from pipeline.study.best import Confirmation, best_row, settled
 from pipeline.study.db.storage import Storage
 from pipeline.study.owner import shown_host
-from pipeline.study.search_outlook import outlooks
+from pipeline.study.searches import outlooks
 from pipeline.study.stages import Stages
 from pipeline.study.trial_rows import TrialRow, read_board, study_name
 from pipeline.track.sync_state import untracked, wandb_state

@@ -1,4 +1,4 @@
-"""A storage in an SQLite file.
+"""A storage in an SQLite file: how it is opened and locked, and what is wrong with a bad one.
 
 SQLite gets what Optuna leaves out (write-ahead log, immediate transactions, a long busy
 time-out): without them it hands one queued trial to several launchers.
@@ -9,6 +9,7 @@ files that outlive a killed holder, and importing it takes 0.1 s.
 """
 
 import contextlib
+import datetime
 import fcntl
 import os
 import re
@@ -22,7 +23,6 @@ from urllib.parse import quote
 from pipeline.errors import StorageError
 from pipeline.shared.files import shell_word
 from pipeline.study.db.busy_timeout import busy_timeout_s
-from pipeline.study.db.damage import HEAD, is_damage
 from pipeline.study.db.db_errors import DEFAULT_REMEDY
 from pipeline.study.db.urls import URL_PREFIX, sqlite_path
 
@@ -30,10 +30,17 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 MOUNTS = Path("/proc/self/mountinfo")
+HEAD = b"SQLite format 3\x00"
+#: What SQLite keeps beside a file; `-journal` only in a mode that is not ours.
+SIDE_FILES = ("-wal", "-shm", "-journal")
+_SQLITE_CORRUPT, _SQLITE_NOTADB = 11, 26
+#: Parts of messages that SQLite gives no code of its own.
+_SIGNS = ("malformed", "not a database", "unsupported file format", "corrupt", "decode to utf-8")
 
 _NETWORK = re.compile(
     r"^(nfs\d?|cifs|smb\d?|smbfs|afs|lustre|gpfs|beegfs|ceph|glusterfs|pvfs2|orangefs|panfs|"
-    r"fuse\.(sshfs|glusterfs|ceph|s3fs|gcsfuse|rclone|juicefs|beegfs|nfs))"
+    r"wekafs|dvs|quobyte|fuse\.(sshfs|glusterfs|ceph|s3fs|gcsfuse|rclone|juicefs|beegfs|nfs|"
+    r"wekafs|quobyte|daos|dfuse|mfs|lizardfs))"
 )
 
 
@@ -155,6 +162,11 @@ class SqliteBackend:
                         f"{timeout_s:g} s. Is it stopped? End it, then run again."
                     ) from None
                 time.sleep(0.02)
+            except OSError as error:  # ENOSYS or ENOLCK, such as Lustre mounted without flock
+                raise StorageError(
+                    f"The storage {self._shown} cannot be locked: its file system gives no locks "
+                    f"({error.strerror}). Name one on a local disk, or a server: --storage URL"
+                ) from None
 
     def existing_tables(self, names: Collection[str]) -> set[str]:
         """Return which of these tables the database has."""
@@ -295,3 +307,60 @@ def _mount(line: str) -> tuple[str, str]:
         return "\0", ""
     place = re.sub(r"\\(\d{3})", lambda m: chr(int(m.group(1), 8)), fields[4])
     return place, after.split(" ")[0]
+
+
+def is_damage(text: str) -> bool:
+    """Return whether an error's text, in lower case, says that the file itself is bad."""
+    return any(sign in text for sign in _SIGNS)
+
+
+def damage_of(file: Path, thorough: bool = False) -> str | None:
+    """Return what is wrong with a storage's file, None if it is sound, empty or missing.
+
+    Args:
+        thorough: check the indexes against their tables, too.
+
+    Raises:
+        OSError, sqlite3.Error: it cannot be looked at.
+    """
+    if file.is_dir():
+        return "it is a folder"
+    if not file.exists() or file.stat().st_size == 0:
+        return None
+    with file.open("rb") as stream:
+        if stream.read(len(HEAD)) != HEAD:
+            return "it is not an SQLite database"
+    uri = f"file:{quote(str(file.absolute()))}?mode=ro"
+    try:
+        with contextlib.closing(sqlite3.connect(uri, timeout=60, uri=True)) as connection:
+            check = "integrity_check" if thorough else "quick_check"
+            (answer,) = connection.execute(f"PRAGMA {check}(1)").fetchone()
+    except sqlite3.Error as error:
+        code = (error.sqlite_errorcode or 0) & 0xFF
+        if code not in (_SQLITE_CORRUPT, _SQLITE_NOTADB) and not is_damage(str(error).lower()):
+            raise
+        return str(error)
+    return None if answer == "ok" else str(answer)
+
+
+def put_aside(file: Path) -> Path:
+    """Rename a storage's file, and what SQLite keeps beside it; return its new name.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    now = f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}"
+    names = (f"{file.name}.damaged-{now}{more}" for more in ("", *(f"-{n}" for n in range(2, 99))))
+    aside = next(f for f in map(file.with_name, names) if not os.path.lexists(f))
+    try:
+        # First what belongs to it: SQLite would take a left-over log for a new file's own.
+        for side in SIDE_FILES:
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(f"{file}{side}", f"{aside}{side}")
+        os.rename(file, aside)
+    except OSError as error:
+        raise StorageError(
+            f"{file} cannot be renamed to {aside.name}: {error.strerror}. Fix the permissions of "
+            "the folder, then run again."
+        ) from None
+    return aside

@@ -13,11 +13,17 @@ from pipeline.errors import StorageError
 from pipeline.plan.project import relative
 from pipeline.shared.files import make_private
 from pipeline.study.db.busy_timeout import short_timeout
-from pipeline.study.db.damage import HEAD, damage_of, put_aside
 from pipeline.study.db.db_errors import translate_errors
 from pipeline.study.db.postgres import PostgresBackend
 from pipeline.study.db.schema_version import TRIALS_TABLE, VERSION_TABLE, refuse_newer
-from pipeline.study.db.sqlite import SqliteBackend, check_file, rebuild_remedy
+from pipeline.study.db.sqlite import (
+    HEAD,
+    SqliteBackend,
+    check_file,
+    damage_of,
+    put_aside,
+    rebuild_remedy,
+)
 from pipeline.study.db.urls import URL_PREFIX, checked_url, mask, sqlite_url
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ import warnings
 from typing import Any, Dict, Optional
 
 from pipeline.train.compat import prepare_mmaction, read_plain_pickles
-from pipeline.train.tools.data_facts import moved
 from pipeline.train.tools.tool import ToolError, serve
 
 LOADER = "train_dataloader"
@@ -82,6 +81,14 @@ def place(config: Any, root: Optional[str]) -> None:
             dataset[key] = moved(dataset[key], old, root)
     for key, prefix in (dataset.get("data_prefix") or {}).items():
         dataset.data_prefix[key] = moved(prefix, old, root)
+
+
+def moved(path: str, old: Any, new: str) -> str:
+    """Return a path below `old` as the same path below `new`; others as they are."""
+    below = old.rstrip("/") if isinstance(old, str) else None
+    if below and (path.rstrip("/") == below or path.startswith(below + "/")):
+        return new.rstrip("/") + path[len(below) :]
+    return path
 
 
 if __name__ == "__main__":

@@ -6,16 +6,39 @@ written}`. The file is `{"state_dict": {name: tensor}}`: it loads with `weights_
 MMEngine's `load_checkpoint`. Prototypes are buffers of the model and so part of it. A file in the
 safetensors form stands beside it, and the starting weights where MMEngine could not load their own
 file with this torch.
+
+That form is a JSON head with names, types and places, then the bytes; loading it runs no code. It
+is written here because a job's own environment need not have the library, which reads the result
+in the tests.
 """
 
 import hashlib
+import json
 import os
+import struct
 import sys
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
+from pipeline.shared.files import replacing
 from pipeline.train.outcome import JobFailure
 from pipeline.train.tools.tool import ToolError, serve
+
+#: The form's names of types, by torch's.
+TYPES = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+#: The head is filled up with spaces, so that the numbers begin at a multiple of this.
+ALIGNED = 8
 
 
 def export(question: Dict[str, Any]) -> Dict[str, Any]:
@@ -24,7 +47,6 @@ def export(question: Dict[str, Any]) -> Dict[str, Any]:
         if not isinstance(question.get(name), str):
             raise ToolError(f'The question has no "{name}".')
     from pipeline.train import checkpoints
-    from pipeline.train.tools.safetensors_file import write_safetensors
 
     try:
         content = checkpoints.read(Path(question["checkpoint"]))
@@ -73,6 +95,54 @@ def sha256(path: Path) -> str:
         for piece in iter(lambda: stream.read(1 << 20), b""):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def write_safetensors(path: Path, weights: Mapping[str, Any]) -> List[str]:
+    """Write tensors, the ones with the widest numbers first, so that each is aligned.
+
+    Returns:
+        The names that are left out: of entries that are not tensors, or of a type without a name.
+    """
+    import torch
+
+    tensors = {name: one for name, one in weights.items() if torch.is_tensor(one)}
+    usable = {name: one for name, one in tensors.items() if _type_of(one) in TYPES}
+    ordered = sorted(usable.items(), key=lambda pair: (-pair[1].element_size(), pair[0]))
+    head, _ = _head(ordered)
+    text = json.dumps(head, separators=(",", ":")).encode("utf-8")
+    text += b" " * (-len(text) % ALIGNED)
+    with replacing(path) as stream:
+        stream.write(struct.pack("<Q", len(text)))
+        stream.write(text)
+        for _, tensor in ordered:
+            stream.write(_bytes(tensor))
+    return sorted(set(weights) - set(usable))
+
+
+def _head(ordered: List[Tuple[str, Any]]) -> Tuple[Dict[str, Any], int]:
+    """Return the head and the number of bytes that follow it."""
+    head: Dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    place = 0
+    for name, tensor in ordered:
+        end = place + tensor.numel() * tensor.element_size()
+        head[name] = {
+            "dtype": TYPES[_type_of(tensor)],
+            "shape": list(tensor.shape),
+            "data_offsets": [place, end],
+        }
+        place = end
+    return head, place
+
+
+def _type_of(tensor: Any) -> str:
+    return str(tensor.dtype).replace("torch.", "", 1)
+
+
+def _bytes(tensor: Any) -> bytes:
+    import torch
+
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
 
 
 if __name__ == "__main__":

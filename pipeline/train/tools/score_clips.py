@@ -27,13 +27,13 @@ class ScoreServer:
     def __init__(self) -> None:
         self._readers: Dict[str, Any] = {}
 
-    def answer(self, question: Dict[str, Any], tell: Answer) -> None:
-        """Answer one question by calls of `tell`."""
+    def answer(self, question: Dict[str, Any], reply: Answer) -> None:
+        """Answer one question by calls of `reply`."""
         if "facts" in question:
             from pipeline.train.refine_facts import facts
 
             found = facts(Path(question["facts"]), question["epoch"], question["views"])
-            tell(facts=found)
+            reply(facts=found)
             return
         folder = question["score"]
         if folder not in self._readers:
@@ -41,18 +41,18 @@ class ScoreServer:
 
             self._readers.clear()  # one model at a time fits into memory for certain
             self._readers[folder] = ScoreReader(Path(folder))
-        top1 = self._readers[folder].read(question, lambda done, of: tell(done=done, of=of))
-        tell(top1=top1)
+        top1 = self._readers[folder].read(question, lambda done, of: reply(done=done, of=of))
+        reply(top1=top1)
 
 
 def answers(stream: TextIO, number: Any) -> Answer:
     """Return what writes the answers to the question of that number."""
 
-    def tell(**answer: Any) -> None:
+    def reply(**answer: Any) -> None:
         stream.write(json.dumps({"id": number, **answer}, default=repr) + "\n")
         stream.flush()
 
-    return tell
+    return reply
 
 
 def main() -> int:
@@ -66,15 +66,15 @@ def main() -> int:
     server = ScoreServer()
     for line in sys.stdin:
         question = json.loads(line)
-        tell = answers(stdout, question.get("id"))
+        reply = answers(stdout, question.get("id"))
         try:
-            server.answer(question, tell)
+            server.answer(question, reply)
         except ToolError as error:
-            tell(error=str(error))
+            reply(error=str(error))
         except Exception as error:  # of the user's model or data; the next question may go well
             traceback.print_exc()
             text = " ".join(str(error).split())[:300] or type(error).__name__
-            tell(error=f"{type(error).__name__}: {text}")
+            reply(error=f"{type(error).__name__}: {text}")
     return 0
 
 

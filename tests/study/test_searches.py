@@ -11,12 +11,11 @@ from pipeline.plan.read import read_sweep
 from pipeline.plan.search.expected_gain import ENOUGH
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.measurement import Measurement
-from pipeline.study.claim import claim
-from pipeline.study.claim_request import ClaimRequest
+from pipeline.study.claim import ClaimRequest, claim
 from pipeline.study.db.storage import Storage, open_storage
 from pipeline.study.register import recipe_of, register
 from pipeline.study.sampler import SamplerOptions
-from pipeline.study.search_outlook import outlook, outlooks
+from pipeline.study.searches import outlook, outlooks
 from pipeline.study.trial_rows import read_board
 from tiny_project import Project
 
@@ -49,8 +48,8 @@ def search(sweep: Sweep, storage: Storage, ends: list[float]) -> None:
     for place, end in enumerate(ends):
         state = "PRUNED" if place % 3 == 2 else "COMPLETE"
         curve = [Measurement(epoch=1, top1=end)]
-        told = {"cause": None, "reason": "done", "verdicts": [], "seconds": 1800.0}
-        drawn(sweep, storage).tell(state, curve, **told)
+        reported = {"cause": None, "reason": "done", "verdicts": [], "seconds": 1800.0}
+        drawn(sweep, storage).tell(state, curve, **reported)
 
 
 def test_a_sweep_without_a_search_has_no_outlook(place) -> None:

@@ -1,8 +1,11 @@
-"""Records what a trial's GPUs did in each epoch: one line an epoch in `gpus.jsonl`."""
+"""Reporters that record something more with each epoch: GPU use, an audit of the labels.
+
+Each appends a line to a file of the run directory (`gpus.jsonl`, `labels.jsonl`).
+"""
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline.job.gpu_sampler import GpuProcessSample, GpuSample, GpuSampler, summarize
@@ -10,11 +13,16 @@ from pipeline.job.gpus import Gpu
 from pipeline.job.process import belongs_to, is_visible
 from pipeline.launch.reporters import Reporter, RunningTrial
 from pipeline.plan.verdict import Verdict
-from pipeline.shared.files import append_line
+from pipeline.shared.files import append_line, timestamp
 from pipeline.shared.measurement import Measurement
 
 #: How many other processes are named; one is enough to look for.
 MOST_NAMED = 3
+#: What to do about a finding, printed after it.
+REMEDY = (
+    "Look at labels and loss before anything else: pcan doctor tries whether the head's loss "
+    'trains other labels than the loader gives (docs/model.md, "Labels that the loss changes").'
+)
 
 
 class GpuReporter(Reporter):
@@ -42,7 +50,7 @@ class GpuReporter(Reporter):
         if any(gpu["samples"] for gpu in gpus):
             record = {"epoch": measurement.epoch, "attempt": measurement.attempt, "gpus": gpus}
             with contextlib.suppress(OSError):  # a full disk is reported by who must write to it
-                append_line(trial.rundir.gpus, json.dumps(record) + "\n")
+                append_line(trial.rundir.gpus, json.dumps(record))
 
     def close(self) -> None:
         self._sampler.close()
@@ -78,3 +86,40 @@ def others(processes: Sequence[GpuProcessSample], token: str) -> list[str]:
         latest = max((process.at for process in processes), default=0.0)
         foreign = [process.pid for process in processes if process.at == latest][1:]
     return [f"pid {pid} ({names[pid]})" for pid in foreign]
+
+
+class LabelReporter(Reporter):
+    """Compares a trial's predictions with other readings of the labels.
+
+    The findings are kept in the run directory, since the predictions of most epochs are not.
+
+    Args:
+        write: takes one line.
+    """
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._reported: set[tuple[str, str, str]] = set()
+
+    def on_trial_result(
+        self, trial: RunningTrial, measurement: Measurement, _verdict: Verdict
+    ) -> None:
+        """Audit an epoch if it is the start, a gate's, or the last; report what is new."""
+        epoch = measurement.epoch
+        if epoch not in {0, trial.epochs, *(gate.epoch for gate in trial.rules.gates)}:
+            return
+        kept = trial.rundir.read_predictions(epoch)
+        if kept is None:
+            return
+        from pipeline.plan.label_audit import audit
+
+        found = audit(kept)
+        new = [one for one in found if (trial.name, one.branch, one.reading) not in self._reported]
+        for one in new:
+            self._reported.add((trial.name, one.branch, one.reading))
+            self._write(f"{trial.name} epoch {epoch}: label_mismatch: {one.sentence}.")
+        if new:
+            self._write(f"  {REMEDY}")
+        record = {"epoch": epoch, "findings": [one.record() for one in found]}
+        with contextlib.suppress(OSError):  # the findings are printed already
+            append_line(trial.rundir.labels, json.dumps({**record, "time": timestamp()}))

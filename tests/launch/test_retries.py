@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.job.exit_cause import Outcome
-from pipeline.launch.retry_policy import RetryPolicy
+from pipeline.launch.retries import RetryPolicy
 from pipeline.plan.sweep_types import CAUSES, RETRIED
 from pipeline.shared.rundir import RunDir
 

@@ -1,8 +1,9 @@
-"""How far each trial of a study has got, for a search's stopping rule: two queries, no Optuna.
+"""The values of trials by epoch, read without Optuna: two queries a study.
 
-Every trial with values counts: those of the search, the plan's recipes, and imported runs; not
-the repetitions of a good one on other seeds, which would raise the cut. Only those of the search
-can still reach a later check.
+For a search's stopping rule every trial with values counts: those of the search, the plan's
+recipes, and imported runs; not the repetitions of a good one on other seeds, which would raise the
+cut. Only those of the search can still reach a later check. For the floors of gates only runs
+count that went to their end.
 """
 
 import json
@@ -10,12 +11,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.plan.search.reading import RungReading
-from pipeline.plan.search.rules import AsyncHalving, Reachability, TrialProgress
+from pipeline.plan.lint.floor_error import FinishedRun
+from pipeline.plan.search.rules import AsyncHalving, Reachability, RungReading, TrialProgress
 from pipeline.plan.sweep import Sweep
 from pipeline.shared.states import Kind, State
 from pipeline.study.db.storage import Storage
-from pipeline.study.trial_rows import by_epoch_number, kind_of, study_name
+from pipeline.study.trial_rows import by_epoch_number, kind_of, read_board, study_name
 
 _TRIALS = """
 SELECT t.trial_id, t.number, CAST(t.state AS VARCHAR(20)) AS state, p.facts, p.recipe_hash,
@@ -72,7 +73,7 @@ def _standing(
         number=int(row["number"]),
         epoch=max(curve, default=0),
         readings=_readings(curve, by_epoch_number(row["averaged"]), rule),
-        way=_reachability(State(row["state"]), _kind(row)),
+        reachability=_reachability(State(row["state"]), _kind(row)),
     )
 
 
@@ -93,3 +94,24 @@ def _reachability(state: State, kind: Kind) -> Reachability:
     if kind is not Kind.SEARCH or state is State.PRUNED:
         return Reachability.OUT
     return Reachability.ENDED if state.finished else Reachability.OPEN
+
+
+def finished_runs(sweep: Sweep, storage: Storage) -> list[FinishedRun]:
+    """Return the complete runs of a sweep but for the makers of starting weights.
+
+    A run that a gate stopped has no end to be compared with, so it is not among them.
+
+    Raises:
+        StorageError: the storage cannot be read.
+    """
+    rows = read_board(sweep.name, storage)
+    complete = [r for r in rows if r.state == State.COMPLETE and r.variant not in sweep.makers]
+    studies = dict.fromkeys(study_name(sweep, row.variant) for row in complete)
+    curves = {k: v for study in studies for k, v in read_curves(study, storage).items()}
+    runs = []
+    for row in complete:
+        curve = curves.get(row.trial_id, {})
+        values = {epoch: v for epoch, v in curve.items() if epoch > 0 and math.isfinite(v)}
+        if values:
+            runs.append(FinishedRun(variant=row.variant, values=values))
+    return runs

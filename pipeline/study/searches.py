@@ -1,16 +1,49 @@
-"""Is it worth searching on: what five more trials would gain and cost, from the board."""
+"""Searches as their trials' rows show them: how one was begun, what more trials would gain.
+
+Trials whose rule read something else are not to be compared with each other. So a search that was
+begun under other defaults is kept as it was: where the sweep file leaves a setting open, the
+search's first trial says what it is.
+"""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.plan.search.expected_gain import ENOUGH, MORE, GainForecast, expected_gain
-from pipeline.plan.sweep import Sweep
+from pipeline.plan.sweep import Search, Sweep
 from pipeline.shared.counted import counted
 from pipeline.shared.states import Kind, Phase, State
 from pipeline.study.best import eligible_groups
-from pipeline.study.gpu_hours import hours_so_far
-from pipeline.study.trial_rows import TrialRow
+from pipeline.study.trial_rows import TrialRow, hours_so_far
+
+
+def search_trials(rows: Sequence[TrialRow], variant: str) -> list[TrialRow]:
+    """Return a variant's trials that belong to its search."""
+    return [row for row in rows if row.variant == variant and row.kind is Kind.SEARCH]
+
+
+def as_begun(search: Search, facts: Mapping[str, Any] | None) -> Search:
+    """Return a sweep file's search settings, with what a trial of the search was drawn under.
+
+    Args:
+        facts: of that trial; None, or those of another kind of trial: the file's settings.
+    """
+    if not facts or not facts.get("search"):
+        return search
+    # Before averaged weights were read, the best so far was, and no trial says so.
+    drawn = {"rule": facts["search"], "read": facts.get("read", "best")}
+    left_open = drawn.keys() - search.model_fields_set
+    return search.model_copy(update={key: drawn[key] for key in left_open})
+
+
+def as_first_begun(search: Search, rows: Sequence[TrialRow], variant: str) -> Search:
+    """Return the settings of a variant's search, as its first trial was drawn under them.
+
+    Args:
+        rows: the sweep's trials.
+    """
+    begun = search_trials(rows, variant)
+    return as_begun(search, begun[0].facts if begun else None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +97,7 @@ def outlook(sweep: Sweep, rows: Sequence[TrialRow], variant: str) -> SearchOutlo
         rows: the whole board; the best of all complete trials that are measured alike is what
             has to be beaten.
     """
-    mine = [row for row in rows if row.variant == variant and row.kind is Kind.SEARCH]
+    mine = search_trials(rows, variant)
     finished = [row for row in mine if row.finished]
     if not finished:
         return None

@@ -1,7 +1,8 @@
-"""Run a recipe again that failed for a cause outside of it: code, weights, data, the machine.
+"""What is started again after a failure: a job in the same launch, a recipe in a later one.
 
-A named variant is run again whenever it is named; any other as soon as something that its job
-reads has changed since it was started.
+A recipe is run again that failed for a cause outside of it: code, weights, data, the machine. A
+named variant is run again whenever it is named; any other as soon as something that its job reads
+has changed since it was started.
 """
 
 import os
@@ -9,23 +10,65 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pipeline.errors import InputError
+from pipeline.job.exit_cause import Outcome
 from pipeline.job.provenance import job_versions, versions
 from pipeline.job.torch_tools import code_root
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.continuation import continue_as_new_trial
 from pipeline.launch.control_files import overrule_records
+from pipeline.launch.resume_checkpoint import rejected_checkpoint
 from pipeline.launch.scheduler import all_variants, weight_makers
+from pipeline.launch.trial_runner import TrialRunner
 from pipeline.launch.workdir import run_dir
 from pipeline.plan.ladder import walk
 from pipeline.plan.project import relative
 from pipeline.shared.rundir import RunDir
-from pipeline.shared.states import State, is_repairable
+from pipeline.shared.states import Cause, State, is_repairable
 from pipeline.study.trial_rows import TrialRow, ended_recipes, recipe_row
 
 #: Between writing a file and its last change of place or mode, if it was not copied since.
 UNTOUCHED_S = 60.0
 #: Folders of a checkout that hold nothing a job imports.
 _PASSED_OVER = ("runs", "exports", "node_modules", "__pycache__", "site-packages")
+
+
+class RetryPolicy:
+    """Counts the starts of each trial in this launch.
+
+    Args:
+        bounds: by cause, how many starts in a row may bring no new epoch (`job.retry`).
+    """
+
+    def __init__(self, bounds: Mapping[str, int]) -> None:
+        self.bounds = bounds
+        self._starts: dict[str, int] = {}
+        self._fruitless: dict[str, int] = {}
+        self._epochs: dict[str, int] = {}
+
+    def started(self, trial: TrialRunner) -> int:
+        """Record a start; return which one of the trial it is, from 1."""
+        self._epochs[trial.name] = len(trial.history)
+        return trial.lease.attempt + self._starts.get(trial.name, 0)
+
+    def allowed(self, trial: TrialRunner, outcome: Outcome) -> bool:
+        """Whether another start may get past what ended this one.
+
+        After a checkpoint that the job rejected the one before is tried, whatever the bounds.
+        """
+        if outcome.state != State.FAIL or trial.ending is not None:
+            return False
+        if outcome.cause == Cause.BAD_CHECKPOINT:
+            return rejected_checkpoint(trial.rundir, {"cause": outcome.cause}) is not None
+        if len(trial.history) > self._epochs[trial.name]:
+            self._fruitless[trial.name] = 0
+        return self._fruitless.get(trial.name, 0) < self.bounds.get(outcome.cause or "", 0)
+
+    def next_start(self, trial: TrialRunner) -> int:
+        """Count another start; return its number."""
+        name = trial.name
+        self._fruitless[name] = self._fruitless.get(name, 0) + 1
+        self._starts[name] = self._starts.get(name, 0) + 1
+        return trial.lease.attempt + self._starts[name]
 
 
 def retry_failed(context: LaunchContext) -> list[str]:
