@@ -48,6 +48,7 @@ from pipeline.preflight.model_probe import (
     placed_texts,
     rehearsal_problems,
     store_data,
+    unnamed_splits,
 )
 from pipeline.preflight.plan_facts import resolve_and_check
 from pipeline.preflight.variant_data import LoaderUse, VariantData
@@ -70,7 +71,7 @@ def check_plan(context: CheckContext) -> Iterator[CheckFinding]:
         yield note("plan", line)
     unknown = {name: [one.lr_error] for name, one in probes.items() if one.lr_error}
     for line in grouped(unknown):
-        yield note("plan", f"{line} The lr is not checked against the schedule.")
+        yield note("plan", f"{line.rstrip('.')}. The lr is not checked against the schedule.")
     on_cpu = context.device == "cpu" or not list_gpus()
     try:
         device = "cpu" if on_cpu else "cuda"
@@ -224,6 +225,12 @@ def check_data(context: CheckContext) -> Iterator[CheckFinding]:
     files = list(dict.fromkeys(root / str(use.facts["ann_file"]) for use in uses))
     missing = [file for file in files if not file.is_file()]
     yield from _missing_annotations(context, data)
+    unnamed = {
+        name: unnamed_splits(context.project, config, data.root, context.sets)
+        for name, config in data.configs.items()
+    }
+    for line in grouped(unnamed):
+        yield error("data", line)
     annotations: dict[str, Annotation] = {}
     for use in uses:
         if root / str(use.facts["ann_file"]) in missing:
