@@ -54,6 +54,8 @@ class _Table:
         row = self._row(line, number)
         if row is None:
             return
+        if list(row) == list(row.values()):
+            return  # a second start wrote the header again
         written = row.pop(columns.epoch)
         values = self._numbers(row, number)
         lr, step = values.get(columns.lr), values.get("step")
