@@ -112,12 +112,13 @@ _PATH = click.Path(path_type=Path)
 @click.option("--code-root", metavar="FOLDER", type=_PATH, help="Your own MMAction2 checkout.")
 @click.option("--python", metavar="PY", type=_PATH, help="The interpreter that trains.")
 @click.option("--log", metavar="WORKDIR", type=_PATH, help="An earlier run of the config.")
-def init(folder: Path, source: Path | None, **given: Path | None) -> None:
+@click.option("--metric", metavar="NAME", help="The metric to judge by, as logs have it.")
+def init(folder: Path, source: Path | None, **given: Any) -> None:
     """Make DIR (default: this folder) a project: wandb.yaml, sweeps/, configs/.
 
     With --from it gets a sweep file for your own config instead: the names of its metrics and
-    branches are found in --log, or by one sample through model and evaluator. Existing files are
-    not overwritten.
+    branches are found in --log, by one sample through model and evaluator, or by the evaluator.
+    Existing files are not overwritten.
 
     \b
     Example:

@@ -136,7 +136,6 @@ def brief(sweep: str | None, storage: str | None, as_json: bool) -> None:
 
 
 def _brief_lines(record: dict[str, Any]) -> list[str]:
-    """Return the brief as lines for people."""
     best = record["best"]
     head = f"{record['sweep']}: {record['state']}"
     if best is not None:

@@ -49,8 +49,8 @@ def launch_on(
         dispatcher = Dispatcher(
             executor, context, stops, argv(context.order), env, workers, reporter
         )
-        plan = dispatcher.run()
-        finished = _finished(context, plan, stops, before, dispatcher.cancelled > 0)
+        schedule = dispatcher.run()
+        finished = _finished(context, schedule, stops, before, dispatcher.cancelled > 0)
         if stops.signal is not None:
             reporter.on_message(
                 f"Jobs that are with {executor.title} go on. End them too: pcan sweep stop "
@@ -62,7 +62,7 @@ def launch_on(
 
 def _finished(
     context: LaunchContext,
-    plan: Schedule,
+    schedule: Schedule,
     stops: StopRequests,
     before: set[tuple[str, int]],
     cancelled: bool,
@@ -76,9 +76,9 @@ def _finished(
     code = stops.exit_code
     if code == 0 and interrupted:
         code = 75
-    if code == 0 and (wrong or plan.failed or not has_winner(context)):
+    if code == 0 and (wrong or schedule.failed or not has_winner(context)):
         code = 3
-    why = "" if interrupted else plan.why
+    why = "" if interrupted else schedule.why
     return LaunchResult(why=why, failed=failed, interrupted=interrupted, exit_code=code)
 
 

@@ -87,44 +87,44 @@ class Dispatcher:
         self._jobs = {job.id: job for job in self._executor.list_jobs() if self._is_mine(job)}
         for job in self._active():
             self._reporter.on_message(f"{self._title(job)} goes on ({job.state}).")
-        plan = Schedule(requests=())
+        wanted = Schedule(requests=())
         while True:
             try:
-                plan, done = self._step()
+                wanted, done = self._step()
             except (NotReady, StorageError) as error:
                 done = False
                 self._reporter.on_status(f"{error} Jobs go on; asking again.")
             if done:
                 if self._error is not None:
                     raise self._error
-                return plan
+                return wanted
             recent = time.monotonic() - self._changed_at < _FAST_FOR_S
             self._stops.sleep(FAST_POLL_S if recent else SLOW_POLL_S)
             if self._stops.requested:
-                return plan
+                return wanted
 
     def _step(self) -> tuple[Schedule, bool]:
         """Poll once; return what is wanted and whether nothing is left to do."""
         jobs = self._executor.list_jobs()
         rows = self._context.rows()  # after the jobs: then they say why one has ended
-        plan = schedule(self._context, rows)
-        if plan.to_prune:  # by the last to arrive, whose job may be gone
-            prune_paused(self._context, plan.to_prune, self._reporter)
-        rows = register_stages(self._context, plan, rows, self._reporter.on_message)
+        wanted = schedule(self._context, rows)
+        if wanted.to_prune:  # by the last to arrive, whose job may be gone
+            prune_paused(self._context, wanted.to_prune, self._reporter)
+        rows = register_stages(self._context, wanted, rows, self._reporter.on_message)
         self._update_rows(rows)
         self._adopt(jobs)
-        self._update_jobs(jobs, plan)
+        self._update_jobs(jobs, wanted)
         # Do not replace a job that a user has cancelled.
-        left = count_unclaimed(self._context.sweep, plan, rows) - self.cancelled
+        left = count_unclaimed(self._context.sweep, wanted, rows) - self.cancelled
         active = self._active()
         if self._error is None:
             for _ in range(self._missing(left, rows)):
                 self._submit()
                 active = self._active()
-        over = left <= 0 and not running(plan, rows)
+        over = left <= 0 and not running(wanted, rows)
         if over:
             self._withdraw()
-        return plan, not active and (self._error is not None or over)
+        return wanted, not active and (self._error is not None or over)
 
     def _withdraw(self) -> None:
         """Cancel pending jobs when nothing is left for them."""
@@ -172,7 +172,7 @@ class Dispatcher:
     def _active(self) -> list[ClusterJob]:
         return [job for job in self._jobs.values() if job.phase is not JobPhase.ENDED]
 
-    def _update_jobs(self, jobs: Sequence[ClusterJob], plan: Schedule) -> None:
+    def _update_jobs(self, jobs: Sequence[ClusterJob], wanted: Schedule) -> None:
         """Print what has changed, and count the jobs that ended without an epoch."""
         listed = {job.id: job for job in jobs}
         for old in self._active():
@@ -184,7 +184,7 @@ class Dispatcher:
             self._jobs[old.id] = new
             self._changed_at = time.monotonic()
             if new.phase is JobPhase.ENDED:
-                self._ended(new, plan)
+                self._ended(new, wanted)
             elif new.phase is JobPhase.PENDING:
                 why = f": {new.reason}" if new.reason else ""
                 self._reporter.on_message(f"{self._title(new)} waits{why}.")
@@ -201,7 +201,7 @@ class Dispatcher:
             self._changed_at = now  # poll again soon
         return now - self._seen_ended.setdefault(job.id, now) >= CONFIRM_ENDED_S
 
-    def _ended(self, job: ClusterJob, plan: Schedule) -> None:
+    def _ended(self, job: ClusterJob, wanted: Schedule) -> None:
         """Decide whether a job that has ended is replaced, and whether the launch goes on."""
         title, code = self._title(job), job.exit_code
         if job.cancelled:
@@ -216,7 +216,7 @@ class Dispatcher:
         if job.output_failed or code in _FATAL_EXIT_CODES:
             self._error = self._error or NotReady(f"{title} {self._refusal(job)}")
             return
-        if code == _INTERRUPTED_EXIT_CODE and (self._stops.requested or not plan.requests):
+        if code == _INTERRUPTED_EXIT_CODE and (self._stops.requested or not wanted.requests):
             return
         self._fruitless += 1
         bound = self._context.sweep.job.retry.get(Cause.LOST_WORKER, 0)

@@ -136,6 +136,8 @@ class ModelProbe:
         classes: of the model's head, None if it does not have a number of them.
         joints: of the model's pose pathway, None without one.
         notes: what of the config could not be looked at.
+        near: whether the rates depend on how many iterations an epoch has, which is not known
+            before a job; they are then within 1 % for epochs of thirty iterations and more.
     """
 
     lr: Sequence[float] | None
@@ -146,6 +148,7 @@ class ModelProbe:
     follows: Sequence[Sequence[str]] = ()
     left_out: Sequence[str] = ()
     notes: Sequence[str] = ()
+    near: bool = False
 
     @property
     def lr_follows(self) -> list[str]:
@@ -236,7 +239,7 @@ def rehearse_configs(
     known = _ProbeAnswers(sweep, project)
     speed = [sweep.job.speed.used()] if sweep.job.speed.used() else []
     for name, config in configs.items():
-        known.look("results", name, config.text, *speed)
+        known.look("results", name, config.text, sweep.job.gpus, *speed)
     for name, (text, files) in placed.items():
         read = [_stamp(file) for file in files]
         depends = text, read, sweep.job.gpus, dict(data or {})

@@ -90,24 +90,24 @@ class TrialClaimer:
         context = self._current.value
         self._slots.blocked_by = ""
         rows = context.rows()
-        plan = schedule(context, rows)
-        if plan.to_prune:
-            prune_paused(context, plan.to_prune, self._reporter)
+        wanted = schedule(context, rows)
+        if wanted.to_prune:
+            prune_paused(context, wanted.to_prune, self._reporter)
             rows = context.rows()
-            plan = schedule(context, rows)
-        self.schedule = plan
-        names = [request.variant for request in plan.requests]
+            wanted = schedule(context, rows)
+        self.schedule = wanted
+        names = [request.variant for request in wanted.requests]
         for line in publish_made_weights(context.sweep, context.project, rows, names):
             self._reporter.on_message(line)
-        rows = register_stages(context, plan, rows, self._reporter.on_message)
+        rows = register_stages(context, wanted, rows, self._reporter.on_message)
         remote = {row.trial_id for row in rows if _remote_host(context, row)}
         skip = self._completion.released | remote
-        while accepting() and claimable(context.sweep, plan, rows, skip):
+        while accepting() and claimable(context.sweep, wanted, rows, skip):
             slot = self._slots.acquire(context.sweep.name)
             if slot is None:
                 break
             try:
-                lease = claim(context.sweep, context.study_storage, plan.requests, skip=skip)
+                lease = claim(context.sweep, context.study_storage, wanted.requests, skip=skip)
             except BaseException:  # a storage that is locked or away: the next look tries again
                 self._slots.release(slot)
                 raise
@@ -192,7 +192,7 @@ class TrialClaimer:
         lease = claimed.lease
         facts = spec_facts(rundir.read_spec() or TrialSpec())
         if keep:
-            facts = {**(lease.previous.get("facts") or {}), **facts}
+            facts = {**lease.facts, **facts}
         if self._enclosing is not None:
             facts["job"] = self._enclosing.record()
         folder = str(rundir.root.relative_to(self._current.value.project.root))
@@ -227,9 +227,9 @@ def _remote_host(context: LaunchContext, row: TrialRow) -> str | None:
     return row.remote_host(context.project.root) if row.epoch and not row.finished else None
 
 
-def _refuse_remote_trials(context: LaunchContext, plan: Schedule) -> None:
+def _refuse_remote_trials(context: LaunchContext, wanted: Schedule) -> None:
     """Raise NotReady if a wanted trial was started in a run directory that is not seen here."""
-    names = {request.variant for request in plan.requests}
+    names = {request.variant for request in wanted.requests}
     for row in context.rows():
         host = _remote_host(context, row)
         if host is not None and row.variant in names:

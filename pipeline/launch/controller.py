@@ -64,6 +64,7 @@ class LaunchController:
         self._reporter = reporter
         self._trials: list[TrialRunner] = []
         self._completion = CompletionQueue(self._current, stops, reporter)
+        self.done, self.failed = self._completion.done, self._completion.failed
         self._slots = SlotPool(context.slots, wait, reporter)
         self._claimer = TrialClaimer(
             self._current, self._slots, self._completion, stops, reporter, enclosing
@@ -77,14 +78,6 @@ class LaunchController:
     @property
     def context(self) -> LaunchContext:
         return self._current.value
-
-    @property
-    def done(self) -> list[Outcome]:
-        return self._completion.done
-
-    @property
-    def failed(self) -> list[str]:
-        return self._completion.failed
 
     def run(self) -> Schedule:
         """Run until the plan is done or the launch is stopped.

@@ -226,7 +226,7 @@ def _stop_requests(
 def _result(
     controller: LaunchController,
     context: LaunchContext,
-    plan: Schedule,
+    schedule: Schedule,
     stops: StopRequests,
     alone: bool,
 ) -> LaunchResult:
@@ -236,11 +236,11 @@ def _result(
     if code == 0 and interrupted:
         code = 75
     if code == 0 and (
-        _failed(controller, context) or (alone and (plan.failed or not has_winner(context)))
+        _failed(controller, context) or (alone and (schedule.failed or not has_winner(context)))
     ):
         code = 3
     return LaunchResult(
-        why="" if interrupted else plan.why,  # the schedule is older than the interruption
+        why="" if interrupted else schedule.why,  # the schedule is older than the interruption
         failed=tuple(controller.failed),
         interrupted=interrupted,
         exit_code=code,

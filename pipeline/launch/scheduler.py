@@ -215,14 +215,14 @@ def prerequisites(
 
 
 def claimable(
-    sweep: Sweep, plan: Schedule, rows: Sequence[TrialRow], skip: Collection[int]
+    sweep: Sweep, wanted: Schedule, rows: Sequence[TrialRow], skip: Collection[int]
 ) -> bool:
     """Whether a wanted trial can probably be claimed; if not, no GPU has to be checked.
 
     Args:
         skip: ids of trials that this launch has given back.
     """
-    for request in plan.requests:
+    for request in wanted.requests:
         trials = _counted_by(request, rows)
         short = sum(r.is_regular for r in trials) < request.trials and not request.confirms
         if short and sweep.variants[request.variant].space:
@@ -232,10 +232,10 @@ def claimable(
     return False
 
 
-def count_unclaimed(sweep: Sweep, plan: Schedule, rows: Sequence[TrialRow]) -> int:
+def count_unclaimed(sweep: Sweep, wanted: Schedule, rows: Sequence[TrialRow]) -> int:
     """Return how many wanted trials no launch runs: waiting, interrupted, or to be drawn."""
     count = 0
-    for request in plan.requests:
+    for request in wanted.requests:
         trials = _counted_by(request, rows)
         left = [r for r in trials if _may_run(r, request)]
         count += sum(r.attempt > 0 or r.recipe_hash in (None, request.recipe_hash) for r in left)
@@ -244,9 +244,9 @@ def count_unclaimed(sweep: Sweep, plan: Schedule, rows: Sequence[TrialRow]) -> i
     return count
 
 
-def running(plan: Schedule, rows: Sequence[TrialRow]) -> list[TrialRow]:
+def running(wanted: Schedule, rows: Sequence[TrialRow]) -> list[TrialRow]:
     """Return the wanted trials that a launch, this one or another, runs."""
-    trials = [row for request in plan.requests for row in _counted_by(request, rows)]
+    trials = [row for request in wanted.requests for row in _counted_by(request, rows)]
     return [row for row in trials if row.phase == Phase.RUNNING]
 
 

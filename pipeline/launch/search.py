@@ -150,8 +150,8 @@ def lost_checkpoint(lease: TrialLease, rundir: RunDir) -> Outcome | None:
 
     A recipe of the plan in that state needs a person's attention; of a search it is one of many.
     """
-    facts, epoch = lease.previous.get("facts") or {}, lease.previous.get("epoch") or 0
-    if not facts.get("search") or not epoch or newest_checkpoint(rundir) is not None:
+    epoch = lease.previous.get("epoch") or 0
+    if not lease.facts.get("search") or not epoch or newest_checkpoint(rundir) is not None:
         return None
     paused = lease.previous.get("phase") == Phase.PAUSED
     phase = Phase.PAUSED if paused else Phase.INTERRUPTED

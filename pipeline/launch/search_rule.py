@@ -1,7 +1,6 @@
 """Which stopping rule a search's trials have, and after which epochs their jobs read averages."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.trial_lease import TrialLease
@@ -23,7 +22,7 @@ def rule_of(context: LaunchContext, variant: str, rows: Sequence[TrialRow]) -> A
 
 def rule_of_trial(context: LaunchContext, lease: TrialLease) -> AsyncHalving:
     """Return the stopping rule that a claimed trial of a search was drawn under."""
-    search = as_begun(context.sweep.search, facts_of(lease))
+    search = as_begun(context.sweep.search, lease.facts)
     return _rule(context, lease.variant, search)
 
 
@@ -32,7 +31,7 @@ def averaged_checks(context: LaunchContext, lease: TrialLease) -> tuple[int, ...
 
     Nowhere, if no trial of the search can be stopped: a reading only ranks.
     """
-    if not facts_of(lease).get("search"):
+    if not lease.facts.get("search"):
         return ()
     rule, rows = rule_of_trial(context, lease), context.rows()
     begun, order = search_trials(rows, lease.variant), context.order.search
@@ -42,11 +41,6 @@ def averaged_checks(context: LaunchContext, lease: TrialLease) -> tuple[int, ...
     ]
     compared = most + sum(row.kind is not Kind.REPEAT for row in known)
     return rule.checks if rule.averaged and rule.may_stop(compared) else ()
-
-
-def facts_of(lease: TrialLease) -> Mapping[str, Any]:
-    """Return the facts that the storage had of a trial when it was claimed."""
-    return lease.previous.get("facts") or {}
 
 
 def _rule(context: LaunchContext, variant: str, search: Search) -> AsyncHalving:

@@ -54,7 +54,7 @@ def stage_start(context: LaunchContext, lease: TrialLease) -> StageStart | None:
             f"{retry_command(context.sweep.name, lease.variant)}"
         )
     stages = Stages(context.sweep, context.rows(), context.resolution.hashes)
-    row = stages.chosen(lease.variant, lease.previous["recipe_hash"])
+    row = stages.chosen(lease.variant, lease.recipe_hash)
     if row is None:
         raise NotReady(stages.waiting()[lease.variant])
     file = best_checkpoint(context.project, context.sweep, row)
@@ -72,7 +72,7 @@ def stage_start(context: LaunchContext, lease: TrialLease) -> StageStart | None:
 
 
 def register_stages(
-    context: LaunchContext, plan: Schedule, rows: list[TrialRow], note: Callable[[str], None]
+    context: LaunchContext, wanted: Schedule, rows: list[TrialRow], note: Callable[[str], None]
 ) -> list[TrialRow]:
     """Enqueue the recipe of each wanted stage that has its weights now; return all trials.
 
@@ -83,7 +83,7 @@ def register_stages(
     stages = Stages(sweep, rows, context.resolution.hashes)
     begun = {
         request.variant: start
-        for request in plan.requests
+        for request in wanted.requests
         if recipe_row(rows, request.variant, request.recipe_hash) is None
         and (start := stages.start_of(request.variant)) is not None
     }

@@ -24,10 +24,9 @@ def rules_for(context: LaunchContext, lease: TrialLease, rundir: RunDir) -> Rule
     course = context.courses.get(lease.variant) if same and not lease.searched else None
     clips = (read_json(rundir.facts) or {}).get("val_clips")
     rules = Rules.of(context.sweep.variants[lease.variant], true_lr=course, clips=clips)
-    facts = lease.previous.get("facts") or {}
-    if facts.get("confirms"):
+    if lease.facts.get("confirms"):
         rules = dataclasses.replace(rules, gates=())  # a repetition has to run to its end
-    if facts.get("search"):
+    if lease.facts.get("search"):
         rules = dataclasses.replace(rules, search=rung_rules_for(context, lease, rundir))
     return dataclasses.replace(rules, overruled=overruled(rundir))
 

@@ -45,6 +45,15 @@ class TrialLease(Protocol):
     def params(self) -> Mapping[str, Any]: ...
 
     @property
+    def uid(self) -> str: ...
+
+    @property
+    def recipe_hash(self) -> str | None: ...
+
+    @property
+    def facts(self) -> Mapping[str, Any]: ...
+
+    @property
     def previous(self) -> Mapping[str, Any]: ...
 
     def renew(self) -> None: ...
@@ -77,14 +86,17 @@ class NullLease:
     params: Mapping[str, Any]
     attempt: int = 1
     searched: bool = False
+    recipe_hash: str | None = None
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    previous: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return f"{self.variant}/{self.number}"
 
     @property
-    def previous(self) -> Mapping[str, Any]:
-        return {"uid": self.token, "recipe_hash": None}
+    def uid(self) -> str:
+        return self.token
 
     def renew(self) -> None:
         pass

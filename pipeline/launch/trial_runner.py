@@ -73,7 +73,7 @@ class TrialRunner:
         self._files = ControlFiles(rundir, lease.name, reporter)
         self._warm_start_pending = True
         self._overruled = overruled(rundir)
-        self._judged = TrialHistory(rundir, self._files, rules, lease.name, reporter)
+        self._history = TrialHistory(rundir, self._files, rules, lease.name, reporter)
         self._heartbeat.pending = bool(self.history)
 
     @property
@@ -87,27 +87,27 @@ class TrialRunner:
     @property
     def history(self) -> list[Measurement]:
         """The measured epochs, ascending."""
-        return self._judged.measurements
+        return self._history.measurements
 
     @property
     def epoch(self) -> int:
         """The last measured epoch, 0 if there is none."""
-        return self._judged.last_epoch
+        return self._history.last_epoch
 
     @property
     def verdicts(self) -> list[dict[str, Any]]:
         """Records of the verdicts by which a rule acted."""
-        return self._judged.verdicts
+        return self._history.verdicts
 
     @property
     def ending(self) -> Verdict | None:
         """The verdict that ends the trial, None while it goes on."""
-        return self._judged.ending
+        return self._history.ending
 
     @property
     def rules(self) -> Rules:
         """What the trial is judged by, as far as it is known by now."""
-        return self._judged.rules
+        return self._history.rules
 
     @property
     def job_seconds(self) -> float:
@@ -139,7 +139,7 @@ class TrialRunner:
             self._overruled = overruled(self.rundir)
             self.rejudge()
         self._report_warm_start()
-        new = self._judged.read_new()
+        new = self._history.read_new()
         for measurement in new:
             self._handle(measurement)
         self._heartbeat.sync(self.history, self.verdicts)
@@ -178,14 +178,14 @@ class TrialRunner:
     def rejudge(self) -> None:
         """Judge the finished epochs by rules that have changed; request a stop, or cancel it."""
         before = self.ending
-        self._judged.rejudge()
+        self._history.rejudge()
         self._heartbeat.pending = bool(self.history)
         if self.ending is not None and before is None:
             self._reporter.on_message(
                 f"{self.name}: {self.ending.reason}; by the changed rules it is stopped."
             )
             if self.process is not None:
-                self._stop_by(self.ending)
+                self.request_stop(outcome_of(self.ending), self.grace_s)
         elif self.ending is None and before is not None:
             self._reporter.on_message(f"{self.name} is no longer to stop: {before.reason}.")
             if self.stopping is not None and self.stopping.state is not None:
@@ -227,9 +227,8 @@ class TrialRunner:
         """Report a stall once, with the rank that the others wait for."""
         if self._log_sizes is None or self.stopping is None:
             return
-        standing = standing_ranks(self.rundir, self._log_sizes)
+        reason = f"{self.stopping.reason}{standing_ranks(self.rundir, self._log_sizes)}"
         self._log_sizes = None
-        reason = f"{self.stopping.reason}{standing}"
         self.stopping = Outcome(state=State.FAIL, cause=Cause.STALL, reason=reason)
         self._reporter.on_message(f"{self.name}: {reason}. It is ended.")
 
@@ -335,15 +334,12 @@ class TrialRunner:
 
     def _handle(self, measurement: Measurement) -> None:
         """Judge one epoch and let the job, which waits for it, go on or stop."""
-        verdict = self._judged.add(measurement)
+        verdict = self._history.add(measurement)
         self._heartbeat.pending = True
         if verdict.stops and self.process is not None:
-            self._stop_by(verdict)
+            self.request_stop(outcome_of(verdict), self.grace_s)
         self._files.acknowledge(measurement.epoch)
         self._reporter.on_trial_result(self, measurement, verdict)
-
-    def _stop_by(self, verdict: Verdict) -> None:
-        self.request_stop(outcome_of(verdict), self.grace_s)
 
 
 def outcome_of(verdict: Verdict) -> Outcome:

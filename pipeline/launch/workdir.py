@@ -13,7 +13,7 @@ from pipeline.job.resolve import ResolvedConfig, resolve
 from pipeline.job.slots import Slot
 from pipeline.launch.context import LaunchContext
 from pipeline.launch.resume_checkpoint import checkpoint_to_resume
-from pipeline.launch.search_rule import averaged_checks, facts_of
+from pipeline.launch.search_rule import averaged_checks
 from pipeline.launch.start_facts import run_with, start_line
 from pipeline.launch.starting_weights import StageStart, stage_start, warm_start_record
 from pipeline.launch.trial_lease import TrialLease
@@ -166,9 +166,9 @@ def _first_spec(
         number=lease.number,
         study=study_name(sweep, lease.variant),
         plan=variant.plan,
-        trial=trial_key(lease),
-        search=facts_of(lease).get("search"),
-        read=facts_of(lease).get("read"),
+        trial=lease.uid,
+        search=lease.facts.get("search"),
+        read=lease.facts.get("read"),
         averaged_checks=list(checks),
         values=dict(lease.params),
         overrides=overrides_of(pure),
@@ -178,7 +178,7 @@ def _first_spec(
         best_known=sweep.objective.best_known,
         seed=variant.seed,
         config_hash=pure.hash,
-        recipe_hash=lease.previous["recipe_hash"],
+        recipe_hash=lease.recipe_hash,
         nproc=sweep.job.gpus,
         device=slot.device,
         warm_start=warm_start_record(context.project, sweep, lease.variant, stage),
@@ -186,7 +186,7 @@ def _first_spec(
         judge_wait_s=JUDGE_WAIT_S,
         gates=[gate.record() for gate in variant.gates],
         bands=[band.model_dump() for band in variant.bands],
-        wandb={"id": wandb_id(trial_key(lease), lease.number), **context.tracking},
+        wandb={"id": wandb_id(lease.uid, lease.number), **context.tracking},
         created=timestamp(),
         loading={
             "slots": max(1, len(context.slots)),
@@ -249,11 +249,6 @@ def take_ownership(project: Project, rundir: RunDir, lease: Lease) -> None:
         time.sleep(TAKEOVER_WAIT_S)
 
 
-def trial_key(lease: TrialLease) -> str:
-    """Return the trial's id, which differs from that of a trial of this name elsewhere."""
-    return str(lease.previous["uid"])
-
-
 def wandb_id(uid: str, number: int | str) -> str:
     """Return the id of a trial's W&B run."""
     return f"{uid[:12]}-{number}"
@@ -307,7 +302,7 @@ def check_ownership(project: Project, rundir: RunDir, lease: TrialLease) -> None
         spec = rundir.read_spec()
     except FormatError as error:
         raise StorageError(str(error)) from None
-    if spec is None or spec.trial == trial_key(lease):
+    if spec is None or spec.trial == lease.uid:
         return
     epochs = len(rundir.read_measurements())
     raise StorageError(

@@ -12,7 +12,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from pipeline.diagnose.curve import Curve
@@ -22,6 +22,7 @@ from pipeline.job.oldest_versions import refuse_old_environment
 from pipeline.job.resolve import data_root_of
 from pipeline.job.torch_tools import run_tool
 from pipeline.manage.init_project import new_mark
+from pipeline.manage.metric_names import MetricNames, branches, evaluated, objective
 from pipeline.plan.project import MARK, Project
 from pipeline.plan.read import read_sweep
 from pipeline.plan.sweep import JobSettings
@@ -42,6 +43,7 @@ class ConfigSource:
     code_root: Path | None = None
     python: Path | None = None
     log: Path | None = None
+    metric: str | None = None
 
     def settings(self) -> JobSettings:
         """Return how jobs run, with absolute paths."""
@@ -59,6 +61,7 @@ class ConfigFacts:
         base: the facts of the resolved config.
         metric: the objective's name among the validation's metrics.
         branches: "rgb" and "pose" to the names of their metrics.
+        checkpoint: the weights to start from, as typed or as the config's `load_from` is found.
         known: the accuracy of the checkpoint, a fraction.
         data_root: where the data lie, as a project's file names it.
         notes: sentences for the user.
@@ -67,6 +70,7 @@ class ConfigFacts:
     base: Mapping[str, Any]
     metric: str
     branches: Mapping[str, str]
+    checkpoint: Path | None
     known: float | None
     data_root: str | None
     notes: Sequence[str]
@@ -132,46 +136,131 @@ def _facts(folder: Path, source: ConfigSource) -> ConfigFacts:
     }
     [result] = run_tool("resolve_config", request, job, here)["results"]
     text, base = str(result["config"]), result["facts"]
-    files = {k: str(v) for k, v in (base.get("ann_files") or {}).items() if k in LOADERS}
+    _refuse_untrained(source.config, base)
+    listed = {k: str(v) for k, v in (base.get("ann_files") or {}).items() if k in LOADERS}
+    files = {k: v for k, v in listed.items() if v}
     place = _place_of(folder, source, files.values())
     curve = read_log(source.log) if source.log is not None else None
-    names = _metric_names(curve) or _rehearsed(text, job, place if files else here)
-    metric = _objective(text, curve, names)
-    root, notes = _data(folder, text, files, place)
+    logged = any(point.metrics for point in curve.points) if curve is not None else False
+    sample = [] if logged else _rehearsed(text, job, place if files else here)
+    known = _metric_names(source, base, curve, sample)
+    metric, notes = _chosen(source, base, known, curve)
+    keys = {k: str(v) for k, v in (base.get("ann_keys") or {}).items() if k in listed}
+    root, more = _data(folder, text, files, place, keys)
+    start, about = _start_of(folder, source, base.get("load_from"))
     return ConfigFacts(
         base=base,
         metric=metric,
-        branches=branches(names, metric),
+        branches=branches(known.names, metric),
+        checkpoint=start,
         known=_known(source, curve, metric),
         data_root=root,
-        notes=notes,
+        notes=[*notes, *more, *about],
     )
+
+
+def _refuse_untrained(config: Path, base: Mapping[str, Any]) -> None:
+    """Refuse a config that no plan can be made for, before its metrics are asked for."""
+    if base.get("max_epochs") is None and base.get("max_iters") is not None:
+        raise InputError(
+            f"{config} trains by iterations (train_cfg.max_iters); pcan trains by epochs. Write "
+            'train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=...).'
+        )
+    if base.get("max_epochs") is None:
+        raise InputError(
+            f"{config} has no train_cfg.max_epochs: it says how a model is tested or used, not "
+            "trained. Name the config that trains it."
+        )
+    if base.get("has_validation") is False:
+        raise InputError(
+            f"{config} does not validate, so nothing can be judged. Give it val_dataloader, "
+            "val_cfg and val_evaluator."
+        )
+
+
+def _start_of(folder: Path, source: ConfigSource, load_from: Any) -> tuple[Path | None, list[str]]:
+    """Return the weights that the plan starts from, and what to say of those not found.
+
+    A config that is trained as it is begins with its `load_from`.
+    """
+    if source.checkpoint is not None or not isinstance(load_from, str) or not load_from:
+        return source.checkpoint, []
+    found = [place / load_from for place in _places(folder, source)]
+    file = next((one for one in found if one.is_file()), None)
+    if file is not None:
+        file = file if os.path.isabs(load_from) else Path(os.path.relpath(file))
+        return file, [f"The config starts from {load_from} (load_from), and so does the plan."]
+    do = "Download it and name the file" if "://" in load_from else "It is not found here; name it"
+    return None, [
+        f"The config starts from {load_from} (load_from). {do}: --checkpoint FILE, or "
+        "warm_start.checkpoint in the sweep file. Without it a trial begins with random weights."
+    ]
+
+
+def _chosen(
+    source: ConfigSource, base: Mapping[str, Any], known: MetricNames, curve: Curve | None
+) -> tuple[str, list[str]]:
+    """Return the objective's metric, and what to say of the names.
+
+    Raises:
+        InputError: no name is known, or the one given is not among those that are.
+    """
+    if source.metric is None:
+        return objective(base, known, curve.facts.save_best if curve is not None else None)
+    if known.all_known and known.names and source.metric not in known.names:
+        raise InputError(
+            f'--metric: the validation gives no "{source.metric}". It gives: '
+            f"{', '.join(known.names)}."
+        )
+    return source.metric, []
+
+
+def _places(folder: Path, source: ConfigSource) -> list[Path]:
+    """Return the folders where relative paths of a config may begin, the likeliest first."""
+    code = [Path(_absolute(source.code_root))] if source.code_root else []
+    return [folder.absolute(), Path.cwd(), *code, *Path(_absolute(source.config)).parents]
 
 
 def _place_of(folder: Path, source: ConfigSource, files: Any) -> Path | None:
     """Return the folder from which a config's relative annotations are found, None without."""
-    above = [Path(_absolute(source.config)).parents[i] for i in (0, 1)]
-    code = [Path(_absolute(source.code_root))] if source.code_root else []
-    places = [folder.absolute(), Path.cwd(), *code, *above]
-    return next((p for p in places if files and all((p / f).is_file() for f in files)), None)
+    places = _places(folder, source)
+    return next((p for p in places if files and all((p / f).exists() for f in files)), None)
 
 
 def _data(
-    folder: Path, text: str, files: Mapping[str, str], place: Path | None
+    folder: Path,
+    text: str,
+    files: Mapping[str, str],
+    place: Path | None,
+    keys: Mapping[str, str],
 ) -> tuple[str | None, list[str]]:
     """Return the project's `data.root`, and what the user has to do himself."""
-    if not files or all(os.path.isabs(one) for one in files.values()):
+    whole = all(os.path.isabs(one) for one in files.values())
+    listed = ", ".join(sorted(set(files.values())))
+    windows = any(PureWindowsPath(one).drive for one in files.values())
+    lacks = bool(files) and place is None and (whole or windows)
+    if lacks or len(files) < len(keys):
+        why = f"{'by paths of Windows ' if windows else ''}that are not found here"
+        why = f"{why}: {listed}" if lacks else "by an empty ann_file"
+        given = ", ".join(f"{key}: FILE" for key in keys.values())
+        return None, [
+            f"The config names data {why}. Write into the sweep file where they are, as "
+            f"baseline: {{set: {{{given}}}}}, and the folders of the videos in the same way."
+        ]
+    if not files or whole:
         return None, []
+    own = data_root_of(text)
+    below = own and all(f"{one}/".startswith(f"{own.rstrip('/')}/") for one in files.values())
     if place is None:
-        listed = ", ".join(sorted(set(files.values())))
+        given = ", ".join(f"{key}: FILE" for key in keys.values())
+        other = "data.root" if below else f"baseline: {{set: {{{given}}}}}"
         return None, [
             f"The data are not found ({listed}). Jobs run in the project's folder, so relative "
-            "paths of the config begin there; or set data.root in the sweep file."
+            f"paths of the config begin there; or write {other} into the sweep file."
         ]
     if place == folder.absolute():
         return None, []
-    own = data_root_of(text)
-    if own and all(f"{one}/".startswith(f"{own.rstrip('/')}/") for one in files.values()):
+    if own and below:
         return os.path.relpath(place / own, folder), []
     top = sorted({one.split("/")[0] for one in files.values()})[0]
     link = shlex.quote(os.path.relpath(place / top, folder))
@@ -181,10 +270,16 @@ def _data(
     ]
 
 
-def _metric_names(curve: Curve | None) -> list[str]:
-    """Return the metrics of a log's last validation."""
+def _metric_names(
+    source: ConfigSource, base: Mapping[str, Any], curve: Curve | None, sample: Sequence[str]
+) -> MetricNames:
+    """Return the validation's metrics: of a log, else of a sample, else by the evaluator."""
     measured = [p.metrics for p in (curve.points if curve else ()) if p.metrics]
-    return list(measured[-1]) if measured else []
+    if measured or sample:
+        return MetricNames(names=list(measured[-1]) if measured else sample, all_known=True)
+    found = evaluated(base)
+    # A checkout may have an AccMetric of its own, with more names.
+    return dataclasses.replace(found, all_known=found.all_known and source.code_root is None)
 
 
 def _rehearsed(text: str, job: JobSettings, place: Path | None) -> list[str]:
@@ -194,46 +289,6 @@ def _rehearsed(text: str, job: JobSettings, place: Path | None) -> list[str]:
     request = {"configs": {}, "rehearse": {"base": text}}
     answer = run_tool("probe", request, job, place)["rehearsals"]["base"]
     return list(answer["metrics"] or [])
-
-
-def _objective(text: str, curve: Curve | None, names: Sequence[str]) -> str:
-    """Return the metric to maximise: the one the config saves by, else the fused top-1.
-
-    Raises:
-        InputError: no name is known.
-    """
-    named: list[str] = re.findall(r'\b(?:save_best|monitor)="([^"]+)"', text)
-    named += [curve.facts.save_best] if curve is not None and curve.facts.save_best else []
-    known = [one for one in named if one != "auto"]
-    if names:
-        whole = [one for one in names if one.endswith("1:1_top1")]
-        top1 = [one for one in names if "top1" in one and not _branch_of(one)]
-        chosen = [one for one in known if one in names]
-        return [*chosen, *whole, *top1, *names][0]
-    if known:
-        return known[0]
-    raise InputError(
-        "The names of the validation's metrics are not known: the config names none and its data "
-        "are not found. Name a log of an earlier run of it: --log WORKDIR"
-    )
-
-
-def _branch_of(name: str) -> str | None:
-    """Return "rgb" or "pose" where a metric is that branch's own."""
-    words = re.split(r"[/_.\s]", name.lower())
-    found = [branch for branch in ("rgb", "pose") if branch in words]
-    return found[0] if len(found) == 1 else None
-
-
-def branches(names: Sequence[str], metric: str) -> dict[str, str]:
-    """Return the metric of each branch, of the objective's kind where there are several."""
-    kind = re.split("[/_]", metric)[-1]
-    found: dict[str, str] = {}
-    for name in sorted(names, key=lambda one: not one.endswith(kind)):
-        branch = _branch_of(name)
-        if branch is not None and name != metric:
-            found.setdefault(branch, name)
-    return found
 
 
 def _known(source: ConfigSource, curve: Curve | None, metric: str) -> float | None:
@@ -277,11 +332,11 @@ def sweep_text(name: str, folder: Path, source: ConfigSource, found: ConfigFacts
     lines += ["  # epoch_minutes: 15    # for the estimate of GPU hours until one is measured"]
     if found.data_root is not None:
         lines.append(f"data: {{root: {_yaml(found.data_root)}}}")
-    if source.checkpoint is not None:
-        lines += ["warm_start:", f"  checkpoint: {_yaml(shown(source.checkpoint))}"]
+    if found.checkpoint is not None:
+        lines += ["warm_start:", f"  checkpoint: {_yaml(shown(found.checkpoint))}"]
         expected = "# expect: 0.89" if found.known is None else f"expect: {found.known:g}"
         lines.append(f"  {expected:<22} # its accuracy: measured before training")
-    return "\n".join([*lines, *_plan(found, source.checkpoint is not None)]) + "\n"
+    return "\n".join([*lines, *_plan(found, found.checkpoint is not None)]) + "\n"
 
 
 def _plan(found: ConfigFacts, warm: bool) -> Iterator[str]:
@@ -304,6 +359,7 @@ def _plan(found: ConfigFacts, warm: bool) -> Iterator[str]:
     yield "  baseline: {}           # the config as it is; write changes as set: {path: value}"
     if lower:
         yield "  lower-lr:"
+        yield "    like: baseline"
         yield f"    set: {{optim_wrapper.optimizer.lr: {float(lr or 0) / 3:.2g}}}"
         rules.append("{cause: nan, next: [lower-lr]}")
     yield "ladder:"

@@ -50,6 +50,7 @@ def ignored_settings(sweep: Sweep, facts: Mapping[str, Mapping[str, Any]]) -> li
         facts: by variant, as the configs were resolved.
     """
     lines: list[str] = []
+    unused: dict[tuple[str, str], list[str]] = {}
     for name, found in facts.items():
         config = sweep.config_of(name)
         replaced = found.get("replaced") or {}
@@ -59,6 +60,9 @@ def ignored_settings(sweep: Sweep, facts: Mapping[str, Mapping[str, Any]]) -> li
             )
         for hook in replaced.get("hooks", []):
             lines.append(f"{config} has {hook}, which is left out: {_instead(sweep, hook)}.")
+        scaled = _scaled(sweep, found)
+        if scaled:
+            lines.append(f"{config}: {scaled}")
         if found.get("resume"):
             lines.append(
                 f"{config} says resume=True, which is left out: a trial goes on from its own "
@@ -66,11 +70,35 @@ def ignored_settings(sweep: Sweep, facts: Mapping[str, Mapping[str, Any]]) -> li
             )
         variant = sweep.variants.get(name)
         if found.get("load_from") and variant is not None and variant.warm_start is None:
-            lines.append(
-                f'{config} has load_from="{found["load_from"]}", which {name} does not use: its '
-                "warm_start is null. To start from it, name it as warm_start.checkpoint."
-            )
+            unused.setdefault((config, str(found["load_from"])), []).append(name)
+    for (config, weights), names in unused.items():
+        verb = "does" if len(names) == 1 else "do"
+        lines.append(
+            f'{config} has load_from="{weights}", which {", ".join(names)} {verb} not use: '
+            f"warm_start is null there. To start from it, name {_as_checkpoint(weights)}."
+        )
     return list(dict.fromkeys(lines))
+
+
+def _scaled(sweep: Sweep, found: Mapping[str, Any]) -> str:
+    """Return what MMEngine makes of the rate by `auto_scale_lr`, nothing where it is off."""
+    scale, batch = found.get("auto_scale_lr") or {}, found.get("batch_size")
+    base = scale.get("base_batch_size")
+    if not (scale.get("enable") and isinstance(base, int) and isinstance(batch, int)):
+        return ""
+    ranks = sweep.job.gpus
+    return (
+        f"auto_scale_lr multiplies the lr by {ranks * batch / base:.3g}: a step has "
+        f"{counted(ranks * batch, 'clip')} ({counted(ranks, 'process', 'processes')} of {batch}), "
+        f"base_batch_size is {base}."
+    )
+
+
+def _as_checkpoint(weights: str) -> str:
+    """Return how starting weights are named in a sweep file, which takes files alone."""
+    if "://" in weights:
+        return "the downloaded file as warm_start.checkpoint"
+    return "it as warm_start.checkpoint"
 
 
 def _instead(sweep: Sweep, hook: str) -> str:

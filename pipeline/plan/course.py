@@ -1,6 +1,6 @@
 """The expected course: bands and the true learning rate, and how a run compares with them.
 
-A band is a forecast, not a law: leaving it is reported and never a reason to stop. The lr
+A band is a forecast: leaving it is reported and never a reason to stop. The lr
 column of a plan may be rounded by hand, so a run is held against its own schedule, never
 against that column.
 """

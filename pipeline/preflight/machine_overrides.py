@@ -89,13 +89,22 @@ def data_root(sweep: Sweep, project: Project, sets: Mapping[str, Any]) -> str | 
     return os.path.expanduser(text)
 
 
-def missing_data_hint(sets: Mapping[str, Any], root: str | None, text: str) -> str:
+def missing_data_hint(
+    sets: Mapping[str, Any], root: str | None, text: str, file: str = "", key: str = ""
+) -> str:
     """Return what to do about data that are missing; nothing that was done already.
 
     Args:
         root: the data folder of this machine, None where nothing names one.
         text: the config that names the data.
+        file: the path that the config names; "" if it lies below `data_root`.
+        key: the config path that names it.
     """
+    own = (data_root_of(text) or "").rstrip("/")
+    if file and key in sets:
+        return f"Put it there, or correct --set {key}."
+    if file and own and not file.startswith(f"{own}/"):
+        return f"Put it there, or give its path: --set {key}=FILE (it is not below data_root)."
     if DATA_ROOT in sets:
         return "Put it there, or correct --set data_root."
     if root is not None:
@@ -103,8 +112,8 @@ def missing_data_hint(sets: Mapping[str, Any], root: str | None, text: str) -> s
     if data_root_of(text) is not None:
         return "Put it there, or say where the data lies: --set data_root=DIR"
     return (
-        "Put it there, or give its path: --set train_dataloader.dataset.ann_file=FILE (the config "
-        "has no variable data_root that could be moved)"
+        f"Put it there, or give its path: --set {key or 'train_dataloader.dataset.ann_file'}=FILE "
+        "(the config has no variable data_root that could be moved)"
     )
 
 

@@ -93,7 +93,8 @@ def probe_models(
     if memory is not None:
         takes = {n: memory_limits(sweep, configs[n], r, memory) for n, r in rehearsals.items()}
         _check_batches(takes, say)
-    return {n: one.lr for n, one in probes.items() if one.lr is not None and not one.lr_follows}
+    exact = {n: one for n, one in probes.items() if not one.lr_follows and not one.near}
+    return {n: one.lr for n, one in exact.items() if one.lr is not None}
 
 
 def _problems(
@@ -254,6 +255,53 @@ def rehearsal_problems(
             )
 
 
+#: Data sets of MMAction2, which read the annotation that they name from a file; one of a project's
+#: own may take the name for something else.
+_FROM_FILE = ("PoseDataset", "VideoDataset", "RawframeDataset", "AVADataset", "ActivityNetDataset")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MissingAnnotation:
+    """An annotation of training or validation that is not there.
+
+    Args:
+        loader: that reads it.
+        path: where it should be; None if the config names none.
+        certain: whether a job is sure to fail without it.
+        hint: what to do about it.
+    """
+
+    loader: str
+    path: Path | None
+    certain: bool
+    hint: str
+
+
+def missing_annotations(
+    project: Project, config: ResolvedConfig, root: str | None, sets: Mapping[str, Any]
+) -> Iterator[MissingAnnotation]:
+    """Yield each annotation of training and validation that is not there.
+
+    Args:
+        root: of the data on this machine.
+        sets: `--set` by config path.
+    """
+    kinds, keys = config.facts.get("data_kinds") or {}, config.facts.get("ann_keys") or {}
+    for loader, name in (config.facts.get("ann_files") or {}).items():
+        if loader not in TRAINED_WITH or not isinstance(name, str) or "://" in name:
+            continue
+        key = keys.get(loader, f"{loader}.dataset.ann_file")
+        named = str(sets.get(key, placed_path(config.text, name, root)))
+        certain = kinds.get(loader) in _FROM_FILE
+        if named and not (project.root / named).exists():
+            hint = missing_data_hint(sets, root, config.text, name, key)
+            path = project.root / named
+            yield MissingAnnotation(loader=loader, path=path, certain=certain, hint=hint)
+        elif not named and certain:
+            hint = f"Name a file: --set {key}=FILE, or the config that does."
+            yield MissingAnnotation(loader=loader, path=None, certain=certain, hint=hint)
+
+
 def data_problems(
     project: Project,
     config: ResolvedConfig,
@@ -265,18 +313,20 @@ def data_problems(
     Raises:
         NotReady: an annotation is missing.
     """
+    for lack in missing_annotations(project, config, placed.root, placed.sets):
+        if lack.certain:
+            shown = lack.path or "its ann_file is empty"
+            raise NotReady(f"The annotation is missing: {shown} ({lack.loader}). {lack.hint}")
     splits = config.facts.get("ann_splits") or {}
     files = config.facts.get("ann_files") or {}
     for loader in [loader for loader in TRAINED_WITH if loader in files]:
         name = files[loader]
         moved = placed_path(config.text, str(name), placed.root)
-        named = placed.sets.get(f"{loader}.dataset.ann_file", moved)
+        key = (config.facts.get("ann_keys") or {}).get(loader, f"{loader}.dataset.ann_file")
+        named = placed.sets.get(key, moved)
         path = project.root / str(named)
-        if path.suffix != ".pkl":
+        if path.suffix != ".pkl" or not path.is_file():
             continue  # a list of videos: it has no joints, and its own loader reads its labels
-        if not path.is_file():
-            hint = missing_data_hint(placed.sets, placed.root, config.text)
-            raise NotReady(f"The annotation is missing: {path} ({loader}). {hint}")
         yield from _against(loader, path, splits.get(loader) or ALL, probe, project.cache)
 
 

@@ -36,9 +36,11 @@ from pipeline.preflight.machine_overrides import data_root
 from pipeline.preflight.memory_check import device_memory, held_memory
 from pipeline.preflight.model_probe import (
     DataPlacement,
+    MissingAnnotation,
     batch_limits,
     grouped,
     memory_limits,
+    missing_annotations,
     placed_texts,
     rehearsal_problems,
     store_data,
@@ -58,16 +60,13 @@ def check_plan(context: CheckContext) -> Iterator[CheckFinding]:
         probes = context.rehearsed[0]
     except PcanError:  # `check_rehearsal` says why
         probes = probe_configs(context.sweep, context.project, context.resolution.configs)
-    for name, probe in probes.items():
-        for problem in probe.problems:
-            yield error("plan", f"{name}: {problem}")
-        for line in probe.notes:
-            yield note("plan", f"{name}: {line}")
-        if probe.lr_error:
-            yield note(
-                "plan",
-                f"{name}: the lr is not checked against the schedule. {probe.lr_error}",
-            )
+    for line in grouped({name: probe.problems for name, probe in probes.items()}):
+        yield error("plan", line)
+    for line in grouped({name: probe.notes for name, probe in probes.items()}):
+        yield note("plan", line)
+    unknown = {name: [one.lr_error] for name, one in probes.items() if one.lr_error}
+    for line in grouped(unknown):
+        yield note("plan", f"{line} The lr is not checked against the schedule.")
 
 
 def _rehearse(
@@ -194,11 +193,14 @@ def _fit(
         )
     has = answer["file"]["classes"]
     if has is not None and made["classes"] not in (None, has):
-        yield error(
-            "weights",
+        heads = (
             f"{owners}{start.checkpoint}: its head has {counted(has, 'class', 'classes')}, "
-            f"the config's model has {made['classes']}.",
+            f"the config's model has {made['classes']}"
         )
+        if start.expect is not None:
+            yield error("weights", f"{heads}, so that warm_start.expect cannot be reached.")
+        else:
+            yield note("weights", f"{heads}; its classifier begins with random weights.")
 
 
 def check_data(context: CheckContext) -> Iterator[CheckFinding]:
@@ -210,15 +212,36 @@ def check_data(context: CheckContext) -> Iterator[CheckFinding]:
     uses, root = data.loaders(), context.project.root
     files = list(dict.fromkeys(root / str(use.facts["ann_file"]) for use in uses))
     missing = [file for file in files if not file.is_file()]
-    for file in missing:
-        shown = relative(file, root)
-        yield error("data", f"The annotation is missing: {shown}. {data.hint}")
+    yield from _missing_annotations(context, data)
     annotations: dict[str, Annotation] = {}
     for use in uses:
         if root / str(use.facts["ann_file"]) in missing:
             continue
         for found in _loader(use, root, annotations, data.hint):
             yield dataclasses.replace(found, message=f"{data.owners(use)}{found.message}")
+
+
+def _missing_annotations(context: CheckContext, data: VariantData) -> Iterator[CheckFinding]:
+    """Yield the annotations of all variants that are not there, each once."""
+    lacking: dict[tuple[Path | None, str], tuple[MissingAnnotation, list[str]]] = {}
+    for name, config in data.configs.items():
+        for lack in missing_annotations(context.project, config, data.root, context.sets):
+            place = lack.path, lack.loader if lack.path is None else ""
+            lacking.setdefault(place, (lack, []))[1].append(name)
+    for (path, _), (lack, names) in lacking.items():
+        owners = "" if set(names) == set(data.configs) else f"{', '.join(dict.fromkeys(names))}: "
+        shown = (
+            relative(path, context.project.root) if path is not None else "its ann_file is empty"
+        )
+        shown = f"{shown} ({lack.loader})"
+        if lack.certain:
+            yield error("data", f"{owners}The annotation is missing: {shown}. {lack.hint}")
+        else:
+            yield warning(
+                "data",
+                f"{owners}{shown} is not there; a job fails if the project's own data set reads "
+                f"it as a file. {lack.hint}",
+            )
 
 
 def _loader(

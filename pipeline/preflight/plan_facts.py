@@ -9,6 +9,7 @@ from pipeline.job.resolve import Resolution, ResolvedConfig, probe_configs, reso
 from pipeline.plan.config_checks import check_against
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
+from pipeline.preflight.model_probe import grouped
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,6 +18,7 @@ class Resolved:
 
     Args:
         true_lr: of the variants whose schedule is known beforehand.
+        near: those of them whose rates depend a little on the iterations of an epoch.
         ceilings: of the others, the rates if the metric that the schedule follows never stands
             still, and that metric.
         problems: why something is missing, in sentences for the user.
@@ -27,6 +29,7 @@ class Resolved:
     bases: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     configs: Mapping[str, ResolvedConfig] = dataclasses.field(default_factory=dict)
     true_lr: Mapping[str, list[float]] = dataclasses.field(default_factory=dict)
+    near: frozenset[str] = frozenset()
     ceilings: Mapping[str, tuple[list[float], str]] = dataclasses.field(default_factory=dict)
     problems: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
@@ -78,7 +81,8 @@ def schedules(
         f"{name}: its schedule follows {metric}, so the logged lr is not compared with a table."
         for name, (_, metric) in found.ceilings.items()
     ]
-    return found.true_lr, (*found.problems, *found.refused, *unknown)
+    exact = {name: lr for name, lr in found.true_lr.items() if name not in found.near}
+    return exact, (*found.problems, *found.refused, *unknown)
 
 
 def _contradictions(sweep: Sweep, configs: Mapping[str, ResolvedConfig]) -> list[str]:
@@ -105,11 +109,14 @@ def _courses(sweep: Sweep, project: Project, configs: Mapping[str, ResolvedConfi
         for name, one in known.items()
         if one.lr_follows
     }
-    problems = [
-        f"{name}: no lr course. {one.lr_error}" for name, one in probes.items() if one.lr_error
-    ]
-    refused = [f"{name}: {problem}" for name, one in probes.items() for problem in one.problems]
+    unknown = {name: [one.lr_error] for name, one in probes.items() if one.lr_error}
+    problems = [line.replace(": ", ": no lr course. ", 1) for line in grouped(unknown)]
+    refused = grouped({name: one.problems for name, one in probes.items()})
     # A launch takes a config without an lr course.
     return Resolved(
-        true_lr=rates, ceilings=ceilings, problems=tuple(problems), refused=tuple(refused)
+        true_lr=rates,
+        near=frozenset(name for name, one in known.items() if one.near),
+        ceilings=ceilings,
+        problems=tuple(problems),
+        refused=tuple(refused),
     )

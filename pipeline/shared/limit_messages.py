@@ -76,18 +76,28 @@ _FILE_REMEDY = (
     "the disk or file system does not give or take a file: is it mounted, reachable, writable, "
     "within its quota, and that file whole?"
 )
+_NETWORK_FAULTS = (
+    r"URLError|urlopen error|Name or service not known|Temporary failure in name resolution|"
+    r"Max retries exceeded|(?:requests|urllib3)\.exceptions\.\w*(?:Connection|Timeout)"
+)
+_NETWORK_REMEDY = (
+    "no network is reached from here. If the config names weights by an address (init_cfg, "
+    "pretrained), download them once where there is one, and name the file"
+)
 
 
 def machine_fault(text: str, raised: bool = True) -> Optional[str]:
-    """Return what to do where a text says that a GPU, a driver or a file system fails, else None.
+    """Return what to do where a text says that a part of the machine fails, else None.
 
     Args:
         raised: the text is that of an error, not a whole log.
     """
     found = next((remedy for pattern, remedy in _GPU_FAULTS if re.search(pattern, text)), None)
-    if found is None and raised and re.search(_FILE_FAULTS, text):
-        return _FILE_REMEDY
-    return found
+    if found is not None or not raised:
+        return found
+    if re.search(_NETWORK_FAULTS, text):
+        return _NETWORK_REMEDY
+    return _FILE_REMEDY if re.search(_FILE_FAULTS, text) else None
 
 
 def met_limit(text: str) -> Optional[str]:

@@ -49,6 +49,22 @@ class Lease:
         """The trial as users name it: VARIANT/NUMBER."""
         return f"{self.variant}/{self.number}"
 
+    @property
+    def uid(self) -> str:
+        """The trial's id, which differs from that of a trial of this name in another storage."""
+        return str(self.previous["uid"])
+
+    @property
+    def recipe_hash(self) -> str | None:
+        """The digest of its recipe, None for a drawn trial."""
+        found: str | None = self.previous["recipe_hash"]
+        return found
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the storage had of the trial when it was claimed."""
+        return self.previous.get("facts") or {}
+
     def begin(self, run_dir: str, gpus: str, facts: Mapping[str, Any]) -> None:
         """Record where and on what the trial runs."""
         started = {"attempt_started": self.storage.now()}

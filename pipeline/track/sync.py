@@ -146,8 +146,8 @@ def _rebuild(trials: Sequence[TrialFiles], target: WandbTarget) -> dict[str, str
         old = local.id
         local.fragments, local.status = [], None
         sync_state.drop_unverified(trial, local)
+        local.id = next_id(old)  # also of a run that the server does not show: it may be deleted
         if known:
-            local.id = next_id(old)
             notes[trial.name] = f"the old run {old} stays on the server until you delete it there"
         sync_state.write_state(trial, local)
     return notes
@@ -253,5 +253,15 @@ def _report(trial: TrialFiles, before: bool, notes: dict[str, str]) -> Report:
         synced=synced,
         new=synced and not before,
         url=sent.url,
-        message=notes.get(trial.name) or general,
+        message=_with_way_out(notes.get(trial.name) or general, trial.spec.sweep),
+    )
+
+
+def _with_way_out(message: str | None, sweep: str) -> str | None:
+    """Return a message, of a run that was deleted on the server with how to send it again."""
+    if message is None or "previously created and deleted" not in message:
+        return message
+    return (
+        "Its run was deleted on the server, which does not take that id again. Send it as a new "
+        f"run: pcan sweep sync {sweep} --rebuild"
     )

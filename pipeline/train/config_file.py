@@ -5,10 +5,12 @@ read_base():`) is read without importing what it names. Errors name file and lin
 """
 
 import ast
+import importlib.util
 import os
 import re
+import sys
 import traceback
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 from mmengine.config import Config
 
@@ -29,6 +31,7 @@ _STYLES = (
 
 def load(path: str) -> Tuple[Dict[str, Any], List[str]]:
     """Return a config as plain dicts and the files it was read from, itself first."""
+    prepare_mmengine()
     files = files_of(path)
     try:
         config = Config.fromfile(files[0], import_custom_modules=False)
@@ -37,6 +40,48 @@ def load(path: str) -> Tuple[Dict[str, Any], List[str]]:
     content = config.to_dict()
     _refuse_other_kinds(content, path)
     return content, files
+
+
+def prepare_mmengine() -> None:
+    """Let MMEngine 0.10.7 read configs as it does on the Python that it was written for.
+
+    Since Python 3.11 modules such as `os` have no file, so that MMEngine takes a config which
+    imports one for the import style. It looks for packages (`mmaction::`) by pkg_resources, which
+    newer setuptools no longer have.
+    """
+    from mmengine.config import config as reader
+    from mmengine.config import utils
+
+    builtin = reader._is_builtin_module
+    if not getattr(builtin, "of_pcan", False) and not builtin("os"):
+
+        def is_builtin(name: str) -> bool:
+            known = getattr(sys, "stdlib_module_names", ())
+            return name.split(".")[0] in known or bool(builtin(name))
+
+        is_builtin.of_pcan = True  # type: ignore[attr-defined]
+        reader._is_builtin_module = utils._is_builtin_module = is_builtin
+    if importlib.util.find_spec("pkg_resources") is None:
+        reader.is_installed = _is_installed
+        reader.get_installed_path = _installed_path
+
+
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(_module_of(package)) is not None
+
+
+def _installed_path(package: str) -> str:
+    """Return the folder of a package, named as it is installed or imported."""
+    spec = importlib.util.find_spec(_module_of(package))
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"{package} is not installed")
+    return os.path.dirname(spec.origin)
+
+
+def _module_of(package: str) -> str:
+    from mmengine.config.utils import MODULE2PACKAGE
+
+    return next((m for m, name in MODULE2PACKAGE.items() if name == package), package)
 
 
 def _refuse_other_kinds(config: Dict[str, Any], path: str) -> None:
@@ -136,6 +181,12 @@ def _resolve(base: str, file: str) -> str:
     """Return the file a `_base_` entry means, also one of an installed package (`mmaction::`)."""
     try:
         return os.path.abspath(Config._get_cfg_path(base, file)[0])
+    except ModuleNotFoundError as error:
+        raise ToolError(
+            f"{shown(file)}: _base_ names {base}, a config of {base.partition('::')[0]}, which "
+            f"{sys.executable} does not have. Install it there, or name the interpreter that has "
+            "it as job.python."
+        ) from error
     except Exception as error:
         raise ToolError(
             f"{shown(file)}: _base_ names {base}, not found: {error}. Write its path."
@@ -148,10 +199,25 @@ def _module_file(node: ast.ImportFrom, file: str) -> str:
     if node.level:
         root = os.path.join(os.path.dirname(file), *[os.pardir] * (node.level - 1))
     else:
-        from mmengine.utils import get_installed_path
-
-        root, words = get_installed_path(words[0]), words[1:]
+        root, words = _installed_path(words[0]), words[1:]
     return os.path.abspath(os.path.join(root, *words)) + ".py"
+
+
+def _of_a_base(text: str, files: List[str]) -> str:
+    """Return how a name that only a base config sets is reached; nothing for other names."""
+    named = re.search("name '([A-Za-z_]+)'", text)
+    name = named.group(1) if named else ""
+    owner = next((file for file in files[1:] if name in _set_in(file)), None)
+    if not name or owner is None:
+        return ""
+    return f" {shown(owner)} sets it, and a config reaches what its bases set as _base_.{name}."
+
+
+def _set_in(file: str) -> Iterator[str]:
+    """Yield the names that a config in Python assigns."""
+    for node in ast.walk(_parse(file)) if file.endswith(".py") else ():
+        if isinstance(node, ast.Assign):
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
 
 
 def _explain(error: Exception, path: str, files: List[str]) -> str:
@@ -164,6 +230,8 @@ def _explain(error: Exception, path: str, files: List[str]) -> str:
         return f"{place} mixes the styles of configs{called}. {_STYLES}"
     if isinstance(error, KeyError):
         text = str(error.args[0]) if error.args else "a key is missing"
+    if isinstance(error, NameError) and frames:
+        text = f"{text}.{_of_a_base(text, files)}"
     text = text.replace(os.getcwd() + os.sep, "")
     return (
         f"{place}: {type(error).__name__}: {text}" if text else f"{place}: {type(error).__name__}"

@@ -8,6 +8,9 @@ import copy
 import difflib
 import functools
 import inspect
+import os
+import re
+import traceback
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from pipeline.train.left_out import REPLACED, kind_of, split_hooks
@@ -16,6 +19,9 @@ from pipeline.train.outcome import JobFailure, asks_for_gpu
 #: Errors by which a part refuses what it is given.
 REFUSALS = (TypeError, KeyError, ValueError, IndexError, AttributeError, AssertionError)
 _DELETE = "To replace a part of a base config as a whole, write _delete_=True in it"
+_ELSEWHERE = "in custom_imports, or the checkout that has it as job.code_root"
+#: Endings of files of weights; a model of a project's own may take other texts for names.
+_WEIGHTS = (".pth", ".pt", ".pyth", ".ckpt", ".bin", ".safetensors")
 #: Stands for the iterations of an epoch, which are not known here.
 _EPOCH_LENGTH = 100
 
@@ -25,7 +31,30 @@ def one_line(error: BaseException) -> str:
     while isinstance(error.__cause__, Exception):
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    frames = traceback.extract_tb(error.__traceback__)
+    if not lines and isinstance(error, AssertionError) and frames:
+        place = f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}"
+        lines = [f"{place} has `{frames[-1].line}`"]
     return f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": .")
+
+
+def of_a_checkout(text: str) -> str:
+    """Return an error in words if it says that a part is not that of the user's own MMAction2.
+
+    Other errors are returned as they are, and those of a checkout's own parts too.
+    """
+    import mmaction
+
+    unknown = re.search(r"'(\w+) is not in the \S+ registry", text)
+    if unknown is not None:
+        return _undefined(unknown.group(1))
+    other = "unexpected keyword argument" in text or "AssertionError: " in text
+    if other and not _from_checkout():
+        return (
+            f"{text}, in the installed MMAction2 {mmaction.__version__}. If it is another one in "
+            "your own checkout, name that as job.code_root"
+        )
+    return text
 
 
 def refusal(place: str, build: Callable[[], Any]) -> Optional[str]:
@@ -36,6 +65,7 @@ def refusal(place: str, build: Callable[[], Any]) -> Optional[str]:
         text = one_line(error)
         if asks_for_gpu(str(error)):
             return None
+        text = of_a_checkout(text).rstrip(".")
         hint = f" {_DELETE}." if "unexpected keyword" in text else ""
         return f"{place} cannot be built: {text}.{hint}"
     except Exception:  # it may need what only a job has: a process group, a device
@@ -45,7 +75,7 @@ def refusal(place: str, build: Callable[[], Any]) -> Optional[str]:
 
 def part_problems(cfg: Any, model: Any) -> List[str]:
     """Return a sentence for each part of a config that cannot be built."""
-    found = list(_loop(cfg))
+    found = [*_loop(cfg), *missing_weights(cfg.get("model"), "model")]
     for place, build in _builders(cfg, model):
         sentence = refusal(place, build)
         if sentence is not None:
@@ -69,10 +99,79 @@ def _loop(cfg: Any) -> Iterator[str]:
         yield failure.reason
 
 
+def unregistered_data(cfg: Any) -> List[str]:
+    """Return a sentence on the data sets and transforms that nothing defines, if there are some.
+
+    Where samples are read, they say so themselves. Imports MMAction2's whole sample chain.
+    """
+    import mmaction.datasets  # noqa: F401  registers MMAction2's own
+    from mmengine.registry import DATASETS, TRANSFORMS
+
+    unknown: Dict[str, str] = {}
+    for loader in ("train_dataloader", "val_dataloader"):
+        for place, registry, part in _data_parts(cfg.get(loader), loader, DATASETS, TRANSFORMS):
+            kind = part.get("type") if isinstance(part, dict) else None
+            with registry.switch_scope_and_registry(None) as current:
+                if isinstance(kind, str) and current.get(kind) is None:
+                    unknown.setdefault(kind, place)
+    if not unknown:
+        return []
+    listed = ", ".join(f"{kind} ({place})" for kind, place in unknown.items())
+    return [_undefined(listed)]
+
+
+def _undefined(names: str) -> str:
+    """Return what to do about parts that no module defines."""
+    where = "in custom_imports" if _from_checkout() else _ELSEWHERE
+    return f"no module that is imported defines {names}. Name the module that does {where}."
+
+
+def _from_checkout() -> bool:
+    """Whether MMAction2 is not an installed one."""
+    import mmaction
+
+    return "site-packages" not in str(mmaction.__file__)
+
+
+def _data_parts(loader: Any, place: str, sets: Any, steps: Any) -> Iterator[Tuple[str, Any, Any]]:
+    """Yield each data set of a loader and each step of its chain: place, registry, entry."""
+    dataset, path = (loader or {}).get("dataset"), f"{place}.dataset"
+    while isinstance(dataset, dict):
+        yield path, sets, dataset
+        chain = dataset.get("pipeline")
+        for index, step in enumerate(chain if isinstance(chain, (list, tuple)) else ()):
+            yield f"{path}.pipeline.{index}", steps, step
+        dataset, path = dataset.get("dataset"), f"{path}.dataset"
+
+
+def missing_weights(part: Any, place: str) -> Iterator[str]:
+    """Yield the files of weights that parts of the model begin with and that are not there.
+
+    A job initialises its model also where it starts from other weights.
+    """
+    if isinstance(part, (list, tuple)):
+        for index, one in enumerate(part):
+            yield from missing_weights(one, f"{place}.{index}")
+    if not isinstance(part, dict):
+        return
+    key = "checkpoint" if kind_of(part) == "Pretrained" else "pretrained"
+    file = part.get(key)
+    named = isinstance(file, str) and (key == "checkpoint" or file.endswith(_WEIGHTS))
+    if named and "://" not in str(file) and not os.path.exists(str(file)):
+        yield (
+            f'{place}.{key} names the weights "{file}", which are not there; paths begin in '
+            f"the project's folder. Put them there, or set {place}.{key} to where they are."
+        )
+    for name, one in part.items():
+        yield from missing_weights(one, f"{place}.{name}")
+
+
 def _build_hook(hook: Dict[str, Any]) -> Any:
     from mmengine.registry import HOOKS
 
-    return HOOKS.build(copy.deepcopy(hook))
+    # `priority` is the Runner's own (mmengine 0.10.7, Runner.register_hook), not the hook's.
+    own = {key: value for key, value in hook.items() if key != "priority"}
+    return HOOKS.build(copy.deepcopy(own))
 
 
 def _builders(cfg: Any, model: Any) -> Iterator[Tuple[str, Callable[[], Any]]]:

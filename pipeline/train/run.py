@@ -19,7 +19,7 @@ from pipeline.train.hooks import LoaderSeedHook, LossGuardHook, ProgressHook, Sy
 from pipeline.train.outcome import JobFailure, Stage, write_outcome
 from pipeline.train.rank_process import collect_garbage_again, pass_over_what_stands
 from pipeline.train.runner_config import job_config
-from pipeline.train.seeding import LoaderSeeds
+from pipeline.train.seeding import LoaderSeeds, allow_deterministic_products
 from pipeline.train.speed import SpeedRunner
 
 log = logging.getLogger(__name__)
@@ -92,6 +92,7 @@ def run_job(rundir: RunDir, spec: TrialSpec, stage: Stage) -> None:
     """Train as the run directory says; on return the outcome is written."""
     check_device(str(spec.device))
     config = job_config(rundir, spec, "WORLD_SIZE" in os.environ)
+    allow_deterministic_products(config)
     stage.name = "join"
     timeout = ((config.get("env_cfg") or {}).get("dist_cfg") or {}).get("timeout")
     distributed.join(str(spec.device), timeout)

@@ -19,6 +19,16 @@ from torch.utils.data import DataLoader, get_worker_info
 from pipeline.train.rank_process import die_with_parent
 
 
+def allow_deterministic_products(config: Any) -> None:
+    """Set what cuBLAS asks for where a config wants determinism, before the first product.
+
+    MMEngine does not, and each training with `randomness.deterministic=True` ends on a GPU with
+    torch's error, which names this variable.
+    """
+    if (config.get("randomness") or {}).get("deterministic"):
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
 class LoaderSeeds:
     """Seeds one DataLoader for each epoch; made once, before its workers start.
 

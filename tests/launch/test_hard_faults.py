@@ -121,7 +121,8 @@ def test_exports_during_a_sweep_and_two_at_once_are_whole(project, until) -> Non
     project.ranks = 1
     project.sweep(
         f"  baseline: {{set: {{train_cfg.max_epochs: 1, {TOP1}}}}}\n"
-        "  long: {like: baseline, set: {train_cfg.max_epochs: 400, model.sleep: 1}}\n"
+        "  long: {like: baseline, patience: null, "
+        "set: {train_cfg.max_epochs: 400, model.sleep: 1}}\n"
     )
     launch = project.start(*project.launch_words("--policy", "all"))
     until(lambda: project.epochs("baseline/0") == [1], "the first trial's epoch")

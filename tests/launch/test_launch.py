@@ -180,7 +180,8 @@ def test_sweep_stop_ends_after_the_epoch_and_stays_resumable(
     project, until: Callable[..., None]
 ) -> None:
     project.ranks = 1
-    project.sweep(SLOW.replace("max_epochs: 4", "max_epochs: 400"))  # longer than any stop takes
+    endless = "patience: null, set: {train_cfg.max_epochs: 400"  # longer than any stop takes
+    project.sweep(SLOW.replace("set: {train_cfg.max_epochs: 4", endless))
     first = project.start(*project.launch_words())
     until(lambda: project.epochs("baseline/0")[:1] == [1], "epoch 1")
     stopped = project.run("sweep", "stop", "tiny")

@@ -27,7 +27,9 @@ def listening(pid: int) -> set[str]:
 
 
 def test_no_process_of_a_job_listens_beyond_the_loopback_address(project, until) -> None:
-    project.sweep("  baseline: {set: {train_cfg.max_epochs: 400, model.sleep: 0.3}}\n")
+    project.sweep(
+        "  baseline: {patience: null, set: {train_cfg.max_epochs: 400, model.sleep: 0.3}}\n"
+    )
     launch = project.start(*project.launch_words())
     until(lambda: len(project.epochs("baseline/0")) > 0, "epoch 1")
     places = {}

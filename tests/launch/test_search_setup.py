@@ -238,10 +238,10 @@ def test_averages_are_read_where_somebody_can_be_stopped(
         rows=lambda: [waiting, *before],
     )
     lease: Any = types.SimpleNamespace(
-        variant="base", previous={"facts": {"search": "ladder", "read": "averaged"}}
+        variant="base", facts={"search": "ladder", "read": "averaged"}
     )
     named = sweep.search.model_copy(update={"read": "averaged"})
     context.sweep = sweep.model_copy(update={"search": named})
     assert averaged_checks(context, lease) == checks
-    lease.previous = {"facts": {}}
+    lease.facts = {}
     assert averaged_checks(context, lease) == (), "no trial of a search"

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from pipeline.errors import InputError
-from pipeline.manage.sweep_for_config import ConfigSource, branches, sweep_for_config
+from pipeline.manage.metric_names import branches
+from pipeline.manage.sweep_for_config import ConfigSource, sweep_for_config
 from pipeline.plan.read import read_sweep
 
 FUSED, RGB, POSE = "acc/RGBPose_1:1_top1", "acc/rgb_top1", "acc/pose_top1"
@@ -72,6 +73,65 @@ def test_the_names_are_found_without_a_log_by_one_sample(made, monkeypatch) -> N
     sweep = read_sweep(Path("second") / file, Path("second"))
     assert sweep.objective.metric == FUSED
     assert sweep.objective.branches == {"rgb": RGB, "pose": POSE}
+
+
+OWN = """
+model = dict(type="Recognizer3D", cls_head=dict(type="I3DHead", num_classes=8))
+optim_wrapper = dict(optimizer=dict(type="SGD", lr=0.2))
+val_cfg = test_cfg = dict()
+val_evaluator = [dict(type="AccMetric")]
+loader = dict(batch_size=4, dataset=dict(type="PoseDataset", ann_file={file!r}))
+val_dataloader = loader
+"""
+TRAINED = """
+train_dataloader = dict(loader, dataset=dict(type="RepeatDataset", dataset=loader["dataset"]))
+train_cfg = dict(by_epoch=True, max_epochs=24)
+load_from = "weights/start.pth"
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch) -> Path:
+    """A checkout's config, deep below it, whose data are elsewhere; and a folder beside it."""
+    config = tmp_path / "fork" / "configs" / "skeleton" / "own" / "own.py"
+    config.parent.mkdir(parents=True)
+    config.write_text("_base_ = []\nimport os\n" + OWN.format(file="/gone/ann.pkl") + TRAINED)
+    monkeypatch.chdir(tmp_path)
+    return config
+
+
+def test_without_log_and_data_the_evaluator_names_the_metric(checkout: Path) -> None:
+    [_, file], notes = sweep_for_config(Path("new"), ConfigSource(config=checkout))
+    sweep = read_sweep(Path("new") / file, Path("new"))
+    assert sweep.objective.metric == "acc/top1" and sweep.variants["lower-lr"].like == "baseline"
+    data, start = notes
+    assert "train_dataloader.dataset.dataset.ann_file: FILE" in data and "/gone/ann.pkl" in data
+    assert "starts from weights/start.pth (load_from)" in start and "--checkpoint FILE" in start
+
+
+def test_a_plan_starts_from_the_weights_that_its_config_starts_from(checkout: Path) -> None:
+    weights = checkout.parents[3] / "weights" / "start.pth"
+    weights.parent.mkdir()
+    torch.save({"state_dict": {"w": torch.ones(2)}}, weights)
+    [_, file], notes = sweep_for_config(Path("new"), ConfigSource(config=checkout))
+    start = read_sweep(Path("new") / file, Path("new")).variants["baseline"].warm_start
+    assert start is not None and start.checkpoint == "../fork/weights/start.pth"
+    assert start.expect is None and "and so does the plan" in notes[-1]
+
+
+def test_a_config_that_trains_nothing_and_a_metric_that_is_not_given_are_refused(
+    checkout: Path,
+) -> None:
+    source = ConfigSource(config=checkout, metric="acc/f1")
+    with pytest.raises(InputError, match="--metric: the validation gives no.*It gives: acc/top1"):
+        sweep_for_config(Path("new"), source)
+    checkout.write_text(OWN.format(file="C:\\\\ann.pkl"))
+    with pytest.raises(InputError, match=r"no train_cfg.max_epochs: it says how"):
+        sweep_for_config(Path("new"), ConfigSource(config=checkout))
+    checkout.write_text("_base_ = []\ntrain_cfg = dict(type='IterBasedTrainLoop', max_iters=9)\n")
+    with pytest.raises(InputError, match=r"trains by iterations \(train_cfg.max_iters\)"):
+        sweep_for_config(Path("new"), ConfigSource(config=checkout))
+    assert not Path("new").exists()
 
 
 @pytest.mark.parametrize(

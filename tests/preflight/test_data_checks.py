@@ -8,11 +8,12 @@ import pytest
 
 from pipeline.data.demo import make_demo
 from pipeline.errors import InputError
-from pipeline.job.resolve import Resolution
+from pipeline.job.resolve import Resolution, ResolvedConfig
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.preflight.finding import CheckContext, CheckFinding
 from pipeline.preflight.machine_overrides import missing_data_hint
+from pipeline.preflight.model_probe import missing_annotations
 from pipeline.preflight.plan_checks import check_data
 
 
@@ -50,7 +51,7 @@ def variant_sweep(root: Path, folder: Path, more: str) -> Path:
         ("val_dataloader.dataset.split: other", "lr-0.02: val_dataloader: .*other"),
         (
             "val_dataloader.dataset.ann_file: elsewhere.pkl",
-            "The annotation is missing: .*elsewhere.pkl. Put it there, or correct --set data_root",
+            "lr-0.02: The annotation is missing: .*elsewhere.pkl .* or correct --set data_root",
         ),
     ],
 )
@@ -82,6 +83,37 @@ def test_a_path_that_is_set_is_judged_and_an_unknown_one_is_refused(root, demo) 
 )
 def test_a_hint_is_not_repeated_after_it_was_followed(sets, root, text, reported) -> None:
     assert reported in missing_data_hint(sets, root, text)
+
+
+KEY = "train_dataloader.dataset.dataset.ann_file"
+
+
+@pytest.mark.parametrize(
+    ("sets", "kind", "file", "reported"),
+    [
+        ({}, "PoseDataset", "d/ann.pkl", "say where the data lies: --set data_root=DIR"),
+        ({}, "VideoDataset", "/other/a.txt", f"--set {KEY}=FILE (it is not below data_root)"),
+        ({KEY: "/new/a.txt"}, "VideoDataset", "/new/a.txt", f"or correct --set {KEY}."),
+        ({}, "RawframeDataset", "", f"Name a file: --set {KEY}=FILE"),
+    ],
+)
+def test_a_missing_annotation_of_any_data_set_is_reported_with_its_own_key(
+    root, sets, kind, file, reported
+) -> None:
+    facts = {"data_kinds": {"train_dataloader": kind}, "ann_keys": {"train_dataloader": KEY}}
+    facts["ann_files"] = {"train_dataloader": file}
+    config = ResolvedConfig(text="data_root = 'd'\n", hash="", changes=(), facts=facts)
+    [lack] = missing_annotations(Project(root), config, None, sets)
+    assert lack.certain and reported in lack.hint
+
+
+def test_a_data_set_of_a_projects_own_may_name_what_is_no_file(root) -> None:
+    facts = {"data_kinds": {"val_dataloader": "OwnSet"}, "ann_files": {"val_dataloader": "gone"}}
+    config = ResolvedConfig(text="", hash="", changes=(), facts=facts)
+    [lack] = missing_annotations(Project(root), config, None, {})
+    assert not lack.certain and "--set val_dataloader.dataset.ann_file=FILE" in lack.hint
+    facts["ann_files"] = {"val_dataloader": "s3://clips/ann.pkl"}
+    assert list(missing_annotations(Project(root), config, None, {})) == []
 
 
 def test_all_that_is_wrong_with_the_data_is_reported_at_once(root: Path, demo: Path) -> None:

@@ -62,6 +62,7 @@ class Server:
         self.mode: str | int = "ok"  # or "hang", or an HTTP status to answer everything with
         self.fail_after_rows: int | None = None  # switch to `then` once so many rows arrived
         self.then: str | int = 500
+        self.deleted: set[str] = set()  # ids of runs that a user has deleted
         self.runs: dict[str, StoredRun] = {}
         self.operations: list[str] = []
         self.bodies: list[str] = []  # everything received, decoded, for the search for secrets
@@ -178,6 +179,10 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
                 return
             if isinstance(server.mode, int):
                 self.reply(server.mode, {"errors": [{"message": f"status {server.mode}"}]})
+                return
+            if "upsertBucket" in text and json.loads(text)["variables"]["name"] in server.deleted:
+                words = "was previously created and deleted; try a new run name"
+                self.reply(409, {"errors": [{"message": f"run lab/pcan/x {words}"}]})
                 return
             with server.lock:
                 self.reply(200, self.answer(text))

@@ -196,3 +196,17 @@ def test_a_server_that_fails_midway_is_mended_by_sync(online, job, sweep_dir, un
     [report] = sync_sweep(sweep_dir, TARGET)
     assert report.synced
     assert online.runs[run.id].epochs() == [1, 2, 3]
+
+
+@pytest.mark.slow
+def test_sync_says_that_a_run_was_deleted_on_the_server_and_how_to_send_it_again(
+    online, job, sweep_dir
+):
+    run = job()
+    run.measure(1, 2)
+    run.end("COMPLETE")
+    online.deleted.add(run.id)
+    [report] = sync_sweep(sweep_dir, TARGET)
+    assert not report.synced and "pcan sweep sync demo --rebuild" in str(report.message), report
+    [report] = sync_sweep(sweep_dir, TARGET, rebuild=True)
+    assert report.synced and online.runs[f"{run.id}-r2"].epochs() == [1, 2]

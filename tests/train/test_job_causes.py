@@ -5,6 +5,7 @@ Faults of one rank of two: `tests/launch/test_faults.py` and `test_launch.py`.
 
 import os
 import pickle
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -63,6 +64,7 @@ FAULTS = {
         RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable"),
         "one process only",
     ),
+    "no network": (URLError(OSError(-2, "Name or service not known")), "download them once"),
     "a driver": (RuntimeError("CUDA driver version is insufficient for CUDA runtime"), "restart"),
 }
 

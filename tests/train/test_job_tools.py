@@ -68,6 +68,28 @@ def test_resolved_text_is_read_back_by_mmengine_to_the_same(folder):
     assert max(map(len, (folder / "out.py").read_text().splitlines())) < 200
 
 
+def test_a_config_that_imports_a_module_of_python_is_executed(folder):
+    write(folder, base="a = 1\n")
+    write(folder, own="import os\n_base_ = ['base.py']\nb = os.path.join('x', 'y')\n")
+    assert load("own.py")[0] == {"a": 1, "b": "x/y"}
+
+
+def test_a_base_of_an_installed_package_is_found_or_the_package_named(folder):
+    write(folder, own="_base_ = ['mmaction::_base_/default_runtime.py']\n")
+    config, files = load("own.py")
+    assert config["default_scope"] == "mmaction" and files[1].endswith("_base_/default_runtime.py")
+    write(folder, other="_base_ = ['mmpose::_base_/default_runtime.py']\n")
+    with pytest.raises(ToolError, match=r"a config of mmpose, which .* does not have. Install it"):
+        load("other.py")
+
+
+def test_a_name_that_only_a_base_sets_is_reached_through_it(folder):
+    write(folder, base="steps = [dict(type='A')]\n")
+    write(folder, own="_base_ = ['base.py']\nsteps[0]['type'] = 'B'\n")
+    with pytest.raises(ToolError, match=r"own.py:2: .*base.py sets it, .* as _base_.steps"):
+        load("own.py")
+
+
 def test_numbers_of_numpy_and_texts_of_enums_are_written_as_pythons(folder):
     text = "_base_ = []\nimport enum\nimport numpy as np\n"
     text += "class Kind(str, enum.Enum):\n    SGD = 'sgd'\n"
@@ -221,12 +243,27 @@ def test_schedule_follows_a_warm_up_by_iteration():
     warm_up = {"type": "LinearLR", "start_factor": 0.1, "by_epoch": True, "begin": 0, "end": 2}
     steps = {"type": "MultiStepLR", "milestones": [3], "gamma": 0.1, "by_epoch": True}
     text = config_with(0.01, 4, {**warm_up, "convert_to_iter_based": True}, steps)
-    with pytest.raises(ToolError, match="give iters_per_epoch"):
-        schedule({"config": text})
+    of_unknown = schedule({"config": text})
+    answer = schedule({"config": text, "iters_per_epoch": 1700})
+    assert of_unknown["near"] and of_unknown["lr"] == pytest.approx(answer["lr"], rel=4e-3)
     answer = schedule({"config": text, "iters_per_epoch": 10})
     assert answer["lr"][0] == pytest.approx(0.001)
     assert answer["lr"][2:] == pytest.approx([0.01, 0.001])
     assert answer["lr"][0] < answer["lr_end"][0] < answer["lr"][1]
+
+
+@of_torch
+def test_a_cosine_by_iteration_is_known_at_the_start_of_each_epoch():
+    cosine = {"type": "CosineAnnealingLR", "T_max": 8, "convert_to_iter_based": True}
+    answer = schedule({"config": config_with(0.2, 8, cosine)})
+    expected = [0.1 * (1 + math.cos(math.pi * e / 8)) for e in range(8)]
+    assert answer["lr"] == pytest.approx(expected) and answer["near"] is False
+
+
+@of_torch
+def test_a_schedule_that_counts_iterations_alone_is_not_shown():
+    with pytest.raises(ToolError, match=r"counts iterations \(by_epoch=False\)"):
+        schedule({"config": config_with(0.01, 4, {"type": "LinearLR", "by_epoch": False})})
 
 
 @of_torch

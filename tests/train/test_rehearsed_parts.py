@@ -11,6 +11,7 @@ from pipeline.data.sources import of_files
 from pipeline.preflight.machine_overrides import apply_data_root
 from pipeline.shared.store import spec_data
 from pipeline.train.config_file import load
+from pipeline.train.config_parts import missing_weights
 from pipeline.train.config_text import to_text
 
 JOBS = Path(tiny_run.JOBS)
@@ -114,8 +115,20 @@ STATEFUL = {
     "optimizer": ("optim_wrapper = dict(optimizer=dict(type='Adam', moment=1))", "optim_wrapper"),
     "evaluator": ("val_evaluator['best'] = 1", "val_evaluator cannot be built: TypeError: "),
     "hook": ("custom_hooks = [dict(type='IterTimerHook', every=1)]", "custom_hooks.0 cannot be"),
+    "ordered": ("custom_hooks = [dict(type='IterTimerHook', priority='LOWEST')]", None),
+    "asserted": (
+        "val_evaluator = dict(type='mmaction.AccMetric', metric_list=('f1_score',))",
+        "cannot be built: AssertionError: acc_metric.py:57 has `assert metric in [`, in the",
+    ),
 }
 GPU = {"early": "model['early_gpu'] = True", "late": "model['late_gpu'] = True"}
+
+
+#: By name: what is added, and the learning rate of two ranks in the first epoch.
+UNREAD = {
+    "unknown data": ("val_dataloader['dataset']['type'] = 'OwnSet'", 0.1),
+    "scaled": ("auto_scale_lr = dict(enable=True, base_batch_size=64)", 0.025),
+}
 
 
 @pytest.fixture(scope="module")
@@ -124,12 +137,47 @@ def answer():
     texts = {name: f"{PLAIN}\n{added}\n" for name, (added, _) in CASES.items()}
     texts.update({name: f"{TINY}\n{added}\n" for name, (added, _) in STATEFUL.items()})
     texts.update({name: f"{PLAIN}\n{added}\n" for name, added in GPU.items()})
-    question = {"configs": texts, "rehearse": texts, "ranks": 2}
+    unread = {
+        name: f"{TINY}\noptim_wrapper['optimizer']['lr'] = 0.1\nparam_scheduler = []\n"
+        f"train_dataloader['batch_size'] = 8\n{added}\n"
+        for name, (added, _) in UNREAD.items()
+    }
+    question = {"configs": {**texts, **unread}, "rehearse": texts, "ranks": 2}
     return tiny_run.ask("probe", question, path=[JOBS], CUDA_VISIBLE_DEVICES="")[1]
 
 
 def problems(answer, name: str) -> list[str]:
     return [*answer["results"][name]["problems"], *answer["rehearsals"][name]["problems"]]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "key"),
+    [
+        ({"init_cfg": {"type": "Pretrained", "checkpoint": "D:\\\\gone"}}, "init_cfg.checkpoint"),
+        ({"stages": [{"pretrained": "ckpts/gone.pth"}]}, "stages.0.pretrained"),
+        ({"pretrained": "https://host/gone.pth"}, None),
+        ({"pretrained": "torchvision://resnet50"}, None),
+        ({"pretrained": "name_of_own"}, None),
+        ({"pretrained": True}, None),
+        ({"pretrained": __file__}, None),
+    ],
+)
+def test_weights_that_a_part_begins_with_and_that_are_not_there_are_named(backbone, key) -> None:
+    found = list(missing_weights({"backbone": backbone}, "model"))
+    assert [f"model.backbone.{key} names the weights" in one for one in found] == [True] * bool(
+        key
+    )
+
+
+def test_without_data_a_data_set_that_nothing_defines_is_named(answer) -> None:
+    [said] = answer["results"]["unknown data"]["problems"]
+    assert "defines OwnSet (val_dataloader.dataset). Name the module" in said, said
+    assert answer["results"]["scaled"]["problems"] == []
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_the_lr_is_that_of_all_ranks_together(answer, name) -> None:
+    assert answer["results"][name]["lr"][0] == pytest.approx(UNREAD[name][1])
 
 
 @pytest.mark.parametrize("name", [*CASES, *STATEFUL])

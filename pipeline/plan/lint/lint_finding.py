@@ -38,7 +38,7 @@ class LintFinding:
 
     @classmethod
     def warning(cls, id: str, where: str, message: str, *, why: str, instead: str) -> Self:
-        """Return the finding that a rule does probably not do what was meant."""
+        """Return the finding that a rule probably does not do what was meant."""
         return cls(
             id=id, severity="warning", where=where, message=message, why=why, instead=instead
         )

@@ -12,7 +12,7 @@ import warnings
 from typing import Any, Callable, Dict, Optional
 
 from pipeline.train.checkpoint_file import CheckpointError, read_checkpoint, state_dict_of
-from pipeline.train.config_parts import one_line
+from pipeline.train.config_parts import of_a_checkout, one_line
 from pipeline.train.tools.tool import ToolError, serve
 from pipeline.train.weights import KINDS, compare, kind_of, rename
 
@@ -100,6 +100,8 @@ def build(path: str, change: Optional[Callable[[Any], None]] = None) -> Any:
                 f"custom_imports cannot be imported: {one_line(error)}. Its folder has to be "
                 "job.code_root, or the module installed; otherwise correct its name."
             )
+        else:
+            text = of_a_checkout(text)
         raise ToolError(f"{path}: {text}") from error
 
 

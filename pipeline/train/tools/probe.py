@@ -4,11 +4,11 @@ stdin: `{"configs": {name: text}, "rehearse": {name: text on this machine}, "ran
 train together, "data": `data` of a trial's specification, for a prepared store, "speed": what
 `job.speed` has on, "measure": {name: text on this machine} and "memory": the request of a
 `MemoryProbe`, for what they take of the device}`. stdout:
-`{"results": {name: {"lr": [one per epoch] or null, "lr_error": sentence or null, "follows":
-[[scheduler, metric]], "left_out": [hooks], "problems": [sentences], "notes": [sentences],
-"classes", "joints"}}, "rehearsals": {name: {"problems": [sentences], "metrics": [names] or null,
-"loads": {loader: numbers}, "labels": [sentences], "notes": [sentences], "settled"}}, "memory":
-{name: `MemoryProbe.answer`}, "sources"}`.
+`{"results": {name: {"lr": [one per epoch] or null, "near": whether it depends on the length of an
+epoch, "lr_error": sentence or null, "follows": [[scheduler, metric]], "left_out": [hooks],
+"problems": [sentences], "notes": [sentences], "classes", "joints"}}, "rehearsals": {name:
+{"problems": [sentences], "metrics": [names] or null, "loads": {loader: numbers}, "labels":
+[sentences], "notes": [sentences], "settled"}}, "memory": {name: what it takes}, "sources"}`.
 Each model is built once, on the CPU and without weights; one child answers for all, since most of
 the cost is importing torch.
 """
@@ -18,7 +18,11 @@ import sys
 import tempfile
 from typing import Any, Dict, List, Optional
 
-from pipeline.train.config_parts import hooks_by_inheritance, part_problems
+from pipeline.train.config_parts import (
+    hooks_by_inheritance,
+    part_problems,
+    unregistered_data,
+)
 from pipeline.train.memory_probe import MemoryProbe
 from pipeline.train.outcome import asks_for_gpu
 from pipeline.train.rehearsal import Rehearsal, gpu_note
@@ -33,14 +37,17 @@ def probe(question: Dict[str, Any]) -> Dict[str, Any]:
     configs, placed = question["configs"], question.get("rehearse") or {}
     measured, results, rehearsals, memory = question.get("measure") or {}, {}, {}, {}
     meter = MemoryProbe(question["memory"], question.get("speed") or {}) if measured else None
-    rehearsal, data = Rehearsal(int(question.get("ranks") or 1)), question.get("data")
+    ranks = int(question.get("ranks") or 1)
+    rehearsal, data = Rehearsal(ranks), question.get("data")
     lacks = lacking(question.get("speed") or {})
     for name in dict.fromkeys([*configs, *placed, *measured]):
         built: Dict[str, Any] = {}
         if name in configs:
-            course = _course(configs[name])
+            course = _course(configs[name], ranks)
             results[name] = {**course, **_model(name, configs[name], built)}
             results[name]["problems"] += [*course["problems"], *lacks]
+            if name not in placed and configs[name] in built:
+                results[name]["problems"] += unregistered_data(built[configs[name]][0])
         if name in placed or name in measured:
             text = placed.get(name) or measured[name]
             rehearsed = _rehearse(text, built, rehearsal, data)
@@ -53,15 +60,17 @@ def probe(question: Dict[str, Any]) -> Dict[str, Any]:
     return {**answer, "read": rehearsal.read}
 
 
-def _course(text: str) -> Dict[str, Any]:
+def _course(text: str, ranks: int) -> Dict[str, Any]:
+    nothing: Dict[str, Any] = {"lr": None, "near": False, "lr_error": None, "follows": []}
     try:
-        found = schedule({"config": text})
+        found = schedule({"config": text, "nproc": ranks})
     except StepError as error:
-        return {"lr": None, "lr_error": None, "follows": [], "problems": [str(error)]}
+        return {**nothing, "problems": [str(error)]}
     except ToolError as error:
-        return {"lr": None, "lr_error": str(error), "follows": [], "problems": []}
+        return {**nothing, "lr_error": str(error), "problems": []}
     waiting = [list(pair) for pair in zip(found["metric_driven"], found["monitors"])]
-    return {"lr": found["lr"], "lr_error": None, "follows": waiting, "problems": []}
+    known = {"lr": found["lr"], "near": found["near"], "follows": waiting}
+    return {**nothing, **known, "problems": []}
 
 
 def _model(name: str, text: str, built: Dict[str, Any]) -> Dict[str, Any]:

@@ -10,7 +10,7 @@ itself imports more.
 import copy
 import os
 import sys
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 from pipeline.train.config_file import load
 from pipeline.train.config_text import to_text
@@ -71,6 +71,7 @@ def facts(config: Dict[str, Any]) -> Dict[str, Any]:
         "model": _inside(config, "model", "type"),
         "num_classes": head.get("num_classes"),
         "loss_weights": head.get("loss_weights"),
+        "head_streams": streams(head),
         "batch_size": _inside(config, "train_dataloader", "batch_size"),
         "val_batch_size": _inside(config, "val_dataloader", "batch_size"),
         "num_workers": _inside(config, "train_dataloader", "num_workers"),
@@ -84,12 +85,43 @@ def facts(config: Dict[str, Any]) -> Dict[str, Any]:
             config.get(k) is not None for k in ("val_dataloader", "val_cfg", "val_evaluator")
         ),
         "ann_files": {name: annotation_file(d) for name, d in sets.items() if "ann_file" in d},
+        "ann_keys": annotation_keys(config),
+        "data_kinds": {name: kind_of(d) for name, d in sets.items()},
         "ann_splits": {name: d["split"] for name, d in sets.items() if "split" in d},
         "auto_scale_lr": config.get("auto_scale_lr"),
         "load_from": config.get("load_from"),
         "resume": bool(config.get("resume")),
+        "max_iters": loop.get("max_iters"),
+        "watched": watched(config),
         "replaced": replaced(config),
         "custom_imports": config.get("custom_imports"),
+    }
+
+
+def streams(head: Dict[str, Any]) -> List[str]:
+    """Return the streams that a head predicts by itself each, none if it has one prediction."""
+    usual = ["rgb", "pose"] if kind_of(head).startswith("RGBPose") else []
+    named = head.get("loss_components") or usual
+    return [one for one in named if isinstance(one, str) and "coarse" not in one]
+
+
+def watched(config: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the metrics that a config saves its best by, and those its hooks stop by.
+
+    One that is better when it is lower is left out, and so is what only a scheduler waits for.
+    """
+    saver = _inside(config, "default_hooks", "checkpoint") or {}
+    best, rule = saver.get("save_best"), saver.get("rule")
+    names = [best] if isinstance(best, str) else list(best or ())
+    rules = [rule] * len(names) if isinstance(rule, str) or rule is None else list(rule)
+    hooks = config.get("custom_hooks") or []
+    hooks = [hooks] if isinstance(hooks, dict) else list(hooks)
+    hooks += list((config.get("default_hooks") or {}).values())
+    stops = [hook for hook in hooks if kind_of(hook) == "EarlyStoppingHook"]
+    by_stop = [hook.get("monitor") for hook in stops if hook.get("rule") != "less"]
+    return {
+        "best": [name for name, how in zip(names, rules) if how != "less" and name != "auto"],
+        "stop": [name for name in by_stop if isinstance(name, str)],
     }
 
 
@@ -132,6 +164,17 @@ def data_sets(config: Dict[str, Any]) -> Dict[str, Dict[str, Any]]:
         if isinstance(dataset, dict):
             found[name] = dataset
     return found
+
+
+def annotation_keys(config: Dict[str, Any]) -> Dict[str, str]:
+    """Return the config path of each loader's annotation, by the loader's name."""
+    keys = {}
+    for name in data_sets(config):
+        path, dataset = f"{name}.dataset", config[name]["dataset"]
+        while isinstance(dataset.get("dataset"), dict):
+            path, dataset = f"{path}.dataset", dataset["dataset"]
+        keys[name] = f"{path}.ann_file"
+    return keys
 
 
 def annotation_file(dataset: Dict[str, Any]) -> Any:

@@ -1,19 +1,26 @@
 """`python -m pipeline.train.tools.schedule`: the learning rate a config really gives.
 
 stdin: `{"config": path or text, "iters_per_epoch": n or null, "nproc": n}`. stdout: `{"lr":
-[in force at the first iteration of each epoch], "lr_end": [at its last], "metric_driven":
-[types], "monitors": [the metric of each]}`. MMEngine's own schedulers are built on a dummy
-parameter and stepped as the Runner does, so any stack of them is right. Those in `metric_driven`
-wait for a metric and are left out.
+[in force at the first iteration of each epoch], "lr_end": [at its last], "near": whether that
+depends on the unknown number of iterations, "metric_driven": [types], "monitors": [the metric
+of each]}`. MMEngine's own schedulers are built on a dummy parameter and stepped as the Runner
+does, so any stack of them is right. Those in `metric_driven` wait for a metric and are left out.
 """
 
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from pipeline.train.config_file import load
 from pipeline.train.tools.tool import ToolError, serve
+
+#: Stand for the iterations of an epoch where they are not known: two short epochs, whose rates at
+#: the start of each epoch agree unless they depend on the length, and one that is long enough to
+#: be within 0.4 % of any longer one.
+_SHORT, _LONG = (10, 20), 100
+#: Relative; by how much rates of epochs of different lengths may differ and count as the same.
+_SAME = 1e-3
 
 
 class StepError(ToolError):
@@ -28,14 +35,34 @@ def schedule(question: Dict[str, Any]) -> Dict[str, Any]:
         raise ToolError("train_cfg.max_epochs is missing: the schedule has no length.")
     entries = _entries(config)
     iters = question.get("iters_per_epoch")
-    if iters is None and any(_by_iteration(entry) for entry in entries):
-        raise ToolError("This schedule counts iterations; give iters_per_epoch.")
+    if iters is None and any(not entry.get("by_epoch", True) for entry in entries):
+        raise ToolError(
+            "A scheduler counts iterations (by_epoch=False), and how many an epoch has is known "
+            "when a job has begun. Write it by epochs, with convert_to_iter_based=True."
+        )
     try:
-        return course(config, entries, epochs, int(iters or 1), int(question.get("nproc") or 1))
+        return _of_any_length(config, entries, epochs, iters, int(question.get("nproc") or 1))
     except ToolError:
         raise
     except Exception as error:  # a scheduler may be the user's own
         raise ToolError(f"param_scheduler cannot be built: {error}") from error
+
+
+def _of_any_length(
+    config: Dict[str, Any],
+    entries: List[Dict[str, Any]],
+    epochs: int,
+    iters: Optional[int],
+    nproc: int,
+) -> Dict[str, Any]:
+    """Return the course for epochs of `iters` iterations, or of a number that is not known."""
+    if iters is not None or not any(entry.get("convert_to_iter_based") for entry in entries):
+        return {**course(config, entries, epochs, int(iters or 1), nproc), "near": False}
+    one, two = (course(config, entries, epochs, length, nproc) for length in _SHORT)
+    pairs = zip(one["lr"], two["lr"])
+    if all(abs(a - b) <= _SAME * max(abs(a), abs(b)) + 1e-12 for a, b in pairs):
+        return {**two, "near": False}
+    return {**course(config, entries, epochs, _LONG, nproc), "near": True}
 
 
 def course(
@@ -119,10 +146,6 @@ def _entries(config: Dict[str, Any]) -> List[Dict[str, Any]]:
             raise ToolError("param_scheduler is for several optimizers; the plan knows one lr.")
         entries = [entries]
     return [dict(entry) for entry in entries]
-
-
-def _by_iteration(entry: Dict[str, Any]) -> bool:
-    return not entry.get("by_epoch", True) or bool(entry.get("convert_to_iter_based"))
 
 
 def _step(schedulers: List[Any]) -> None:
