@@ -114,7 +114,7 @@ def _numbers(record: Any) -> dict[str, Any]:
 
 
 def _of_lists(value: Mapping[str, Any], notes: list[str]) -> list[_Row]:
-    """Return the rows of columns; one that is shorter or longer than the first is left out."""
+    """Return the rows of columns; one that is not as long as most are is left out."""
     lists = {
         str(name): column
         for name, column in value.items()
@@ -122,7 +122,8 @@ def _of_lists(value: Mapping[str, Any], notes: list[str]) -> list[_Row]:
     }
     if len(lists) < 2:
         return []
-    length = len(next(iter(lists.values())))
+    lengths = [len(column) for column in lists.values()]
+    length = max(lengths, key=lambda one: (lengths.count(one), one))
     other = [name for name, column in lists.items() if len(column) != length]
     if other:
         notes.append(f"{', '.join(other[:6])} of another length than the rest; left out")

@@ -75,9 +75,10 @@ def test_the_records_of_transformers_are_put_together_by_epoch(tmp_path: Path) -
 
 
 def test_a_column_of_another_length_is_left_out_and_named(tmp_path: Path) -> None:
-    case = case_of(tmp_path, {**COLUMNS, "fine_tune_val_accuracy": [0.9], "best": 0.75})
+    history = {"phases": [0, 2], **COLUMNS, "fine_tune_val_accuracy": [0.9], "best": 0.75}
+    case = case_of(tmp_path, history)
     assert case.curve.notes == (
-        "fine_tune_val_accuracy of another length than the rest; left out",
+        "phases, fine_tune_val_accuracy of another length than the rest; left out",
     )
     assert read(case)[1][-1] == (3, 0.75)
 
