@@ -61,7 +61,6 @@ def inspect(
 
 
 def lines(answer: dict[str, Any]) -> list[str]:
-    """Return an answer as lines of text."""
     file = answer["file"]
     epoch = "" if file["epoch"] is None else f", epoch {file['epoch']}"
     shown = [

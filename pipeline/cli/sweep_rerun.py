@@ -74,7 +74,6 @@ def _acquired(opened: Opened, trial: str, device: str | None, gpus: str | None) 
 
 
 def lines(record: dict[str, Any]) -> list[str]:
-    """Return the comparison as lines."""
     how = "to the bit" if record["exact"] else "within the noise of a GPU"
     verdict = f"equals the record {how}" if record["same"] else f"differs ({how} was asked for)"
     shown = [f"{record['trial']} epoch {record['epoch']} trained again {verdict}."]

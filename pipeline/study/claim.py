@@ -145,8 +145,6 @@ def _may_take(storage: Storage, row: Mapping[str, Any], now: float) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class _ClaimTransaction:
-    """A claim in its one transaction."""
-
     sweep: Sweep
     storage: Storage
     connection: sa.Connection

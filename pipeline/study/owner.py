@@ -34,7 +34,6 @@ class ProcessIdentity:
 
 
 def this_process() -> ProcessIdentity:
-    """Return the identity of the calling process."""
     pid = os.getpid()
     return ProcessIdentity(
         host=this_host(), boot_id=this_boot(), pid=pid, proc_start=start_time(pid) or 0

@@ -119,7 +119,6 @@ class NamingCompose(Compose):
     """A chain whose errors name the clip; their kind, by which causes are distinguished, stays."""
 
     def __call__(self, data: Dict) -> Any:
-        """Return the sample."""
         name = next((data[key] for key in CLIP_NAMES if data.get(key)), None)
         try:
             return super().__call__(data)

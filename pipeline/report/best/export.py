@@ -158,7 +158,6 @@ class _Checkpoint:
 def _exported(
     sweep: Sweep, project: Project, winner: Winner, source: _Source, text: str
 ) -> ExportedConfig:
-    """Return the config of the export."""
     row, spec = winner.row, source.spec
     variant = sweep.variants.get(row.variant)
     patience = variant.patience if variant is not None else None
