@@ -74,11 +74,14 @@ def best(
       pcan sweep best demo --confirm 2
     """
     from pipeline.report.best.winner import find_winner
+    from pipeline.study.db.read_copy import open_to_read
     from pipeline.study.db.storage import open_storage
     from pipeline.study.trial_rows import read_board
 
     opened = open_sweep(sweep)
-    store = open_storage(storage, opened.project.runs)
+    runs = opened.project.runs
+    reading = confirm is None or dry_run
+    store = open_to_read(storage, runs, echo_err) if reading else open_storage(storage, runs)
     code = 0
     if confirm is not None:
         if trial is not None:

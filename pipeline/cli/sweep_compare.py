@@ -171,12 +171,12 @@ def _true_lr(opened: "Opened", variants: set[str]) -> Mapping[str, list[float]]:
 
 def _board(opened: "Opened", storage: str | None) -> "list[TrialRow]":
     """Return the storage's rows: only they say whether an owner is dead or a trial paused."""
-    from pipeline.study.db.storage import open_storage
+    from pipeline.study.db.read_copy import open_to_read
     from pipeline.study.trial_rows import read_board
 
     if storage is None and not (opened.project.runs / "pcan.db").exists():
         return []
-    store = open_storage(storage, opened.project.runs, create=False)
+    store = open_to_read(storage, opened.project.runs, create=False)
     try:
         return read_board(opened.sweep.name, store)
     finally:
@@ -188,11 +188,11 @@ def _distant(
 ) -> list[dict[str, Any]]:
     """Return the trials whose run directories are on other hosts, as the storage has them."""
     from pipeline.report.compare.compare_trials import distant_trials
-    from pipeline.study.db.storage import open_storage
+    from pipeline.study.db.read_copy import open_to_read
 
     if not board:
         return []
-    store = open_storage(storage, opened.project.runs, create=False)
+    store = open_to_read(storage, opened.project.runs, create=False)
     try:
         return distant_trials(opened.sweep.name, board, opened.project, store)
     finally:

@@ -38,11 +38,11 @@ def clean(sweep: str | None, yes: bool, storage: str | None, as_json: bool) -> N
     """
     from pipeline.manage.clean import clean as delete
     from pipeline.manage.clean import find_deletable
-    from pipeline.study.db.storage import open_storage
+    from pipeline.study.db.read_copy import open_to_read
     from pipeline.study.trial_rows import read_board
 
     opened = open_sweep(sweep)
-    store = open_storage(storage, opened.project.runs)
+    store = open_to_read(storage, opened.project.runs, echo_err, locked=yes)
     name = opened.sweep.name
     plan = find_deletable(opened.sweep, opened.project, read_board(name, store))
     rows = [
@@ -146,10 +146,10 @@ def backup(out: Path | None, storage: str | None) -> None:
     from pipeline.manage import backup as copy
     from pipeline.plan.project import find_project, relative
     from pipeline.shared.files import make_private
-    from pipeline.study.db.storage import open_storage
+    from pipeline.study.db.read_copy import open_to_read
 
     project = find_project()
-    store = open_storage(storage, project.runs, create=False)
+    store = open_to_read(storage, project.runs, echo_err, create=False)
     if out is None:
         folder = project.runs / "backup"
         make_private(folder)

@@ -140,12 +140,12 @@ def _search(
     from pipeline.errors import InputError
     from pipeline.launch.search_setup import choose_variant
     from pipeline.report.plan.search_estimate import search_record
-    from pipeline.study.db.storage import open_storage
+    from pipeline.study.db.read_copy import open_to_read
     from pipeline.study.trial_rows import read_board
 
     if not facts.configs:
         raise InputError(" ".join(facts.problems))
-    study_storage = open_storage(storage, opened.project.runs, create=False)
+    study_storage = open_to_read(storage, opened.project.runs, echo_err, create=False)
     try:
         rows = read_board(opened.sweep.name, study_storage)
         variant = choose_variant(opened.sweep, rows, None)

@@ -121,10 +121,10 @@ def brief(sweep: str | None, storage: str | None, as_json: bool) -> None:
     """
     from pipeline.report.status.brief_record import brief_record
     from pipeline.report.status.status_record import status_record
-    from pipeline.study.db.storage import open_storage
+    from pipeline.study.db.read_copy import open_to_read
 
     opened = open_sweep(sweep)
-    store = open_storage(storage, opened.project.runs)
+    store = open_to_read(storage, opened.project.runs, echo_err)
     status = status_record(opened.sweep, opened.project, store)
     data = collector(opened, storage, resolve=False)()
     record = brief_record(status, data["differences"], len(data["trials"]))

@@ -37,11 +37,11 @@ def status(sweep: str | None, storage: str | None, as_json: bool, as_csv: bool) 
     """
     from pipeline.launch.launch_process import last_command
     from pipeline.report.status.status_record import status_record, status_rows
-    from pipeline.study.db.storage import open_storage
+    from pipeline.study.db.read_copy import open_to_read
 
     one_form(as_json, as_csv)
     opened = open_sweep(sweep)
-    store = open_storage(storage, opened.project.runs)
+    store = open_to_read(storage, opened.project.runs, echo_err)
     record = status_record(
         opened.sweep,
         opened.project,
@@ -143,10 +143,11 @@ def list_sweeps(storage: str | None, as_json: bool) -> None:
       pcan sweep list
     """
     from pipeline.plan.project import find_project
-    from pipeline.study.db.storage import open_storage
+    from pipeline.study.db.read_copy import open_to_read
 
     project = find_project()
-    store = open_storage(storage, project.runs, create=False) if project.runs.is_dir() else None
+    runs = project.runs
+    store = open_to_read(storage, runs, echo_err, create=False) if runs.is_dir() else None
     rows = _sweep_rows(project, store)
     if as_json:
         print_json({"schema": 1, "sweeps": rows})

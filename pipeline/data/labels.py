@@ -4,6 +4,7 @@ A large annotation takes seconds and gigabytes to read, so it is read in a proce
 the few numbers are kept, by the file's size and time.
 """
 
+import contextlib
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,9 @@ def annotation_facts(path: Path, cache: Path) -> dict[str, dict[str, Any]]:
     (done,) = run(measure, [path], 1, LIMIT_S, expected=(InputError, NotReady))
     if done.error is not None:
         raise InputError(done.error)
-    make_private(cache)
-    write_json(kept, done.result, durable=False)
+    with contextlib.suppress(OSError):  # a full disk: the file is read again next time
+        make_private(cache)
+        write_json(kept, done.result, durable=False)
     return dict(done.result)
 
 

@@ -6,6 +6,7 @@ and counts only while every file and folder that the tool has read is as it was
 packages.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -55,17 +56,18 @@ class AnswerCache:
     def keep(
         self, tool: str, question: Any, answer: Any, sources: Mapping[str, Mapping[str, Any]]
     ) -> None:
-        """Write an answer down.
+        """Write an answer down, unless the disk is full or takes no files.
 
         Args:
             sources: the tool's record of what it has read.
         """
         name = _digest(sources)
-        make_private(self._folder)
-        if not self._sources_file(name).is_file():
-            write_json(self._sources_file(name), {"sources": sources}, durable=False)
-        file = self._file(tool, question)
-        write_json(file, {"answer": answer, "sources": name}, durable=False)
+        with contextlib.suppress(OSError):  # it is asked again next time
+            make_private(self._folder)
+            if not self._sources_file(name).is_file():
+                write_json(self._sources_file(name), {"sources": sources}, durable=False)
+            file = self._file(tool, question)
+            write_json(file, {"answer": answer, "sources": name}, durable=False)
 
     def _unchanged(self, name: str) -> bool:
         if name not in self._valid:

@@ -9,11 +9,14 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.cli.sweep_files import clean as command
+from pipeline.errors import StorageError
 from pipeline.launch.workdir import run_dir
 from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.shared.measurement import Measurement
 from pipeline.study.claim import ClaimRequest, claim
+from pipeline.study.db import read_copy
+from pipeline.study.db.busy_timeout import short_timeout
 from pipeline.study.db.storage import open_storage
 from pipeline.study.register import recipe_of, register
 
@@ -84,6 +87,21 @@ def test_only_ended_losers_lose_their_checkpoints(project: Project) -> None:
     assert "Deleted, 2000 bytes freed" in run("--yes").output
     assert left(project) == {"won", "maker", "going"} and export.exists()
     assert "no checkpoints of losers" in run("--yes").output
+
+
+def test_room_is_made_on_a_full_disk(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_copy, "_refusal", lambda file: "No space left on device")
+    assert "Deleted, 2000 bytes freed" in run("--yes").output
+    assert left(project) == {"won", "maker", "going"}
+
+
+def test_room_is_not_made_under_the_lock_of_another(project: Project, monkeypatch: Any) -> None:
+    monkeypatch.setattr(read_copy, "_refusal", lambda file: "No space left on device")
+    store = open_storage(None, project.runs)
+    with store.lock(), short_timeout(), pytest.raises(StorageError, match="locked"):
+        run("--yes")
+    assert left(project) == {"won", "second", "low", "maker", "going"}
+    store.close()
 
 
 def test_shared_and_foreign_files_are_neither_counted_nor_followed(project: Project) -> None:

@@ -1,5 +1,7 @@
 """What a rehearsal found is kept, for all variants at once, and not beyond what it is true for."""
 
+import errno
+
 import pytest
 
 from pipeline.errors import InputError, NotReady
@@ -95,3 +97,13 @@ def test_a_variant_that_ends_the_child_does_not_keep_another_from_being_run(
     with pytest.raises(InputError, match="enough"):
         rehearse("baseline")
     assert asked == [["baseline", "longer"], ["baseline"]]
+
+
+def test_an_answer_that_cannot_be_kept_ends_nothing(rehearsed, tmp_path, monkeypatch) -> None:
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pipeline.job.answers.write_json", full)
+    cache = AnswerCache(rehearsed[1], Project(tmp_path))
+    cache.keep("tool", "question", "answer", {})
+    assert cache.find("tool", "question") is None

@@ -1,10 +1,6 @@
 """Storages that cannot be used are refused in a sentence, with no secret in it."""
 
-import contextlib
-import os
-import pwd
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,6 +9,7 @@ import pytest
 from pipeline.errors import StorageError
 from pipeline.study.db.storage import mask, open_storage
 from pipeline.study.db.urls import sqlite_url
+from tests.support.as_nobody import as_nobody
 
 
 @pytest.mark.parametrize(
@@ -104,19 +101,6 @@ def test_a_servers_names_may_have_any_letters(postgres, tmp_path: Path, letters:
     assert reported == [{"u": letters, "d": letters}]
     assert storage.exists() and word + "@" not in storage.shown
     storage.close()
-
-
-@contextlib.contextmanager
-def as_nobody() -> Iterator[None]:
-    """Do without the right to write everything, which root has."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(pwd.getpwnam("nobody").pw_uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def test_a_read_only_database_or_folder_is_reported_as_such() -> None:

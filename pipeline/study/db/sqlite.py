@@ -207,6 +207,10 @@ class SqliteBackend:
             return "It is read-only; fix its permissions or name another storage: --storage URL"
         if "full" in error or "no space" in error:
             return "The disk is full; make room, then run again"
+        if "disk i/o error" in error:
+            return (
+                f"Its disk is full, over a quota, or fails: df -h {shell_word(self.file.parent)}"
+            )
         if "no such table" in error:
             return f"It is empty or another one. {self._rebuild}"
         return f"It is damaged. {self._rebuild}" if is_damage(error) else DEFAULT_REMEDY
@@ -235,12 +239,12 @@ def _busy_timeout() -> str:
     return f"PRAGMA busy_timeout={int(1000 * busy_timeout_s())}"
 
 
-def check_file(file: Path, shown: str) -> None:
+def check_file(file: Path, shown: str, written: bool = True) -> None:
     """Refuse a file that cannot be, or become, our SQLite database.
 
     Raises:
         StorageError: the folder is missing or on a network file system, the file is not a
-            database, or it is read-only.
+            database, or it is read-only although it is to be `written`.
     """
     folder = file.parent
     kind = network_kind(file)
@@ -273,7 +277,7 @@ def check_file(file: Path, shown: str) -> None:
         # A file that the user names may be anything, and is not offered to be renamed.
         remedy = rebuild_remedy(shown) if own else "Name another: --storage URL"
         raise StorageError(f"{shown} is not an SQLite database. {remedy}.")
-    if not os.access(file, os.W_OK, effective_ids=True):
+    if written and not os.access(file, os.W_OK, effective_ids=True):
         raise StorageError(f"{shown} is read-only. Fix its permissions, or name another storage.")
 
 

@@ -187,7 +187,7 @@ def put_bad_aside(url: str | None, runs: Path) -> Path | None:
     Raises:
         StorageError: it cannot be looked at or renamed.
     """
-    storage = _storage(url, runs)
+    storage = storage_of(url, runs)
     file = storage.sqlite_file
     if file is None or (url is not None and not _is_database(file)):
         return None
@@ -210,7 +210,8 @@ def _is_database(file: Path) -> bool:
         return False
 
 
-def _storage(url: str | None, runs: Path) -> Storage:
+def storage_of(url: str | None, runs: Path) -> Storage:
+    """Return the storage of a project without a look at its file; see `open_storage`."""
     if url is not None:
         checked = checked_url(url)
         return Storage(checked, mask(url if url.startswith(URL_PREFIX) else checked))
@@ -230,7 +231,7 @@ def open_storage(url: str | None, runs: Path, create: bool = True) -> Storage:
     """
     if url is None and create:
         make_private(runs)
-    storage = _storage(url, runs)
+    storage = storage_of(url, runs)
     if storage.sqlite_file is not None:
         check_file(storage.sqlite_file, storage.shown)
     return storage
