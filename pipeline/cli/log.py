@@ -14,6 +14,7 @@ from pipeline.cli.common.options import (
     print_csv,
     print_json,
 )
+from pipeline.shared.files import shell_word
 
 if TYPE_CHECKING:
     from pipeline.diagnose.epoch_table import Row
@@ -93,9 +94,19 @@ def _read(
 def _text(case: "LogCase", rows: "list[Row]") -> str:
     from pipeline.diagnose.epoch_table import chart, text
     from pipeline.diagnose.runner import title
+    from pipeline.diagnose.series import how_to_name
 
     notes = [f"({note})" for note in (*case.curve.notes, *case.notes)]
-    return "\n".join(part for part in (title(case), *notes, text(rows), chart(case)) if part)
+    names = case.curve.metric_names()
+    if case.series is None and names:
+        notes.append(
+            f"(no top-1 in its validations, which have: {', '.join(names[:12])}. "
+            f"{how_to_name(names, 'Name the metric to show')})"
+        )
+    shown = f"No epoch to show; what the log is: pcan diagnose {shell_word(case.curve.path)}"
+    if rows:
+        shown = text(rows)
+    return "\n".join(part for part in (title(case), *notes, shown, chart(case)) if part)
 
 
 def _follow(workdir: Path, plan: str | None, variant: str | None, metric: str | None) -> None:

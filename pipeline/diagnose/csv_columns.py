@@ -16,7 +16,7 @@ from pipeline.diagnose.fields import NOT_METRICS
 
 KNOWN = frozenset({"epoch", "lr", "loss", "top1", "rgb_top1", "pose_top1"})
 _DELIMITERS = (",", ";", "\t")
-_LR = re.compile(r"lr|learning[_ ]?rate|lr[-/]\S+", re.IGNORECASE)
+_LR = re.compile(r"(?:train_)?lr|learning[_ ]?rate|lr[-/]\S+", re.IGNORECASE)
 #: In this order: the mean of an epoch before the last step's.
 _LOSSES = (
     re.compile(r"loss|(?:train|training)[-_/ ]?loss(?:_epoch)?|loss/train", re.IGNORECASE),
@@ -31,7 +31,7 @@ _TESTED = re.compile(r"test[-_/ ]", re.IGNORECASE)
 _PLAIN_ACCURACY = re.compile(r"(?:\w+_)?acc(?:uracy)?", re.IGNORECASE)
 _OF_MACHINE = re.compile(
     r"batch|iteration|elapsed\S*|phase|.*time(?:_s(?:ec)?)?|_step|_timestamp|lr[-_/]\S+|"
-    r"learning[_ ]?rate",
+    r"learning[_ ]?rate|n_parameters|grad_norm|total_flos|.*per_second",
     re.IGNORECASE,
 )
 #: What W&B's table of runs has; each row of it is another training.
@@ -74,6 +74,11 @@ def csv_columns(first_lines: bytes) -> Columns | None:
         if names[0] in _INDEX and any(_ABOUT_TRAINING.search(name) for name in names):
             return _columns(delimiter, names, names[0])
     return None
+
+
+def columns_of(names: list[str]) -> Columns:
+    """Return the roles of named columns, one of which is `epoch`."""
+    return _columns(",", names, "epoch")
 
 
 def table_of_runs(first_lines: bytes) -> bool:

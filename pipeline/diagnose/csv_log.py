@@ -10,14 +10,14 @@ from pathlib import Path
 
 from pipeline.diagnose.blocks import blocks
 from pipeline.diagnose.csv_columns import KNOWN, Columns
-from pipeline.diagnose.curve import Evaluation, LogRun
+from pipeline.diagnose.curve import Evaluation, LogRun, in_line
 
 _TOP1 = re.compile(r"top[-_]?1(?!\d)|acc", re.IGNORECASE)
 
 
 def csv_run(path: Path, columns: Columns) -> LogRun:
     """Read the table; a damaged or incomplete row is left out and noted."""
-    table, seen_header = _Table(columns), False
+    table, seen_header = Table(columns), False
     for block in blocks(path):
         text = block.data.decode("utf-8", "replace")
         for number, line in enumerate(text.split("\n"), block.line):
@@ -34,7 +34,7 @@ def csv_run(path: Path, columns: Columns) -> LogRun:
     return table.finish()
 
 
-class _Table:
+class Table:
     """Collects the rows of a table as a run."""
 
     def __init__(self, columns: Columns) -> None:
@@ -50,10 +50,15 @@ class _Table:
 
     def add(self, line: str, number: int) -> None:
         """Add a row; `number` is its line in the file."""
-        columns = self._columns
         row = self._row(line, number)
-        if row is None:
-            return
+        if row is not None:
+            self.add_cells(row, number)
+
+    def add_cells(self, row: dict[str, str], number: int) -> None:
+        """Add a row by its columns, all of them; a cell without a value is empty."""
+        columns = self._columns
+        if list(row) == list(row.values()):
+            return  # a second start wrote the header again
         written = row.pop(columns.epoch)
         values = self._numbers(row, number)
         lr, step = values.get(columns.lr), values.get("step")
@@ -101,7 +106,7 @@ class _Table:
             if after and self._steps.get(epoch, step) == step and run.has(epoch):
                 run.leave_out(epoch)
                 run.note(
-                    f"epoch {epoch} (line {number}) is a test after the training, by its "
+                    f"epoch {epoch}{in_line(number)} is a test after the training, by its "
                     f"{next(iter(result))}; left out"
                 )
 

@@ -12,6 +12,11 @@ from typing import Any
 from pipeline.shared.counted import counted
 
 
+def in_line(line: int) -> str:
+    """Return " (line 3)"; "" for a record without a line of its own."""
+    return f" (line {line})" if line else ""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Point:
     """What the log says about one epoch.
@@ -259,10 +264,10 @@ class LogRun:
             text = f"{many} were validated more than once; the last values of each count"
         elif times > 2:
             text = (
-                f"epoch {epoch} was validated {times} times; the last values (line {line}) count"
+                f"epoch {epoch} was validated {times} times; the last values{in_line(line)} count"
             )
         else:
-            text = f"epoch {epoch} was validated twice; the later values (line {line}) count"
+            text = f"epoch {epoch} was validated twice; the later values{in_line(line)} count"
         if self._note_of_again in self.notes:
             self.notes[self.notes.index(self._note_of_again)] = text
         else:
@@ -282,8 +287,8 @@ class LogRun:
         """Leave out the epochs from `epoch` on: training begins there again in the same file."""
         left_out = [other for other in self._epochs if other >= epoch]
         self.note(
-            f"training goes back from epoch {max(left_out)} to epoch {epoch} (line {line}); what "
-            f"was logged of epochs {epoch}-{max(left_out)} before that line is left out"
+            f"training goes back from epoch {max(left_out)} to epoch {epoch}{in_line(line)}; what "
+            f"was logged of epochs {epoch}-{max(left_out)} before that is left out"
         )
         for other in left_out:
             del self._epochs[other]

@@ -106,7 +106,8 @@ def chart(case: LogCase, width: int = 60, height: int = 8) -> str:
     labels = [f"{percent(high):>9}", *[" " * 9] * (height - 2), f"{percent(low):>9}"]
     body = [f"{label} |{''.join(line)}" for label, line in zip(labels, grid, strict=True)]
     legend = "  r rgb, p pose, * fused" if case.branches else ""
-    axis = f"{'epoch':>9}  {first}{str(last).rjust(max(1, columns - len(str(first))))}{legend}"
+    room = max(len(str(last)) + 1, columns - len(str(first)))
+    axis = f"{'epoch':>9}  {first}{str(last).rjust(room)}{legend}"
     return "\n".join([*body, axis])
 
 

@@ -41,6 +41,8 @@ def json_format(first_lines: bytes) -> str | None:
         if "env_info" in record or isinstance(record.get("config"), str):
             # The first line of MMCV's .log.json; a run that never began has only this one.
             return "MMCV json log"
+        if "epoch" in record:
+            return None  # a record an epoch: json_table
         if record and all(is_number(value) for value in record.values()):
             return "MMEngine test result"
     return None

@@ -5,7 +5,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from pipeline.diagnose.curve import Curve, Point
+from pipeline.diagnose.curve import Curve, Point, in_line
 from pipeline.diagnose.series import (
     Series,
     branch_metrics,
@@ -216,4 +216,4 @@ def tail(values: Sequence[float], count: int = 3) -> float:
 def at(point: Point, value: float | None = None) -> str:
     """Return an epoch as text for evidence: "88.32 % at epoch 1 (line 812)"."""
     shown = f"{percent(value)} at " if value is not None else ""
-    return f"{shown}epoch {point.epoch} (line {point.line})"
+    return f"{shown}epoch {point.epoch}{in_line(point.line)}"

@@ -18,6 +18,7 @@ from pipeline.diagnose.csv_columns import csv_columns, table_of_runs, table_with
 from pipeline.diagnose.csv_log import csv_run
 from pipeline.diagnose.curve import Curve, Facts, LogRun, join
 from pipeline.diagnose.json_log import json_format, json_run
+from pipeline.diagnose.json_table import is_json_table, json_table
 from pipeline.diagnose.text_log import text_runs
 from pipeline.diagnose.trial import is_trial, trial_facts
 from pipeline.errors import InputError
@@ -75,6 +76,8 @@ def _runs(path: Path) -> tuple[list[LogRun], str]:
         raise InputError(f"{path} is empty.")
     if format := json_format(first):
         return [json_run(path, format)], format
+    if is_json_table(first) and (table := json_table(path)) is not None:
+        return [table], "JSON table"
     if table_of_runs(first):
         raise InputError(
             f"{path} is a table of runs, one a row, not of the epochs of one. Export the history "

@@ -12,7 +12,7 @@ import statistics
 import struct
 from collections.abc import Iterable, Sequence
 
-from pipeline.diagnose.curve import Curve, Point
+from pipeline.diagnose.curve import Curve, Point, in_line
 from pipeline.plan.verdict import standard_error
 from pipeline.shared.measurement import Measurement
 
@@ -21,7 +21,7 @@ _PREFERRED = ("acc/RGBPose_1:1_top1", "top1", "acc/top1", "accuracy/top1", "top1
 #: The accuracy as Lightning, Keras, fastai and others name it, where nothing says top-1: the
 #: validation's, one without a place, the test set's.
 _ACCURACIES = tuple(
-    re.compile(rf"{place}(?:(?!mean|balanced|top)[a-z]+_)*acc(?:uracy)?", re.IGNORECASE)
+    re.compile(rf"{place}(?:(?!mean|balanced|top)[a-z]+_)*acc(?:uracy)?(?:@?1)?", re.IGNORECASE)
     for place in (r"(?:val|eval|valid|validation)[-_/ ]", "", r"test[-_/ ]")
 )
 _TOP1 = re.compile(r"top[-_]?1(?!\d)", re.IGNORECASE)
@@ -176,7 +176,7 @@ def series(
     values = [value / 100 if percent else value for value in logged]
     possible = [not math.isfinite(v) or 0 <= v <= 1 + 1e-9 for v in values]
     notes = [
-        f"epoch {point.epoch} (line {point.line}): {metric} is {value:g}, "
+        f"epoch {point.epoch}{in_line(point.line)}: {metric} is {value:g}, "
         "not an accuracy; left out"
         for point, value, ok in zip(points, logged, possible, strict=True)
         if not ok

@@ -102,7 +102,8 @@ def text_runs(pieces: Iterable[Path]) -> tuple[list[LogRun], str]:
     if not reader.recognised:
         raise InputError(
             f"{last} is not a training log that pcan knows (MMEngine or MMCV text, scalars.json, "
-            ".log.json, measurements.jsonl, or a CSV that starts with epoch,top1[,lr])."
+            ".log.json, measurements.jsonl, a CSV that starts with epoch,top1[,lr], or a training "
+            "history in JSON)."
         )
     return runs, reader.format
 

@@ -302,6 +302,37 @@ def missing_annotations(
             yield MissingAnnotation(loader=loader, path=None, certain=certain, hint=hint)
 
 
+def unnamed_splits(
+    project: Project, config: ResolvedConfig, root: str | None, sets: Mapping[str, Any]
+) -> Iterator[str]:
+    """Yield each loader of joints that names no split of an annotation that has some.
+
+    MMAction2's PoseDataset then takes the annotation's two parts for its clips.
+
+    Args:
+        root: of the data on this machine.
+        sets: `--set` by config path.
+    """
+    facts = config.facts
+    splits, kinds = facts.get("ann_splits") or {}, facts.get("data_kinds") or {}
+    for loader, name in (facts.get("ann_files") or {}).items():
+        if loader not in TRAINED_WITH or kinds.get(loader) != "PoseDataset" or loader in splits:
+            continue
+        key = (facts.get("ann_keys") or {}).get(loader, f"{loader}.dataset.ann_file")
+        path = project.root / str(sets.get(key, placed_path(config.text, str(name), root)))
+        if path.suffix != ".pkl" or not path.is_file():
+            continue
+        try:
+            has = ", ".join(one for one in annotation_facts(path, project.cache) if one != ALL)
+        except (InputError, NotReady):  # whoever reads its clips says why
+            continue
+        if has:
+            yield (
+                f"{loader}: {path} has splits ({has}), and its data set names none. Write split= "
+                f"beside ann_file in the config, where {key} is."
+            )
+
+
 def data_problems(
     project: Project,
     config: ResolvedConfig,
@@ -317,6 +348,7 @@ def data_problems(
         if lack.certain:
             shown = lack.path or "its ann_file is empty"
             raise NotReady(f"The annotation is missing: {shown} ({lack.loader}). {lack.hint}")
+    yield from unnamed_splits(project, config, placed.root, placed.sets)
     splits = config.facts.get("ann_splits") or {}
     files = config.facts.get("ann_files") or {}
     for loader in [loader for loader in TRAINED_WITH if loader in files]:

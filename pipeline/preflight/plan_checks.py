@@ -18,7 +18,7 @@ from pipeline.data.annotation import (
 )
 from pipeline.data.clip_problems import is_empty, joint_problems, label_problems
 from pipeline.data.video import VideoError, frames, video_path
-from pipeline.errors import PcanError
+from pipeline.errors import NotReady, PcanError
 from pipeline.job.gpus import choose, list_gpus
 from pipeline.job.resolve import (
     ModelProbe,
@@ -31,7 +31,11 @@ from pipeline.job.torch_tools import run_tool
 from pipeline.plan.project import relative
 from pipeline.plan.sweep import WarmStart
 from pipeline.preflight.finding import CheckContext, CheckFinding, error, note, warning
-from pipeline.preflight.launch_checks import checksum_mismatches, missing_checkpoints
+from pipeline.preflight.launch_checks import (
+    checksum_mismatches,
+    missing_checkpoints,
+    refuse_float16,
+)
 from pipeline.preflight.machine_overrides import data_root
 from pipeline.preflight.memory_check import device_memory, held_memory
 from pipeline.preflight.model_probe import (
@@ -44,6 +48,7 @@ from pipeline.preflight.model_probe import (
     placed_texts,
     rehearsal_problems,
     store_data,
+    unnamed_splits,
 )
 from pipeline.preflight.plan_facts import resolve_and_check
 from pipeline.preflight.variant_data import LoaderUse, VariantData
@@ -66,7 +71,14 @@ def check_plan(context: CheckContext) -> Iterator[CheckFinding]:
         yield note("plan", line)
     unknown = {name: [one.lr_error] for name, one in probes.items() if one.lr_error}
     for line in grouped(unknown):
-        yield note("plan", f"{line} The lr is not checked against the schedule.")
+        yield note("plan", f"{line.rstrip('.')}. The lr is not checked against the schedule.")
+    on_cpu = context.device == "cpu" or not list_gpus()
+    try:
+        device = "cpu" if on_cpu else "cuda"
+        refuse_float16(context.sweep, context.resolution.configs, device)
+    except NotReady as refusal:
+        # Jobs of a scheduler, started from a machine without GPUs, run on others.
+        yield (error if context.device == "cpu" else warning)("plan", str(refusal))
 
 
 def _rehearse(
@@ -213,6 +225,12 @@ def check_data(context: CheckContext) -> Iterator[CheckFinding]:
     files = list(dict.fromkeys(root / str(use.facts["ann_file"]) for use in uses))
     missing = [file for file in files if not file.is_file()]
     yield from _missing_annotations(context, data)
+    unnamed = {
+        name: unnamed_splits(context.project, config, data.root, context.sets)
+        for name, config in data.configs.items()
+    }
+    for line in grouped(unnamed):
+        yield error("data", line)
     annotations: dict[str, Annotation] = {}
     for use in uses:
         if root / str(use.facts["ann_file"]) in missing:

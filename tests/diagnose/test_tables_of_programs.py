@@ -136,6 +136,25 @@ def test_a_table_of_runs_is_not_the_epochs_of_one(tmp_path: Path, header: str) -
         case_of(tmp_path, header, ",".join("1" * (header.count(",") + 1)))
 
 
+def test_a_second_start_in_one_table_repeats_its_header(tmp_path: Path) -> None:
+    case = case_of(tmp_path, "epoch,top1", "1,0.5", "2,0.7", "3,0.8", "epoch,top1", "1,0.4")
+    assert read(case) == ("top1", [(1, 0.4)])
+    (only,) = case.curve.notes
+    assert "goes back from epoch 3 to epoch 1 (line 6)" in only
+
+
+def test_the_table_of_epochs_says_what_it_lacks(tmp_path: Path) -> None:
+    def shown(*lines: str) -> str:
+        case_of(tmp_path, *lines)
+        return CliRunner().invoke(log.command, [str(tmp_path / "t.csv")]).output
+
+    assert shown("epoch,top1").splitlines()[1:] == [
+        f"No epoch to show; what the log is: pcan diagnose {tmp_path / 't.csv'}"
+    ]
+    assert "Name the metric to show: --metric mAP)" in shown("epoch,val_loss,mAP", "1,2.0,0.3")
+    assert "no top-1" not in shown("epoch,top1", "1,0.3")
+
+
 def test_a_table_of_a_header_says_that_it_has_no_row(tmp_path: Path) -> None:
     (only,) = examine(case_of(tmp_path, "epoch,train_loss,top1,", "epoch,train_loss,top1,"))
     assert "has no row of an epoch, only its header" in only.evidence

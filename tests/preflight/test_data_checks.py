@@ -18,7 +18,7 @@ from pipeline.plan.project import Project
 from pipeline.plan.read import read_sweep
 from pipeline.preflight.finding import CheckContext, CheckFinding
 from pipeline.preflight.machine_overrides import missing_data_hint
-from pipeline.preflight.model_probe import missing_annotations
+from pipeline.preflight.model_probe import missing_annotations, unnamed_splits
 from pipeline.preflight.plan_checks import check_data
 
 
@@ -119,6 +119,20 @@ def test_a_data_set_of_a_projects_own_may_name_what_is_no_file(root) -> None:
     assert not lack.certain and "--set val_dataloader.dataset.ann_file=FILE" in lack.hint
     facts["ann_files"] = {"val_dataloader": "s3://clips/ann.pkl"}
     assert list(missing_annotations(Project(root), config, None, {})) == []
+
+
+@pytest.mark.parametrize("named", [{}, {"train_dataloader": "train"}])
+def test_an_annotation_with_splits_of_which_none_is_named_is_refused(
+    demo, tmp_path, named
+) -> None:
+    [file] = demo.rglob("ann.pkl")
+    facts = {"data_kinds": {"train_dataloader": "PoseDataset"}, "ann_splits": named}
+    facts["ann_files"] = {"train_dataloader": str(file)}
+    config = ResolvedConfig(text="", hash="", changes=(), facts=facts)
+    found = list(unnamed_splits(Project(tmp_path), config, None, {}))
+    assert [" has splits (train, val), and its data set names none" in o for o in found] == (
+        [] if named else [True]
+    )
 
 
 def test_all_that_is_wrong_with_the_data_is_reported_at_once(root: Path, demo: Path) -> None:

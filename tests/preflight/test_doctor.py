@@ -31,6 +31,7 @@ def test_a_sound_project_is_ready_and_a_broken_one_is_reported_all_at_once(proje
 
     file = project.root / "sweeps" / "tiny.yaml"
     text = file.read_text()
+    text = text.replace("job: {", "job: {speed: {amp: fp16}, ")
     file.write_text(text.replace("name: tiny", "name: tiny\nwarm_start: {checkpoint: w.pth}"))
     (project.root / "runs").mkdir(exist_ok=True)
     (project.root / "runs" / "pcan.db").write_text("no database at all, only text")
@@ -41,6 +42,7 @@ def test_a_sound_project_is_ready_and_a_broken_one_is_reported_all_at_once(proje
     assert [f["check"] for f in wrong] == ["storage", "gpus", "weights"]
     assert "is not an SQLite database" in wrong[0]["message"]
     assert "The checkpoint to start from is missing: w.pth" in wrong[2]["message"]
+    assert [f["check"] for f in found if "amp is fp16, which needs a GPU" in f["message"]]
     assert [f["severity"] for f in found] == sorted(
         (f["severity"] for f in found), key=["error", "warning", "note"].index
     )

@@ -47,6 +47,15 @@ def test_the_screen_is_as_written_at_each_width(record: dict[str, Any], width: i
     assert now == golden.read_text(encoding="utf-8")
 
 
+def test_an_imported_run_is_not_called_the_first_complete_trial(record: dict[str, Any]) -> None:
+    trials = [trial for study in record["studies"] for trial in study["trials"]]
+    record["best"] = None
+    assert goal_line(record).endswith("No trial is complete yet.")
+    for trial in trials:
+        trial["imported"] = {"log": "old.csv"}
+    assert goal_line(record).endswith("is complete yet; imported runs do not count.")
+
+
 @pytest.mark.parametrize("width", [120, 80, 60, 40, 20])
 def test_nothing_that_is_typed_is_cut(record: dict[str, Any], width: int) -> None:
     long = {**record["studies"][0], "variant": "a-variant-with-a-very-long-name-of-its-own"}

@@ -253,7 +253,7 @@ def _what_it_is(case: LogCase) -> tuple[str, str, str]:
             "the run failed before its first epoch",
             "See the error of the finding `incomplete`.",
         )
-    if curve.format == "CSV":
+    if curve.format in ("CSV", "JSON table"):
         return (
             "error",
             "the table has no row of an epoch, only its header",
@@ -285,6 +285,8 @@ def _how_to_validate(case: LogCase) -> str:
             "Its configuration asks for validations: MMAction2 0.x and PYSKL carry them out only "
             "with tools/train.py --validate. Else give the log of rank 0."
         )
+    if case.curve.format in ("CSV", "JSON table"):
+        return "Log a validation of each epoch in the same table, such as `val_acc` or `top1`."
     return (
         "Give the log of rank 0, or set train_cfg.val_interval (MMEngine) or "
         "evaluation.interval (MMCV) to 1."

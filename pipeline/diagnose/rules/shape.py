@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Iterator
 
-from pipeline.diagnose.curve import Point
+from pipeline.diagnose.curve import Point, in_line
 from pipeline.diagnose.log_case import Finding, LogCase, at, tail, warning
 from pipeline.diagnose.trend import falls_steadily, scatter
 from pipeline.plan.verdict import percent
@@ -74,7 +74,7 @@ def _first_non_finite(case: LogCase) -> tuple[int | None, str] | None:
         return case.curve.last_epoch or None, f"the job ended itself: {case.curve.facts.failure}"
     if not_finite is not None:
         epoch, line = not_finite
-        return epoch, f"the training loss is not finite in epoch {epoch} (line {line})"
+        return epoch, f"the training loss is not finite in epoch {epoch}{in_line(line)}"
     pairs = zip(series.points, series.values, strict=True) if series else ()
     point = next((p for p, value in pairs if value != value), None)
     if point is None or series is None:

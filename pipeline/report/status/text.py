@@ -82,6 +82,9 @@ def goal_line(record: Mapping[str, Any]) -> str:
     goal, best = record["goal"], record["best"]
     head = f"Goal {percent(goal)}. " if goal is not None else ""
     if best is None:
+        trials = [trial for study in record["studies"] for trial in study["trials"]]
+        if any(trial["imported"] and trial["state"] == State.COMPLETE for trial in trials):
+            return f"{head}No trial of the sweep is complete yet; imported runs do not count."
         return f"{head}No trial is complete yet."
     name = f"{best['variant']}/{best['number']}"
     if best["confirmed"] is not None:
