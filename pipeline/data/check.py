@@ -86,7 +86,8 @@ def check_split(source: ClipSource, annotation: Annotation, clips: Clips) -> Row
     if lost:
         yield (
             WARNING,
-            f"{counted(len(lost), 'clip')} of the split have no annotation, first: {lost[0]}",
+            f"{counted(len(lost), 'clip of the split has', 'clips of the split have')} no "
+            f"annotation, first: {lost[0]}",
         )
     twice = [name for name, times in collections.Counter(names).items() if times > 1]
     if twice:
@@ -169,15 +170,15 @@ def check_joints(_source: ClipSource, _annotation: Annotation, clips: Clips) -> 
 def check_videos(source: ClipSource, _annotation: Annotation, clips: Clips) -> Rows:
     """Videos that are not there."""
     paths = [video_path(source.videos, clip_name(clip)) for clip in clips]
-    lost = [path for path in paths if not path.is_file()]
-    if lost:
+    found = [path for path in paths if path.is_file()]
+    if len(found) < len(paths):
+        known = set(found)
+        lost = [path for path in paths if path not in known]
         yield ERROR, f"{len(lost)} of {len(paths)} videos are missing, first: {lost[0]}"
-    empty = [path for path in paths if path not in set(lost) and path.stat().st_size == 0]
+    empty = [path for path in found if path.stat().st_size == 0]
     if empty:
-        yield (
-            ERROR,
-            f"{counted(len(empty), 'video is', 'videos are')} empty files, first: {empty[0]}",
-        )
+        many = counted(len(empty), "video is an empty file", "videos are empty files")
+        yield ERROR, f"{many}, first: {empty[0]}"
 
 
 def check_decoding(source: ClipSource, clips: Clips, count: int, workers: int) -> Rows:
