@@ -23,7 +23,7 @@ import numpy as np
 
 from pipeline.plan.search.cost_estimate import WholeTrials, at_same_cost
 from pipeline.plan.search.rules import AsyncHalving, RungReading, SyncHalving
-from pipeline.plan.search.simulate import LearningCurve, Simulated, simulate
+from pipeline.plan.search.simulate import LearningCurve, SimulatedSweep, simulate
 from pipeline.plan.sweep import Patience
 
 #: Trials of a sweep of UTD, less than a seed has, so that sweeps differ; and of one of a file.
@@ -98,7 +98,7 @@ def _read_arrays(file: Path) -> list[CompleteRun]:
 class Replayed:
     """A rule on the sweeps of one seed: what each gave, and the bar."""
 
-    sweeps: Sequence[Simulated]
+    sweeps: Sequence[SimulatedSweep]
     whole: WholeTrials
 
     @property

@@ -20,8 +20,8 @@ from pipeline.shared.counted import counted
 
 if TYPE_CHECKING:
     from pipeline.data.check import DataFinding
-    from pipeline.data.prepare import Plan
-    from pipeline.data.sources import Source
+    from pipeline.data.prepare import PackingPlan
+    from pipeline.data.sources import ClipSource
 
 FOLDER = click.Path(path_type=Path)
 ann_option = click.option("--ann", type=FOLDER, help="An annotation, instead of a sweep's.")
@@ -190,7 +190,7 @@ def check_command(
 
 def _named_sources(
     ann: Path, videos: Path | None, train: str | None, val: str | None
-) -> list["Source"]:
+) -> list["ClipSource"]:
     from pipeline.data.sources import of_files
 
     if videos is None:
@@ -200,7 +200,7 @@ def _named_sources(
 
 def _sweep_sources(
     sweep: str | None, sets: tuple[str, ...]
-) -> tuple[list["Source"], Path, int | None]:
+) -> tuple[list["ClipSource"], Path, int | None]:
     """Return the sources of all variants, where the store lies, and the fewest classes."""
     from pipeline.data.sources import of_config
     from pipeline.preflight.machine_overrides import parse_sets
@@ -220,7 +220,7 @@ def _sweep_sources(
     return sources, store, min(classes, default=None)
 
 
-def _announce(todo: "Plan") -> None:
+def _announce(todo: "PackingPlan") -> None:
     """Print what there is to do and what it needs, before anything is written."""
     from pipeline.data.prepare import check_disk, needed_bytes
 
@@ -235,7 +235,7 @@ def _announce(todo: "Plan") -> None:
     check_disk(todo, need)
 
 
-def _make(todo: "Plan", workers: int | None, max_bad: int) -> None:
+def _make(todo: "PackingPlan", workers: int | None, max_bad: int) -> None:
     from pipeline.cli.common.console import Bar
     from pipeline.data.prepare import cores, prepare
 
@@ -251,7 +251,7 @@ def _make(todo: "Plan", workers: int | None, max_bad: int) -> None:
     )
 
 
-def _verify(todo: "Plan", count: int) -> None:
+def _verify(todo: "PackingPlan", count: int) -> None:
     """Print how close packs are to their videos.
 
     Raises:

@@ -30,7 +30,7 @@ from pipeline.data.clip_problems import (
     label_problems,
 )
 from pipeline.data.pool import run
-from pipeline.data.sources import Source
+from pipeline.data.sources import ClipSource
 from pipeline.data.verify import spread
 from pipeline.data.video import VideoError, frames, video_path
 from pipeline.shared.counted import counted
@@ -48,7 +48,7 @@ class DataFinding:
 
 
 def check(
-    sources: Sequence[Source], decode: int, workers: int = 1, classes: int | None = None
+    sources: Sequence[ClipSource], decode: int, workers: int = 1, classes: int | None = None
 ) -> list[DataFinding]:
     """Check everything that needs no training code.
 
@@ -77,7 +77,7 @@ def check(
     return sorted(found, key=lambda finding: order.index(finding.severity))
 
 
-def check_split(source: Source, annotation: Annotation, clips: Clips) -> Rows:
+def check_split(source: ClipSource, annotation: Annotation, clips: Clips) -> Rows:
     """Clips of the split that the annotation lacks, or has twice."""
     yield NOTE, f"{counted(len(clips), 'clip')}"
     names = [clip_name(clip) for clip in clips]
@@ -86,7 +86,8 @@ def check_split(source: Source, annotation: Annotation, clips: Clips) -> Rows:
     if lost:
         yield (
             WARNING,
-            f"{counted(len(lost), 'clip')} of the split have no annotation, first: {lost[0]}",
+            f"{counted(len(lost), 'clip of the split has', 'clips of the split have')} no "
+            f"annotation, first: {lost[0]}",
         )
     twice = [name for name, times in collections.Counter(names).items() if times > 1]
     if twice:
@@ -131,7 +132,7 @@ def _joints_misfit(clip: dict[str, Any]) -> str | None:
     return None
 
 
-def check_joints(_source: Source, _annotation: Annotation, clips: Clips) -> Rows:
+def check_joints(_source: ClipSource, _annotation: Annotation, clips: Clips) -> Rows:
     """Joints of another form than the chain takes, missing or beside the picture."""
     yield from joint_problems(clips)
     forms: collections.Counter[tuple[int, ...]] = collections.Counter()
@@ -166,21 +167,21 @@ def check_joints(_source: Source, _annotation: Annotation, clips: Clips) -> Rows
         yield (WARNING if share > 0.5 or beside_share > 0.2 else NOTE), text
 
 
-def check_videos(source: Source, _annotation: Annotation, clips: Clips) -> Rows:
+def check_videos(source: ClipSource, _annotation: Annotation, clips: Clips) -> Rows:
     """Videos that are not there."""
     paths = [video_path(source.videos, clip_name(clip)) for clip in clips]
-    lost = [path for path in paths if not path.is_file()]
-    if lost:
+    found = [path for path in paths if path.is_file()]
+    if len(found) < len(paths):
+        known = set(found)
+        lost = [path for path in paths if path not in known]
         yield ERROR, f"{len(lost)} of {len(paths)} videos are missing, first: {lost[0]}"
-    empty = [path for path in paths if path not in set(lost) and path.stat().st_size == 0]
+    empty = [path for path in found if path.stat().st_size == 0]
     if empty:
-        yield (
-            ERROR,
-            f"{counted(len(empty), 'video is', 'videos are')} empty files, first: {empty[0]}",
-        )
+        many = counted(len(empty), "video is an empty file", "videos are empty files")
+        yield ERROR, f"{many}, first: {empty[0]}"
 
 
-def check_decoding(source: Source, clips: Clips, count: int, workers: int) -> Rows:
+def check_decoding(source: ClipSource, clips: Clips, count: int, workers: int) -> Rows:
     """Decode some videos: damage, frame counts, sizes."""
     known = [c for c in clips if frame_problem(c) is None]
     some = [(video_path(source.videos, clip_name(c)), int(c["total_frames"])) for c in known]
@@ -212,7 +213,7 @@ def measure(task: tuple[Path, int]) -> tuple[int, tuple[int, int]]:
     return number, size
 
 
-def overlaps(sources: Sequence[Source], annotations: dict[Path, Annotation]) -> Iterator[str]:
+def overlaps(sources: Sequence[ClipSource], annotations: dict[Path, Annotation]) -> Iterator[str]:
     """Clips that are both trained and validated on."""
     by_kind: dict[str, set[str]] = {"train": set(), "val": set()}
     for source in sources:

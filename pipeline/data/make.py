@@ -20,7 +20,7 @@ from pipeline.shared.store import MAKER
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class PackRecipe:
     """What decides a pack's content besides its source: the chain it is for and the codec."""
 
     codec: str
@@ -70,10 +70,10 @@ class Task:
     name: str
     clip: dict[str, Any]
     video: Path
-    packs: dict[Path, Recipe]
+    packs: dict[Path, PackRecipe]
 
 
-def head_of(task: Task, recipe: Recipe) -> dict[str, Any]:
+def head_of(task: Task, recipe: PackRecipe) -> dict[str, Any]:
     """Return what is known of a pack's head before its video is decoded."""
     source = {
         "source": source_fingerprint(task.clip),
@@ -120,7 +120,7 @@ def make(task: Task) -> int:
 class _Job:
     """One pack in the making."""
 
-    def __init__(self, task: Task, recipe: Recipe, total: int) -> None:
+    def __init__(self, task: Task, recipe: PackRecipe, total: int) -> None:
         self.task, self.recipe = task, recipe
         self.numbers = recipe.frames(total)
         self.stills: list[tuple[int, bytes]] = []

@@ -15,9 +15,9 @@ from typing import Any
 
 from pipeline.data.annotation import Annotation, clip_name, load_annotation
 from pipeline.data.encode import PROFILES, encoder
-from pipeline.data.make import Recipe, Task, head_of, make, quiet_worker, scaled_joints
+from pipeline.data.make import PackRecipe, Task, head_of, make, quiet_worker, scaled_joints
 from pipeline.data.pool import TaskResult, run
-from pipeline.data.sources import Source
+from pipeline.data.sources import ClipSource
 from pipeline.data.video import VideoError, frames, video_path
 from pipeline.errors import InputError, NotReady
 from pipeline.shared.counted import counted
@@ -30,12 +30,12 @@ SAMPLED_CLIPS = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class PackingPlan:
     """What there is to do: all tasks, and those that are not done yet."""
 
     root: Path
     profile: str
-    sources: Sequence[Source]
+    sources: Sequence[ClipSource]
     tasks: Sequence[Task]
     missing: Sequence[Task]
     annotation_sha256: dict[str, str]
@@ -49,11 +49,11 @@ class Plan:
 
 def plan(
     root: Path,
-    sources: Sequence[Source],
+    sources: Sequence[ClipSource],
     profile: str,
     limit: int | None = None,
     in_full: bool = False,
-) -> Plan:
+) -> PackingPlan:
     """Read the annotations and find out which packs are missing.
 
     Args:
@@ -69,14 +69,14 @@ def plan(
     for source in sources:
         annotation = found.setdefault(source.ann_file, load_annotation(source.ann_file))
         codec = PROFILES[profile] if source.kind == "train" else "webp"
-        recipe = Recipe(codec, source.clip_len, source.compact, fixed=source.kind == "val")
+        recipe = PackRecipe(codec, source.clip_len, source.compact, fixed=source.kind == "val")
         for clip in annotation.split(source.split)[:limit]:
             name = _safe_name(clip, source)
             video = video_path(source.videos, name)
             task = by_video.setdefault(video, Task(name, clip, video, {}))
             task.packs[pack_path(root, source.kind, name)] = recipe
     tasks = list(by_video.values())
-    return Plan(
+    return PackingPlan(
         root=root,
         profile=profile,
         sources=sources,
@@ -87,7 +87,7 @@ def plan(
     )
 
 
-def _refuse_mixed(sources: Sequence[Source]) -> None:
+def _refuse_mixed(sources: Sequence[ClipSource]) -> None:
     """Raise InputError if there is nothing to prepare, or more than one chain."""
     if not sources:
         raise InputError("There is nothing to prepare: name a split, such as --train-split train.")
@@ -98,7 +98,7 @@ def _refuse_mixed(sources: Sequence[Source]) -> None:
         )
 
 
-def _safe_name(clip: dict[str, Any], source: Source) -> str:
+def _safe_name(clip: dict[str, Any], source: ClipSource) -> str:
     """Return a clip's name; raise InputError if it leads out of the folder of its data set."""
     name = clip_name(clip)
     if os.path.isabs(name) or ".." in Path(name).parts:
@@ -119,7 +119,7 @@ def unfinished(task: Task, in_full: bool = False) -> Task:
     return dataclasses.replace(task, packs=missing)
 
 
-def _made(task: Task, path: Path, recipe: Recipe, in_full: bool) -> bool:
+def _made(task: Task, path: Path, recipe: PackRecipe, in_full: bool) -> bool:
     try:
         with Pack(path) as pack:
             if in_full:
@@ -130,7 +130,7 @@ def _made(task: Task, path: Path, recipe: Recipe, in_full: bool) -> bool:
         return False
 
 
-def needed_bytes(todo: Plan) -> int:
+def needed_bytes(todo: PackingPlan) -> int:
     """Estimate what the missing packs will take on the disk.
 
     A first picture of some clips is encoded as it will be; their packs stand for all.
@@ -163,7 +163,7 @@ def _expected_bytes(task: Task) -> int:
     return total
 
 
-def check_disk(todo: Plan, need: int) -> None:
+def check_disk(todo: PackingPlan, need: int) -> None:
     """Raise NotReady if the packs will not fit."""
     folder = next(p for p in (todo.root, *todo.root.parents) if p.exists())
     free = shutil.disk_usage(folder).free
@@ -175,7 +175,7 @@ def check_disk(todo: Plan, need: int) -> None:
 
 
 def prepare(
-    todo: Plan,
+    todo: PackingPlan,
     workers: int,
     max_bad: int,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
@@ -226,7 +226,7 @@ def too_many(bad: dict[str, str], max_bad: int) -> str:
     )
 
 
-def summary(todo: Plan, bad: dict[str, str]) -> dict[str, Any]:
+def summary(todo: PackingPlan, bad: dict[str, str]) -> dict[str, Any]:
     """Return the manifest of a store whose packs are all made."""
     heads, size = [], 0
     counts = dict.fromkeys(("train", "val"), 0)

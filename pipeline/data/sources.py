@@ -9,7 +9,7 @@ from pipeline.data.crop_region import Compact
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class ClipSource:
     """The clips of one loader: a split of an annotation and its videos."""
 
     kind: str  # "train" or "val", as in `store.KINDS`
@@ -27,7 +27,7 @@ class Source:
         return {"clip_len": self.clip_len, "compact": compact}
 
 
-def of_config(loaders: Sequence[Mapping[str, Any]], root: Path) -> list[Source]:
+def of_config(loaders: Sequence[Mapping[str, Any]], root: Path) -> list[ClipSource]:
     """Return the sources of a config's loaders, as `pipeline.train.tools.data_facts` returns them.
 
     Loaders that show the same clips in the same way are one source; a test loader that shows
@@ -36,14 +36,14 @@ def of_config(loaders: Sequence[Mapping[str, Any]], root: Path) -> list[Source]:
     Args:
         root: what the config's paths are relative to.
     """
-    found: list[Source] = []
+    found: list[ClipSource] = []
     for loader in loaders:
         if not loader["packed"]:
             continue
         compact = dict(loader["chain"]["compact"])
         if compact["hw_ratio"] is not None:
             compact["hw_ratio"] = tuple(compact["hw_ratio"])
-        source = Source(
+        source = ClipSource(
             kind=loader["kind"],
             ann_file=root / loader["ann_file"],
             split=loader["split"],
@@ -56,11 +56,11 @@ def of_config(loaders: Sequence[Mapping[str, Any]], root: Path) -> list[Source]:
     return found
 
 
-def of_files(ann_file: Path, videos: Path, train: str | None, val: str | None) -> list[Source]:
+def of_files(ann_file: Path, videos: Path, train: str | None, val: str | None) -> list[ClipSource]:
     """Return sources by their files, for the stock RGBPoseConv3D chain (8 and 32 frames)."""
     splits = [("train", train), ("val", val)]
     return [
-        Source(kind, ann_file, split, str(videos), {"RGB": 8, "Pose": 32}, Compact())
+        ClipSource(kind, ann_file, split, str(videos), {"RGB": 8, "Pose": 32}, Compact())
         for kind, split in splits
         if split is not None
     ]

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from pipeline.data.encode import FLOOR_DB, decoded
-from pipeline.data.prepare import Plan
+from pipeline.data.prepare import PackingPlan
 from pipeline.data.video import frames
 from pipeline.shared.pack import Pack
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
-class Compared:
+class PackComparison:
     """One pack against its video."""
 
     clip: str
@@ -32,7 +32,7 @@ class Compared:
         return self.largest == 0 if self.lossless else self.psnr > FLOOR_DB - 1.5
 
 
-def verify(todo: Plan, count: int) -> list[Compared]:
+def verify(todo: PackingPlan, count: int) -> list[PackComparison]:
     """Decode `count` clips' videos again, evenly spread over each kind, and compare."""
     found = []
     for kind in ("train", "val"):
@@ -46,7 +46,7 @@ def verify(todo: Plan, count: int) -> list[Compared]:
                 squares, largest = _differences(pack, task.video)
                 lossless = pack.meta["codec"] == "webp"
             psnr = 10 * math.log10(255**2 / squares) if squares else math.inf
-            found.append(Compared(task.name, kind, psnr, largest, lossless))
+            found.append(PackComparison(task.name, kind, psnr, largest, lossless))
     return found
 
 

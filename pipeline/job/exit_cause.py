@@ -104,6 +104,9 @@ def classify_exit(
     rundir: RunDir, returncode: int | None, ranks: int, start: LogBaseline | None = None
 ) -> Outcome:
     """Return the outcome of a job that wrote none, from its logs and its exit code."""
+    if not rundir.root.is_dir():
+        reason = f"{rundir.root} was removed while the job ran, and its checkpoints with it"
+        return Outcome(state=State.FAIL, cause=Cause.MACHINE_FAULT, reason=reason)
     if _free_bytes(rundir) < FULL_BYTES:  # then no log could hold it
         reason = f"the disk is full: {rundir.root} has no room for checkpoints and logs"
         return Outcome(state=State.FAIL, cause=Cause.DISK_FULL, reason=reason)

@@ -41,7 +41,7 @@ IDLE_S = 2.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Claimed:
+class ClaimedTrial:
     """A claimed trial with the slot that its job will run on.
 
     Args:
@@ -79,7 +79,7 @@ class TrialClaimer:
         self._enclosing = enclosing
 
     def claim_and_start(
-        self, accepting: Callable[[], bool], start: Callable[[Claimed], None]
+        self, accepting: Callable[[], bool], start: Callable[[ClaimedTrial], None]
     ) -> None:
         """Claim and start trials while there are free slots and something is wanted.
 
@@ -114,7 +114,7 @@ class TrialClaimer:
             if lease is None:
                 self._slots.release(slot)
                 break
-            start(Claimed(lease=lease, slot=slot, rows=rows))
+            start(ClaimedTrial(lease=lease, slot=slot, rows=rows))
             rows = context.rows()
 
     def wait_for_others(self) -> bool:
@@ -138,7 +138,7 @@ class TrialClaimer:
         self._stops.sleep(IDLE_S)
         return not self._stops.requested
 
-    def open(self, claimed: Claimed) -> tuple[TrialRunner, Outcome | None]:
+    def open(self, claimed: ClaimedTrial) -> tuple[TrialRunner, Outcome | None]:
         """Make a claimed trial ready to start: its run directory and its row in the storage.
 
         Returns:
@@ -168,7 +168,7 @@ class TrialClaimer:
         self._record_start(claimed, rundir, keep=lost is not None)
         return trial, lost or outcome_of_earlier_start(trial, earlier)
 
-    def _make_runner(self, claimed: Claimed, rundir: RunDir) -> TrialRunner:
+    def _make_runner(self, claimed: ClaimedTrial, rundir: RunDir) -> TrialRunner:
         lease, spec = claimed.lease, rundir.read_spec() or TrialSpec()
         tried = [row.variant for row in claimed.rows if row.attempt > 0] + [lease.variant]
         # The ladder follows neither a repetition nor a trial of a search.
@@ -183,7 +183,7 @@ class TrialClaimer:
             reporter=self._reporter,
         )
 
-    def _record_start(self, claimed: Claimed, rundir: RunDir, keep: bool) -> None:
+    def _record_start(self, claimed: ClaimedTrial, rundir: RunDir, keep: bool) -> None:
         """Write into the storage where and on what the trial runs.
 
         Args:

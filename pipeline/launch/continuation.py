@@ -59,15 +59,23 @@ def continue_as_new_trial(
                 f"{where} cannot be made: {error.strerror or error}. Fix that, then run the same "
                 "command again."
             ) from None
-        spec = dataclasses.replace(
-            old.read_spec() or TrialSpec(), number=number, trial=uid, continues=row.name
-        )
-        wandb = {**spec.wandb, "id": wandb_id(uid, number)}
-        write_json(new.spec, dataclasses.replace(spec, wandb=wandb, created=None).to_json())
+        write_json(new.spec, _continued_spec(old, row.name, number, uid).to_json())
         write_json(new.overruled, {"schema": 1, **decision})
 
     history = old.read_measurements() if with_epochs else []
     return add_continuation(sweep, storage, row, history, decision, fill)
+
+
+def _continued_spec(old: RunDir, name: str, number: int, uid: str) -> TrialSpec:
+    spec = old.read_spec() or TrialSpec()
+    return dataclasses.replace(
+        spec,
+        number=number,
+        trial=uid,
+        continues=name,
+        wandb={**spec.wandb, "id": wandb_id(uid, number)},
+        created=None,
+    )
 
 
 def _fill(old: RunDir, new: RunDir, with_epochs: bool) -> None:

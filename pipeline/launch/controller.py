@@ -12,7 +12,7 @@ import time
 from pipeline.errors import PcanError, StorageError
 from pipeline.job.exit_cause import Outcome
 from pipeline.launch.budget import Budget
-from pipeline.launch.claims import Claimed, TrialClaimer, takeover_message
+from pipeline.launch.claims import ClaimedTrial, TrialClaimer, takeover_message
 from pipeline.launch.completion import CompletionQueue
 from pipeline.launch.context import CurrentContext, EnclosingJob, LaunchContext, Schedule
 from pipeline.launch.messages import error_text, refusal
@@ -160,7 +160,7 @@ class LaunchController:
                 f"{error_text(error)}\nThe running trials go on; no other is started."
             )
 
-    def _start_trial(self, claimed: Claimed) -> None:
+    def _start_trial(self, claimed: ClaimedTrial) -> None:
         """Start the job of a claimed trial, or end it if an earlier attempt decided that."""
         try:
             trial, outcome = self._claimer.open(claimed)

@@ -19,6 +19,7 @@ from pipeline.launch.starting_weights import StageStart, stage_start, warm_start
 from pipeline.launch.trial_lease import TrialLease
 from pipeline.plan.project import Project, relative
 from pipeline.plan.search.space import moved_with_lr
+from pipeline.plan.sweep import Sweep
 from pipeline.preflight.machine_overrides import DATA_ROOT, apply_data_root
 from pipeline.shared.counted import counted
 from pipeline.shared.files import (
@@ -92,10 +93,8 @@ def write_workdir(context: LaunchContext, lease: TrialLease, slot: Slot, attempt
         request.unlink(missing_ok=True)
     write_text(rundir.config, text)
     spec = _first_spec(context, lease, configs.pure, slot, checks, stage)
-    if before is not None:
-        spec = _carry_over(spec, before, kept)
     spec = dataclasses.replace(
-        spec,
+        _carry_over(spec, before, kept) if before is not None else spec,
         attempt=attempt,
         epochs=epochs_of(text),
         resume=relative(resume, rundir.root) if resume else None,
@@ -159,42 +158,47 @@ def _first_spec(
         checks: epochs after which averaged weights are read.
     """
     sweep = context.sweep
-    variant = sweep.variants[lease.variant]
+    named = {*context.sets, *sweep.variants[lease.variant].set, *lease.params}
     return TrialSpec(
-        sweep=sweep.name,
-        variant=lease.variant,
+        **_planned(sweep, lease.variant),
         number=lease.number,
-        study=study_name(sweep, lease.variant),
-        plan=variant.plan,
         trial=lease.uid,
         search=lease.facts.get("search"),
         read=lease.facts.get("read"),
         averaged_checks=list(checks),
         values=dict(lease.params),
         overrides=overrides_of(pure),
-        metric=sweep.metric_of(lease.variant),
-        branches=sweep.branches_of(lease.variant),
-        goal=sweep.objective.goal,
-        best_known=sweep.objective.best_known,
-        seed=variant.seed,
         config_hash=pure.hash,
         recipe_hash=lease.recipe_hash,
-        nproc=sweep.job.gpus,
         device=slot.device,
         warm_start=warm_start_record(context.project, sweep, lease.variant, stage),
         stage=dict(stage.facts) if stage is not None else None,
         judge_wait_s=JUDGE_WAIT_S,
-        gates=[gate.record() for gate in variant.gates],
-        bands=[band.model_dump() for band in variant.bands],
         wandb={"id": wandb_id(lease.uid, lease.number), **context.tracking},
         created=timestamp(),
-        loading={
-            "slots": max(1, len(context.slots)),
-            "named": sorted({*context.sets, *variant.set, *lease.params}),
-        },
-        speed=sweep.job.speed.used() or None,
+        loading={"slots": max(1, len(context.slots)), "named": sorted(named)},
         precision=recorded_precision(pure.facts.get("precision")),
     )
+
+
+def _planned(sweep: Sweep, name: str) -> dict[str, Any]:
+    """Return the fields of a specification that the sweep file alone decides."""
+    variant = sweep.variants[name]
+    return {
+        "sweep": sweep.name,
+        "variant": name,
+        "study": study_name(sweep, name),
+        "plan": variant.plan,
+        "metric": sweep.metric_of(name),
+        "branches": sweep.branches_of(name),
+        "goal": sweep.objective.goal,
+        "best_known": sweep.objective.best_known,
+        "seed": variant.seed,
+        "nproc": sweep.job.gpus,
+        "gates": [gate.record() for gate in variant.gates],
+        "bands": [band.model_dump() for band in variant.bands],
+        "speed": sweep.job.speed.used() or None,
+    }
 
 
 def _carry_over(spec: TrialSpec, before: TrialSpec, kept: bool) -> TrialSpec:

@@ -74,19 +74,23 @@ def replay(
         verdicts[-1] = stopped
     reached = stopped.epoch if stopped else epochs_logged
     saved = max(0, epochs_logged - reached)
-    measured = {m.epoch for m in history}
     return Replay(
         verdicts=tuple(verdicts),
         stopped_epoch=stopped.epoch if stopped else None,
         stopped_by=stopped.cause if stopped else None,
         next=stopped.next if stopped else None,
-        silent_gates=tuple(
-            g.epoch for g in variant.gates if g.epoch <= reached and g.epoch not in measured
-        ),
+        silent_gates=_silent_gates(variant, history, reached),
         epochs_logged=epochs_logged,
         epochs_saved=saved,
         gpu_hours_saved=gpu_hours(sweep, saved),
     )
+
+
+def _silent_gates(
+    variant: Variant, history: Sequence[Measurement], reached: int
+) -> tuple[int, ...]:
+    measured = {m.epoch for m in history}
+    return tuple(g.epoch for g in variant.gates if g.epoch <= reached and g.epoch not in measured)
 
 
 def with_best_known(sweep: Sweep, best_known: float) -> Sweep:

@@ -40,7 +40,7 @@ class CrossReading:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Judged:
+class CrossResult:
     """All lines, and the choice among them.
 
     Args:
@@ -63,7 +63,7 @@ class Judged:
         return self.against.p < LEVEL and self.against.difference > 0
 
 
-def read_crosswise(lines: Sequence[Line], labels: NDArray[np.int64], first: Mask) -> Judged:
+def read_crosswise(lines: Sequence[Line], labels: NDArray[np.int64], first: Mask) -> CrossResult:
     """Read all lines crosswise.
 
     Args:
@@ -92,7 +92,7 @@ def read_crosswise(lines: Sequence[Line], labels: NDArray[np.int64], first: Mask
     guess = np.where(first, choices[picked[1]][1].guess, choices[picked[0]][0].guess)
     right = guess == labels
     best = _best([final.guess for final in finals], labels, everything)
-    judged = Judged(
+    judged = CrossResult(
         readings=readings,
         chosen=0,
         best=best,

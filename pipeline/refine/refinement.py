@@ -11,7 +11,7 @@ from pipeline.job.slots import Slot
 from pipeline.plan.project import Project
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import standard_error
-from pipeline.refine.crosswise import CrossReading, Judged, halves, read_crosswise
+from pipeline.refine.crosswise import CrossReading, CrossResult, halves, read_crosswise
 from pipeline.refine.evaluations import Evaluations, Progress
 from pipeline.refine.lines import Ensemble, FusedReadings, GreedySoup, Line, Mask, OneOf, fixed
 from pipeline.refine.members import (
@@ -256,7 +256,7 @@ def _no_soup(winner: Member, members: Sequence[Member]) -> str:
 
 
 def _record(
-    request: RefineRequest, judged: Judged, scores: BranchScores, cut_by: str
+    request: RefineRequest, judged: CrossResult, scores: BranchScores, cut_by: str
 ) -> dict[str, Any]:
     lines = [_line(one, scores) for one in judged.readings]
     corrected = holm([one["p"] for one in lines[1:]])

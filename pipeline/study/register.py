@@ -43,7 +43,7 @@ class RegisteredRecipe:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Registered:
+class Registration:
     """What `register` found or did for one variant."""
 
     variant: str
@@ -74,7 +74,7 @@ def recipe_of(
 
 def register(
     sweep: Sweep, storage: Storage, recipes: Mapping[str, RegisteredRecipe]
-) -> list[Registered]:
+) -> list[Registration]:
     """Make the studies that are missing and enqueue each recipe once.
 
     Raises:
@@ -117,7 +117,7 @@ def _forget_deleted(storage: Storage) -> None:
             connection.execute(sa.delete(trials).where(trials.c.trial_id == row["trial_id"]))
 
 
-def register_all(sweep: Sweep, storage: Storage, hashes: Mapping[str, str]) -> list[Registered]:
+def register_all(sweep: Sweep, storage: Storage, hashes: Mapping[str, str]) -> list[Registration]:
     """Register every variant.
 
     Args:
@@ -128,7 +128,7 @@ def register_all(sweep: Sweep, storage: Storage, hashes: Mapping[str, str]) -> l
     return register(sweep, storage, recipes)
 
 
-def registration_lines(done: Sequence[Registered]) -> list[str]:
+def registration_lines(done: Sequence[Registration]) -> list[str]:
     """Return a line for each thing that registering changed."""
     new = [r.variant for r in done if r.created]
     lines = [f"Registered: {', '.join(new)}."] if new else []
@@ -142,7 +142,7 @@ def registration_lines(done: Sequence[Registered]) -> list[str]:
 
 def _register_one(
     sweep: Sweep, variant: str, recipe: RegisteredRecipe, storage: Storage, stored: Any
-) -> Registered:
+) -> Registration:
     from optuna.study import StudyDirection
 
     rdb = storage.rdb
@@ -168,7 +168,7 @@ def _register_one(
             what = [*changed, *(["recipe"] if new_recipe else [])]
             history = [*history, {"time": timestamp(), "changed": what}]
         write_meta(storage, study_id, {**now, "history": history})
-    return Registered(
+    return Registration(
         variant=variant,
         study=name,
         created=created,

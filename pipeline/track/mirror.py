@@ -27,7 +27,7 @@ BACKOFF_S = (2.0, 10.0, 30.0, 120.0, 300.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
+class MirrorSummary:
     """How W&B stands at the end of a launch."""
 
     trials: int = 0
@@ -135,7 +135,7 @@ class Mirror:
         for child in self.children:
             child.command("changed")
 
-    def close(self, deadline_s: float = 60.0) -> Summary:
+    def close(self, deadline_s: float = 60.0) -> MirrorSummary:
         """Let everything be written and sent for at most `deadline_s` seconds, then end."""
         until = time.monotonic() + deadline_s
         for child in self.children:
@@ -154,15 +154,15 @@ class Mirror:
         except OSError as error:  # no process can be started; training goes on without W&B
             self._refused = f"W&B cannot be started ({error}). Later: pcan sweep sync"
 
-    def _summary(self) -> Summary:
+    def _summary(self) -> MirrorSummary:
         try:
             read = map(read_trial, sync_state.trial_folders(self.sweep_dir))
             trials = [trial for trial in read if trial is not None]
             written = sum(sync_state.read_local(t).rows == len(t.measurements) for t in trials)
             sent = sum(sync_state.is_sent(t) for t in trials)
         except FormatError as error:
-            return Summary(trouble=str(error))
-        return Summary(trials=len(trials), written=written, sent=sent, trouble=self.trouble)
+            return MirrorSummary(trouble=str(error))
+        return MirrorSummary(trials=len(trials), written=written, sent=sent, trouble=self.trouble)
 
 
 def start_mirror(

@@ -33,7 +33,7 @@ EXPORT_SCHEMA = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class SyncReport:
     """What the server has of one trial after a sync."""
 
     trial: str
@@ -61,7 +61,7 @@ def sync_sweep(
     target: WandbTarget,
     rebuild: bool = False,
     progress: Callable[[str], None] | None = None,
-) -> list[Report]:
+) -> list[SyncReport]:
     """Send what the server lacks of a sweep.
 
     Args:
@@ -242,10 +242,10 @@ def _listen(child: "subprocess.Popen[bytes]", progress: Callable[[str], None]) -
     return notes
 
 
-def _report(trial: TrialFiles, before: bool, notes: dict[str, str]) -> Report:
+def _report(trial: TrialFiles, before: bool, notes: dict[str, str]) -> SyncReport:
     sent, synced = sync_state.read_sent(trial), sync_state.is_sent(trial)
     general: Any = notes.get("") if not synced else None
-    return Report(
+    return SyncReport(
         trial=trial.name,
         id=sync_state.read_local(trial).id,
         epochs=len(trial.measurements),

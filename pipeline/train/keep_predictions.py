@@ -57,7 +57,7 @@ class Clip(NamedTuple):
     columns: Dict[str, int]
 
 
-class Kept(NamedTuple):
+class KeptValidation(NamedTuple):
     """What is kept of one validation; without scores where some are not finite."""
 
     predictions: Predictions
@@ -91,7 +91,7 @@ class ClipPredictionsHook(Hook):
         except Exception as error:  # outputs of any kind; never at the training's cost
             self._problem = f"the model's outputs cannot be read ({error!r})"
 
-    def result(self, runner: Any, top1: float) -> Tuple[Optional[Kept], str]:
+    def result(self, runner: Any, top1: float) -> Tuple[Optional[KeptValidation], str]:
         """Return what this epoch's clips were taken for, on rank 0, or why it is not known.
 
         Call it on all ranks.
@@ -116,7 +116,7 @@ class ClipPredictionsHook(Hook):
             columns=as_columns([clip.columns for clip in clips]),
         )
         scores = clip_scores(runner.epoch, self._metric, top1, self._ids, dataset, clips)
-        return Kept(made, scores), ""
+        return KeptValidation(made, scores), ""
 
 
 def clip_scores(
@@ -309,7 +309,7 @@ def _info(dataset: Any, index: int, keys: Sequence[str]) -> str:
     return str(next((known[key] for key in keys if known.get(key) not in (None, "")), ""))
 
 
-def save(rundir: RunDir, found: Kept) -> None:
+def save(rundir: RunDir, found: KeptValidation) -> None:
     """Write the files of one epoch; a disk that refuses costs the files, not the training."""
     epoch = found.predictions.epoch
     try:

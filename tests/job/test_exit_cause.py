@@ -103,6 +103,11 @@ def test_the_cause_is_named(rundir: RunDir, logs, cause: str, reported: str) -> 
     assert reported in outcome.reason
 
 
+def test_a_removed_run_directory_is_no_fault_of_the_recipe(rundir: RunDir) -> None:
+    outcome = classify_exit(RunDir(rundir.root / "purged"), 1, 2)
+    assert outcome.cause == "machine_fault" and "purged was removed while" in outcome.reason
+
+
 def test_the_log_of_the_rank_that_raised_is_shown(rundir: RunDir) -> None:
     rundir.rank_log(0).write_text(PEER)
     rundir.rank_log(1).write_text(RAISED)

@@ -21,7 +21,7 @@ from pipeline.plan.search.rules import (
     TrialProgress,
 )
 from pipeline.plan.search.rung_judge import RungRules
-from pipeline.plan.search.simulate import LearningCurve, Simulated, simulate
+from pipeline.plan.search.simulate import LearningCurve, SimulatedSweep, simulate
 from pipeline.plan.sweep import Patience
 from pipeline.shared.measurement import Measurement
 from replayed_sweeps import sweeps
@@ -232,7 +232,7 @@ def test_the_plain_rules_are_the_reference_simulators_on_500_sweeps(
         compare_with_reference(reference, rows, 500)
 
 
-def figures(found: Sequence[Simulated]) -> tuple[float, float]:
+def figures(found: Sequence[SimulatedSweep]) -> tuple[float, float]:
     """Return the mean share of the epochs and the share of misses."""
     costs, misses = [f.cost for f in found], [f.missed for f in found]
     return sum(costs) / len(costs), sum(misses) / len(misses)

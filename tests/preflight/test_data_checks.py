@@ -2,11 +2,16 @@
 
 import pickle
 import re
+import time
 from pathlib import Path
 
 import pytest
 
+from pipeline.data.annotation import Annotation
+from pipeline.data.check import check_videos
+from pipeline.data.crop_region import Compact
 from pipeline.data.demo import make_demo
+from pipeline.data.sources import Source
 from pipeline.errors import InputError
 from pipeline.job.resolve import Resolution, ResolvedConfig
 from pipeline.plan.project import Project
@@ -149,6 +154,21 @@ def test_all_that_is_wrong_with_the_data_is_reported_at_once(root: Path, demo: P
         "cannot be decoded",
     ):
         assert part in reported, reported
+
+
+def test_a_folder_without_the_videos_is_reported_soon(tmp_path: Path) -> None:
+    source = Source("val", tmp_path, None, str(tmp_path), {}, Compact())
+    annotation = Annotation(tmp_path, [], {})
+    names = [f"c{number}" for number in range(30_000)]
+    (tmp_path / "c7.mp4").touch()
+    begun = time.monotonic()
+    rows = list(check_videos(source, annotation, [{"frame_dir": name} for name in names]))
+    assert time.monotonic() - begun < 10, "not each video is compared with all that are missing"
+    first = tmp_path / "c0.mp4"
+    assert rows == [
+        ("error", f"29999 of 30000 videos are missing, first: {first}"),
+        ("error", f"1 video is an empty file, first: {tmp_path / 'c7.mp4'}"),
+    ]
 
 
 def test_an_annotation_that_would_run_code_is_refused(root: Path, demo: Path) -> None:

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from pipeline.plan.search.rules import AsyncHalving
-from pipeline.plan.search.simulate import LearningCurve, Simulated, simulate
+from pipeline.plan.search.simulate import LearningCurve, SimulatedSweep, simulate
 
 
 def sweeps(
@@ -14,7 +14,7 @@ def sweeps(
     count: int,
     workers: int = 1,
     seed: int = 0,
-) -> list[Simulated]:
+) -> list[SimulatedSweep]:
     """Run many sweeps of curves drawn without replacement.
 
     Args:

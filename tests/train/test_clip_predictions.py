@@ -115,7 +115,7 @@ def test_old_files_are_pruned_and_those_of_a_lost_past_forgotten(tmp_path):
     for epoch, top1 in enumerate([0.9, 0.5, 0.8, 0.7, 0.6, 0.5]):
         append_line(rundir.measurements, Measurement(epoch=epoch, top1=top1).to_line())
         made = Predictions(epoch, "m", top1, "ab", one, one)
-        keep_predictions.save(rundir, keep_predictions.Kept(made, scores(epoch, 1)))
+        keep_predictions.save(rundir, keep_predictions.KeptValidation(made, scores(epoch, 1)))
         keep_predictions.prune(rundir, rundir.read_measurements())
     assert keep_predictions.epochs_of(rundir) == [0, 2, 4, 5]
     assert keep_predictions.epochs_of(rundir, "scores") == [2, 5]

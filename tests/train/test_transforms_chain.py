@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fuzzing import examples
 from pipeline.data.crop_region import Compact
 from pipeline.data.encode import encoder
-from pipeline.data.make import Recipe
+from pipeline.data.make import PackRecipe
 from pipeline.shared.pack import source_fingerprint, write_pack
 
 with warnings.catch_warnings():
@@ -123,7 +123,7 @@ def test_a_sample_from_a_pack_is_the_sample_from_the_pictures(
     expected, random_after = drawn(after(pictures, compact, flip, test_mode), clip, seed)
 
     folder = tmp_path_factory.mktemp("pack")
-    recipe = Recipe("webp", CLIP_LEN, Compact(), fixed=test_mode)
+    recipe = PackRecipe("webp", CLIP_LEN, Compact(), fixed=test_mode)
     shown = sorted({int(f) for f in expected["RGB_inds"]})
     pack_of(folder, clip, shown, recipe)
     decode = {"type": "PackDecode", "packs": str(folder), "videos": ".", "pose_frames": 32}

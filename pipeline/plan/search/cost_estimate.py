@@ -15,7 +15,7 @@ import random
 from collections.abc import Mapping, Sequence
 
 from pipeline.plan.search.rules import RULES, make_rule
-from pipeline.plan.search.simulate import MISS, LearningCurve, Simulated, simulate
+from pipeline.plan.search.simulate import MISS, LearningCurve, SimulatedSweep, simulate
 from pipeline.plan.sweep import Patience, Search
 
 #: Fewer complete curves than this show too little; the reference shapes stand in.
@@ -117,7 +117,7 @@ def _draw(curves: Sequence[LearningCurve], trials: int, rng: random.Random) -> l
 
 
 def _summed(
-    rule: str, draws: Sequence[Sequence[LearningCurve]], found: Sequence[Simulated]
+    rule: str, draws: Sequence[Sequence[LearningCurve]], found: Sequence[SimulatedSweep]
 ) -> Estimate:
     costs = sorted(one.cost for one in found)
     tenth = len(costs) // 10
@@ -155,7 +155,7 @@ def _value(rng: random.Random, start: float, end: float, epoch: int, speed: floa
 
 
 def at_same_cost(
-    draws: Sequence[Sequence[LearningCurve]], found: Sequence[Simulated]
+    draws: Sequence[Sequence[LearningCurve]], found: Sequence[SimulatedSweep]
 ) -> WholeTrials:
     """Return the trials run whole that cost as much as a rule does on average.
 

@@ -86,7 +86,7 @@ class LearningCurve:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Simulated:
+class SimulatedSweep:
     """How one sweep went, by trial in the order they were begun.
 
     Args:
@@ -114,7 +114,7 @@ def simulate(
     workers: int = 1,
     rng: random.Random | None = None,
     known: Sequence[LearningCurve] = (),
-) -> Simulated:
+) -> SimulatedSweep:
     """Run one sweep of these curves, in their order.
 
     Args:
@@ -159,7 +159,7 @@ class _Sweep:
         self._events: list[tuple[float, int, _Trial]] = []
         self._count = 0
 
-    def run(self) -> Simulated:
+    def run(self) -> SimulatedSweep:
         now = 0.0
         self._fill(now)
         while self._events:
@@ -248,7 +248,7 @@ class _Sweep:
         averaged = curve.averaged.get(check) if self.rule.averaged else None
         return RungReading.of(curve.bests[check - 1], averaged).value
 
-    def _result(self) -> Simulated:
+    def _result(self) -> SimulatedSweep:
         final = [t.curve.bests[-1] for t in self.trials]
         target = max(v for v in final if math.isfinite(v))
         kept = [t.curve.bests[t.epoch - 1] for t in self.trials if t.state is State.COMPLETE]
@@ -258,7 +258,7 @@ class _Sweep:
             kept = [v for v in seen if math.isfinite(v)] or [-math.inf]
         trained = tuple(t.epoch for t in self.trials)
         spent = sum(trained) + EPOCHS_PER_READING * sum(t.readings for t in self.trials)
-        return Simulated(
+        return SimulatedSweep(
             trained=trained,
             states=tuple(t.state for t in self.trials),
             cost=spent / sum(t.curve.epochs for t in self.trials),

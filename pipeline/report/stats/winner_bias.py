@@ -34,7 +34,7 @@ CHOSEN_BY_MEAN = "chosen by its mean over new seeds"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Expected:
+class ExpectedReading:
     """What a chosen trial is expected to read on new clips.
 
     Args:
@@ -48,7 +48,7 @@ class Expected:
     high: float
 
 
-def expected_on_new_clips(right: Sequence[int], clips: int, draws: int = DRAWS) -> Expected:
+def expected_on_new_clips(right: Sequence[int], clips: int, draws: int = DRAWS) -> ExpectedReading:
     """Return what the best of several trials is expected to read on new clips.
 
     Args:
@@ -56,7 +56,7 @@ def expected_on_new_clips(right: Sequence[int], clips: int, draws: int = DRAWS) 
     """
     mean = _mean_left_out(tuple(right), clips, draws)
     low, high = wilson(mean, clips)
-    return Expected(mean=mean, low=low, high=high)
+    return ExpectedReading(mean=mean, low=low, high=high)
 
 
 @functools.lru_cache(maxsize=8)  # a page that is served asks again every few seconds
@@ -124,7 +124,7 @@ def winner_record(
     return {**found, "sentence": _sentence(winner, result, len(bits), len(others) - len(usable))}
 
 
-def _sentence(winner: Reading, result: Expected, among: int, missing: int) -> str:
+def _sentence(winner: Reading, result: ExpectedReading, among: int, missing: int) -> str:
     left_out = f"; {missing} more could not be compared" if missing else ""
     return (
         f"{winner.trial} read {percent(winner.top1, 1)}, expected on new clips "
