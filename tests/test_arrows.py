@@ -66,7 +66,7 @@ def test_each_library_has_one_home(module: str) -> None:
             assert folder in OWNERS[module], f"{file.relative_to(ROOT)} imports {module}"
 
 
-def test_nobody_imports_train() -> None:
+def test_no_room_imports_train() -> None:
     for file in sorted(PACKAGE.rglob("*.py")):
         if file.relative_to(PACKAGE).parts[0] != "train":
             assert not any(name.startswith("pipeline.train") for name in imports_of(file)), file
@@ -74,7 +74,7 @@ def test_nobody_imports_train() -> None:
 
 def test_package_folders_import_nothing() -> None:
     for folder in sorted(p for p in PACKAGE.iterdir() if (p / "__init__.py").exists()):
-        # The torch side mends yapf before any of its modules can import MMEngine.
+        # The torch side repairs yapf before any of its modules can import MMEngine.
         allowed = ["pipeline.train.compat"] if folder.name == "train" else []
         assert list(imports_of(folder / "__init__.py")) == allowed, folder
 

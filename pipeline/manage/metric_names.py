@@ -91,9 +91,9 @@ def objective(
     if not found:
         raise InputError(
             "The names of the validation's metrics are not known: the config names none, its "
-            "evaluator is not MMAction2's AccMetric, and its data are not found. Name the one to "
-            "judge by as a log's validation line has it: --metric NAME; or an earlier run of it: "
-            "--log WORKDIR"
+            "evaluator's are not those of MMAction2's AccMetric, and its data are not found. Name "
+            "the one to judge by as a log's validation line has it: --metric NAME; or an earlier "
+            "run of it: --log WORKDIR"
         )
     absent = [one for one in dict.fromkeys([*best, *stop]) if known.all_known and one not in names]
     notes = [

@@ -139,7 +139,7 @@ def _facts(folder: Path, source: ConfigSource) -> ConfigFacts:
     _refuse_untrained(source.config, base)
     listed = {k: str(v) for k, v in (base.get("ann_files") or {}).items() if k in LOADERS}
     files = {k: v for k, v in listed.items() if v}
-    place = _place_of(folder, source, files.values())
+    place = place_of(folder, source, files.values())
     curve = read_log(source.log) if source.log is not None else None
     logged = any(point.metrics for point in curve.points) if curve is not None else False
     sample = [] if logged else _rehearsed(text, job, place if files else here)
@@ -216,12 +216,16 @@ def _chosen(
 
 
 def _places(folder: Path, source: ConfigSource) -> list[Path]:
-    """Return the folders where relative paths of a config may begin, the likeliest first."""
+    """Return the folders where relative paths of a config may begin, the likeliest first.
+
+    The project's own is among them only if it is there already.
+    """
+    own = [folder.absolute()] if folder.is_dir() else []
     code = [Path(_absolute(source.code_root))] if source.code_root else []
-    return [folder.absolute(), Path.cwd(), *code, *Path(_absolute(source.config)).parents]
+    return [*own, Path.cwd(), *code, *Path(_absolute(source.config)).parents]
 
 
-def _place_of(folder: Path, source: ConfigSource, files: Any) -> Path | None:
+def place_of(folder: Path, source: ConfigSource, files: Any) -> Path | None:
     """Return the folder from which a config's relative annotations are found, None without."""
     places = _places(folder, source)
     return next((p for p in places if files and all((p / f).exists() for f in files)), None)

@@ -26,7 +26,7 @@ def made(said: list[str]) -> Any:
 def test_a_job_shown_as_failed_while_it_is_requeued_is_not_replaced() -> None:
     said: list[str] = []
     dispatch = made(said)
-    for _ in range(2):  # each requeue anew: what was seen before proves nothing
+    for _ in range(2):  # each requeue again: what was seen before proves nothing
         dispatch._update_jobs([FAILED], Schedule(requests=()))
         assert [job.id for job in dispatch._active()] == ["1"] and said == []
         dispatch._seen_ended["1"] -= 100

@@ -225,7 +225,7 @@ def test_a_second_launch_cannot_hold_the_same_gpu_until_the_first_is_gone() -> N
     slot.release()
 
 
-def test_a_stranger_who_came_between_two_trials_is_noticed(monkeypatch) -> None:
+def test_another_user_who_came_between_two_trials_is_noticed(monkeypatch) -> None:
     monkeypatch.setenv("FREE", "1")
     monkeypatch.setenv("USED", "10")
     slots = gpu_slots(list_gpus(), 2, None)

@@ -19,17 +19,17 @@ def sleeper(token: str | None) -> subprocess.Popen[bytes]:
     return process
 
 
-def test_a_stranger_with_the_same_name_is_spared_even_by_its_pid() -> None:
-    mine, stranger, neighbour = sleeper("token-a"), sleeper(None), sleeper("token-ab")
+def test_another_process_of_the_same_name_is_spared_even_by_its_pid() -> None:
+    mine, foreign, neighbour = sleeper("token-a"), sleeper(None), sleeper("token-ab")
     try:
         assert pids_of("token-a") == [mine.pid]
-        for process in (mine, stranger, neighbour):
+        for process in (mine, foreign, neighbour):
             signal_marked(process.pid, "token-a", signal.SIGKILL)
         assert mine.wait(120) == -9
-        assert stranger.poll() is None and neighbour.poll() is None
+        assert foreign.poll() is None and neighbour.poll() is None
         signal_marked(mine.pid, "token-a", signal.SIGKILL)  # gone: no error
     finally:
-        for process in (mine, stranger, neighbour):
+        for process in (mine, foreign, neighbour):
             process.kill()
             process.wait()
 

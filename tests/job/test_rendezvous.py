@@ -70,7 +70,7 @@ def test_what_a_killed_launcher_left_goes_and_what_is_held_stays(
     assert folders(tmp_path) == []
 
 
-def test_a_strangers_folder_or_link_of_that_name_is_let_alone(tmp_path: Path) -> None:
+def test_other_users_folders_and_links_of_that_name_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "pcan-job-mine").mkdir()  # without a lock it is none of ours
     target = tmp_path / "precious"
     target.mkdir()

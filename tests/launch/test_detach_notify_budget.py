@@ -75,7 +75,7 @@ def test_a_detached_launch_survives_the_logout_and_can_be_watched_and_stopped(
     assert "No longer watching; tiny keeps running" in watch.communicate(timeout=240)[0]
     screen = Screen(project, "sweep", "watch", "tiny")
     until(lambda: "next gate" in screen.text, "the table is drawn")
-    until(lambda: len(re.findall(r"baseline/0 +\d+/40 +", screen.text)) >= 2, "it is drawn anew")
+    until(lambda: len(re.findall(r"baseline/0 +\d+/40 +", screen.text)) >= 2, "it is drawn again")
 
     assert project.run("sweep", "stop", "tiny").returncode == 0
     until(lambda: not alive(pid), "the launch has ended")

@@ -39,7 +39,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
 
 
 @pytest.fixture
-def stranger(driver: Path):
+def foreign(driver: Path):
     """A process of somebody that holds 20 GiB of GPU 1."""
     process = subprocess.Popen(["sleep", "600"])
     fake_gpus.use(driver, process.pid, ["GPU-1"], name="/opt/train", mib=20480)
@@ -77,12 +77,12 @@ def test_a_gpu_that_is_not_there_is_refused(driver, wanted, visible, error, repo
 
 
 def test_gpus_in_use_are_left_alone_or_refused_with_who_uses_them(
-    driver: Path, stranger, plan
+    driver: Path, foreign, plan
 ) -> None:
     said: list[str] = []
     slots = find_slots(plan, None, None, None, LineReporter(said.append))
     assert [slot.shown for slot in slots] == ["0,2"]
-    owner = f"pid {stranger.pid} (train, {me()}, 20.0 GiB)"
+    owner = f"pid {foreign.pid} (train, {me()}, 20.0 GiB)"
     assert said == [f"GPU 1 has 20.0 of 80.0 GiB in use by {owner}; left alone."]
     with pytest.raises(NotReady, match=r"GPU 1 has 20.0 of 80.0 GiB.*--wait"):
         find_slots(plan, None, "0,1", None, LineReporter(said.append))
@@ -93,11 +93,11 @@ def test_gpus_in_use_are_left_alone_or_refused_with_who_uses_them(
 
 
 def test_gpus_of_a_process_that_is_ending_are_waited_for_in_a_schedulers_job(
-    driver: Path, stranger, plan
+    driver: Path, foreign, plan
 ) -> None:
     def end() -> None:
-        stranger.kill()
-        stranger.wait()
+        foreign.kill()
+        foreign.wait()
 
     threading.Timer(0.5, end).start()
     slots = find_slots(plan, None, "0,1", None, Reporter(), patience_s=30.0)
@@ -111,7 +111,7 @@ def me() -> str:
 
 
 def test_a_busy_slot_is_passed_over_waited_for_and_taken_when_free(
-    driver: Path, stranger, monkeypatch: pytest.MonkeyPatch
+    driver: Path, foreign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slot_pool, "POLL_S", 0.0)
     slots = gpu_slots(list_gpus(), 2, None)
@@ -122,8 +122,8 @@ def test_a_busy_slot_is_passed_over_waited_for_and_taken_when_free(
     other = SlotPool(gpu_slots(list_gpus(), 2, None), False, Reporter())
     with pytest.raises(NotReady, match=r"GPU 1 has 20.0.*GPU 2 is used by pcan trial a/0"):
         other.acquire("b/0")
-    stranger.kill()
-    stranger.wait()
+    foreign.kill()
+    foreign.wait()
     second = mine.acquire("a/1")
     assert second is not None and second.shown == "0,1"
     for slot in (first, second):
@@ -131,7 +131,7 @@ def test_a_busy_slot_is_passed_over_waited_for_and_taken_when_free(
 
 
 def test_what_is_left_on_the_gpus_of_an_ended_trial_is_named(
-    driver: Path, stranger, monkeypatch: pytest.MonkeyPatch
+    driver: Path, foreign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slot_pool, "POLL_S", 0.0)
     monkeypatch.setattr(slot_pool, "GPU_DRAIN_S", 0.0)
@@ -140,11 +140,11 @@ def test_what_is_left_on_the_gpus_of_an_ended_trial_is_named(
         [Slot(number=0, gpus=tuple(list_gpus()[:1]))], False, LineReporter(said.append)
     )
     slot = mine.acquire("a/0")
-    fake_gpus.use(driver, stranger.pid, ["GPU-0"], name="left-over")
+    fake_gpus.use(driver, foreign.pid, ["GPU-0"], name="left-over")
     mine.release(slot, "a/0")
     assert mine.draining and mine.acquire("a/1") is None
     mine.close()
-    assert len(said) == 1 and f"pid {stranger.pid} (left-over" in said[0]
+    assert len(said) == 1 and f"pid {foreign.pid} (left-over" in said[0]
     assert "after a/0 ended" in said[0]
 
 
@@ -180,7 +180,7 @@ def test_what_another_user_wrote_into_a_lock_harms_nobody(driver: Path, note: by
 @pytest.mark.slow
 @pytest.mark.sample
 def test_a_single_job_keeps_off_gpus_in_use_or_waits_for_them(
-    project, driver: Path, stranger
+    project, driver: Path, foreign
 ) -> None:
     project.ranks = 1
     project.sweep(BASELINE)
@@ -189,15 +189,15 @@ def test_a_single_job_keeps_off_gpus_in_use_or_waits_for_them(
     words = ["train", "tiny", "--variant", "baseline", "--gpus", "1", "--wandb", "disabled"]
     refused = project.run(*words)
     assert refused.returncode == 5
-    assert f"GPU 1 has 20.0 of 80.0 GiB in use by pid {stranger.pid}" in refused.stderr
+    assert f"GPU 1 has 20.0 of 80.0 GiB in use by pid {foreign.pid}" in refused.stderr
     assert not (driver / "jobs").exists()
     waiting = project.start(*words, "--wait")
     line = waiting.stdout.readline()
     while "waiting" not in line:
         line = waiting.stdout.readline()
         assert line, "it ended without waiting"
-    stranger.kill()
-    stranger.wait()
+    foreign.kill()
+    foreign.wait()
     assert waiting.communicate(timeout=400) and waiting.returncode == 0
     assert (driver / "jobs").read_text().split() == ["baseline/train-0", "GPU-1"]
     run = RunDir(project.root / "runs" / "tiny" / "baseline" / "train-0")

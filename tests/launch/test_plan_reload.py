@@ -1,4 +1,4 @@
-"""The sweep file changes at 2 a.m.: read again, recorded, finished epochs judged anew."""
+"""The sweep file changes at 2 a.m.: read again, recorded, finished epochs judged again."""
 
 from collections.abc import Callable
 from pathlib import Path

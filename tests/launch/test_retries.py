@@ -54,7 +54,7 @@ def test_the_bound_counts_starts_in_a_row_without_a_new_epoch(
 
 
 @pytest.mark.parametrize("cause", sorted(set(CAUSES) - set(RETRIED)))
-def test_what_another_start_cannot_mend_is_not_started_again(attempt, cause: str) -> None:
+def test_what_another_start_cannot_fix_is_not_started_again(attempt, cause: str) -> None:
     assert starts(RetryPolicy(BOUNDS), attempt, cause, [0] * 3) == 1
 
 

@@ -44,9 +44,9 @@ class Cable:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.mend()
+        self.repair()
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", self.port))
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
 
@@ -179,7 +179,7 @@ def test_a_host_that_was_cut_off_ends_its_job_and_writes_no_result(
     until(lambda: "baseline/0 starts on" in beta.said(), "beta takes the trial up")
     until(lambda: not alpha.jobs(), "alpha's job has ended")
     assert "was taken over by a launch on beta" in alpha.said()
-    cable.mend()
+    cable.repair()
     first.wait(timeout=120)
     assert second.wait(timeout=300) == 0, beta.said()
     cable.cut()

@@ -7,7 +7,7 @@ import torch
 
 from pipeline.errors import InputError
 from pipeline.manage.metric_names import branches
-from pipeline.manage.sweep_for_config import ConfigSource, sweep_for_config
+from pipeline.manage.sweep_for_config import ConfigSource, place_of, sweep_for_config
 from pipeline.plan.read import read_sweep
 
 FUSED, RGB, POSE = "acc/RGBPose_1:1_top1", "acc/rgb_top1", "acc/pose_top1"
@@ -107,6 +107,14 @@ def test_without_log_and_data_the_evaluator_names_the_metric(checkout: Path) -> 
     data, start = notes
     assert "train_dataloader.dataset.dataset.ann_file: FILE" in data and "/gone/ann.pkl" in data
     assert "starts from weights/start.pth (load_from)" in start and "--checkpoint FILE" in start
+
+
+def test_data_at_an_absolute_path_are_read_where_a_process_can_run(checkout: Path) -> None:
+    source, there = ConfigSource(config=checkout), [str(checkout)]
+    assert place_of(Path("new"), source, there) == Path.cwd(), "the project is not made yet"
+    Path("new").mkdir()
+    assert place_of(Path("new"), source, there) == Path.cwd() / "new"
+    assert place_of(Path("new"), source, ["skeleton/own/own.py"]) == checkout.parents[2]
 
 
 def test_a_plan_starts_from_the_weights_that_its_config_starts_from(checkout: Path) -> None:

@@ -37,7 +37,7 @@ def test_the_next_gate_still_stops() -> None:
     assert verdict.stops and verdict.rule == "epoch 2 floor"
 
 
-def test_overruled_patience_counts_anew() -> None:
+def test_overruled_patience_counts_again() -> None:
     assert judge(course(0.9, 0.9, 0.9), PATIENT).rule == "patience"
     rules = with_(PATIENT, (3, "patience"))
     assert not judge(course(0.9, 0.9, 0.9), rules).stops

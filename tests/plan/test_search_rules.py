@@ -158,7 +158,7 @@ def test_what_was_let_through_is_not_decided_again_and_what_was_missed_is() -> N
     assert not judge(curve(0.5, 0.6, 0.7), searching(better, passed=frozenset({2}))).stops
     late = judge(curve(0.5, 0.6, 0.995), searching(better))
     assert late.state == "PRUNED" and late.rule == "epoch 2 halving" and late.epoch == 3
-    assert not judge(curve(0.5, 0.6), searching(None)).stops  # nobody can tell: asked again
+    assert not judge(curve(0.5, 0.6), searching(None)).stops  # not known: asked again
 
 
 def test_the_last_epoch_is_never_stopped_by_the_rule() -> None:

@@ -53,7 +53,7 @@ def _closed_port():
         return taken.getsockname()[1]
 
 
-def test_without_a_key_nobody_is_asked_and_nothing_prompts(online, monkeypatch):
+def test_without_a_key_no_server_is_asked_and_nothing_prompts(online, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY")
     assert not wandb_server.key_present()
     with pytest.raises(wandb_server.NoServer, match="wandb login"):

@@ -29,7 +29,7 @@ def assert_well(process: "subprocess.Popen[str]") -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 100])
-def test_a_torn_grammar_file_is_made_anew(root: Path, tmp_path: Path, kept: int) -> None:
+def test_a_torn_grammar_file_is_made_again(root: Path, tmp_path: Path, kept: int) -> None:
     assert_well(run(root, tmp_path))
     files = sorted(tmp_path.rglob("*Grammar*.pickle"))
     assert len(files) == 2
@@ -40,8 +40,8 @@ def test_a_torn_grammar_file_is_made_anew(root: Path, tmp_path: Path, kept: int)
     assert_well(run(root, tmp_path))
 
 
-def test_what_is_mended_here_is_still_broken_there(root: Path, tmp_path: Path) -> None:
-    """Where this fails, a newer package has mended it and the part of `compat.py` may go."""
+def test_what_is_fixed_here_is_still_broken_there(root: Path, tmp_path: Path) -> None:
+    """Where this fails, a newer package has fixed it and the part of `compat.py` may go."""
     (found,) = importlib.util.find_spec("mmaction").submodule_search_locations
     localizers = Path(found) / "models" / "localizers"
     assert "drn" in (localizers / "__init__.py").read_text()

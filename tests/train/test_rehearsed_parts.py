@@ -169,6 +169,11 @@ def test_weights_that_a_part_begins_with_and_that_are_not_there_are_named(backbo
     )
 
 
+def test_a_scheduler_that_cannot_be_built_is_said_once(answer) -> None:
+    found = answer["results"]["empty span"]
+    assert found["lr"] is None and found["lr_error"] is None and len(found["problems"]) == 1
+
+
 def test_without_data_a_data_set_that_nothing_defines_is_named(answer) -> None:
     [said] = answer["results"]["unknown data"]["problems"]
     assert "defines OwnSet (val_dataloader.dataset). Name the module" in said, said

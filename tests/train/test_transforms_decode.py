@@ -43,7 +43,7 @@ def demo(tmp_path_factory):
         shift = np.array([[0, 0], [-30, 0], [35, 20], [0, -40]][number % 4], np.float16)
         clip["keypoint"] = np.where(clip["keypoint"] != 0, clip["keypoint"] + shift, 0)
         if number == 5:
-            clip["keypoint"][:] = 0  # nobody found: the whole picture is kept
+            clip["keypoint"][:] = 0  # no person found: the whole picture is kept
         if number == 6:
             clip["keypoint"] *= np.float16(0.05)  # a hull under 10 px
     (folder / "ann.pkl").write_bytes(pickle.dumps(content))

@@ -169,15 +169,15 @@ def _everything_missing(
             gpus=given["gpus"],
             sets=parse_sets(given["sets"]),
         )
-        said, command = str(error), f"pcan doctor {opened.sweep.name}"
-        terminal.line(said)
+        first, command = str(error), f"pcan doctor {opened.sweep.name}"
+        terminal.line(first)
         terminal.wait_for("Looking for what else this machine lacks ...")
         wrong = [finding for finding in examine(context) if finding.severity == "error"]
         more = {finding.message: finding.check for finding in reversed(wrong)}
         lines = "\n".join(
             f"  {check}: {text}"
             for text, check in reversed(more.items())
-            if text[:ALIKE] not in said
+            if text[:ALIKE] not in first
         )
         more_text = f"Not ready either ({command}):\n{lines}" if lines else f"See also: {command}"
         raise NotReady(more_text) from None

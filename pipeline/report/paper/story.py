@@ -59,8 +59,8 @@ def _entries(trial: TrialResult) -> Iterator[_Entry]:
         if verdict.get("verdict") not in (None, VerdictKind.GO.value):
             epoch = int(verdict.get("epoch") or 0)
             following = f" The plan's next step: {verdict['next']}." if verdict.get("next") else ""
-            said = f"{trial.name} after epoch {epoch}: {verdict.get('verdict')}. "
-            text = said + _sentence(verdict.get("reason")) + following
+            head = f"{trial.name} after epoch {epoch}: {verdict.get('verdict')}. "
+            text = head + _sentence(verdict.get("reason")) + following
             yield _entry(times.get(epoch, _created(trial)), trial, text)
     for one in (read_json(run.overruled) or {}).get("overruled", ()):
         rule, who = one.get("rule") or "a verdict", one.get("by") or "a person"
