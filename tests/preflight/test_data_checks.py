@@ -11,7 +11,7 @@ from pipeline.data.annotation import Annotation
 from pipeline.data.check import check_videos
 from pipeline.data.crop_region import Compact
 from pipeline.data.demo import make_demo
-from pipeline.data.sources import Source
+from pipeline.data.sources import ClipSource
 from pipeline.errors import InputError
 from pipeline.job.resolve import Resolution, ResolvedConfig
 from pipeline.plan.project import Project
@@ -157,7 +157,7 @@ def test_all_that_is_wrong_with_the_data_is_reported_at_once(root: Path, demo: P
 
 
 def test_a_folder_without_the_videos_is_reported_soon(tmp_path: Path) -> None:
-    source = Source("val", tmp_path, None, str(tmp_path), {}, Compact())
+    source = ClipSource("val", tmp_path, None, str(tmp_path), {}, Compact())
     annotation = Annotation(tmp_path, [], {})
     names = [f"c{number}" for number in range(30_000)]
     (tmp_path / "c7.mp4").touch()
