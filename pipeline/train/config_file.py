@@ -103,17 +103,23 @@ def _refuse_other_kinds(config: Dict[str, Any], path: str) -> None:
 def files_of(path: str) -> List[str]:
     """Return `path` and every file it is based on; raise ToolError for one that cannot be read."""
     found: List[str] = []
-    waiting = [(os.path.abspath(os.path.expanduser(path)), "")]
+    first: Tuple[str, ...] = ()
+    waiting = [(os.path.abspath(os.path.expanduser(path)), first)]
     while waiting:
         file, via = waiting.pop(0)
+        if file in via:
+            circle = " -> ".join(map(shown, (*via[via.index(file) :], file)))
+            raise ToolError(f"A config is its own base: {circle}. Take one of these _base_ out.")
         if file in found:
             continue
         if not os.path.isfile(file):
             if via:
-                raise ToolError(f"{via} is based on {shown(file)}, which does not exist.")
+                raise ToolError(
+                    f"{shown(via[-1])} is based on {shown(file)}, which does not exist."
+                )
             raise ToolError(f"The config {shown(file)} does not exist.")
         found.append(file)
-        waiting += [(base, shown(file)) for base in _bases(file)]
+        waiting += [(base, (*via, file)) for base in _bases(file)]
     return found
 
 

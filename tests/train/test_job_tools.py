@@ -83,6 +83,16 @@ def test_a_base_of_an_installed_package_is_found_or_the_package_named(folder):
         load("other.py")
 
 
+def test_a_config_that_is_its_own_base_is_named_with_the_way_to_it(folder):
+    write(folder, own="_base_ = 'own.py'\n")
+    write(folder, b="_base_ = 'c.py'\n", c="_base_ = 'b.py'\n")
+    with pytest.raises(ToolError, match=r"its own base: \S*own.py -> \S*own.py\. Take"):
+        load(str(folder / "own.py"))
+    write(folder, top="_base_ = 'b.py'\n")
+    with pytest.raises(ToolError, match=r"its own base: \S*b.py -> \S*c.py -> \S*b.py\. Take"):
+        load(str(folder / "top.py"))
+
+
 def test_a_name_that_only_a_base_sets_is_reached_through_it(folder):
     write(folder, base="steps = [dict(type='A')]\n")
     write(folder, own="_base_ = ['base.py']\nsteps[0]['type'] = 'B'\n")
