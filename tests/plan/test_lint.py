@@ -54,6 +54,27 @@ def test_a_sound_plan_has_no_finding(tmp_path: Path) -> None:
     assert lint(LintContext(sweep=read(tmp_path))) == []
 
 
+WARM = [1e-4, 1e-3, 2e-3]
+
+
+@pytest.mark.parametrize(
+    ("lr", "rises"),
+    [
+        ([*cosine(16), *cosine(16)[::-1]], True),
+        ([*WARM, *cosine(20), *cosine(20)[:10:-1]], True),
+        (cosine(30), False),
+        ([*WARM, *cosine(30)], False),
+        ([*cosine(10), *cosine(10), *cosine(10)], False),
+        (WARM, False),
+        ([0.1] * 30, False),
+        ([0.1] * 10 + [0.01] * 10 + [0.001] * 10, False),
+    ],
+)
+def test_a_schedule_shorter_than_its_training_is_warned_of(tmp_path, lr, rises) -> None:
+    reported = found(read(tmp_path), true_lr={"first": lr})
+    assert ("lr_rises_at_the_end", "warning", "11") in reported if rises else reported == []
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [

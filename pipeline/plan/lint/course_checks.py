@@ -9,6 +9,9 @@ from pipeline.plan.verdict import percent
 from pipeline.shared.counted import counted
 
 _LR = "optim_wrapper.optimizer.lr"
+#: A schedule has fallen where its lowest rate is under this share of its highest, and has risen
+#: again where its last is above the lowest by the inverse; shorter courses show neither.
+_FALLEN, _SHORTEST = 0.1, 4
 
 
 def gate_inside_band(plan: LintContext) -> Iterator[LintFinding]:
@@ -61,6 +64,28 @@ def table_against_schedule(plan: LintContext) -> Iterator[LintFinding]:
         )
 
 
+def rate_rising_at_the_end(plan: LintContext) -> Iterator[LintFinding]:
+    """A schedule is shorter than its training: a cosine whose T_max has passed goes up again."""
+    for variant in plan.sweep.variants.values():
+        rates = list(plan.true_lr.get(variant.name, ()))
+        if len(rates) < _SHORTEST:
+            continue
+        highest = max(rates)
+        lowest = min(rates[rates.index(highest) :])
+        # Restarts fall at the end, and a warm-up has its highest rate there.
+        if rates[-1] <= rates[-2] or lowest > _FALLEN * highest or rates[-1] < lowest / _FALLEN:
+            continue
+        turn = len(rates) - rates[::-1].index(lowest)
+        yield LintFinding.warning(
+            "lr_rises_at_the_end",
+            plan.sweep.where("variants", variant.name),
+            f"the lr of {variant.name} is lowest in epoch {turn} ({lowest:.3g}) and rises again "
+            f"to {rates[-1]:.3g} in its last, epoch {len(rates)}",
+            why="what was learned at low rates is trained away",
+            instead="param_scheduler with T_max and end that fit train_cfg.max_epochs",
+        )
+
+
 def fallback_at_the_blamed_rate(plan: LintContext) -> Iterator[LintFinding]:
     """A fallback trains at the rate at which a variant that is out of the ladder started."""
     fallbacks = {name for rule in plan.sweep.ladder.after for name in rule.next}
@@ -100,5 +125,6 @@ def _warm_up_start(variant: Variant) -> float | None:
 CHECKS: tuple[Check, ...] = (
     gate_inside_band,
     table_against_schedule,
+    rate_rising_at_the_end,
     fallback_at_the_blamed_rate,
 )
