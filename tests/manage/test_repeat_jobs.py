@@ -25,7 +25,7 @@ def test_the_best_are_repeated_on_new_seeds_and_the_mean_decides(project) -> Non
     assert set(project.status()) == {"baseline/0", "better/0"}
     done = project.run(*CONFIRM, "2", "--seeds", "1", "--json")
     assert done.returncode == 0, done.stderr
-    assert "Repeating baseline/0, better/0 on 1 new seeds each (2 runs are new)." in done.stderr
+    assert "Repeating baseline/0, better/0 on 1 new seed each (2 runs are new)." in done.stderr
     answer = json.loads(done.stdout)
     reported = {one["trial"]: one for one in answer["confirmation"]["trials"]}
     assert {n: [r["seed"] for r in one["runs"]] for n, one in reported.items()} == {
