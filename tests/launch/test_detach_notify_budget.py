@@ -48,7 +48,7 @@ with open(sys.argv[1], "a") as stream:
 
 @pytest.fixture
 def command(tmp_path: Path) -> list[str]:
-    """A command that writes down what it is told."""
+    """A command that writes down what it gets."""
     (tmp_path / "record.py").write_text(RECORD)
     return [sys.executable, str(tmp_path / "record.py"), str(tmp_path / "told")]
 

@@ -21,7 +21,7 @@ ladder: {{start: baseline}}
 
 
 def refused(tmp_path: Path, lr: object, schedulers: object = None, text: str = TEXT) -> str:
-    """Return what is told of variants that resolve to these facts, "" if nothing is."""
+    """Return what is said of variants that resolve to these facts, "" if nothing is."""
     (tmp_path / "s.yaml").write_text(text)
     sweep = read_sweep(tmp_path / "s.yaml", tmp_path)
     facts = {"max_epochs": 4, "lr": lr, "param_scheduler": schedulers}

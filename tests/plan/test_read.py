@@ -1,4 +1,4 @@
-"""The sweep file: what is read, and what each mistake is told."""
+"""The sweep file: what is read, and how each mistake is answered."""
 
 from pathlib import Path
 

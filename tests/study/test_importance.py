@@ -1,4 +1,4 @@
-"""Parameter importances are Optuna's own, and only told where there are enough trials."""
+"""Parameter importances are Optuna's own, and only shown where there are enough trials."""
 
 from pathlib import Path
 

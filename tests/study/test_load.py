@@ -1,4 +1,4 @@
-"""Eight launchers, a hundred trials: each is run exactly once and nothing that is told is lost."""
+"""Eight launchers, a hundred trials: each is run exactly once and no report is lost."""
 
 import multiprocessing
 from pathlib import Path

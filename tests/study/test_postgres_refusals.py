@@ -1,4 +1,4 @@
-"""A server that cannot be used is told in one sentence, with exit code 4 and no secret."""
+"""A server that cannot be used is named in one sentence, with exit code 4 and no secret."""
 
 import os
 import uuid

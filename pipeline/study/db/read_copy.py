@@ -31,10 +31,10 @@ def open_to_read(
     create: bool = True,
     locked: bool = False,
 ) -> Storage:
-    """Return a storage as `open_storage` does, or a copy of it that nobody else sees.
+    """Return a storage as `open_storage` does, or a private copy of it.
 
     Args:
-        warn: is told of a copy.
+        warn: takes the sentence that says that a copy is read.
         locked: of a copied storage the lock is taken, and kept until the process ends.
 
     Raises:

@@ -186,8 +186,8 @@ function drawRatios(data, picked) {
     return { name: t.id, type: "line", symbol: "none", color: style.color, lineStyle: { width: 2.2, type: style.dash }, data: t.ratio_curve.share.map((share, i) => [share, t.ratio_curve.top1[i]]) };
   });
   const safe = (text) => echarts.format.encodeHTML(String(text)); // the library comes later than the page
-  const told = (points) => `<div><b>RGB ${safe(Number(points[0].value[0]).toFixed(2))}</b></div>` + points.map((p) => `<div>${p.marker}${safe(p.seriesName)} <b>${safe(percent(p.value[1]))}</b></div>`).join("");
-  draw("chart-ratio", { ...base, xAxis: { ...base.xAxis, min: 0, max: 1, minInterval: 0, name: say("share of RGB") }, tooltip: tooltip(told), series },
+  const atRatio = (points) => `<div><b>RGB ${safe(Number(points[0].value[0]).toFixed(2))}</b></div>` + points.map((p) => `<div>${p.marker}${safe(p.seriesName)} <b>${safe(percent(p.value[1]))}</b></div>`).join("");
+  draw("chart-ratio", { ...base, xAxis: { ...base.xAxis, min: 0, max: 1, minInterval: 0, name: say("share of RGB") }, tooltip: tooltip(atRatio), series },
     `Top-1 by the share of RGB. ${has.map((t) => `${t.id} is best with ${percent(Math.max(...t.ratio_curve.top1))}`).join("; ")}.`);
 }
 
