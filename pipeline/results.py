@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pipeline.errors import InputError
-from pipeline.plan.project import find_project
+from pipeline.plan.project import find_project, no_such_trial
 from pipeline.plan.verdict import standard_error
 from pipeline.shared.files import read_json
 from pipeline.shared.measurement import Measurement, best_of
@@ -141,9 +141,7 @@ class SweepResults:
         """
         found = next((one for one in self.trials if one.name == name), None)
         if found is None:
-            known = ", ".join(one.name for one in self.trials[:20])
-            more = ", ..." if len(self.trials) > 20 else ""
-            raise InputError(f'{self.folder} has no trial "{name}"; it has {known}{more}.')
+            raise no_such_trial(str(self.folder), name, [one.name for one in self.trials])
         return found
 
     def records(self, table: Table) -> list[dict[str, Any]]:

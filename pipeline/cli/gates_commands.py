@@ -10,6 +10,7 @@ from pipeline.cli.common.groups import CommandGroup
 from pipeline.cli.common.options import (
     Amount,
     Opened,
+    echo_err,
     json_option,
     open_sweep,
     print_json,
@@ -81,12 +82,13 @@ def lint(
 
 def _earlier_runs(opened: Opened, storage: str | None) -> "list[FinishedRun]":
     """Return the sweep's finished runs, none where there is no storage yet."""
-    from pipeline.study.db.storage import open_storage
+    from pipeline.study.db.read_copy import open_to_read
     from pipeline.study.trial_curves import finished_runs
 
     if storage is None and not opened.project.runs.is_dir():
         return []
-    return finished_runs(opened.sweep, open_storage(storage, opened.project.runs, create=False))
+    store = open_to_read(storage, opened.project.runs, echo_err, create=False)
+    return finished_runs(opened.sweep, store)
 
 
 @command.command()

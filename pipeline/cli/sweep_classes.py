@@ -63,15 +63,15 @@ def command(
 def _read(
     opened: "Opened", storage: str | None, names: list[str], given: dict[str, Any]
 ) -> "list[ReadTrial]":
-    from pipeline.report.stats.by_class import named_row, read_classes
-    from pipeline.study.db.storage import open_storage
+    from pipeline.report.stats.by_class import read_classes, readable_row
+    from pipeline.study.db.read_copy import open_to_read
     from pipeline.study.trial_rows import read_board
 
-    store = open_storage(storage, opened.project.runs, create=False)
+    store = open_to_read(storage, opened.project.runs, echo_err, create=False)
     rows = read_board(opened.sweep.name, store)
     found = []
     for name in names:
-        row = named_row(opened.sweep.name, rows, name, opened.project.runs)
+        row = readable_row(opened.sweep.name, rows, name, opened.project.runs)
         read = read_classes(opened.project, row)
         if isinstance(read, str):
             echo_err(

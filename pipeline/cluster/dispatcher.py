@@ -160,14 +160,15 @@ class Dispatcher:
         return job.digest == self._digest
 
     def _adopt(self, jobs: Sequence[ClusterJob]) -> None:
-        """Take over jobs that are there although their submission seemed to fail.
+        """Take over jobs of this command that this launch does not know.
 
-        A busy scheduler answers "Socket timed out" to a submission that it has taken.
+        A busy scheduler answers "Socket timed out" to a submission that it has taken; another
+        launch of the same command may have submitted one too.
         """
         for job in jobs:
             if self._is_mine(job) and job.id not in self._jobs and job.phase is not JobPhase.ENDED:
                 self._jobs[job.id] = job
-                self._reporter.on_message(f"{self._title(job)} was submitted after all.")
+                self._reporter.on_message(f"{self._title(job)} is there already, and taken over.")
 
     def _active(self) -> list[ClusterJob]:
         return [job for job in self._jobs.values() if job.phase is not JobPhase.ENDED]

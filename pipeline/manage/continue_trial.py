@@ -13,14 +13,14 @@ from pipeline.launch.continuation import continue_as_new_trial
 from pipeline.launch.control_files import audit_stamp, overrule, overrule_records
 from pipeline.launch.resume_checkpoint import newest_checkpoint
 from pipeline.launch.workdir import run_dir
-from pipeline.plan.project import Project, no_such_trial, relative
+from pipeline.plan.project import Project, relative
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import NON_FINITE_RULES
 from pipeline.shared.counted import counted
 from pipeline.shared.rundir import RunDir
 from pipeline.shared.states import Cause, Kind, Phase, State
 from pipeline.study.db.storage import Storage
-from pipeline.study.trial_rows import TrialRow, read_board
+from pipeline.study.trial_rows import TrialRow, read_board, row_named
 
 #: How long to wait until the launcher has lifted the stop, or the job has stopped before that.
 LIFT_S = 60.0
@@ -88,12 +88,7 @@ def _continue_finished(sweep: Sweep, project: Project, storage: Storage, row: Tr
 
 
 def _row(sweep: Sweep, project: Project, storage: Storage, name: str) -> TrialRow:
-    rows = read_board(sweep.name, storage)
-    row = next((row for row in rows if row.name == name), None)
-    if row is not None:
-        return row
-    known = [row.name for row in rows if row.attempt > 0]
-    raise no_such_trial(sweep.name, name, known, project.runs)
+    return row_named(sweep.name, read_board(sweep.name, storage), name, project.runs)
 
 
 def _rundir(sweep: Sweep, project: Project, row: TrialRow) -> RunDir:

@@ -7,6 +7,13 @@ from pathlib import Path
 NAMED = 6
 
 
+def sweep_files(folder: Path) -> list[Path]:
+    """Return the sweep files of the project in a folder, by name."""
+    place = folder / "sweeps"
+    files = [*place.glob("*.yml"), *place.glob("*.yaml")]
+    return sorted({file.stem: file for file in files}.values())
+
+
 def next_steps(folder: Path, marked: bool) -> str:
     """Return the next command, or two, for someone in a folder.
 
@@ -30,7 +37,7 @@ def next_steps(folder: Path, marked: bool) -> str:
 
 
 def _in_project(folder: Path) -> Iterator[str]:
-    names = [file.stem for file in sorted((folder / "sweeps").glob("*.y*ml"))]
+    names = [file.stem for file in sweep_files(folder)]
     if not names:
         yield "This project has no sweep file yet. Write one into sweeps/, then: pcan sweep plan"
         return

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.errors import InputError
-from pipeline.plan.first_steps import next_steps
+from pipeline.plan.first_steps import next_steps, sweep_files
 from pipeline.shared.files import read_json
 
 #: The file that marks the project's root.
@@ -44,8 +44,7 @@ class Project:
 
     def sweep_files(self) -> list[Path]:
         """Return the sweep files of the project, by name."""
-        files = [*self.sweeps.glob("*.yml"), *self.sweeps.glob("*.yaml")]
-        return sorted({file.stem: file for file in files}.values())
+        return sweep_files(self.root)
 
     def launched_elsewhere(self) -> dict[str, Path]:
         """Return the files outside `sweeps/` that were launched here, by the sweep's name."""
@@ -69,8 +68,8 @@ class Project:
         files = self.sweep_files()
         if given is None and len(files) == 1:
             return files[0]
-        if given is None and files and self.sweeps / f"{DEFAULT_SWEEP}.yaml" not in files:
-            names = ", ".join(file.stem for file in files)
+        names = ", ".join(file.stem for file in files)
+        if given is None and files and DEFAULT_SWEEP not in [file.stem for file in files]:
             raise InputError(f"Say which sweep; in {self.sweeps} there are: {names}.")
         given = given or DEFAULT_SWEEP
         named = (self.sweeps / f"{given}{ending}" for ending in (".yaml", ".yml"))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.plan.ladder import VariantOutcome
+from pipeline.plan.project import no_such_trial
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import VerdictKind
 from pipeline.shared.states import Cause, Kind, Phase, State
@@ -157,6 +158,23 @@ def read_board(sweep_name: str, storage: Storage) -> list[TrialRow]:
         return []
     now = storage.now()
     return [_row(row, now) for row in storage.read(_BOARD, sweep=sweep_name)]
+
+
+def row_named(
+    sweep: str, rows: Sequence[TrialRow], name: str, runs: Path | None = None
+) -> TrialRow:
+    """Return the trial of a name, VARIANT/NUMBER.
+
+    Args:
+        runs: the project's runs, where another sweep may have the one that was named.
+
+    Raises:
+        InputError: there is none; the text lists those there are.
+    """
+    row = next((one for one in rows if one.name == name), None)
+    if row is None:
+        raise no_such_trial(sweep, name, [one.name for one in rows if not one.superseded], runs)
+    return row
 
 
 def sweeps_in(storage: Storage) -> dict[str, int]:

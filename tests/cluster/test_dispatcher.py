@@ -52,4 +52,4 @@ def test_a_job_whose_submission_seemed_to_fail_is_taken_over() -> None:
     for _ in range(2):
         dispatch._adopt([RUNNING, ours, other, ended])
     assert [job.id for job in dispatch._active()] == ["1", "2"]
-    assert said == ["SLURM job 2 was submitted after all."]
+    assert said == ["SLURM job 2 is there already, and taken over."]

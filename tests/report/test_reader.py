@@ -83,7 +83,7 @@ def test_predictions_are_the_clips_of_the_best_epoch(sweep: SweepResults) -> Non
 
 
 def test_what_is_not_there_is_one_sentence(sweep: SweepResults, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match='has no trial "lr_high/9"; it has baseline/0'):
+    with pytest.raises(InputError, match='has no trial "lr_high/9"; it has: baseline/0'):
         sweep.trial("lr_high/9")
     with pytest.raises(InputError, match="holds no run directories"):
         open_sweep(tmp_path)

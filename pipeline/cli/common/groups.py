@@ -26,8 +26,6 @@ _ELSEWHERE = {
     "run": "launch",
     "show": "status",
     "start": "launch",
-    "test": "refine",
-    "validate": "doctor",
 }
 
 

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import InputError, NoResult
-from pipeline.plan.project import no_such_trial
 from pipeline.plan.sweep import Sweep
 from pipeline.plan.verdict import percent
 from pipeline.report.stats.readings import incomparable_rows
 from pipeline.shared.states import Phase, State
 from pipeline.study.best import Confirmation, best_row, eligible, settled
-from pipeline.study.trial_rows import TrialRow
+from pipeline.study.trial_rows import TrialRow, row_named
 from pipeline.study.yardstick import yardstick
 
 
@@ -106,10 +105,7 @@ def _unconfirmed(sweep: Sweep, rows: Sequence[TrialRow], winner: TrialRow) -> Tr
 
 
 def _named(sweep: Sweep, rows: Sequence[TrialRow], named: str, runs: Path | None) -> TrialRow:
-    row = next((r for r in rows if r.name == named), None)
-    if row is None:
-        known = [r.name for r in rows if not r.superseded]
-        raise no_such_trial(sweep.name, named, known, runs)
+    row = row_named(sweep.name, rows, named, runs)
     if row.best_top1 is None:
         raise InputError(f"{named} has measured no epoch yet, so there is nothing to export.")
     if row.imported:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError, NoResult
-from pipeline.plan.project import Project, no_such_trial
+from pipeline.plan.project import Project
 from pipeline.plan.verdict import percent, standard_error
 from pipeline.report.stats.differences import shown_p
 from pipeline.report.stats.kept_scores import BranchScores, read_scores
@@ -26,7 +26,7 @@ from pipeline.shared.counted import counted
 from pipeline.shared.fusion import fuse, guesses
 from pipeline.shared.predictions import Predictions
 from pipeline.shared.rundir import RunDir
-from pipeline.study.trial_rows import TrialRow
+from pipeline.study.trial_rows import TrialRow, row_named
 
 #: Confusions that are listed, the most frequent first.
 LISTED = 10
@@ -244,7 +244,7 @@ def _moved(row: Mapping[str, Any]) -> str:
     return f"{points:+.2f}, {row['gained']}, {row['lost']}, {shown_p(row['p'])}{real}"
 
 
-def named_row(sweep: str, rows: Sequence[TrialRow], name: str, runs: Path) -> TrialRow:
+def readable_row(sweep: str, rows: Sequence[TrialRow], name: str, runs: Path) -> TrialRow:
     """Return the trial of that name; it has measured an epoch and was trained, not imported.
 
     Args:
@@ -254,9 +254,7 @@ def named_row(sweep: str, rows: Sequence[TrialRow], name: str, runs: Path) -> Tr
         InputError: there is none; the text lists those there are.
         NoResult: it has measured nothing, or has no run directory.
     """
-    row = next((one for one in rows if one.name == name), None)
-    if row is None:
-        raise no_such_trial(sweep, name, [r.name for r in rows if not r.superseded], runs)
+    row = row_named(sweep, rows, name, runs)
     if row.best_epoch is None or row.run_dir is None:
         raise NoResult(f"{name} has measured no epoch yet. See: pcan sweep status {sweep}")
     if row.imported:
