@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from browser import NEEDED, click, drawn, fits, js, size
+from browser import NEEDED, click, drawn, fits, js, size, waiting
 from pipeline.report.compare.compare_record import collect
 from pipeline.report.compare.page import build_page
 from pipeline.shared.files import write_json
@@ -106,7 +106,9 @@ def test_rates_far_apart_are_drawn_on_a_logarithmic_axis(page):
 def test_the_address_names_a_trial_and_a_view(browser, page, tmp_path):
     picked = "return [...state.picked]"
     page.find_element("link text", "lr-0.02/0").click()
-    assert js(page, picked) == ["lr-0.02/0"] and page.current_url.endswith("#trial=lr-0.02%2F0")
+    # The page follows its address in an event of its own, after the click.
+    waiting(page).until(lambda b: js(b, picked) == ["lr-0.02/0"])
+    assert page.current_url.endswith("#trial=lr-0.02%2F0")
     place = "return document.getElementById('h-verdicts').getBoundingClientRect().top"
     root = tmp_path / "runs" / "drawn"
     opened(browser, root, tmp_path / "c.html", 1400, "#pick=baseline/0&view=verdicts")

@@ -13,7 +13,7 @@ import pytest
 from pipeline.errors import StorageError
 from pipeline.study.db import read_copy
 from pipeline.study.db.read_copy import open_to_read
-from pipeline.study.db.storage import open_storage
+from pipeline.study.db.storage import Storage, open_storage
 from tests.support.as_nobody import as_nobody
 
 
@@ -43,8 +43,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-def studies(runs: Path, said: list[str]) -> list[Any]:
-    storage = open_to_read(None, runs, said.append)
+def studies(storage: Storage) -> list[Any]:
     try:
         assert storage.exists() and storage.rdb.get_all_studies()
         return [row["study_name"] for row in storage.read("SELECT study_name FROM studies")]
@@ -58,7 +57,7 @@ def test_a_full_disk_is_read_from_a_copy(folder, monkeypatch, stump) -> None:
         (folder / "pcan.db-shm").write_bytes(bytes(stump))
     before, said = files(folder), []
     fill_the_disk(monkeypatch)
-    assert studies(folder, said) == ["kept"]
+    assert studies(open_to_read(None, folder, said.append)) == ["kept"]
     if stump == 32768:
         return
     assert len(said) == 1 and "takes no writes (No space left on device)" in said[0]
@@ -74,8 +73,9 @@ def test_a_read_only_file_is_read_from_a_copy(folder) -> None:
         file.chmod(0o444)
     folder.chmod(0o555)
     try:
-        with as_nobody():
-            assert studies(folder, said) == ["kept"]
+        with as_nobody():  # who may not be allowed to read this checkout's packages
+            storage = open_to_read(None, folder, said.append)
+        assert studies(storage) == ["kept"]
     finally:
         folder.chmod(0o755)
     assert "takes no writes (read-only): a copy of it is read" in said[0]
@@ -99,7 +99,7 @@ def test_no_room_for_a_copy_is_said(folder, monkeypatch) -> None:
 
 def test_a_sound_place_is_read_itself(folder) -> None:
     said: list[str] = []
-    assert studies(folder, said) == ["kept"] and not said
+    assert studies(open_to_read(None, folder, said.append)) == ["kept"] and not said
     storage = open_to_read(None, folder)
     assert storage.sqlite_file == folder / "pcan.db"
     storage.close()
