@@ -140,15 +140,30 @@ def ask(tool, question, cwd=ROOT, path=(), **environment):
     Args:
         path: folders that it can import from as well.
     """
+    program = TOOL.format(path=list(map(str, path)), tool=tool)
+    code, reported, log = _ask(program, question, cwd, {**os.environ, **environment})
+    assert reported.count("\n") == 1, reported + log
+    return code, json.loads(reported)
+
+
+def ask_as_a_child(tool, question, cwd, environment):
+    """Run a tool with the search path of `python -m` in that folder.
+
+    Returns:
+        Its answer; None if it did not survive.
+    """
+    path = [str(cwd), *environment["PYTHONPATH"].split(os.pathsep)]
+    reported = _ask(CHILD.format(path=path, tool=tool), question, cwd, environment)[1]
+    return json.loads(reported) if reported.count("\n") == 1 else None
+
+
+def _ask(program, question, cwd, environment):
+    """Return a tool's exit code, what it answered and what else it printed."""
     with tempfile.TemporaryDirectory() as folder:
         asked, answer, log = (Path(folder, name) for name in ("asked", "answer", "log"))
         asked.write_text(json.dumps(question))
-        program = TOOL.format(path=list(map(str, path)), tool=tool)
-        env = {**os.environ, **environment}
-        [code] = _fork(program, [], [env], (asked, answer, log), cwd)
-        reported = answer.read_text()
-        assert reported.count("\n") == 1, reported + log.read_text()
-    return code, json.loads(reported)
+        [code] = _fork(program, [], [environment], (asked, answer, log), cwd)
+        return code, answer.read_text(), log.read_text() if log.exists() else ""
 
 
 def run_alone(rundir):
@@ -227,6 +242,11 @@ import runpy, sys
 sys.path[1:1] = {path}
 runpy.run_module("pipeline.train.tools.{tool}", run_name="__main__")
 """
+CHILD = """
+import runpy, sys
+sys.path[:] = {path} + [entry for entry in sys.path if entry not in OWN_PATH]
+runpy.run_module("pipeline.train.tools.{tool}", run_name="__main__")
+"""
 #: Imports once what every rank imports, and forks a process for each rank or tool: most of a short
 #: one is that import. What it imports, sets and leaves behind itself is its own process's.
 FORKS = """
@@ -236,6 +256,7 @@ import pipeline.train.run
 # What torch and MMEngine import when an optimizer and a visualizer are made.
 import matplotlib.backends.backend_agg, matplotlib.figure, torch._dynamo
 gc.freeze()
+OWN_PATH = ["", *os.environ["PYTHONPATH"].split(os.pathsep)]
 def start(asked, env):
     pid = os.fork()
     if pid > 0:
@@ -251,7 +272,7 @@ def start(asked, env):
     sys.stdin = open(0)
     sys.argv = asked["argv"]
     try:
-        exec(asked["program"], {"__name__": "__main__"})
+        exec(asked["program"], {"__name__": "__main__", "OWN_PATH": OWN_PATH})
     except SystemExit as ended:
         sys.stdout.flush()
         os._exit(ended.code or 0)
