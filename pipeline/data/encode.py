@@ -1,22 +1,25 @@
 """Turn a region of a frame into an encoded still.
 
 `jpeg` keeps a floor: its quality is raised within a clip until its stills are at least 44 dB from
-their source, so that plain pictures stay small and noisy or colourful ones stay true. `webp` is
-lossless.
+their source, so that plain pictures stay small and noisy or colourful ones stay true. `lossless`
+gives back every pixel.
 """
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.data.video import Picture, VideoError
-from pipeline.shared.planes import is_planes, to_planes, to_rgb
+from pipeline.shared.planes import to_planes
+from pipeline.shared.stills import MOST_NUMBERS, decode, encode_planes
 
+JPEG, LOSSLESS = "jpeg", "lossless"
 #: Training packs by profile; validation packs are always lossless.
-PROFILES = {"fine": "jpeg", "exact": "webp"}
+PROFILES = {"fine": JPEG, "exact": LOSSLESS}
 #: dB of a still at its own size. After the resizes of the chain pictures are closer (+3 dB at
 #: 224 px, measured): the region's finest detail, where the error is, does not reach the network.
 FLOOR_DB = 44.0
@@ -26,9 +29,15 @@ CHECK_EVERY = 8  # stills; decoding each to look at it would cost a quarter of `
 Encode = Callable[[Picture], bytes]
 
 
+def codec_of(head: Mapping[str, Any]) -> str:
+    """Return the codec that a pack's head names; lossless packs were all WebP once."""
+    codec = str(head.get("codec"))
+    return LOSSLESS if codec == "webp" else codec
+
+
 def encoder(codec: str) -> Encode:
     """Return a function from RGB regions of one clip, in order, to encoded stills."""
-    return Jpeg() if codec == "jpeg" else Webp()
+    return Jpeg() if codec == JPEG else Lossless()
 
 
 class Jpeg:
@@ -45,10 +54,7 @@ class Jpeg:
     def __call__(self, region: Picture) -> bytes:
         still = self._encode(region)
         if self._count % CHECK_EVERY == 0:
-            while (
-                len(self._qualities) > 1
-                and psnr(decoded(still, region.shape[:2]), region) < FLOOR_DB
-            ):
+            while len(self._qualities) > 1 and psnr(_decoded(still, region), region) < FLOOR_DB:
                 self._qualities.pop(0)
                 still = self._encode(region)
         self._count += 1
@@ -66,35 +72,37 @@ class Jpeg:
         return still.tobytes()
 
 
-class Webp:
-    """Lossless WebP, of the video's own planes where a region gives them back.
+class Lossless:
+    """Differences of the video's own planes where a region gives them back, else WebP of its RGB.
 
-    By Pillow: OpenCV cannot set the effort, and its own takes 2.6 times as long. Effort 2 of 6
-    gave the smallest files but for the highest, which takes 100 times as long.
+    WebP by Pillow: OpenCV cannot set the effort, and its own takes 2.6 times as long. Effort 2 of
+    6 gave the smallest files but for the highest, which takes 100 times as long.
     """
 
     def __call__(self, region: Picture) -> bytes:
-        from PIL import Image
-
         planes = to_planes(region)
-        picture = Image.fromarray(np.ascontiguousarray(region if planes is None else planes))
-        stream = io.BytesIO()
-        try:
-            picture.save(stream, "WEBP", lossless=True, quality=30, method=2)
-        except (OSError, ValueError) as error:
-            raise VideoError(f"a region of {region.shape} is too large for WebP") from error
-        return stream.getvalue()
+        if planes is not None and planes.size <= MOST_NUMBERS:
+            return encode_planes(planes)
+        return _webp(region)
 
 
-def decoded(still: bytes, size: tuple[int, ...]) -> Picture:
-    """Return a still as an RGB region of this height and width."""
-    import cv2
+def _webp(region: Picture) -> bytes:
+    from PIL import Image
 
-    picture = cv2.imdecode(np.frombuffer(still, np.uint8), cv2.IMREAD_COLOR)
-    height, width = size
-    if is_planes(picture, (height, width)):
-        return np.asarray(to_rgb(picture[..., 0], (height, width)), np.uint8)
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+    picture = Image.fromarray(np.ascontiguousarray(region))
+    stream = io.BytesIO()
+    try:
+        picture.save(stream, "WEBP", lossless=True, quality=30, method=2)
+    except (OSError, ValueError) as error:
+        raise VideoError(f"a region of {region.shape} is too large for WebP") from error
+    return stream.getvalue()
+
+
+def _decoded(still: bytes, region: Picture) -> Picture:
+    height, width = region.shape[:2]
+    picture = decode(still, (height, width))
+    assert picture is not None, "it was encoded just now"
+    return np.asarray(picture, np.uint8)
 
 
 def psnr(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> float:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pipeline.data.annotation import joints_of
 from pipeline.data.crop_region import Box, Compact, Joints, segments, superset, validation_frames
-from pipeline.data.encode import encoder
+from pipeline.data.encode import LOSSLESS, encoder
 from pipeline.data.video import Picture, VideoError, frame_count, numbered
 from pipeline.shared.pack import source_fingerprint, write_pack
 from pipeline.shared.store import MAKER
@@ -53,7 +53,7 @@ class PackRecipe:
         else:
             drawn = segments(total, pose)
         box = superset(joints, size, drawn, self.compact)
-        return even(box, size) if self.codec == "webp" else box
+        return even(box, size) if self.codec == LOSSLESS else box
 
 
 def even(box: Box, size: tuple[int, int]) -> Box:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.annotation import Annotation, clip_name, load_annotation
-from pipeline.data.encode import PROFILES, encoder
+from pipeline.data.encode import LOSSLESS, PROFILES, codec_of, encoder
 from pipeline.data.make import PackRecipe, Task, head_of, make, quiet_worker, scaled_joints
 from pipeline.data.pool import TaskResult, run
 from pipeline.data.sources import ClipSource
@@ -68,7 +68,7 @@ def plan(
     by_video: dict[Path, Task] = {}
     for source in sources:
         annotation = found.setdefault(source.ann_file, load_annotation(source.ann_file))
-        codec = PROFILES[profile] if source.kind == "train" else "webp"
+        codec = PROFILES[profile] if source.kind == "train" else LOSSLESS
         recipe = PackRecipe(codec, source.clip_len, source.compact, fixed=source.kind == "val")
         for clip in annotation.split(source.split)[:limit]:
             name = _safe_name(clip, source)
@@ -124,8 +124,8 @@ def _made(task: Task, path: Path, recipe: PackRecipe, in_full: bool) -> bool:
         with Pack(path) as pack:
             if in_full:
                 pack.check()
-            head = head_of(task, recipe)
-            return all(pack.meta.get(key) == value for key, value in head.items())
+            found = {**pack.meta, "codec": codec_of(pack.meta)}
+            return all(found.get(key) == value for key, value in head_of(task, recipe).items())
     except (OSError, PackError):
         return False
 

@@ -8,10 +8,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from pipeline.data.encode import FLOOR_DB, decoded
+from pipeline.data.encode import FLOOR_DB, LOSSLESS, codec_of
 from pipeline.data.prepare import PackingPlan
 from pipeline.data.video import frames
 from pipeline.shared.pack import Pack
+from pipeline.shared.stills import decode
 
 T = TypeVar("T")
 
@@ -44,7 +45,7 @@ def verify(todo: PackingPlan, count: int) -> list[PackComparison]:
         for path, task in spread(packs, count):
             with Pack(path) as pack:
                 squares, largest = _differences(pack, task.video)
-                lossless = pack.meta["codec"] == "webp"
+                lossless = codec_of(pack.meta) == LOSSLESS
             psnr = 10 * math.log10(255**2 / squares) if squares else math.inf
             found.append(PackComparison(task.name, kind, psnr, largest, lossless))
     return found
@@ -65,7 +66,9 @@ def _differences(pack: Pack, video: Path) -> tuple[float, int]:
     for number, picture in enumerate(frames(video)):
         if number not in numbers:
             continue
-        stored = decoded(pack.still(number), (bottom - top, right - left))
+        stored = decode(pack.still(number), (bottom - top, right - left))
+        if stored is None:
+            return 255.0**2, 255
         difference = stored.astype(np.int16) - picture[top:bottom, left:right]
         squares.append(float(np.mean(np.square(difference, dtype=np.float64))))
         largest = max(largest, int(np.abs(difference).max()))

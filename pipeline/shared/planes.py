@@ -29,6 +29,9 @@ def _scaled(offset: int, factor: int) -> Array:
 # ITU-R BT.601 for levels 16 to 235, the factors as libswscale rounds them.
 _Y, _RV, _BU = _scaled(16, 9539), _scaled(128, 13075), _scaled(128, 16525)
 _GU, _GV = _scaled(128, -3209), _scaled(128, -6660)
+#: Levels of brightness whose terms are numbers of 8 bits, as in almost all pictures.
+_PLAIN = 16, 235
+_Y_BYTES = _Y.clip(0, 255).astype(np.uint8)
 
 
 def is_planes(still: Array, size: Tuple[int, int]) -> bool:
@@ -48,15 +51,39 @@ def to_rgb(planes: Array, size: Tuple[int, int]) -> Array:
         (H, W, 3) uint8 RGB.
     """
     height, width = size
-    u, v = planes[height:, : width // 2], planes[height:, width // 2 :]
-    bright = cv2.LUT(planes[:height], _Y)  # (H, W) int16
+    bright, u, v = planes[:height], planes[height:, : width // 2], planes[height:, width // 2 :]
     green = cv2.add(cv2.LUT(u, _GU), cv2.LUT(v, _GV))
-    channels = []
-    for share in (cv2.LUT(v, _RV), green, cv2.LUT(u, _BU)):
-        wide = cv2.resize(share, (width, height // 2), interpolation=cv2.INTER_NEAREST)
-        # NumPy copies whole rows; OpenCV would look each pixel up.
-        channels.append(cv2.add(bright, np.repeat(wide, 2, axis=0), dtype=cv2.CV_8U))
-    return cv2.merge(channels)
+    shares = cv2.vconcat([cv2.LUT(v, _RV), green, cv2.LUT(u, _BU)])
+    plain = _PLAIN[0] <= bright.min() and bright.max() <= _PLAIN[1]
+    term = cv2.LUT(bright, _Y_BYTES if plain else _Y)
+    three = (_sum_bytes if plain else _sum_words)(cv2.vconcat([term] * 3), shares)
+    return cv2.merge([three[:height], three[height : 2 * height], three[2 * height :]])
+
+
+def _sum_bytes(terms: Array, shares: Array) -> Array:
+    """Return three channels one above the other, (H * 3, W) uint8; 8 bits are faster than 16.
+
+    A share is added where it is positive and taken off where it is not, and what goes beyond
+    black or white stays there, as in `_sum_words`.
+
+    Args:
+        terms: (H * 3, W) uint8, of the brightness.
+        shares: (H * 3 / 2, W / 2) int16, of the colours.
+    """
+    above = cv2.add(shares, 0, dtype=cv2.CV_8U)
+    below = cv2.subtract(0, shares, dtype=cv2.CV_8U)
+    return cv2.subtract(cv2.add(terms, _doubled(above)), _doubled(below))
+
+
+def _doubled(share: Array) -> Array:
+    """Return each byte twice in both directions."""
+    return np.multiply(share, 0x101, dtype=np.uint16).view(np.uint8).repeat(2, axis=0)
+
+
+def _sum_words(terms: Array, shares: Array) -> Array:
+    """Return the same for any brightness; `terms` are int16."""
+    wide = cv2.merge([shares, shares]).reshape(len(shares), -1)
+    return cv2.add(terms, wide.repeat(2, axis=0), dtype=cv2.CV_8U)
 
 
 def to_planes(picture: Array) -> Optional[Array]:

@@ -18,7 +18,7 @@ from pipeline.shared.pack import SUFFIX
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
-#: Goes up when the same clips would give other packs.
+#: Goes up when the same clips would give other pictures.
 MAKER = 2
 
 

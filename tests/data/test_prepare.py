@@ -1,5 +1,6 @@
 """Preparing a store: whole, resumable, honest about what it could not do."""
 
+import io
 import json
 import os
 from pathlib import Path
@@ -7,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from pipeline.cli.data import command
 from pipeline.data.check import check
 from pipeline.data.demo import make_demo
-from pipeline.data.encode import decoded, encoder
+from pipeline.data.encode import LOSSLESS, encoder
 from pipeline.data.pool import run
 from pipeline.data.prepare import check_disk, needed_bytes, plan, prepare
 from pipeline.data.sources import of_files
@@ -19,6 +21,7 @@ from pipeline.data.verify import spread, verify
 from pipeline.data.video import frames, numbered
 from pipeline.errors import InputError, NotReady
 from pipeline.shared.pack import Pack, write_pack
+from pipeline.shared.stills import decode
 from pipeline.shared.store import StoreError, read_manifest, store_at, store_record
 
 
@@ -31,6 +34,12 @@ def demo(tmp_path):
 def plan_of(demo, root, profile="fine", **options):
     sources = of_files(demo / "ann.pkl", demo / "videos", "train", "val")
     return plan(root, sources, profile, **options)
+
+
+def webp(picture):
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "WEBP", lossless=True)
+    return stream.getvalue()
 
 
 def packs(root):
@@ -65,8 +74,8 @@ def test_a_pack_of_other_pictures_is_reported(demo, tmp_path):
     with Pack(first) as pack:
         meta = {key: value for key, value in pack.meta.items() if key != "stills"}
         size = pack.box[3] - pack.box[1], pack.box[2] - pack.box[0]
-        stills = [(int(f), decoded(pack.still(int(f)), size)[::-1]) for f in pack.frames]
-    write_pack(first, meta, [(frame, encoder("webp")(still)) for frame, still in stills])
+        stills = [(int(f), decode(pack.still(int(f)), size)[::-1]) for f in pack.frames]
+    write_pack(first, meta, [(frame, encoder(LOSSLESS)(still)) for frame, still in stills])
     reported = CliRunner().invoke(command, ["prepare", *files, *options])
     assert "1 packs differ from their videos" in str(reported.exception)
 
@@ -83,6 +92,21 @@ def test_only_missing_stale_and_damaged_packs_are_made_again(demo, tmp_path):
     assert prepare(again, workers=1, max_bad=0) == manifest
     assert third.stat().st_mtime == 1
     assert not plan_of(demo, root).missing
+
+
+def test_lossless_packs_of_before_are_kept(demo, tmp_path):
+    root = tmp_path / "store"
+    prepare(plan_of(demo, root), workers=1, max_bad=0)
+    first, *_ = sorted((root / "val").glob("*.pack"))
+    with Pack(first) as pack:
+        size = pack.box[3] - pack.box[1], pack.box[2] - pack.box[0]
+        head = {key: value for key, value in pack.meta.items() if key != "stills"}
+        stills = [(int(f), decode(pack.still(int(f)), size)) for f in pack.frames]
+    write_pack(first, {**head, "codec": "webp"}, [(frame, webp(one)) for frame, one in stills])
+    todo = plan_of(demo, root)
+    assert not todo.missing
+    compared = {one.clip: one for one in verify(todo, 8) if one.kind == "val"}
+    assert compared[first.stem].lossless and compared[first.stem].close
 
 
 def test_flipped_bytes_are_found_when_packs_are_read_in_full(demo, tmp_path):

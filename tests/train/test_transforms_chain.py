@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fuzzing import examples
 from pipeline.data.crop_region import Compact
-from pipeline.data.encode import encoder
+from pipeline.data.encode import LOSSLESS, encoder
 from pipeline.data.make import PackRecipe
 from pipeline.shared.pack import source_fingerprint, write_pack
 
@@ -94,7 +94,7 @@ def pack_of(path, clip, frames, recipe):
     size = clip["img_shape"]
     joints = np.nan_to_num(clip["keypoint"].astype(np.float32))
     box = left, top, right, bottom = recipe.box(joints, size)
-    encode = encoder("webp")
+    encode = encoder(LOSSLESS)
     stills = [(f, encode(picture(f, size)[top:bottom, left:right])) for f in frames]
     head = {"source": source_fingerprint(clip), "video_bytes": 0, "size": size, "box": box}
     write_pack(path / "clip.pack", head, stills)
@@ -123,7 +123,7 @@ def test_a_sample_from_a_pack_is_the_sample_from_the_pictures(
     expected, random_after = drawn(after(pictures, compact, flip, test_mode), clip, seed)
 
     folder = tmp_path_factory.mktemp("pack")
-    recipe = PackRecipe("webp", CLIP_LEN, Compact(), fixed=test_mode)
+    recipe = PackRecipe(LOSSLESS, CLIP_LEN, Compact(), fixed=test_mode)
     shown = sorted({int(f) for f in expected["RGB_inds"]})
     pack_of(folder, clip, shown, recipe)
     decode = {"type": "PackDecode", "packs": str(folder), "videos": ".", "pose_frames": 32}

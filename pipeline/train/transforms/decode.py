@@ -10,17 +10,14 @@ import multiprocessing
 import os
 from typing import Any, Collection, Dict, List, Sequence
 
-import cv2
 import numpy as np
 from mmaction.datasets.transforms import MMDecode
 from mmaction.registry import TRANSFORMS
 
 from pipeline.shared.pack import SUFFIX, Pack, PackError, source_fingerprint
-from pipeline.shared.planes import is_planes, to_rgb
+from pipeline.shared.stills import decode
 
 log = logging.getLogger(__name__)
-# OpenCV from 4.11 decodes to RGB; before, one more pass over the pixels.
-RGB_FLAG = getattr(cv2, "IMREAD_COLOR_RGB", None)
 
 
 class Fallbacks:
@@ -136,15 +133,11 @@ def windows(pack: Pack, frames: Collection[int]) -> List["Window"]:
 
 def decode_still(pack: Pack, frame: int) -> np.ndarray:
     """Return one stored region, (h, w, 3) RGB."""
-    still = np.frombuffer(pack.still(frame), np.uint8)
-    crop = cv2.imdecode(still, cv2.IMREAD_COLOR if RGB_FLAG is None else RGB_FLAG)
     left, top, right, bottom = pack.box
-    size = bottom - top, right - left
-    if crop is not None and is_planes(crop, size):
-        return to_rgb(crop[..., 0], size)
-    if crop is None or crop.shape[:2] != size:
+    crop = decode(pack.still(frame), (bottom - top, right - left))
+    if crop is None:
         raise PackError(f"{pack.path}: frame {frame} is not a picture of its region.")
-    return cv2.cvtColor(crop, cv2.COLOR_BGR2RGB) if RGB_FLAG is None else crop
+    return crop
 
 
 class Window:
