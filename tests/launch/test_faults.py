@@ -113,7 +113,7 @@ def test_the_stacks_of_a_stuck_job_are_in_its_logs(faulty) -> None:
 
 
 def status_of_trials(project, storage: str) -> dict[str, tuple[object, ...]]:
-    done = project.run("sweep", "status", "tiny", "--json", "--storage", storage)
+    done = project.call("sweep", "status", "tiny", "--json", "--storage", storage)
     return {
         f"{study['variant']}/{trial['number']}": tuple(
             trial[key] for key in ("state", "cause", "reason", "epochs", "best_top1", "verdicts")
@@ -124,7 +124,7 @@ def status_of_trials(project, storage: str) -> dict[str, tuple[object, ...]]:
 
 
 def hours_by_status(project, storage: str) -> dict[str, float]:
-    done = project.run("sweep", "status", "tiny", "--json", "--storage", storage)
+    done = project.call("sweep", "status", "tiny", "--json", "--storage", storage)
     return {
         f"{study['variant']}/{trial['number']}": trial["gpu_hours"]
         for study in json.loads(done.stdout)["studies"]
@@ -148,7 +148,7 @@ def test_a_lost_storage_is_refilled_from_the_run_directories(faulty) -> None:
     project, _, trials = faulty
     old, new = (sqlite_url(project.root / "runs" / f"{n}.db") for n in ("pcan", "new"))
     for _ in range(2):  # safe to repeat
-        done = project.run("doctor", "tiny", "--rebuild", "--storage", new)
+        done = project.call("doctor", "tiny", "--rebuild", "--storage", new)
         assert done.returncode == 0, done.stderr
     assert status_of_trials(project, new) == status_of_trials(project, old)
     hours = hours_by_status(project, new)
@@ -168,9 +168,9 @@ def test_a_damaged_storage_is_kept_aside_and_refilled(faulty) -> None:
     old, bad = sqlite_url(runs / "pcan.db"), sqlite_url(runs / "bad.db")
     whole = (runs / "pcan.db").read_bytes()
     (runs / "bad.db").write_bytes(whole[: len(whole) // 2])
-    met = project.run("sweep", "status", "tiny", "--storage", bad)
+    met = project.call("sweep", "status", "tiny", "--storage", bad)
     assert met.returncode == 4 and "pcan doctor --rebuild --storage" in met.stderr, met.stderr
-    done = project.run("doctor", "--rebuild", "--storage", bad)
+    done = project.call("doctor", "--rebuild", "--storage", bad)
     assert done.returncode == 0 and "kept as runs/bad.db.damaged-" in done.stderr, done.stderr
     assert status_of_trials(project, bad) == status_of_trials(project, old)
     (aside,) = runs.glob("bad.db.damaged-*[0-9]")
@@ -179,7 +179,7 @@ def test_a_damaged_storage_is_kept_aside_and_refilled(faulty) -> None:
 
 def test_a_backup_is_a_whole_storage(faulty) -> None:
     project, _, _ = faulty
-    done = project.run("sweep", "backup", "--out", "copy.db")
+    done = project.call("sweep", "backup", "--out", "copy.db")
     assert done.returncode == 0, done.stderr
     assert (project.root / "copy.db").stat().st_mode & 0o077 == 0
     copy, old = (sqlite_url(project.root / name) for name in ("copy.db", "runs/pcan.db"))

@@ -50,7 +50,7 @@ def test_early_stopping_under_default_hooks_stops_nothing(small) -> None:
         f'custom_hooks = [dict(type="Patient", {hook})]\nparam_scheduler = []',
     )
     said = "has EarlyStoppingHook, which is left out: patience in sweeps/tiny.yaml decides"
-    assert said in small.run("sweep", "plan", "tiny").stderr
+    assert said in small.call("sweep", "plan", "tiny").stderr
     done = small.launch()
     assert done.returncode == 0 and said in done.stderr, done.stderr
     start = small.root / "runs" / "tiny" / "start.log"
@@ -76,12 +76,12 @@ def test_a_training_that_a_hook_ends_is_no_complete_recipe(small) -> None:
 def test_a_schedule_that_follows_the_objective_is_shown_as_a_ceiling(small) -> None:
     kind = 'type="ReduceOnPlateauLR", rule="greater", factor=0.1, patience=0, by_epoch=True'
     write(small, f'param_scheduler = [dict(monitor="{METRIC}", {kind})]')
-    shown = small.run("sweep", "plan", "tiny").stdout
+    shown = small.call("sweep", "plan", "tiny").stdout
     assert "lr (most)" in shown and f"the schedule follows {METRIC}" in shown
-    record = json.loads(small.run("sweep", "plan", "tiny", "--json").stdout)
+    record = json.loads(small.call("sweep", "plan", "tiny", "--json").stdout)
     assert record["variants"][0]["lr_follows"] == METRIC
     done = small.launch()
     assert done.returncode == 0 and f"the lr follows {METRIC}" in done.stderr, done.stderr
     assert "watch" not in done.stderr.split("epoch 4/4")[1]
-    found = small.run("diagnose", "--trial", "baseline/0", "--json")
+    found = small.call("diagnose", "--trial", "baseline/0", "--json")
     assert "off_schedule" not in found.stdout and "is not compared" in found.stdout

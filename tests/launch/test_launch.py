@@ -43,9 +43,9 @@ def test_a_failed_gate_is_followed_by_the_fallback_and_the_winner_is_exported(pr
     assert said[0] == "better is complete, which ends the ladder."
     assert said[1].startswith("Goal 90.00 %. Best: better/0 with 90.00 %")
     assert said[2] == "Compare: pcan sweep compare tiny   Export: pcan sweep best tiny"
-    assert project.run("sweep", "status", "tiny").stdout.splitlines()[-2:] == said[1:]
+    assert project.call("sweep", "status", "tiny").stdout.splitlines()[-2:] == said[1:]
 
-    exported = project.run("sweep", "best", "tiny", "--json")
+    exported = project.call("sweep", "best", "tiny", "--json")
     record = json.loads(exported.stdout)
     assert (record["variant"], record["top1"], record["goal_reached"]) == ("better", 0.9, True)
     stored = json.loads((project.root / "exports" / "tiny" / "best.json").read_text())
@@ -90,7 +90,7 @@ def test_ctrl_c_in_mid_epoch_goes_on_from_the_last_checkpoint(
     commit_all(project.root)
     command = "pcan sweep launch tiny --device cpu --wandb disabled"
     assert f"Go on: {command}" in text.splitlines()
-    assert project.run("sweep", "status", "tiny").stdout.splitlines()[-1] == f"Go on: {command}"
+    assert project.call("sweep", "status", "tiny").stdout.splitlines()[-1] == f"Go on: {command}"
     second = project.launch()
     assert second.returncode == 0, second.stderr
     assert "going on after epoch" in second.stderr
@@ -123,7 +123,7 @@ def test_each_attempt_keeps_the_code_it_ran_with(project) -> None:
     assert spec["code"]["code_root"]["commit"] == commit and spec["versions"]["torch"]
     assert "+x = 1" in (run / spec["code"]["project"]["diff"]).read_text()
     (project.root / "jobs" / "new.py").unlink()
-    project.run("sweep", "best", "tiny")
+    project.call("sweep", "best", "tiny")
     record = json.loads((project.root / "exports" / "tiny" / "best.json").read_text())
     assert record["code"] == spec["code"] and record["git_commit"] == commit
     readme = (project.root / "exports" / "tiny" / "README.md").read_text()
@@ -142,7 +142,7 @@ def test_the_first_epoch_again_is_equal_to_the_bit_in_another_folder(
     shutil.copytree(project.root, copy)
     (copy / "runs" / "pcan.db").unlink()
     project.root = copy
-    again = project.run("sweep", "rerun", "baseline/0", "--check", "--sweep", "tiny", "--json")
+    again = project.call("sweep", "rerun", "baseline/0", "--check", "--sweep", "tiny", "--json")
     assert again.returncode == 0, again.stderr
     record = json.loads(again.stdout)
     assert (record["epoch"], record["exact"], record["same"]) == (1, True, True)
@@ -185,7 +185,7 @@ def test_sweep_stop_ends_after_the_epoch_and_stays_resumable(
     project.sweep(SLOW.replace("set: {train_cfg.max_epochs: 4", endless))
     first = project.start(*project.launch_words())
     until(lambda: project.epochs("baseline/0")[:1] == [1], "epoch 1")
-    stopped = project.run("sweep", "stop", "tiny")
+    stopped = project.call("sweep", "stop", "tiny")
     assert stopped.returncode == 0, stopped.stderr
     assert first.wait(timeout=120) == 75
     first.communicate()
@@ -249,7 +249,7 @@ def faulty(module_project):
     ],
 )
 def test_bad_input_is_a_sentence_with_the_right_exit_code(faulty, words, code, reported) -> None:
-    done = faulty.run(*words)
+    done = faulty.call(*words)
     assert reported in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert done.returncode == code
     assert not (faulty.root / "runs" / "tiny").exists()

@@ -47,7 +47,7 @@ def names_the_command(project) -> None:
         assert again.returncode == 3 and " starts on " not in again.stderr
         assert f"with the cause removed, run it again: {COMMAND}" in again.stderr
         assert again.stderr.splitlines()[-1].endswith(COMMAND)
-    assert COMMAND in project.run("sweep", "status", "tiny").stdout.splitlines()[-1]
+    assert COMMAND in project.call("sweep", "status", "tiny").stdout.splitlines()[-1]
     assert project.status()["baseline/0"]["retry"] == COMMAND
 
 

@@ -29,11 +29,11 @@ def test_a_plan_that_turns_to_bf16_gets_new_trials_that_are_not_compared_with_th
     config = (project.folder("baseline/1") / "config.py").read_text()
     assert 'type="AmpOptimWrapper"' in config and 'dtype="bfloat16"' in config
     reason = "they were trained in different precision (fp32: baseline/0; bf16: baseline/1)."
-    assert reason in project.run("sweep", "status", "tiny").stdout
-    compared = json.loads(project.run("sweep", "compare", "tiny", "--json").stdout)
+    assert reason in project.call("sweep", "status", "tiny").stdout
+    compared = json.loads(project.call("sweep", "compare", "tiny", "--json").stdout)
     assert reason in compared["not_comparable"]
     assert [pair["comparable"] for pair in compared["differences"]] == [False]
-    best = project.run("sweep", "best", "tiny", "--trial", "baseline/1", "--json")
+    best = project.call("sweep", "best", "tiny", "--trial", "baseline/1", "--json")
     assert best.returncode == 0 and "bf16: baseline/1" in best.stderr, best.stderr
     exported = project.root / "exports" / "tiny"
     assert 'dtype="bfloat16"' in (exported / "config.py").read_text()
@@ -56,6 +56,6 @@ def test_speed_against_the_configs_own_settings_is_refused_with_its_line(project
     config = project.root / "jobs" / "tiny.py"
     text = config.read_text().replace("optim_wrapper = dict(", 'optim_wrapper = dict(type="X", ')
     config.write_text(text)
-    done = project.run("sweep", "register", "tiny")
+    done = project.call("sweep", "register", "tiny")
     assert "sweeps/tiny.yaml:" in done.stderr and "a X, which decides its precision" in done.stderr
     assert done.returncode == 2

@@ -66,20 +66,20 @@ def test_one_launch_runs_all_stages_and_a_changed_first_makes_the_later_old(proj
     torch.testing.assert_close(weight(project, "fine/0", 1), weight(project, "baseline/0", 1))
     torch.testing.assert_close(weight(project, "low/0", 1), weight(project, "baseline/0", 1))
     assert not torch.equal(weight(project, "baseline/0", 1), weight(project, "baseline/0", 2))
-    assert project.run("sweep", "clean", "tiny", "--yes").returncode == 0
+    assert project.call("sweep", "clean", "tiny", "--yes").returncode == 0
     assert taken.is_file()
 
     project.sweep(VARIANTS.replace("0.72, 0.71", "0.71, 0.72"), LADDER)
-    assert project.run("sweep", "register", "tiny").returncode == 0
+    assert project.call("sweep", "register", "tiny").returncode == 0
     assert project.status()["fine/0"]["stage"]["old"]
-    shown = project.run("sweep", "status", "tiny")
+    shown = project.call("sweep", "status", "tiny")
     assert "low/0 is old: it began with fine/0" in shown.stdout, shown.stdout
     again = project.launch()
     assert again.returncode == 0 and "fine/0 is old" in again.stderr + again.stdout
     assert stage(project, "low/1")[0] == "fine/1" and stage(project, "fine/1")[1] == 2
     old = {n for n, t in project.status().items() if (t["stage"] or {}).get("old")}
     assert old == {"fine/0", "low/0"}
-    record = json.loads(project.run("sweep", "plan", "tiny", "--json").stdout)
+    record = json.loads(project.call("sweep", "plan", "tiny", "--json").stdout)
     assert [v["starts_from"] for v in record["variants"]] == [None, "baseline", "fine"]
 
 

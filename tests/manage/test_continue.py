@@ -23,27 +23,27 @@ def pruned(module_project):
 
 
 def test_nothing_eligible_is_said_and_has_its_exit_code(pruned) -> None:
-    best = pruned.run("sweep", "best", "tiny")
+    best = pruned.call("sweep", "best", "tiny")
     assert best.returncode == 3 and "Traceback" not in best.stderr
     assert "no complete trial to export (1 pruned)" in best.stderr
     assert "pcan sweep best tiny --trial baseline/0" in best.stderr
-    forced = pruned.run("sweep", "best", "tiny", "--trial", "baseline/0", "--json")
+    forced = pruned.call("sweep", "best", "tiny", "--trial", "baseline/0", "--json")
     assert json.loads(forced.stdout)["eligible"] is False
 
 
 def test_a_pruned_trial_goes_on_as_a_new_one_from_its_checkpoint(pruned) -> None:
     project = pruned
-    refused = project.run("sweep", "continue", "baseline/7", "--sweep", "tiny")
+    refused = project.call("sweep", "continue", "baseline/7", "--sweep", "tiny")
     assert refused.returncode == 2 and "it has: baseline/0" in refused.stderr
 
     (project.folder("baseline/1") / "checkpoints").mkdir(parents=True)
-    in_the_way = project.run("sweep", "continue", "baseline/0", "--sweep", "tiny")
+    in_the_way = project.call("sweep", "continue", "baseline/0", "--sweep", "tiny")
     assert in_the_way.returncode == 5 and "baseline/1 cannot be made" in in_the_way.stderr
 
-    done = project.run("sweep", "continue", "baseline/0", "--sweep", "tiny")
+    done = project.call("sweep", "continue", "baseline/0", "--sweep", "tiny")
     assert done.returncode == 0, done.stderr
     assert "baseline/2 goes on where baseline/0 ended after epoch 1" in done.stderr
-    twice = project.run("sweep", "continue", "baseline/0", "--sweep", "tiny")
+    twice = project.call("sweep", "continue", "baseline/0", "--sweep", "tiny")
     assert twice.returncode == 2 and "continued as baseline/2 already" in twice.stderr
 
     launched = project.launch()
@@ -61,7 +61,7 @@ def test_a_pruned_trial_goes_on_as_a_new_one_from_its_checkpoint(pruned) -> None
     assert any("(overruled)" in verdict["reason"] for verdict in new["verdicts"])
     check_storage(project)
 
-    nothing = project.run("sweep", "continue", "baseline/2", "--sweep", "tiny")
+    nothing = project.call("sweep", "continue", "baseline/2", "--sweep", "tiny")
     assert nothing.returncode == 2 and "has run all its 3 epochs" in nothing.stderr
 
 

@@ -59,7 +59,7 @@ def place(module_project):
 
 @pytest.fixture(scope="module")
 def imported(place):
-    done = place.run("sweep", "import", *EARLIER)
+    done = place.call("sweep", "import", *EARLIER)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -103,7 +103,7 @@ def test_the_same_log_counts_once_by_whatever_name(place, imported) -> None:
     file = scalars(place, "work_dirs/slower")
     shutil.copy(file, place.root / "copy.json")
     [text] = (place.root / "work_dirs" / "slower").glob("*/*.log")
-    again = place.run("sweep", "import", "work_dirs/slower", "copy.json", str(text))
+    again = place.call("sweep", "import", "work_dirs/slower", "copy.json", str(text))
     assert again.returncode == 0, again.stderr
     first, second, third = again.stdout.splitlines()
     assert first == "work_dirs/slower: imported already, as baseline/1."
@@ -116,8 +116,8 @@ def test_status_and_compare_show_it_as_imported(place, imported) -> None:
     trials = place.status()
     assert trials["baseline/1"]["imported"]["log"] == "slower"
     assert (trials["baseline/1"]["state"], trials["baseline/1"]["epochs"]) == ("COMPLETE", 4)
-    assert "imported from wide" in place.run("sweep", "status", "tiny").stdout
-    data = json.loads(place.run("sweep", "compare", "tiny", "--json").stdout)
+    assert "imported from wide" in place.call("sweep", "status", "tiny").stdout
+    data = json.loads(place.call("sweep", "compare", "tiny", "--json").stdout)
     shown = {t["id"]: t for t in data["trials"]}
     assert shown["imported/0"]["imported"] == "wide" and not shown["imported/0"]["recipe"]
     assert shown["fast/1"]["config"][LR] == 0.05
@@ -128,10 +128,10 @@ def test_status_and_compare_show_it_as_imported(place, imported) -> None:
 
 
 def test_best_never_exports_it_and_says_why(place, imported) -> None:
-    none = place.run("sweep", "best", "tiny")
+    none = place.call("sweep", "best", "tiny")
     assert none.returncode == 3 and "has no complete trial to export" in none.stderr
     assert "its weights are not here, so it cannot be exported" in none.stderr
-    named = place.run("sweep", "best", "tiny", "--trial", "fast/1")
+    named = place.call("sweep", "best", "tiny", "--trial", "fast/1")
     assert named.returncode == 3
     assert "fast/1 was imported from a log (fast)" in named.stderr
     assert "pcan sweep launch tiny --variant fast" in named.stderr
@@ -151,7 +151,7 @@ def test_an_import_that_was_cut_off_is_made_anew(place, imported) -> None:
     own = hashlib.sha256(table.read_bytes()).hexdigest()
     spec = {**spec, "number": 8, "imported": {**other, "sha256": own}}
     (mine / "spec.json").write_text(json.dumps(spec))
-    done = place.run("sweep", "import", "short.csv", "--metric", "top1")
+    done = place.call("sweep", "import", "short.csv", "--metric", "top1")
     assert done.returncode == 0 and " -> imported/2: " in done.stdout, done.stderr
     assert half.exists() and not mine.exists()
     shutil.rmtree(half)
@@ -161,27 +161,27 @@ def test_an_import_that_was_cut_off_is_made_anew(place, imported) -> None:
 def test_a_log_without_a_config(place, imported) -> None:
     table = place.root / "old.csv"
     table.write_text("epoch,top1,lr\n1,0.5,0.01\n2,0.75,0.008\n")
-    refused = place.run("sweep", "import", "old.csv")
+    refused = place.call("sweep", "import", "old.csv")
     assert refused.returncode == 2
     assert 'no metric "acc/RGBPose_1:1_top1"; its validations have: top1.' in refused.stderr
     assert "If one of them is the same thing, name it: --metric top1" in refused.stderr
-    reported = place.run("sweep", "import", "old.csv", "--metric", "top1")
+    reported = place.call("sweep", "import", "old.csv", "--metric", "top1")
     assert "no variant's recipe (no config lies beside it)" in reported.stdout
     table.write_text("epoch,top1,lr\n1,0.5,0.01\n2,0.625,0.008\n3,nan,0.008\n")
-    named = place.run("sweep", "import", "old.csv", "--metric", "top1", "--variant", "fast")
+    named = place.call("sweep", "import", "old.csv", "--metric", "top1", "--variant", "fast")
     assert f"searched values: {LR} 0.05" in named.stdout, named.stderr
-    wrong = place.run("sweep", "import", "work_dirs/wide", "--variant", "fast")
+    wrong = place.call("sweep", "import", "work_dirs/wide", "--variant", "fast")
     assert wrong.returncode == 2 and "is not of fast: " in wrong.stderr
 
 
 def test_a_trial_of_the_sweep_itself_is_refused(place, imported) -> None:
-    done = place.run("sweep", "import", "runs/tiny/baseline/1")
+    done = place.call("sweep", "import", "runs/tiny/baseline/1")
     assert done.returncode == 2 and "which the sweep knows already" in done.stderr
     assert os.listdir(place.folder("baseline/1"))
 
 
 def test_a_log_that_cannot_be_read_loses_none_of_the_others(place, imported) -> None:
     (place.root / "other.csv").write_text("epoch,top1\n1,0.5\n2,0.75\n")
-    done = place.run("sweep", "import", "none.log", "other.csv", "--metric", "top1")
+    done = place.call("sweep", "import", "none.log", "other.csv", "--metric", "top1")
     assert done.returncode == 2 and "There is no log none.log" in done.stderr
     assert done.stdout.startswith("other.csv -> ")

@@ -25,7 +25,7 @@ def made(module_project) -> tuple[object, Path, str]:
     rows = [f"{stamp}Epoch(val) [{n}][4/4]    {FUSED}: 0.89{n}0{rest}" for n in (1, 2, 3)]
     (his / "20260102_030405.log").write_text("".join(rows))
     words = ("--from", "jobs/tiny.py", "--code-root", "jobs", "--log", "his 运行")
-    done = project.run("init", "mine", *words, "--checkpoint", "his 运行/epoch_2.pth")
+    done = project.call("init", "mine", *words, "--checkpoint", "his 运行/epoch_2.pth")
     assert done.returncode == 0, done.stderr
     return project, project.root / "mine", done.stderr
 
@@ -47,7 +47,7 @@ def test_it_passes_plan_and_lint_at_once(made, monkeypatch) -> None:
     assert "cd mine && pcan sweep plan tiny" in said
     monkeypatch.setattr(project, "root", folder)
     for words in (("sweep", "plan"), ("gates", "lint")):
-        done = project.run(*words, "--json")
+        done = project.call(*words, "--json")
         assert done.returncode == 0, done.stderr
         assert '"severity": "error"' not in done.stdout
 
@@ -61,7 +61,7 @@ def test_nothing_is_overwritten_and_a_wrong_path_is_named(made, monkeypatch) -> 
     with pytest.raises(InputError, match="--checkpoint: there is no checkpoint file no.pth"):
         sweep_for_config(Path("new"), ConfigSource(config=config, checkpoint=Path("no.pth")))
     assert not Path("new").exists()
-    alone = project.run("init", "new", "--log", "his 运行")
+    alone = project.call("init", "new", "--log", "his 运行")
     assert alone.returncode == 2 and "--log needs --from CONFIG" in alone.stderr
 
 

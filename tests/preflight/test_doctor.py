@@ -24,7 +24,7 @@ VARIANT = "  baseline: {set: {train_cfg.max_epochs: 2}}\n"
 
 def test_a_sound_project_is_ready_and_a_broken_one_is_reported_all_at_once(project) -> None:
     project.sweep(VARIANT)
-    well = project.run("doctor", "tiny", "--device", "cpu", "--json")
+    well = project.call("doctor", "tiny", "--device", "cpu", "--json")
     record = json.loads(well.stdout)
     assert (well.returncode, record["ready"]) == (0, True), record
     assert not [f for f in record["findings"] if f["severity"] == "error"]
@@ -35,7 +35,7 @@ def test_a_sound_project_is_ready_and_a_broken_one_is_reported_all_at_once(proje
     file.write_text(text.replace("name: tiny", "name: tiny\nwarm_start: {checkpoint: w.pth}"))
     (project.root / "runs").mkdir(exist_ok=True)
     (project.root / "runs" / "pcan.db").write_text("no database at all, only text")
-    ill = project.run("doctor", "tiny", "--device", "cuda", "--json")
+    ill = project.call("doctor", "tiny", "--device", "cuda", "--json")
     found = json.loads(ill.stdout)["findings"]
     assert ill.returncode == 5 and "Traceback" not in ill.stderr
     wrong = [f for f in found if f["severity"] == "error"]
@@ -53,7 +53,7 @@ def test_no_secret_of_the_environment_is_in_what_the_doctor_says(project, monkey
     monkeypatch.setenv("MY_TOKEN", "canary-token")
     project.sweep(VARIANT)
     url = "postgresql+psycopg://me:canary-password@127.0.0.1:1/none"
-    done = project.run("doctor", "tiny", "--device", "cpu", "--storage", url)
+    done = project.call("doctor", "tiny", "--device", "cpu", "--storage", url)
     assert done.returncode == 5
     assert "canary" not in done.stdout + done.stderr
 

@@ -57,7 +57,7 @@ def annotation(project, label: int = 7, joints: int = 17) -> Path:
 
 def test_each_wrong_part_is_one_sentence_and_nothing_is_registered(project) -> None:
     write(project, *CHANGES)
-    done = project.run("sweep", "register", "cut")
+    done = project.call("sweep", "register", "cut")
     lines = done.stderr.splitlines()
     assert done.returncode == 2, done.stderr
     expected = {
@@ -83,7 +83,7 @@ def test_each_wrong_part_is_one_sentence_and_nothing_is_registered(project) -> N
 def test_data_of_another_model_is_refused_before_a_job(project, label, joints, words) -> None:
     write(project, "sound")
     file = annotation(project, label, joints)
-    done = project.run("sweep", "launch", "cut", "--device", "cpu", "--wandb", "disabled")
+    done = project.call("sweep", "launch", "cut", "--device", "cpu", "--wandb", "disabled")
     assert done.returncode == 2
     assert words.format(file=file) in done.stderr
     assert not (project.root / "runs" / "cut").exists()
@@ -91,7 +91,7 @@ def test_data_of_another_model_is_refused_before_a_job(project, label, joints, w
 
 def test_data_that_is_not_there_is_named(project) -> None:
     write(project, "sound")
-    done = project.run("sweep", "launch", "cut", "--device", "cpu", "--wandb", "disabled")
+    done = project.call("sweep", "launch", "cut", "--device", "cpu", "--wandb", "disabled")
     assert done.returncode == 5
     assert "The annotation is missing" in done.stderr
     assert "--set data_root=DIR" in done.stderr

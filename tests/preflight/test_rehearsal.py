@@ -42,7 +42,7 @@ def refused(module_project):
         file.read_text().replace("gates:\n  - {epoch: 1, floor: 0.5, target: 0.6}\n", "")
     )
     launch = project.launch("--policy", "all")
-    return project, launch, project.run("doctor", "tiny", "--device", "cpu")
+    return project, launch, project.call("doctor", "tiny", "--device", "cpu")
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -60,16 +60,16 @@ def test_the_doctor_says_what_a_launch_would_refuse(refused, name) -> None:
 
 
 def test_a_plan_of_variants_that_a_launch_refuses_does_not_exit_0(refused) -> None:
-    plan = refused[0].run("sweep", "plan", "tiny")
+    plan = refused[0].call("sweep", "plan", "tiny")
     assert f"A launch refuses this: loop: {REFUSED['loop'][1]}" in plan.stdout
     assert plan.returncode == 2
 
 
 def test_a_plan_whose_config_never_validates_is_shown_and_does_not_exit_0(project) -> None:
     project.sweep("  baseline: {set: {train_cfg.max_epochs: 2, train_cfg.val_begin: 3}}\n")
-    plan = project.run("sweep", "plan", "tiny")
+    plan = project.call("sweep", "plan", "tiny")
     assert plan.returncode == 2 and "baseline validates after none of its 2 epochs" in plan.stdout
-    assert json.loads(project.run("sweep", "plan", "tiny", "--json").stdout)["problems"]
+    assert json.loads(project.call("sweep", "plan", "tiny", "--json").stdout)["problems"]
 
 
 def clip(**changes):
@@ -101,9 +101,9 @@ def test_joints_of_another_form_are_named_with_clip_and_shape(changes, reported)
 def demo(tmp_path_factory):
     """A project with a drawn data set of two clips each."""
     project = Project(tmp_path_factory.mktemp("demo"))
-    assert project.run("init", "P").returncode == 0
+    assert project.call("init", "P").returncode == 0
     project.root = project.root / "P"
-    assert project.run("data", "demo", "data/demo", "--clips", "2").returncode == 0
+    assert project.call("data", "demo", "data/demo", "--clips", "2").returncode == 0
     return project, (project.root / "data" / "demo" / "ann.pkl").read_bytes()
 
 
@@ -131,9 +131,9 @@ def test_joints_that_the_chain_cannot_take_are_refused_with_the_clip(
     for one in record["annotations"]:
         one["keypoint"] = form(one["keypoint"])
     (project.root / "data" / "demo" / "ann.pkl").write_bytes(pickle.dumps(record))
-    checked = project.run("data", "check", "demo")
+    checked = project.call("data", "check", "demo")
     assert checked.returncode != 0 and "wave_0" in checked.stdout and named in checked.stdout
-    done = project.run(*words)
+    done = project.call(*words)
     assert done.returncode != 0 and refusal in done.stdout + done.stderr, done
 
 

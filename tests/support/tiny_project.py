@@ -1,6 +1,7 @@
 """A small project whose jobs are real: two gloo ranks, about 0.1 s an epoch."""
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -10,10 +11,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from click.testing import CliRunner
 
-from pipeline.cli.main import cli
+from pipeline.cli.main import cli, main
 from rehearsed_ahead import rehearse_ahead
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,6 +81,23 @@ class Project:
             check=False,
         )
 
+    def call(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in this process, where a process of its own is not what is tested."""
+        self._prepare(words)
+        printed = [io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2)]
+        with contextlib.ExitStack() as changed:
+            changed.enter_context(contextlib.chdir(self.root))
+            changed.enter_context(mock.patch.dict(os.environ, self.env(), clear=True))
+            changed.enter_context(mock.patch.object(sys, "argv", ["pcan", *words]))
+            changed.enter_context(contextlib.redirect_stdout(printed[0]))
+            changed.enter_context(contextlib.redirect_stderr(printed[1]))
+            try:
+                main()
+            except SystemExit as ended:
+                code = int(ended.code or 0)
+        out, err = (one.buffer.getvalue().decode() for one in printed)
+        return subprocess.CompletedProcess(["pcan", *words], code, out, err)
+
     def start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             self.argv(*words),
@@ -98,11 +117,15 @@ class Project:
         return ["sweep", "launch", "tiny", "--device", "cpu", "--wandb", "disabled", *words]
 
     def argv(self, *words: str) -> list[str]:
+        self._prepare(words)
+        return [sys.executable, "-m", "pipeline.cli.main", *words]
+
+    def _prepare(self, words: tuple[str, ...]) -> None:
+        """Have the answers there that a command will ask for."""
         if words[:1] == ("doctor",) or set(words[1:2]) & ASKING:
             usable = self._recall()
             if usable and self.ahead and words[1:3] in REHEARSING:
                 self._rehearse()
-        return [sys.executable, "-m", "pipeline.cli.main", *words]
 
     def env(self) -> dict[str, str]:
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
