@@ -66,6 +66,7 @@ def test_a_plan_of_variants_that_a_launch_refuses_does_not_exit_0(refused) -> No
 
 
 def test_a_plan_whose_config_never_validates_is_shown_and_does_not_exit_0(project) -> None:
+    project.ahead = True  # the sweep file alone has the contradiction
     project.sweep("  baseline: {set: {train_cfg.max_epochs: 2, train_cfg.val_begin: 3}}\n")
     plan = project.call("sweep", "plan", "tiny")
     assert plan.returncode == 2 and "baseline validates after none of its 2 epochs" in plan.stdout

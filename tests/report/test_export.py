@@ -25,6 +25,7 @@ objective:
   branches: {rgb: acc/rgb_top1, pose: acc/pose_top1}
   goal: 0.99
 data: {root: clips}
+job: {gpus: 1}
 patience: {epochs: 3, min_delta: 0.0005}
 warm_start: {checkpoint: work_dirs/start.pth, make: start}
 variants:

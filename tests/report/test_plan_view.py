@@ -21,14 +21,18 @@ from pipeline.report.plan.text import plan_text
 
 
 @pytest.fixture(scope="module")
-def answer(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """The JSON of one run of the command, with real child processes."""
+def folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of the shipped plans."""
     folder = tmp_path_factory.mktemp("project")
     for name in ("sweeps", "configs"):
-        (folder / name).mkdir()
-    for file in ("sweeps/pcan_ntu60.yaml", "configs/pcan_ntu60.py"):
-        shutil.copy(root / file, folder / file)
+        shutil.copytree(root / name, folder / name)
     (folder / "wandb.yaml").write_text("project: x\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def answer(folder: Path) -> dict:
+    """The JSON of one run of the command, with real child processes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         result = CliRunner().invoke(sweep_plan.command, ["--json"], catch_exceptions=False)
@@ -151,10 +155,10 @@ def test_one_variant_is_shown_whole(plan: Sweep) -> None:
     ],
 )
 def test_a_word_alone_is_a_sweep_or_a_variant(
-    answer: dict, root: Path, words: list, code: int, shown: str, monkeypatch
+    answer: dict, folder: Path, words: list, code: int, shown: str, monkeypatch
 ) -> None:
     assert answer  # its run has resolved the configs, which are kept
-    monkeypatch.chdir(root)
+    monkeypatch.chdir(folder)
     result = CliRunner().invoke(sweep_plan.command, words)
     said = f"{result.output}{result.exception}"
     assert shown in said

@@ -1,7 +1,6 @@
 """A small project whose jobs are real: two gloo ranks, about 0.1 s an epoch."""
 
 import contextlib
-import io
 import json
 import os
 import shutil
@@ -11,11 +10,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from click.testing import CliRunner
 
-from pipeline.cli.main import cli, main
+from called import called
+from pipeline.cli.main import cli
 from rehearsed_ahead import rehearse_ahead
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,19 +83,7 @@ class Project:
     def call(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command in this process, where a process of its own is not what is tested."""
         self._prepare(words)
-        printed = [io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2)]
-        with contextlib.ExitStack() as changed:
-            changed.enter_context(contextlib.chdir(self.root))
-            changed.enter_context(mock.patch.dict(os.environ, self.env(), clear=True))
-            changed.enter_context(mock.patch.object(sys, "argv", ["pcan", *words]))
-            changed.enter_context(contextlib.redirect_stdout(printed[0]))
-            changed.enter_context(contextlib.redirect_stderr(printed[1]))
-            try:
-                main()
-            except SystemExit as ended:
-                code = int(ended.code or 0)
-        out, err = (one.buffer.getvalue().decode() for one in printed)
-        return subprocess.CompletedProcess(["pcan", *words], code, out, err)
+        return called(*words, folder=self.root, environment=self.env())
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(

@@ -15,10 +15,12 @@ import sys
 import tarfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from called import called
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCHIVE = Path(__file__).parent / "old_project.tar.xz"
@@ -49,14 +51,14 @@ class OldProject:
             check=False,
         )
 
-    def done(self, *words: str, **env: str) -> str:
-        """Run a command that has to succeed; return what it printed."""
-        ended = self.run(*words, **env)
+    def done(self, *words: str) -> str:
+        """Run a command that has to succeed, in this process; return what it printed."""
+        ended = called(*words, folder=self.root, environment=self.env())
         assert ended.returncode == 0, f"pcan {' '.join(words)}\n{ended.stdout}{ended.stderr}"
         return ended.stdout
 
-    def json(self, *words: str, **env: str) -> Any:
-        return json.loads(self.done(*words, "--json", **env))
+    def json(self, *words: str) -> Any:
+        return json.loads(self.done(*words, "--json"))
 
     def argv(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "pipeline.cli.main", *words]
@@ -158,7 +160,7 @@ class GoneOn(OldProject):
         thread.start()
         try:
             server = {"WANDB_BASE_URL": state.url, "WANDB_API_KEY": tracking.KEY}
-            return self.json("sweep", "sync", "demo", **server)
+            return json.loads(self.run("sweep", "sync", "demo", "--json", **server).stdout)
         finally:
             http.shutdown()
             http.server_close()
@@ -176,12 +178,3 @@ def _jobs(root: Path) -> Iterator[tuple[list[str], set[str]]]:
         except (OSError, IndexError):
             continue
         yield words, {one.split("=")[0] for one in given if one.startswith("PCAN_")}
-
-
-def in_pairs(calls: dict[str, Callable[[], Any]]) -> dict[str, Any]:
-    """Make calls two at a time: most of each is one process importing torch."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(2) as pool:
-        made = {name: pool.submit(call) for name, call in calls.items()}
-        return {name: one.result() for name, one in made.items()}

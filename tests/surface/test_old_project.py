@@ -6,7 +6,6 @@ import re
 import sqlite3
 import sys
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 import frozen  # noqa: E402
 from command_tree import commands, root_command  # noqa: E402
-from old_project import PAUSED, TRIALS, GoneOn, OldProject, in_pairs  # noqa: E402
+from old_project import PAUSED, TRIALS, GoneOn, OldProject  # noqa: E402
 
 LEFT = {
     "start/0": ("COMPLETE", "done", 6),
@@ -33,12 +32,12 @@ def reported(trials: dict[str, Any]) -> dict[str, tuple[str, str, int]]:
     return {name: (t["state"], t["phase"], t["epochs"]) for name, t in trials.items()}
 
 
-@pytest.fixture(scope="module")
-def inspected(old: OldProject) -> dict[str, Any]:
-    """What `checkpoint inspect` says of the exported winner and its exported config."""
-    answer = old.json("sweep", "best", "demo")
-    files = [f"{answer['out']}/{answer[name]}" for name in ("weights", "config")]
-    reported: dict[str, Any] = old.json("checkpoint", "inspect", files[0], "--config", files[1])
+def inspect(project: OldProject, exported: dict[str, Any]) -> dict[str, Any]:
+    """Return what `checkpoint inspect` says of an export's weights and config."""
+    files = [f"{exported['out']}/{exported[name]}" for name in ("weights", "config")]
+    reported: dict[str, Any] = project.json(
+        "checkpoint", "inspect", files[0], "--config", files[1]
+    )
     return reported
 
 
@@ -65,9 +64,8 @@ def test_list_counts_the_old_trials(old: OldProject) -> None:
 
 @pytest.mark.slow
 @pytest.mark.sample
-def test_the_old_winner_is_exported_and_its_weights_load(
-    old: OldProject, inspected: dict[str, Any]
-) -> None:
+def test_the_old_winner_is_exported_and_its_weights_load(old: OldProject) -> None:
+    fit = inspect(old, old.json("sweep", "best", "demo"))["fit"]
     folder = old.root / "exports" / "demo"
     record = json.loads((folder / "best.json").read_text(encoding="utf-8"))
     weights, config = folder / "weights.pth", folder / "config.py"
@@ -75,7 +73,6 @@ def test_the_old_winner_is_exported_and_its_weights_load(
     assert hashlib.sha256(weights.read_bytes()).hexdigest() == record["sha256"]
     imported = set(re.findall(r'"(pipeline\.[\w.]+)"', config.read_text()))
     assert imported == {"pipeline.train.model", "pipeline.train.transforms"}
-    fit = inspected["fit"]
     assert (fit["would_load"], fit["matched_share"], fit["missing"]) == (True, 1.0, [])
     trained = old.folder("lr-0.02/0") / "checkpoints" / "epoch_7.pth"
     one, other = (torch.load(f, weights_only=True)["state_dict"] for f in (weights, trained))
@@ -116,7 +113,8 @@ def test_no_old_trial_is_run_from_its_start_again(gone_on: GoneOn) -> None:
 def test_the_whole_old_search_runs_to_its_end(whole: OldProject) -> None:
     whole.done("data", "demo", "data/demo")
     words = ("sweep", "search", "demo", "--device", "cpu", "--wandb", "disabled")
-    whole.done(*words, "--trials", TRIALS)
+    searched = whole.run(*words, "--trials", TRIALS)
+    assert searched.returncode == 0, searched.stderr
     trials = whole.trials()
     assert all(one["phase"] == "done" for one in trials.values())
     for name in (PAUSED, "lr-0.02/5"):
@@ -174,7 +172,7 @@ ASKED: dict[str, tuple[str, ...]] = {
     "sweep status": ("demo",),
     "sweep watch": ("demo",),
 }
-#: Those that were asked while the project was made, and of the old one's export.
+#: Those that were asked while the project was made, and of its export.
 KEPT = ("checkpoint inspect", "sweep clean", "sweep sync")
 #: Those whose keys another test holds, over trials that it trains anyway.
 HELD_ELSEWHERE = (
@@ -189,21 +187,17 @@ HELD_ELSEWHERE = (
 
 
 @pytest.fixture(scope="module")
-def answers(gone_on: GoneOn, inspected: dict[str, Any]) -> dict[str, list[Any]]:
+def answers(gone_on: GoneOn) -> dict[str, list[Any]]:
     """What every command with --json answers; `best` exports on the way."""
     # These first: others read what they keep, or must not see what they write.
     first = {"sweep plan": ASKED["sweep plan"], "sweep best": ASKED["sweep best"]}
-    rest = {name: given for name, given in ASKED.items() if name not in first}
-    made = dict(zip(KEPT, ([inspected], [gone_on.losers], [gone_on.synced]), strict=True))
-    for part in (first, rest):
-        calls = {
-            f"{name} {more}": partial(gone_on.json, *name.split(), *more.split())
-            for name, given in part.items()
-            for more in given
-        }
-        found = in_pairs(calls)
-        made |= {name: [found[f"{name} {more}"] for more in given] for name, given in part.items()}
-    return made
+    made = {
+        name: [gone_on.json(*name.split(), *more.split()) for more in given]
+        for name, given in {**first, **ASKED}.items()
+    }
+    inspected = inspect(gone_on, made["sweep best"][0])
+    kept = ([inspected], [gone_on.losers], [gone_on.synced])
+    return {**dict(zip(KEPT, kept, strict=True)), **made}
 
 
 def test_keys_of_json_answers_are_frozen(answers: dict[str, list[Any]]) -> None:
