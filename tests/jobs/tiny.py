@@ -47,5 +47,6 @@ optim_wrapper = dict(
 param_scheduler = [
     dict(type="CosineAnnealingLR", T_max=4, eta_min=1e-5, by_epoch=True, begin=0, end=4)
 ]
+visualizer = dict(type="TinyVisualizer", vis_backends=[dict(type="LocalVisBackend")])
 default_hooks = dict(logger=dict(type="LoggerHook", interval=4))
 custom_hooks = []

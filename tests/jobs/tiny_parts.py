@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.fileio import load
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
-from mmengine.registry import DATASETS, METRICS, MODELS
+from mmengine.registry import DATASETS, METRICS, MODELS, VISUALIZERS
+from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -218,3 +220,11 @@ class TinyMetric(BaseMetric):
         if self.top1 is None:
             return None
         return self.top1[min(hub.get_info("epoch"), len(self.top1) - 1)]
+
+
+@VISUALIZERS.register_module()
+class TinyVisualizer(Visualizer):
+    """Writes log files only; MMEngine's makes a figure at once, whose import takes 0.35 s."""
+
+    def _initialize_fig(self, fig_cfg):
+        return None, SimpleNamespace(get_dpi=lambda: 100), None

@@ -70,11 +70,9 @@ def faulty(module_project):
     project.sweep(variants)
     file = project.root / "sweeps" / "tiny.yaml"
     file.write_text(file.read_text().replace("retry: {lost_worker: 2}", "retry: {}"))
-    os.environ["PCAN_STALL_S"] = "8"
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PCAN_STALL_S", "8")
         done = project.launch("--policy", "all")
-    finally:
-        del os.environ["PCAN_STALL_S"]
     return project, done, project.status()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from pipeline.cli.main import cli
+from rehearsed_ahead import rehearse_ahead
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,6 +36,8 @@ variants:
 
 #: Commands of a sweep that ask the job side about its configs.
 ASKING = {"launch", "search", "register", "plan", "continue", "rerun"}
+#: Those of them that ask the probe, which takes seconds.
+REHEARSING = {(command, "tiny") for command in ("launch", "search", "register", "plan")}
 
 
 class Project:
@@ -48,10 +51,14 @@ class Project:
 
     #: Of each job. One is enough, and half the time, where the ranks are not what is tested.
     ranks = 2
+    #: Whether a command finds the sweep's configs rehearsed: by the same tool and kept in the same
+    #: way, but in a fork of a process that has imported torch (`rehearsed_ahead`).
+    ahead = True
 
     def __init__(self, root: Path, answers: Path | None = None) -> None:
         self.root = self._home = root
         self._answers = answers
+        self._rehearsed: tuple[str, dict[str, str]] | None = None
         (root / "sweeps").mkdir()
         shutil.copytree(ROOT / "tests" / "jobs", root / "jobs")
         shutil.copy(ROOT / "wandb.yaml", root)
@@ -92,7 +99,9 @@ class Project:
 
     def argv(self, *words: str) -> list[str]:
         if words[:1] == ("doctor",) or set(words[1:2]) & ASKING:
-            self._recall()
+            usable = self._recall()
+            if usable and self.ahead and words[1:3] in REHEARSING:
+                self._rehearse()
         return [sys.executable, "-m", "pipeline.cli.main", *words]
 
     def env(self) -> dict[str, str]:
@@ -119,12 +128,23 @@ class Project:
         lines = file.read_text().splitlines() if file.exists() else []
         return [json.loads(line)["epoch"] for line in lines]
 
-    def _recall(self) -> None:
+    def _rehearse(self) -> None:
+        """Have the configs of the sweep as it is written now rehearsed, once an environment."""
+        file = self.root / "sweeps" / "tiny.yaml"
+        variables = {k: v for k, v in self.env().items() if k != "PYTEST_CURRENT_TEST"}
+        asked = (file.read_text() if file.is_file() else "", variables)
+        if asked != self._rehearsed:
+            self._rehearsed = asked
+            rehearse_ahead(self.root, "tiny", variables)
+
+    def _recall(self) -> bool:
+        """Put the answers for an earlier test in place; return whether there can be any."""
         runs = self._home / "runs"
         usable = runs.is_dir() or not os.path.lexists(runs)
         if usable and self._answers is not None and self._answers.is_dir():
             runs.mkdir(mode=0o700, exist_ok=True)
             _hand_over(self._answers, runs / ".cache")
+        return usable
 
     def remove(self) -> None:
         """Remove the folder; its answers are left for the next project there."""

@@ -10,8 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from pipeline.job.torch_tools import JOB_PATH
 from pipeline.shared.files import read_json, write_json
-from pipeline.shared.rundir import MARKER, RunDir
+from pipeline.shared.rundir import MARKER, MEETING, RunDir
 from pipeline.train.config_file import load
 from pipeline.train.config_text import to_text
 from pipeline.train.override import apply
@@ -72,7 +73,7 @@ def start(rundir, nproc=2, program=("-m", "pipeline.train"), **environment):
 
 def environment_of(rundir):
     """Return the environment of a job: marked, one thread a rank, the parts importable."""
-    path = os.pathsep.join([str(ROOT), str(JOBS)])
+    path = os.pathsep.join([str(JOB_PATH), str(ROOT), str(JOBS)])
     marker = f"test-{rundir.root.name}"
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, MARKER: marker}
 
@@ -139,15 +140,30 @@ def ask(tool, question, cwd=ROOT, path=(), **environment):
     Args:
         path: folders that it can import from as well.
     """
+    program = TOOL.format(path=list(map(str, path)), tool=tool)
+    code, reported, log = _ask(program, question, cwd, {**os.environ, **environment})
+    assert reported.count("\n") == 1, reported + log
+    return code, json.loads(reported)
+
+
+def ask_as_a_child(tool, question, cwd, environment):
+    """Run a tool with the search path of `python -m` in that folder.
+
+    Returns:
+        Its answer; None if it did not survive.
+    """
+    path = [str(cwd), *environment["PYTHONPATH"].split(os.pathsep)]
+    reported = _ask(CHILD.format(path=path, tool=tool), question, cwd, environment)[1]
+    return json.loads(reported) if reported.count("\n") == 1 else None
+
+
+def _ask(program, question, cwd, environment):
+    """Return a tool's exit code, what it answered and what else it printed."""
     with tempfile.TemporaryDirectory() as folder:
         asked, answer, log = (Path(folder, name) for name in ("asked", "answer", "log"))
         asked.write_text(json.dumps(question))
-        program = TOOL.format(path=list(map(str, path)), tool=tool)
-        env = {**os.environ, **environment}
-        code = _fork(program, [], env, (asked, answer, log), cwd)
-        reported = answer.read_text()
-        assert reported.count("\n") == 1, reported + log.read_text()
-    return code, json.loads(reported)
+        [code] = _fork(program, [], [environment], (asked, answer, log), cwd)
+        return code, answer.read_text(), log.read_text() if log.exists() else ""
 
 
 def run_alone(rundir):
@@ -157,27 +173,57 @@ def run_alone(rundir):
 
 def run_program(rundir, program):
     """Run the job as a single process through a program of its own; return its exit code."""
-    files = (os.devnull, rundir.job_log, rundir.job_log)
-    return _fork(program, [rundir.root], environment_of(rundir), files, ROOT)
+    return _fork(program, [rundir.root], [environment_of(rundir)], _logged(rundir), ROOT)[0]
 
 
-def _fork(program, arguments, environment, files, cwd):
-    """Run a program in a fork of the process below; return its exit code.
+def run_ranks(rundir, program=None):
+    """Run the job as two ranks that meet as under torchrun, but without it; return their codes."""
+    words = [rundir.root]
+    return _fork_ranks(program or ALONE, words, environment_of(rundir), _logged(rundir))
+
+
+def run_script_as_ranks(script, *arguments, log):
+    """Run a test's own script as two ranks; return their exit codes.
+
+    Args:
+        log: the file for what they print.
+    """
+    program = SCRIPT.format(path=[str(Path(__file__).parent)])
+    environment = environment_of(RunDir(log.parent))
+    return _fork_ranks(program, [script, *arguments], environment, (os.devnull, log, log))
+
+
+def _fork_ranks(program, arguments, environment, files):
+    with tempfile.TemporaryDirectory() as folder:
+        shared = {**environment, "WORLD_SIZE": "2", MEETING: str(Path(folder, "meeting"))}
+        each = [{**shared, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+        return _fork(program, arguments, each, files, ROOT)
+
+
+def _logged(rundir):
+    return (os.devnull, rundir.job_log, rundir.job_log)
+
+
+def _fork(program, arguments, environments, files, cwd):
+    """Run a program in forks of the process below, one for each environment.
 
     Args:
         files: for its stdin, stdout and stderr.
+
+    Returns:
+        Their exit codes.
     """
     server = _forking_server()
     asked = {
         "argv": ["-c", *map(str, arguments)],
         "cwd": str(cwd),
-        "env": environment,
+        "envs": environments,
         "files": [str(file) for file in files],
         "program": program,
     }
     server.stdin.write(json.dumps(asked) + "\n")
     server.stdin.flush()
-    return int(server.stdout.readline())
+    return json.loads(server.stdout.readline())
 
 
 ALONE = """
@@ -185,38 +231,58 @@ import sys
 from pipeline.train.__main__ import leave_at_once, main
 leave_at_once(main(sys.argv[1:]))
 """
+SCRIPT = """
+import runpy, sys
+sys.path[1:1] = {path}
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 TOOL = """
 import runpy, sys
 sys.path[1:1] = {path}
 runpy.run_module("pipeline.train.tools.{tool}", run_name="__main__")
 """
-#: Imports once what every rank imports, and forks a process for each job or tool: most of a short
+CHILD = """
+import runpy, sys
+sys.path[:] = {path} + [entry for entry in sys.path if entry not in OWN_PATH]
+runpy.run_module("pipeline.train.tools.{tool}", run_name="__main__")
+"""
+#: Imports once what every rank imports, and forks a process for each rank or tool: most of a short
 #: one is that import. What it imports, sets and leaves behind itself is its own process's.
 FORKS = """
-import json, os, signal, sys
+import gc, json, os, signal, sys
+gc.set_threshold(500_000)
 import pipeline.train.run
+# What torch and MMEngine import when an optimizer and a visualizer are made.
+import matplotlib.backends.backend_agg, matplotlib.figure, torch._dynamo
+gc.freeze()
+OWN_PATH = ["", *os.environ["PYTHONPATH"].split(os.pathsep)]
+def start(asked, env):
+    pid = os.fork()
+    if pid > 0:
+        return pid
+    signal.alarm(240)
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(asked["cwd"])
+    os.dup2(os.open(asked["files"][0], os.O_RDONLY), 0)
+    for place in (1, 2):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        os.dup2(os.open(asked["files"][place], flags), place)
+    sys.stdin = open(0)
+    sys.argv = asked["argv"]
+    try:
+        exec(asked["program"], {"__name__": "__main__", "OWN_PATH": OWN_PATH})
+    except SystemExit as ended:
+        sys.stdout.flush()
+        os._exit(ended.code or 0)
+    sys.stdout.flush()
+    os._exit(0)
 for line in sys.stdin:
     asked = json.loads(line)
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(240)
-        os.environ.clear()
-        os.environ.update(asked["env"])
-        os.chdir(asked["cwd"])
-        os.dup2(os.open(asked["files"][0], os.O_RDONLY), 0)
-        for place in (1, 2):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            os.dup2(os.open(asked["files"][place], flags), place)
-        sys.stdin = open(0)
-        sys.argv = asked["argv"]
-        try:
-            exec(asked["program"], {"__name__": "__main__"})
-        except SystemExit as ended:
-            sys.stdout.flush()
-            os._exit(ended.code or 0)
-        sys.stdout.flush()
-        os._exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+    pids = [start(asked, env) for env in asked["envs"]]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    print(json.dumps(codes), flush=True)
 """
 
 

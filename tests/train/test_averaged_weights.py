@@ -97,8 +97,8 @@ def pair(request, tmp_path_factory):
     runs = []
     for name, checks in (("plain", []), ("read", CHECKS)):
         rundir = make(folder / name, HARD, checks, nproc=ranks)
-        code = tiny_run.run(rundir) if ranks == 2 else tiny_run.run_alone(rundir)
-        assert code == 0, tiny_run.logs(rundir)
+        codes = tiny_run.run_ranks(rundir) if ranks == 2 else [tiny_run.run_alone(rundir)]
+        assert not any(codes), tiny_run.logs(rundir)
         runs.append(rundir)
     return runs
 

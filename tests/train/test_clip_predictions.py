@@ -37,7 +37,7 @@ def kept(rundir):
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory):
     rundir = tiny_run.make_run(tmp_path_factory.mktemp("jobs") / "two", ODD)
-    assert tiny_run.run(rundir) == 0, tiny_run.logs(rundir)
+    assert tiny_run.run_ranks(rundir) == [0, 0], tiny_run.logs(rundir)
     return rundir
 
 

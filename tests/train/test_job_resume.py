@@ -36,14 +36,14 @@ def opened(rundir, epoch):
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     rundir = tiny_run.make_run(tmp_path_factory.mktemp("jobs") / "unbroken", HARD)
-    assert tiny_run.run(rundir) == 0, tiny_run.logs(rundir)
+    assert tiny_run.run_ranks(rundir) == [0, 0], tiny_run.logs(rundir)
     return rundir
 
 
 def test_resumed_job_equals_the_unbroken_one(unbroken, tmp_path):
     rundir = tiny_run.make_run(tmp_path / "broken", HARD)
     write_json(rundir.stop, {"state": None, "cause": "interrupted", "reason": "Ctrl-C."})
-    assert tiny_run.run(rundir) == 0, tiny_run.logs(rundir)
+    assert tiny_run.run_ranks(rundir) == [0, 0], tiny_run.logs(rundir)
     stopped = tiny_run.outcome(rundir)
     assert (stopped["state"], stopped["cause"], stopped["epochs"]) == (None, "interrupted", 1)
     rundir.stop.unlink()
@@ -54,7 +54,7 @@ def test_resumed_job_equals_the_unbroken_one(unbroken, tmp_path):
     (rundir.checkpoints / "epoch_3.pth").write_bytes(b"of a lost past")
 
     tiny_run.change_spec(rundir, attempt=2, resume="checkpoints/epoch_1.pth")
-    assert tiny_run.run(rundir) == 0, tiny_run.logs(rundir)
+    assert tiny_run.run_ranks(rundir) == [0, 0], tiny_run.logs(rundir)
 
     assert tiny_run.outcome(rundir)["state"] == "COMPLETE"
     assert not torn.exists()

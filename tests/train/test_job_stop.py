@@ -39,17 +39,13 @@ def test_stop_applies_to_all_ranks_after_the_judged_epoch(tmp_path):
     }
     start = {"checkpoint": "x.pth", "expect": 0.8, "tolerance": 0.01, "on_mismatch": "stop"}
     rundir = tiny_run.make_run(tmp_path / "judged", overrides, warm_start=start, judge_wait_s=30)
-    stand_in = tmp_path / "stand_in"
-    stand_in.mkdir()
-    (stand_in / "sitecustomize.py").write_text(STAND_IN)
     seen, done = [], threading.Event()
     control = threading.Thread(target=judge, args=(rundir, 4, seen, done))
     control.start()
-    path = os.pathsep.join([str(stand_in), str(tiny_run.ROOT), str(tiny_run.JOBS)])
-    code = tiny_run.run(rundir, PYTHONPATH=path)
+    codes = tiny_run.run_ranks(rundir, STAND_IN + tiny_run.ALONE)
     done.set()
     control.join()
-    assert code == 0, tiny_run.logs(rundir)
+    assert codes == [0, 0], tiny_run.logs(rundir)
     ended = tiny_run.outcome(rundir)
     assert (ended["state"], ended["cause"], ended["epochs"]) == ("PRUNED", "gate", 4)
     assert (ended["best_epoch"], ended["best_top1"]) == (2, 0.9)

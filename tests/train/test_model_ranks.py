@@ -1,7 +1,5 @@
 """Prototypes in data-parallel training and across a restart: two real gloo ranks, real files."""
 
-import os
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -9,13 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
+import tiny_run
+from pipeline.train import distributed
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # mmcv-lite and torch.jit warn once when imported
     from mmaction.structures import ActionDataSample
 
     from pipeline.train.model import PCANHead
 
-ROOT = Path(__file__).parents[2]
 STEPS = 20
 BATCH = 8
 PROTOTYPES = [f"prototypes_{s}{c}.prototypes" for s in ("rgb", "pose") for c in ("", "_coarse")]
@@ -65,8 +65,8 @@ class LossModule(torch.nn.Module):
 def rank_main(folder):
     """One of two ranks: half of each batch; writes its states."""
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo")
-    rank = torch.distributed.get_rank()
+    distributed.join("cpu")
+    rank = distributed.rank()
     part = slice(rank * BATCH // 2, (rank + 1) * BATCH // 2)
     first = build()
     first.loss(*batch(FIRST, part))
@@ -78,19 +78,15 @@ def rank_main(folder):
         step_once(model, optimizer, step, part)
         states.append({name: value.clone() for name, value in head.state_dict().items()})
     torch.save({"first": first.state_dict(), "states": states}, Path(folder) / f"rank{rank}.pth")
-    torch.distributed.destroy_process_group()
+    distributed.leave()
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-        __file__, str(folder),
-    ]  # fmt: skip
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-3000:]
+    log = folder / "log"
+    codes = tiny_run.run_script_as_ranks(__file__, folder, log=log)
+    assert codes == [0, 0], log.read_text()[-3000:]
     return [torch.load(folder / f"rank{rank}.pth", weights_only=True) for rank in (0, 1)]
 
 

@@ -1,8 +1,6 @@
 """Warm starts through MMEngine's real runner, on clips made of noise."""
 
 import logging
-import os
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -10,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+import tiny_run
+from pipeline.train import distributed
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # mmcv-lite and torch.jit warn once when imported
@@ -237,14 +238,9 @@ def test_two_ranks_share_the_clips_and_get_the_same_means(runner, start, tmp_pat
     load_warm_start(runner, start)
     for kept in tmp_path.glob("plain.pth.prototypes-*.pth"):
         kept.unlink()
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, __file__, start["checkpoint"], str(tmp_path)],
-        env=environment, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    log = tmp_path / "log"
+    codes = tiny_run.run_script_as_ranks(__file__, start["checkpoint"], tmp_path, log=log)
+    assert codes == [0, 0], log.read_text()[-3000:]
     ranks = [torch.load(tmp_path / f"means{rank}.pth", weights_only=True) for rank in (0, 1)]
     for name, bank in runner.model.cls_head.named_children():
         if name.startswith("prototypes_"):
@@ -255,15 +251,15 @@ def test_two_ranks_share_the_clips_and_get_the_same_means(runner, start, tmp_pat
 def rank_main(checkpoint, folder):
     """One of two ranks: a warm start like the test's; writes its prototypes."""
     warnings.simplefilter("ignore")
-    torch.distributed.init_process_group("gloo")
-    rank = torch.distributed.get_rank()
+    distributed.join("cpu")
+    rank = distributed.rank()
     runner = Runner.from_cfg(config(Path(folder) / "ranks"))
     torch.manual_seed(1)
     load_warm_start(runner, {"checkpoint": checkpoint})
     head = runner.model.cls_head
     means = {n: b.prototypes for n, b in head.named_children() if n.startswith("prototypes_")}
     torch.save(means, Path(folder) / f"means{rank}.pth")
-    torch.distributed.destroy_process_group()
+    distributed.leave()
 
 
 if __name__ == "__main__":
