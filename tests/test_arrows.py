@@ -113,14 +113,13 @@ def test_a_command_looks_for_no_plugin_of_pydantic(tmp_path: Path) -> None:
     model = "import pydantic; type('A', (pydantic.BaseModel,), {})"
     after = "import os; print('KEPT', os.environ.get('PYDANTIC_DISABLE_PLUGINS'))"
     shown = []
-    for program in (f"{status}\n{after}", model):
+    for program in (f"{status}\n{kept}", model):  # the second ends by the plugin, which is none
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", program],
+            [sys.executable, "-c", program],
             env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
             cwd=ROOT,
             capture_output=True,
             text=True,
-            check=True,
         )
         shown.append(done.stdout)
     assert "PLUGGED" not in shown[0] and "KEPT None" in shown[0]
