@@ -111,7 +111,7 @@ def test_a_command_looks_for_no_plugin_of_pydantic(tmp_path: Path) -> None:
     (info / "entry_points.txt").write_text("[pydantic]\nplug = plug:plugin\n")
     status = "from pipeline.cli.main import cli; cli(['sweep', 'status'], standalone_mode=False)"
     model = "import pydantic; type('A', (pydantic.BaseModel,), {})"
-    after = "import os; print('KEPT', os.environ.get('PYDANTIC_DISABLE_PLUGINS'))"
+    kept = "import os; print('KEPT', os.environ.get('PYDANTIC_DISABLE_PLUGINS'))"
     shown = []
     for program in (f"{status}\n{kept}", model):  # the second ends by the plugin, which is none
         done = subprocess.run(
