@@ -1,6 +1,7 @@
 """Who may import whom, and what the control side never imports."""
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -100,6 +101,29 @@ def test_a_command_loads_no_more_than_it_needs(words: str, absent: tuple[str, ..
     )
     loaded = set(done.stdout.rpartition("LOADED")[2].split())
     assert not loaded & set(absent)
+
+
+def test_a_command_looks_for_no_plugin_of_pydantic(tmp_path: Path) -> None:
+    (tmp_path / "plug.py").write_text("print('PLUGGED')\nplugin = None\n")
+    info = tmp_path / "plug-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plug\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[pydantic]\nplug = plug:plugin\n")
+    status = "from pipeline.cli.main import cli; cli(['sweep', 'status'], standalone_mode=False)"
+    model = "import pydantic; type('A', (pydantic.BaseModel,), {})"
+    kept = "import os; print('KEPT', os.environ.get('PYDANTIC_DISABLE_PLUGINS'))"
+    shown = []
+    for program in (f"{status}\n{kept}", model):  # the second ends by the plugin, which is none
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        shown.append(done.stdout)
+    assert "PLUGGED" not in shown[0] and "KEPT None" in shown[0]
+    assert "PLUGGED" in shown[1]
 
 
 def test_trials_are_inserted_in_one_place() -> None:

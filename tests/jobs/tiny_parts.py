@@ -165,7 +165,8 @@ class TinyVideoModel(TinyModel):
         super().__init__(features, width, **others)
         self.trunk = nn.Sequential(
             nn.Unflatten(1, (1, 2, 2, 2)),
-            *(nn.Conv3d(1, width, 3, padding=1), nn.BatchNorm3d(width), nn.ReLU()),
+            # Flat: over two frames a deep one is wrong in bfloat16 on some CPUs (docs/speed.md).
+            *(nn.Conv3d(1, width, (1, 3, 3), padding=(0, 1, 1)), nn.BatchNorm3d(width), nn.ReLU()),
             *(nn.Conv3d(width, width, 2), nn.Flatten(), nn.ReLU(), nn.Dropout(0.2)),
         )
 
