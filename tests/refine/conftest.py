@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +29,7 @@ warm_start: {checkpoint: start.pth}
 variants: {a: {}, b: {}, wide: {}, elsewhere: {}, cold: {}}
 ladder: {start: a}
 """
-#: Trains each run directory that is named, one after another: one import of torch for all.
+#: Trains each run directory that is named, one after another.
 TRAIN = """\
 import sys
 from pathlib import Path
@@ -90,10 +88,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     (root / "wandb.yaml").write_text("")
     (root / "jobs").symlink_to(tiny_run.JOBS)
     folders = [_make(root, name) for name in VARIANTS]
-    env = tiny_run.environment_of(RunDir(folders[0]))
-    words = [sys.executable, "-c", TRAIN, *map(str, folders)]
-    done = subprocess.run(words, env=env, capture_output=True, text=True, check=False, cwd=root)
-    assert done.returncode == 0, done.stderr[-3000:]
+    log = root / "log"
+    assert tiny_run.run_code(TRAIN, *folders, log=log, cwd=root) == 0, log.read_text()[-3000:]
     rows = [_row(root, name, number) for number, name in enumerate(VARIANTS)]
     return Trained(project=Project(root), rows=rows)
 

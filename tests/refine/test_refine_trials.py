@@ -1,8 +1,6 @@
 """A refinement over trained trials: held to weights averaged by hand, resumed, refused."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -106,17 +104,15 @@ def test_an_ensemble_is_the_mean_of_kept_scores(trained, table):
     assert by_name(table)["ensemble"]["fitted"] == pytest.approx(expected)
 
 
-def test_a_kept_mean_is_that_by_hand_with_statistics_of_a_plain_pass(trained, table):
+def test_a_kept_mean_is_that_by_hand_with_statistics_of_a_plain_pass(trained, table, tmp_path):
     run = trained.run("a")
     epochs = [one["epoch"] for one in by_name(table)["last_k"]["recipe"]["readings"][0]["weights"]]
     files = [str(run.checkpoints / f"epoch_{epoch}.pth") for epoch in epochs]
     kept = ",".join(map(str, sorted(run.refine.glob("mean-*.pth"))))
-    words = [sys.executable, "-c", BY_HAND, str(run.root), kept, *files]
-    done = subprocess.run(
-        words, capture_output=True, text=True, env=tiny_run.environment_of(run), check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    lines = [line for line in done.stdout.splitlines() if line.startswith('{"weights"')]
+    log = tmp_path / "log"
+    code = tiny_run.run_code(BY_HAND, run.root, kept, *files, log=log)
+    assert code == 0, log.read_text()[-2000:]
+    lines = [line for line in log.read_text().splitlines() if line.startswith('{"weights"')]
     differences = [json.loads(line) for line in lines]
     closest = min(differences, key=lambda one: one["weights"])
     assert closest["weights"] < 1e-6 and closest["mean"] < 1e-4 and closest["var"] < 1e-4

@@ -176,6 +176,16 @@ def run_program(rundir, program):
     return _fork(program, [rundir.root], [environment_of(rundir)], _logged(rundir), ROOT)[0]
 
 
+def run_code(program, *arguments, log, cwd=ROOT):
+    """Run a test's own program, which imports what a job imports; return its exit code.
+
+    Args:
+        log: the file for what it prints.
+    """
+    environment = environment_of(RunDir(log.parent))
+    return _fork(program, arguments, [environment], (os.devnull, log, log), cwd)[0]
+
+
 def run_ranks(rundir, program=None):
     """Run the job as two ranks that meet as under torchrun, but without it; return their codes."""
     words = [rundir.root]

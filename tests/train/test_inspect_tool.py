@@ -3,8 +3,6 @@
 import json
 import math
 import os
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+import tiny_run
 from pipeline.cli.checkpoint_inspect import command
 
 with warnings.catch_warnings():
@@ -31,11 +30,7 @@ def child_environment(monkeypatch):
 
 
 def ask(**question):
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline.train.tools.inspect_checkpoint"],
-        input=json.dumps(question), capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    return done.returncode, json.loads(done.stdout)
+    return tiny_run.ask("inspect_checkpoint", question)
 
 
 def run(*arguments):

@@ -35,19 +35,6 @@ NOISE = {"bf16": 0.02, "channels_last": 1e-4}
 MODEL = {"model.type": "TinyVideoModel", "train_cfg.max_epochs": 4}
 
 
-#: Jobs one after the other, each forked from a process that has imported torch for all of them.
-PROGRAM = """
-import os, sys
-import pipeline.train.run
-from pipeline.train.__main__ import main
-for folder in sys.argv[1:]:
-    child = os.fork()
-    if child == 0:
-        os._exit(main([folder]))
-    os.waitpid(child, 0)
-"""
-
-
 def make(folder, speed):
     """Write the run directory of a job of one process with these settings."""
     rundir = tiny_run.make_run(
@@ -65,9 +52,8 @@ def jobs(tmp_path_factory):
     root = tmp_path_factory.mktemp("speed")
     settings = {"fp32": {}, "bf16": {"amp": "bf16"}, "channels_last": {"channels_last": True}}
     made = {name: make(root / name, speed) for name, speed in settings.items()}
-    command = [sys.executable, "-c", PROGRAM, *(str(one.root) for one in made.values())]
-    environment = tiny_run.environment_of(made["fp32"])
-    subprocess.run(command, env=environment, check=True, timeout=120)
+    for one in made.values():
+        assert tiny_run.run_alone(one) == 0, tiny_run.logs(one)
     assert [tiny_run.outcome(one)["state"] for one in made.values()] == ["COMPLETE"] * 3
     return made
 
