@@ -32,6 +32,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(item.path.parent.name, len(LONG)))
 
 
+def pytest_collection_finish() -> None:
+    """Have searches for garbage pass over what stands by now, as a job does before it trains.
+
+    MMEngine asks for one with every data set that it builds, pytest for some at its end. What
+    Hypothesis looks for among all objects when it is imported would no longer be found.
+    """
+    import hypothesis  # noqa: F401
+
+    gc.freeze()
+
+
 def _scopes_put_back() -> Iterator[None]:
     """Let no other test find the registry scopes that a runner leaves in this process."""
     name = "mmengine.registry.default_scope"
