@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from called import called
+from rehearsed_ahead import rehearse_ahead
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -13,12 +16,29 @@ def pcan(root: Path, *words: str) -> str:
     return python(root, "-m", "pipeline.cli.main", *words)
 
 
+def told(root: Path, *words: str) -> str:
+    """Return what a command prints that is run in the tests' own process; it has to succeed."""
+    done = called(*words, folder=root, environment=_environment())
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def launch(root: Path, sweep: str) -> None:
+    """Run a sweep on the CPU, its configs rehearsed beforehand in a fork; it has to succeed."""
+    rehearse_ahead(root, sweep, _environment())
+    pcan(root, "sweep", "launch", sweep, "--device", "cpu")
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
 def python(root: Path, *words: str, **env: str) -> str:
     """Return what a Python program prints; it has to succeed."""
     done = subprocess.run(
         [sys.executable, *words],
         cwd=root,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **env},
+        env={**_environment(), **env},
         capture_output=True,
         text=True,
         timeout=900,
