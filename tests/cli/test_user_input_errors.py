@@ -113,7 +113,7 @@ def test_a_backup_never_replaces_the_storage_itself(pcan, project) -> None:
 
 
 def test_a_damaged_run_directory_stops_no_read_only_command(pcan, project) -> None:
-    assert pcan("sweep", "register", "tiny")[0] == 0
+    assert project.call("sweep", "register", "tiny").returncode == 0
     folder = project.folder("baseline/0")
     folder.mkdir(parents=True)
     deep = b"[" * 100_000

@@ -107,7 +107,7 @@ def test_pausing_and_resuming_equals_not_pausing(searched, tmp_path: Path) -> No
     spec = json.loads((project.folder(name) / "spec.json").read_text())
     alone = tiny_run.make_run(tmp_path / "alone", config_hash=spec["config_hash"], nproc=1)
     shutil.copy(project.folder(name) / "config.py", alone.config)
-    assert tiny_run.run(alone, nproc=1) == 0, tiny_run.logs(alone)
+    assert tiny_run.run_ranks(alone, ranks=1) == [0], tiny_run.logs(alone)
     assert measured(project.folder(name)) == measured(alone.root)
     files = [f / "checkpoints" / "epoch_4.pth" for f in (project.folder(name), alone.root)]
     paused, straight = (torch.load(f, weights_only=True) for f in files)

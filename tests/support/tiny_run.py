@@ -186,10 +186,10 @@ def run_code(program, *arguments, log, cwd=ROOT):
     return _fork(program, arguments, [environment], (os.devnull, log, log), cwd)[0]
 
 
-def run_ranks(rundir, program=None):
-    """Run the job as two ranks that meet as under torchrun, but without it; return their codes."""
+def run_ranks(rundir, program=None, ranks=2):
+    """Run the job as ranks that meet as under torchrun, but without it; return their codes."""
     words = [rundir.root]
-    return _fork_ranks(program or ALONE, words, environment_of(rundir), _logged(rundir))
+    return _fork_ranks(program or ALONE, words, environment_of(rundir), _logged(rundir), ranks)
 
 
 def run_script_as_ranks(script, *arguments, log):
@@ -203,10 +203,10 @@ def run_script_as_ranks(script, *arguments, log):
     return _fork_ranks(program, [script, *arguments], environment, (os.devnull, log, log))
 
 
-def _fork_ranks(program, arguments, environment, files):
+def _fork_ranks(program, arguments, environment, files, ranks=2):
     with tempfile.TemporaryDirectory() as folder:
-        shared = {**environment, "WORLD_SIZE": "2", MEETING: str(Path(folder, "meeting"))}
-        each = [{**shared, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+        shared = {**environment, "WORLD_SIZE": str(ranks), MEETING: str(Path(folder, "meeting"))}
+        each = [{**shared, "RANK": str(one), "LOCAL_RANK": str(one)} for one in range(ranks)]
         return _fork(program, arguments, each, files, ROOT)
 
 
