@@ -131,7 +131,7 @@ class TinyModel(BaseModel):
         return getattr(self, f"_fault_{fault['kind']}")()
 
     def _fault_raise(self):
-        raise RuntimeError("this rank was told to fail")
+        raise RuntimeError("this rank is to fail")
 
     def _fault_exit(self):
         os._exit(0)

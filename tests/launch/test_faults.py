@@ -90,7 +90,7 @@ def test_failed_trials_leave_the_others_alone(faulty) -> None:
 @pytest.mark.parametrize(
     ("name", "cause", "reported"),
     [
-        ("raises", "code_error", "RuntimeError: this rank was told to fail"),
+        ("raises", "code_error", "RuntimeError: this rank is to fail"),
         ("leaves", "lost_worker", ""),
         ("killed", "lost_worker", "rank 1 was ended by signal 9"),
         ("sleeps", "stall", "rank 1 stands in _fault_hang"),

@@ -1,4 +1,4 @@
-"""A sweep half on videos, half on packs: recorded, counted, and told apart wherever it is read."""
+"""A sweep half on videos, half on packs: recorded, counted, and kept apart wherever it is read."""
 
 import json
 import os

@@ -1,6 +1,6 @@
 """Two hosts on one PostgreSQL: one dies, one is cut off and comes back, the server restarts.
 
-Hosts are told apart by PCAN_HOST; they share a project folder, or have one each.
+Hosts are distinguished by PCAN_HOST; they share a project folder, or have one each.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Run directories: private, and never started over without being told to."""
+"""Run directories: private, and never started over unasked."""
 
 import zipfile
 from pathlib import Path

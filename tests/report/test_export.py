@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 import export_readme
-from in_project import launch, pcan, python, told
+from in_project import launch, pcan, printed, python
 from pipeline.report.best.text import best_lines
 from pipeline.shared.predictions import Predictions
 from pipeline.shared.rundir import RunDir
@@ -44,9 +44,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "sweeps" / "mini.yaml").write_text(SWEEP)
     shutil.copytree(ROOT / "configs", root / "configs")
     shutil.copy(ROOT / "wandb.yaml", root)
-    told(root, "data", "demo", "clips", "--clips", "4")
+    printed(root, "data", "demo", "clips", "--clips", "4")
     launch(root, "mini")
-    told(root, "sweep", "best", "mini")
+    printed(root, "sweep", "best", "mini")
     return root
 
 
@@ -68,7 +68,7 @@ def test_the_starting_weights_were_made_once_and_loaded(project: Path) -> None:
     assert (project / "work_dirs" / "start.pth").is_file()
     log = (project / "runs" / "mini" / "baseline" / "0" / "rank0.log").read_text()
     assert "Warm start" in log
-    status = json.loads(told(project, "sweep", "status", "mini", "--json"))
+    status = json.loads(printed(project, "sweep", "status", "mini", "--json"))
     assert status["best"]["variant"] == "baseline"
 
 

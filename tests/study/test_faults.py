@@ -120,7 +120,7 @@ def test_an_end_is_reported_whole_or_not_at_all(
     row = read_board("many", storage)[0]
     assert (row.state, row.phase, row.cause, row.epoch) == ("RUNNING", "running", None, 0)
     lease.tell("FAIL", HISTORY, **why)
-    lease.tell("FAIL", HISTORY, **why)  # told again: the same story, no error
+    lease.tell("FAIL", HISTORY, **why)  # said again: the same story, no error
     row = read_board("many", storage)[0]
     assert (row.state, row.phase, row.cause, row.epoch) == ("FAIL", "done", "nan", 3)
     assert row.seconds == 1.0

@@ -16,7 +16,7 @@ def pcan(root: Path, *words: str) -> str:
     return python(root, "-m", "pipeline.cli.main", *words)
 
 
-def told(root: Path, *words: str) -> str:
+def printed(root: Path, *words: str) -> str:
     """Return what a command prints that is run in the tests' own process; it has to succeed."""
     done = called(*words, folder=root, environment=_environment())
     assert done.returncode == 0, done.stderr[-3000:]
