@@ -10,6 +10,7 @@ from pipeline.cli.common.groups import CommandGroup
 from pipeline.cli.common.options import open_sweep
 from pipeline.errors import InputError, printable
 from pipeline.shared.counted import counted
+from pipeline.shared.foreign_files import checkpoint_problem
 
 #: Kind of a file that the public PCAN implementation made (`pipeline/train/weights.py`).
 PUBLIC = "pcan-public"
@@ -44,6 +45,9 @@ def inspect(
     """
     if not file:
         raise InputError("The name of the checkpoint is empty. Give a file.")
+    problem = checkpoint_problem(Path(file))  # before torch is imported for it
+    if problem is not None:
+        raise InputError(problem)
     from pipeline.job.torch_tools import code_root, run_tool
     from pipeline.plan.sweep import JobSettings
 

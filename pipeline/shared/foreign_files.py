@@ -4,6 +4,7 @@ By its first bytes and the names in it; nothing is loaded. Shared with the job s
 """
 
 import gzip
+import os
 import re
 import zipfile
 import zlib
@@ -43,6 +44,16 @@ _FOLDERS = (
     (r"(^|/)data\.pkl$", "an unpacked checkpoint; give the file that it was unpacked from"),
 )
 _SHOWN = 40
+
+
+def checkpoint_problem(path: Path) -> Optional[str]:
+    """Return a sentence on why a checkpoint cannot be read from a path, None if it may be."""
+    if not os.path.exists(str(path)):  # False also for a name that no file system would take
+        return f"There is no checkpoint file {path}. Correct that path."
+    try:
+        return not_a_checkpoint(path)
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror or error}."
 
 
 def not_a_checkpoint(path: Path) -> Optional[str]:

@@ -3,13 +3,12 @@
 `safe_archive` reads; what is not a checkpoint at all is named by `pipeline.shared.foreign_files`.
 """
 
-import os
 from pathlib import Path
 from typing import Any, Dict, Union
 
 import torch
 
-from pipeline.shared.foreign_files import not_a_checkpoint
+from pipeline.shared.foreign_files import checkpoint_problem
 from pipeline.shared.safe_pickle import UnsafePickle
 from pipeline.train.safe_archive import DamagedArchive, ForeignArchive, load
 
@@ -88,12 +87,7 @@ def _without_tensors(content: Dict[str, Any]) -> str:
 
 
 def _refuse_non_checkpoint(path: Path) -> None:
-    if not os.path.exists(str(path)):  # False also for a name that no file system would take
-        raise CheckpointError(f"There is no checkpoint file {path}. Correct that path.")
-    try:
-        what = not_a_checkpoint(path)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+    what = checkpoint_problem(path)
     if what is not None:
         raise CheckpointError(what)
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 import tiny_run
 from pipeline.cli.checkpoint_inspect import command
+from pipeline.job import torch_tools
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # mmcv-lite and torch.jit warn once when imported
@@ -93,10 +94,16 @@ def test_an_unsafe_file_is_refused_with_exit_code_2(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_missing_file_is_bad_input(tmp_path):
-    result = run(tmp_path / "nothing.pth")
-    assert result.exception.exit_code == 2
-    assert "There is no checkpoint file" in str(result.exception)
+def test_what_is_no_file_of_weights_is_said_without_a_process_of_torch(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch_tools, "run_tool", None)  # an error of Python if it were called
+    (tmp_path / "empty.pth").touch()
+    for name, words in (
+        ("nothing", "There is no checkpoint file"),
+        ("empty", "is empty (0 bytes)"),
+    ):
+        result = run(tmp_path / f"{name}.pth")
+        assert result.exception.exit_code == 2
+        assert words in str(result.exception)
 
 
 @pytest.mark.parametrize(
