@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fuzzing import examples
+from pipeline.data import encode
 from pipeline.data.encode import CHECK_EVERY, FLOOR_DB, JPEG, LOSSLESS, QUALITIES, encoder, psnr
 from pipeline.data.video import VideoError
 from pipeline.shared import stills
@@ -79,7 +80,12 @@ def test_lossless_stills_of_before_are_read():
     assert np.array_equal(decode(webp.getvalue(), (6, 8)), to_rgb(planes, (6, 8)))
 
 
-def test_planes_too_many_for_an_integral_image_are_kept_as_webp():
+def test_planes_too_many_for_an_integral_image_are_kept_as_webp(monkeypatch):
+    region = np.full((6, 8, 3), 128, np.uint8)  # of levels that planes have
+    assert encoder(LOSSLESS)(region).startswith(stills._MAGIC)
+    monkeypatch.setattr(encode, "MOST_NUMBERS", 71)
+    still = encoder(LOSSLESS)(region)
+    assert still.startswith(b"RIFF") and np.array_equal(decode(still, (6, 8)), region)
     with pytest.raises(ValueError, match=f"more than {MOST_NUMBERS:,}"):
         encode_planes(np.broadcast_to(np.uint8(0), (MOST_NUMBERS // 2 + 1, 2)))
 

@@ -1,4 +1,4 @@
-"""Launching real jobs: gates, ladder, two launchers, interruptions."""
+"""Launching real two-process jobs: gates, ladder, two launchers, interruptions."""
 
 import json
 import os
@@ -20,7 +20,6 @@ SLOW = (
 
 
 def test_a_failed_gate_is_followed_by_the_fallback_and_the_winner_is_exported(project) -> None:
-    project.ranks = 1
     project.sweep(BASELINE + BETTER, "[{epoch: 1, below: 0.5, next: [better]}]")
     done = project.launch()
     assert done.returncode == 0, done.stderr
